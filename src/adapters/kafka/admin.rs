@@ -1,0 +1,51 @@
+//! Questions to the cluster: which topics there are, and making the ones that are missing.
+//!
+//! These calls block for as long as the brokers take; they run on a blocking thread.
+//! This file never changes or deletes a topic that exists.
+
+use std::time::Duration;
+
+use anyhow::Context as _;
+use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
+use rdkafka::config::FromClientConfigAndContext as _;
+use rdkafka::error::RDKafkaErrorCode;
+
+use super::quiet::QuietContext;
+use super::{Settings, plain};
+
+/// Make the configured topics that are missing, with the broker's default partitions. Returns what
+/// the broker refused; an error means that it gave no answer.
+pub async fn create_topics(settings: &Settings, limit: Duration) -> anyhow::Result<Vec<String>> {
+    let config = settings.client_config();
+    let admin: AdminClient<_> =
+        AdminClient::from_config_and_context(&config, QuietContext::default())
+            .map_err(plain)
+            .context("failed to set up the Kafka admin client")?;
+    let topics = &settings.topics;
+    let names = [&topics.escalations, &topics.outcomes, &topics.dead_letters];
+    let new: Vec<_> =
+        names.iter().map(|name| NewTopic::new(name, -1, TopicReplication::Fixed(-1))).collect();
+    let options = AdminOptions::new().operation_timeout(Some(limit)).request_timeout(Some(limit));
+    let results = admin.create_topics(&new, &options).await.context("failed to create topics")?;
+    let refused = results.into_iter().filter_map(|result| match result {
+        Ok(_) | Err((_, RDKafkaErrorCode::TopicAlreadyExists)) => None,
+        Err((name, code)) => Some(format!("failed to create topic {name}: {code}")),
+    });
+    Ok(refused.collect())
+}
+
+/// How many partitions a topic has; `None` where there is no such topic.
+pub fn partitions(
+    settings: &Settings,
+    topic: &str,
+    limit: Duration,
+) -> anyhow::Result<Option<usize>> {
+    let config = settings.client_config();
+    let consumer: rdkafka::consumer::BaseConsumer<rdkafka::consumer::DefaultConsumerContext> =
+        config.create().map_err(plain).context("failed to set up a Kafka client")?;
+    let metadata = rdkafka::consumer::Consumer::fetch_metadata(&consumer, Some(topic), limit)
+        .map_err(plain)
+        .with_context(|| format!("no answer from {}", settings.bootstrap_servers))?;
+    let found = metadata.topics().iter().find(|found| found.name() == topic);
+    Ok(found.filter(|t| t.error().is_none()).map(|t| t.partitions().len()).filter(|n| *n > 0))
+}

@@ -1,0 +1,148 @@
+//! The producer of outcomes and dead letters: idempotent, acks=all, never giving up.
+//!
+//! A message is handed over at once, so that messages leave in the order of the calls, as long
+//! as this first handing over succeeds: what is handed over again may be overtaken. What the
+//! broker refuses is tried again until it is taken or the caller goes.
+//! A whole batch is refused for its size where its sum is too large; so each of its messages goes
+//! again alone, and only one that is refused alone is made smaller.
+//! This file never says "published" before the broker has acknowledged.
+
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use jiff::Timestamp;
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::message::{Header, OwnedHeaders};
+use rdkafka::producer::FutureRecord;
+use rdkafka::producer::future_producer::{Delivery, DeliveryFuture};
+use tokio::time::sleep;
+use tracing::error;
+
+use super::line::Line;
+use super::lookup::Lookup;
+use super::quiet::Quiet;
+use super::{Settings, plain};
+use crate::deliver::Outcomes;
+use crate::domain::outcome::{Channel, Message};
+use crate::domain::record::Position;
+
+const RETRY_AFTER: Duration = Duration::from_secs(1);
+const ROOM_AFTER: Duration = Duration::from_millis(20);
+
+/// The producer; clones share it.
+#[derive(Clone)]
+pub struct Producer {
+    together: Line,
+    alone: Line,
+    quiet: Arc<Quiet>,
+    settings: Settings,
+    lookup: Arc<Lookup>,
+}
+
+impl Producer {
+    /// A producer; brokers are connected to in the background.
+    pub fn start(settings: &Settings) -> anyhow::Result<Self> {
+        let config = settings.producer_config();
+        let mut alone = config.clone();
+        alone.set("batch.num.messages", "1");
+        let together =
+            Line::open(config).map_err(plain).context("failed to set up the Kafka producer")?;
+        let (alone, settings) = (Line::later(alone), settings.clone());
+        let (quiet, lookup) = (Arc::default(), Arc::default());
+        Ok(Self { together, alone, quiet, settings, lookup })
+    }
+
+    /// Wait, at most so long, for what is still on its way.
+    pub fn flush(&self, limit: Duration) {
+        for line in [&self.together, &self.alone] {
+            if let Err(error) = line.flush(limit) {
+                error!("not all that was published is acknowledged: {error}");
+            }
+        }
+    }
+
+    fn send(&self, line: &Line, message: &Message) -> Result<DeliveryFuture, KafkaError> {
+        let mut headers = OwnedHeaders::new_with_capacity(message.headers.len());
+        for (key, value) in &message.headers {
+            headers = headers.insert(Header { key, value: value.as_ref() });
+        }
+        let mut record = FutureRecord::<[u8], [u8]>::to(self.settings.topics.of(message.channel))
+            .headers(headers);
+        record.key = message.key.as_deref();
+        record.payload = message.value.as_deref();
+        line.send(record)
+    }
+
+    fn place(&self, channel: Channel, delivery: &Delivery) -> Position {
+        Position {
+            topic: self.settings.topics.of(channel).into(),
+            partition: delivery.partition,
+            offset: delivery.offset,
+        }
+    }
+
+    /// What has to be done before another try.
+    async fn refused(&self, line: &Line, message: &Message, error: &KafkaError) {
+        if error.rdkafka_error_code() == Some(RDKafkaErrorCode::QueueFull) {
+            sleep(ROOM_AFTER).await;
+            return;
+        }
+        let topic = self.settings.topics.of(message.channel);
+        self.quiet
+            .complain("producer", &format!("{topic} does not take what is published: {error}"));
+        sleep(RETRY_AFTER).await;
+        line.mend().await;
+    }
+}
+
+impl Outcomes for Producer {
+    fn publish(&self, mut message: Message) -> impl Future<Output = Position> + Send {
+        let mut line = &self.together;
+        let mut sent = self.send(line, &message);
+        async move {
+            loop {
+                let error = match acknowledged(sent).await {
+                    Ok(delivery) => return self.place(message.channel, &delivery),
+                    Err(error) => error,
+                };
+                let is_alone = std::ptr::eq(line, &self.alone);
+                if is_too_large(&error) && !is_alone {
+                    line = &self.alone;
+                    line.mend().await;
+                } else if is_too_large(&error) && message.make_smaller() {
+                    let topic = self.settings.topics.of(message.channel);
+                    let text =
+                        format!("{topic} refuses a message for its size; leaving details out");
+                    self.quiet.complain("producer", &text);
+                } else {
+                    self.refused(line, &message, &error).await;
+                }
+                sent = self.send(line, &message);
+            }
+        }
+    }
+
+    async fn published_at(&self, message: &Message, since: Timestamp) -> Option<Position> {
+        self.lookup.published_at(&self.settings, message, since).await
+    }
+}
+
+async fn acknowledged(sent: Result<DeliveryFuture, KafkaError>) -> Result<Delivery, KafkaError> {
+    match sent?.await {
+        Ok(Ok(delivery)) => Ok(delivery),
+        Ok(Err((error, _))) => Err(error),
+        Err(cancelled) => {
+            error!("the producer ended: {cancelled}");
+            Err(KafkaError::Canceled)
+        }
+    }
+}
+
+fn is_too_large(error: &KafkaError) -> bool {
+    matches!(
+        error.rdkafka_error_code(),
+        Some(RDKafkaErrorCode::MessageSizeTooLarge | RDKafkaErrorCode::MessageBatchTooLarge)
+    )
+}

@@ -1,0 +1,268 @@
+//! The ledger: one row per event, in SQLite (embedded, one instance) or PostgreSQL (several).
+//!
+//! `writer` groups what is asked for into few transactions; `sqlite` and `postgres` hold all the
+//! SQL of their database; `line` is the row; `health` says whether the database answers.
+//! What a deed does to a row is `domain::memory::apply`, the same for every database.
+//! This folder never decides anything about an escalation, and never says done before it is
+//! durable.
+
+mod health;
+mod line;
+mod postgres;
+mod sqlite;
+mod writer;
+
+use std::fmt;
+use std::future::Future;
+use std::path::PathBuf;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context as _, anyhow};
+use jiff::Timestamp;
+use secrecy::{ExposeSecret as _, SecretString};
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::sleep;
+
+use self::health::Health;
+use self::line::Line;
+use self::writer::{Job, Order, PRUNE_ROWS, Writer};
+use crate::domain::memory::{Claim, Claimed, Deed, Entry, Parking, Reply, Row};
+use crate::domain::outcome::Message;
+use crate::domain::record::Position;
+
+const RETRY: Duration = Duration::from_secs(1);
+/// Between two steps of pruning others have their turn.
+const PRUNE_PAUSE: Duration = Duration::from_millis(50);
+
+/// The time, handed in.
+pub type Clock = Arc<dyn Fn() -> Timestamp + Send + Sync>;
+
+/// The task of the ledger: it works as long as anybody holds the ledger, and then ends.
+pub type Work = Pin<Box<dyn Future<Output = ()> + Send>>;
+
+/// Which database, and who we are.
+#[derive(Clone)]
+pub struct Settings {
+    /// Where the ledger is.
+    pub place: Place,
+    /// This process among all, those before and after it too: never used twice.
+    pub owner: Arc<str>,
+    /// The time.
+    pub now: Clock,
+}
+
+/// Where a ledger is.
+#[derive(Clone)]
+pub enum Place {
+    /// In a file.
+    Sqlite(PathBuf),
+    /// In a server, at this URL.
+    Postgres(SecretString),
+}
+
+impl Place {
+    /// `sqlite://FILE` or `postgres://USER:PASSWORD@HOST/DATABASE?sslmode=..`; the error is a
+    /// fragment that never quotes the URL.
+    pub fn parse(url: &str) -> Result<Self, String> {
+        if let Some(file) = url.strip_prefix("sqlite:") {
+            let file = file.strip_prefix("//").unwrap_or(file);
+            return match file {
+                "" => Err("names no file: sqlite://handoff.db".into()),
+                ":memory:" => Err("must be a file: what is in memory is lost in a crash".into()),
+                file if file.contains(['?', '#']) => {
+                    Err("takes no parameters for SQLite: sqlite://handoff.db".into())
+                }
+                file => Ok(Self::Sqlite(file.into())),
+            };
+        }
+        if url.starts_with("postgres://") || url.starts_with("postgresql://") {
+            postgres::options(url)?;
+            return Ok(Self::Postgres(url.to_owned().into()));
+        }
+        Err("must begin with sqlite:// or postgres://".into())
+    }
+}
+
+impl fmt::Display for Place {
+    /// Without user and password.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Sqlite(file) => write!(f, "sqlite://{}", file.display()),
+            Self::Postgres(url) => f.write_str(&postgres::describe(url.expose_secret())),
+        }
+    }
+}
+
+impl fmt::Debug for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+/// The ledger; clones share it.
+#[derive(Clone)]
+pub struct Ledger {
+    orders: mpsc::UnboundedSender<Order>,
+    reader: Reader,
+    health: Arc<Health>,
+}
+
+/// Open the ledger for the service: created where it is absent, brought up to date, and ours.
+pub async fn open(settings: &Settings) -> anyhow::Result<(Ledger, Work)> {
+    let (orders, received) = mpsc::unbounded_channel();
+    let health = Arc::new(Health::default());
+    let parts = (received, health.clone());
+    let (reader, work): (Reader, Work) = match &settings.place {
+        Place::Sqlite(file) => {
+            let store = sqlite::Store::open(file).await?;
+            let reader = Reader::open(&settings.place).await?;
+            (reader, Box::pin(Writer::new(store, settings, parts).run()))
+        }
+        Place::Postgres(url) => {
+            let store = postgres::Store::open(url).await?;
+            let reader = Reader::open(&settings.place).await?;
+            (reader, Box::pin(Writer::new(store, settings, parts).run()))
+        }
+    };
+    Ok((Ledger { orders, reader, health }, work))
+}
+
+impl Ledger {
+    /// It answers, as far as is known.
+    pub fn is_available(&self) -> bool {
+        self.problem().is_none()
+    }
+
+    /// Why nothing goes on, if nothing does.
+    pub fn problem(&self) -> Option<String> {
+        self.health.problem()
+    }
+
+    /// Forget what was published before then, a few rows at a time; how many it were.
+    pub async fn prune(&self, before: Timestamp) -> u64 {
+        let mut pruned = 0;
+        loop {
+            let (reply, answer) = oneshot::channel();
+            let rows = self.order(Order::Prune(before, reply), answer).await;
+            pruned += rows;
+            if i64::try_from(rows).is_ok_and(|rows| rows < PRUNE_ROWS) {
+                return pruned;
+            }
+            sleep(PRUNE_PAUSE).await;
+        }
+    }
+
+    /// The same ledger, for reading.
+    pub fn reader(&self) -> &Reader {
+        &self.reader
+    }
+
+    async fn ask(&self, key: Arc<str>, deed: Deed) -> Reply {
+        let (reply, answer) = oneshot::channel();
+        self.order(Order::Do(Job { key, deed, reply }), answer).await
+    }
+
+    async fn done(&self, key: Arc<str>, deed: Deed) -> bool {
+        self.ask(key, deed).await == Reply::Done(true)
+    }
+
+    async fn order<T>(&self, order: Order, answer: oneshot::Receiver<T>) -> T {
+        // A refused order drops its sender, and so does a writer that ended.
+        drop(self.orders.send(order));
+        match answer.await {
+            Ok(answer) => answer,
+            // The writer ends before its users only when the process does.
+            Err(_) => std::future::pending().await,
+        }
+    }
+}
+
+impl crate::ledger::Ledger for Ledger {
+    async fn claim(&self, claim: Claim) -> Claimed {
+        match self.ask(claim.key.clone(), Deed::Claim(Box::new(claim))).await {
+            Reply::Claimed(claimed) => claimed,
+            Reply::Done(_) => unreachable!("a claim is answered by what was claimed"),
+        }
+    }
+
+    async fn park(&self, key: Arc<str>, parking: Parking) -> bool {
+        self.done(key, Deed::Park(parking)).await
+    }
+
+    async fn settle(&self, key: Arc<str>, answer: Message, at: Timestamp) -> bool {
+        self.done(key, Deed::Settle { answer: Box::new(answer), at }).await
+    }
+
+    async fn published(&self, key: Arc<str>, place: Option<Position>) {
+        self.done(key, Deed::Publish { place }).await;
+    }
+
+    async fn unfinished(&self, topic: Arc<str>, partitions: Vec<i32>) -> Vec<Row> {
+        loop {
+            match self.reader.unfinished(&topic, &partitions).await {
+                Ok(rows) => {
+                    self.health.well();
+                    return rows;
+                }
+                Err(error) => self.health.ill(&error),
+            }
+            sleep(RETRY).await;
+        }
+    }
+}
+
+/// A ledger for reading only, also while the service has it: for the tools.
+#[derive(Clone)]
+pub enum Reader {
+    /// A file.
+    Sqlite(Arc<sqlite::Reader>),
+    /// A server.
+    Postgres(Arc<postgres::Reader>),
+}
+
+impl Reader {
+    /// Open it; it must be there and of this program's form.
+    pub async fn open(place: &Place) -> anyhow::Result<Self> {
+        Ok(match place {
+            Place::Sqlite(file) => Self::Sqlite(Arc::new(sqlite::Reader::open(file).await?)),
+            Place::Postgres(url) => Self::Postgres(Arc::new(postgres::Reader::open(url).await?)),
+        })
+    }
+
+    /// Everything that is known of one event.
+    pub async fn story(&self, key: &str) -> anyhow::Result<Option<Entry>> {
+        let line = match self {
+            Self::Sqlite(reader) => reader.story(key).await?,
+            Self::Postgres(reader) => reader.story(key).await?,
+        };
+        Ok(line.map(Line::entry).transpose()?.map(|(_, entry)| entry))
+    }
+
+    /// How many of these partitions are not settled and published, by their stage.
+    pub async fn stages(
+        &self,
+        topic: &str,
+        partitions: &[i32],
+    ) -> anyhow::Result<Vec<(String, i64)>> {
+        match self {
+            Self::Sqlite(reader) => reader.stages(topic, partitions).await,
+            Self::Postgres(reader) => reader.stages(topic, partitions).await,
+        }
+    }
+
+    /// What of these partitions is not settled and published, in the order of the records.
+    pub async fn unfinished(&self, topic: &str, partitions: &[i32]) -> anyhow::Result<Vec<Row>> {
+        let lines = match self {
+            Self::Sqlite(reader) => reader.unfinished(topic, partitions).await?,
+            Self::Postgres(reader) => reader.unfinished(topic, partitions).await?,
+        };
+        let row = |line: Line| {
+            let (key, entry) = line.entry()?;
+            let lost = anyhow!("the row of {key:?} is not finished and has no record");
+            entry.unfinished(key).ok_or(lost)
+        };
+        lines.into_iter().map(row).collect::<anyhow::Result<_>>().context("the ledger is damaged")
+    }
+}

@@ -1,0 +1,309 @@
+//! The one writer: takes what is queued, without waiting for more, and does it in one go.
+//!
+//! A key occurs once per batch, its next deed waits for the next batch; keys are sorted, so that
+//! two instances never wait for each other crosswise. What failed is done again until it is
+//! done or nobody waits for it any more; a change that was made although its acknowledgement
+//! was lost is recognized by its owner and version.
+//! This file never replies before the database has acknowledged.
+
+use std::collections::{HashMap, HashSet, VecDeque};
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::sleep;
+
+use super::health::Health;
+use super::line::Line;
+use super::{Clock, Settings};
+use crate::domain::memory::{Actor, Deed, Entry, Reply, apply};
+
+const MAX_JOBS: usize = 256;
+const MAX_BYTES: usize = 4 * 1024 * 1024;
+const RETRY_FIRST: Duration = Duration::from_millis(100);
+const RETRY_LAST: Duration = Duration::from_secs(2);
+/// Rows that one step of pruning deletes.
+pub(super) const PRUNE_ROWS: i64 = 500;
+
+/// A row that is to be read; its answer too, where it is claimed.
+pub(super) struct Wanted<'a> {
+    pub(super) key: &'a str,
+    pub(super) claimed: bool,
+}
+
+/// The keys whose answers are to be read as well: they are claimed, and settled.
+pub(super) fn need_answers(lines: &[Line], wanted: &[Wanted<'_>]) -> Vec<String> {
+    let claimed: HashSet<_> = wanted.iter().filter(|w| w.claimed).map(|w| w.key).collect();
+    let settled = lines.iter().filter(|line| line.is_settled());
+    settled.filter(|line| claimed.contains(&*line.key)).map(|line| line.key.clone()).collect()
+}
+
+/// From the rows that are there to the rows to be written.
+pub(super) type Decide<'a> =
+    &'a mut (dyn FnMut(Vec<Line>) -> anyhow::Result<Vec<Line>> + Send + 'a);
+
+/// A database, as the writer needs it.
+pub(super) trait Store: Send + 'static {
+    /// Read, decide, write, durably; which keys were written. A row that somebody else changed
+    /// in between is not written.
+    fn exchange(
+        &mut self,
+        wanted: &[Wanted<'_>],
+        decide: Decide<'_>,
+    ) -> impl Future<Output = anyhow::Result<HashSet<String>>> + Send;
+
+    /// Delete some of what was published before then; how many rows.
+    fn prune(&mut self, before: Timestamp) -> impl Future<Output = anyhow::Result<u64>> + Send;
+
+    /// Is it there?
+    fn ping(&mut self) -> impl Future<Output = anyhow::Result<()>> + Send;
+
+    /// Leave it in good order.
+    fn close(self) -> impl Future<Output = ()> + Send;
+}
+
+/// What the writer is asked for.
+pub(super) enum Order {
+    Do(Job),
+    Prune(Timestamp, oneshot::Sender<u64>),
+}
+
+/// A deed somebody waits for.
+pub(super) struct Job {
+    pub(super) key: Arc<str>,
+    pub(super) deed: Deed,
+    pub(super) reply: oneshot::Sender<Reply>,
+}
+
+impl Job {
+    fn weight(&self) -> usize {
+        match &self.deed {
+            Deed::Claim(claim) => claim.record.weight(),
+            Deed::Park(parking) => parking.memory.len(),
+            Deed::Settle { answer, .. } => answer.value.as_ref().map_or(0, Vec::len),
+            Deed::Publish { .. } => 0,
+        }
+    }
+}
+
+/// What the last, failed attempt would have written, and the reply to it.
+type Doubts = HashMap<Arc<str>, (i64, Reply)>;
+
+pub(super) struct Writer<S> {
+    store: S,
+    owner: Arc<str>,
+    now: Clock,
+    health: Arc<Health>,
+    orders: mpsc::UnboundedReceiver<Order>,
+    waiting: VecDeque<Job>,
+    prunes: VecDeque<(Timestamp, oneshot::Sender<u64>)>,
+}
+
+impl<S: Store> Writer<S> {
+    pub(super) fn new(
+        store: S,
+        settings: &Settings,
+        (orders, health): (mpsc::UnboundedReceiver<Order>, Arc<Health>),
+    ) -> Self {
+        let (owner, now) = (settings.owner.clone(), settings.now.clone());
+        let (waiting, prunes) = (VecDeque::new(), VecDeque::new());
+        Self { store, owner, now, health, orders, waiting, prunes }
+    }
+
+    /// Work until nobody can order anything any more.
+    pub(super) async fn run(mut self) {
+        while self.fill().await {
+            let batch = self.next_batch();
+            if !batch.is_empty() {
+                self.perform(batch).await;
+            }
+            if let Some((before, reply)) = self.prunes.pop_front() {
+                self.prune(before, reply).await;
+            }
+        }
+        self.store.close().await;
+    }
+
+    /// Everything that is queued; false: nothing is, and nothing will be.
+    async fn fill(&mut self) -> bool {
+        if self.waiting.is_empty() && self.prunes.is_empty() {
+            let Some(order) = self.orders.recv().await else { return false };
+            self.take(order);
+        }
+        while let Ok(order) = self.orders.try_recv() {
+            self.take(order);
+        }
+        true
+    }
+
+    fn take(&mut self, order: Order) {
+        match order {
+            Order::Do(job) => self.waiting.push_back(job),
+            Order::Prune(before, reply) => self.prunes.push_back((before, reply)),
+        }
+    }
+
+    /// The oldest jobs, at most one per key, sorted by key.
+    fn next_batch(&mut self) -> Vec<Job> {
+        let (mut batch, mut later) = (Vec::new(), VecDeque::new());
+        let mut keys: HashSet<Arc<str>> = HashSet::new();
+        let mut bytes = 0;
+        while let Some(job) = self.waiting.pop_front() {
+            if job.reply.is_closed() {
+                continue;
+            }
+            if !batch.is_empty() && (batch.len() >= MAX_JOBS || bytes + job.weight() > MAX_BYTES) {
+                self.waiting.push_front(job);
+                break;
+            }
+            if keys.insert(job.key.clone()) {
+                bytes += job.weight();
+                batch.push(job);
+            } else {
+                later.push_back(job);
+            }
+        }
+        // What had to wait for its key stays in front of what came after it.
+        later.append(&mut self.waiting);
+        self.waiting = later;
+        batch.sort_by(|a: &Job, b: &Job| a.key.cmp(&b.key));
+        batch
+    }
+
+    async fn perform(&mut self, mut batch: Vec<Job>) {
+        let mut doubts = Doubts::new();
+        let mut pause = RETRY_FIRST;
+        while !batch.is_empty() {
+            match self.attempt(&batch, &mut doubts).await {
+                Ok(mut replies) => {
+                    self.health.well();
+                    batch = answer(batch, &mut replies);
+                }
+                Err(error) => {
+                    self.health.ill(&error);
+                    sleep(pause).await;
+                    pause = (pause * 2).min(RETRY_LAST);
+                    batch.retain(|job| !job.reply.is_closed());
+                    if batch.is_empty() {
+                        self.recover().await;
+                    }
+                }
+            }
+        }
+    }
+
+    async fn attempt(
+        &mut self,
+        batch: &[Job],
+        doubts: &mut Doubts,
+    ) -> anyhow::Result<HashMap<Arc<str>, Reply>> {
+        let claimed = |job: &Job| matches!(job.deed, Deed::Claim(_));
+        let wanted: Vec<_> =
+            batch.iter().map(|job| Wanted { key: &job.key, claimed: claimed(job) }).collect();
+        let actor = Actor { owner: &self.owner, now: (self.now)() };
+        let mut round = Round { doubts, replies: HashMap::new(), unchanged: HashSet::new() };
+        let mut decide = |lines: Vec<Line>| round.decide(batch, lines, actor);
+        let written = self.store.exchange(&wanted, &mut decide).await?;
+        let Round { mut replies, unchanged, .. } = round;
+        replies.retain(|key, _| unchanged.contains(key) || written.contains(&**key));
+        Ok(replies)
+    }
+
+    async fn prune(&mut self, before: Timestamp, reply: oneshot::Sender<u64>) {
+        while !reply.is_closed() {
+            match self.store.prune(before).await {
+                Ok(rows) => {
+                    self.health.well();
+                    // Whoever asked may be gone: what is deleted is deleted.
+                    reply.send(rows).unwrap_or_default();
+                    return;
+                }
+                Err(error) => self.health.ill(&error),
+            }
+            sleep(RETRY_LAST).await;
+        }
+    }
+
+    /// Nobody waits, but readiness does: look until the database is back or somebody asks.
+    async fn recover(&mut self) {
+        while self.orders.is_empty() {
+            match self.store.ping().await {
+                Ok(()) => return self.health.well(),
+                Err(error) => self.health.ill(&error),
+            }
+            if self.orders.is_closed() {
+                return;
+            }
+            sleep(RETRY_LAST).await;
+        }
+    }
+}
+
+/// One attempt at a batch.
+struct Round<'a> {
+    doubts: &'a mut Doubts,
+    replies: HashMap<Arc<str>, Reply>,
+    /// The keys whose reply needs no write.
+    unchanged: HashSet<Arc<str>>,
+}
+
+impl Round<'_> {
+    fn decide(
+        &mut self,
+        batch: &[Job],
+        lines: Vec<Line>,
+        actor: Actor<'_>,
+    ) -> anyhow::Result<Vec<Line>> {
+        let found: HashMap<Arc<str>, Entry> =
+            lines.into_iter().map(Line::entry).collect::<anyhow::Result<_>>()?;
+        let mut changed = Vec::new();
+        for job in batch {
+            let entry = found.get(&job.key);
+            if let Some(reply) = self.done_before(&job.key, entry, actor) {
+                self.keep(&job.key, reply, true);
+                continue;
+            }
+            let (next, reply) = apply(entry, &job.deed, actor);
+            self.keep(&job.key, reply.clone(), next.is_none());
+            if let Some(next) = next {
+                self.doubts.insert(job.key.clone(), (next.version, reply));
+                changed.push(Line::new(&job.key, &next));
+            }
+        }
+        Ok(changed)
+    }
+
+    /// The reply of an attempt that was taken for failed and was not.
+    fn done_before(
+        &self,
+        key: &Arc<str>,
+        entry: Option<&Entry>,
+        actor: Actor<'_>,
+    ) -> Option<Reply> {
+        let (version, reply) = self.doubts.get(key)?;
+        let entry = entry?;
+        (entry.version == *version && entry.owner == *actor.owner).then(|| reply.clone())
+    }
+
+    fn keep(&mut self, key: &Arc<str>, reply: Reply, unchanged: bool) {
+        self.replies.insert(key.clone(), reply);
+        if unchanged {
+            self.unchanged.insert(key.clone());
+        }
+    }
+}
+
+/// Tell who is done; the jobs that are left.
+fn answer(batch: Vec<Job>, replies: &mut HashMap<Arc<str>, Reply>) -> Vec<Job> {
+    let mut left = Vec::new();
+    for job in batch {
+        match replies.remove(&job.key) {
+            // Whoever asked may be gone: what is done is done.
+            Some(reply) => job.reply.send(reply).unwrap_or_default(),
+            None => left.push(job),
+        }
+    }
+    left
+}

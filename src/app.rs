@@ -1,0 +1,260 @@
+//! The composition root: build every part from the configuration, start, run, drain, stop.
+//!
+//! Here, and only here, the real clock and real chance enter.
+//! This file never decides anything about an escalation.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context as _, anyhow};
+use jiff::Timestamp;
+use tokio::net::TcpListener;
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
+use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+
+use crate::adapters::admin::{self, View};
+use crate::adapters::{desk, kafka, ledger};
+use crate::config::Config;
+use crate::consume::{Settings, consume};
+use crate::deliver::{Context, Nature, Ports};
+use crate::domain::course::Policy;
+use crate::domain::gate::GateState;
+use crate::domain::pace::Speed;
+use crate::gate::Gate;
+use crate::pulse::Pulse;
+use crate::telemetry::Metrics;
+
+/// Records between the consumer's thread and the consuming task.
+const INBOUND: usize = 16;
+/// How long an event may be unsettled past its deadline and grace before that is unhealthy.
+const OVERDUE: Duration = Duration::from_secs(60);
+/// The wait for brokers when topics are created at start.
+const CREATE_TOPICS: Duration = Duration::from_secs(10);
+
+/// At the end, the wait for the ledger to write what it was told.
+const LEDGER_LIMIT: Duration = Duration::from_secs(5);
+/// Between two prunings of the ledger.
+const PRUNE_EVERY: Duration = Duration::from_secs(3600);
+
+/// The real clock.
+#[expect(clippy::disallowed_methods, reason = "this is where the clock enters")]
+pub fn now() -> Timestamp {
+    Timestamp::now()
+}
+
+#[expect(clippy::disallowed_methods, reason = "this is where chance enters")]
+fn jitter() -> f64 {
+    fastrand::f64()
+}
+
+#[expect(clippy::disallowed_methods, reason = "this is where chance enters")]
+fn random() -> u32 {
+    fastrand::u32(..)
+}
+
+/// A part of a name that no process had before.
+fn token() -> u64 {
+    fastrand::u64(..)
+}
+
+/// The client for Desk, with the real clock.
+pub fn desk_client(settings: desk::Settings) -> anyhow::Result<desk::Client> {
+    let nature = desk::Nature { now: Arc::new(now), random: Arc::new(random) };
+    desk::Client::new(settings, nature)
+}
+
+/// Open the admin port.
+pub async fn listen(config: &Config) -> anyhow::Result<Option<TcpListener>> {
+    let Some(address) = config.admin_listen else { return Ok(None) };
+    let listener = TcpListener::bind(address)
+        .await
+        .with_context(|| format!("failed to listen on admin.listen {address}"))?;
+    Ok(Some(listener))
+}
+
+/// Run the service until `shutdown`, then drain.
+pub async fn run(
+    config: Config,
+    listener: Option<TcpListener>,
+    shutdown: CancellationToken,
+) -> anyhow::Result<()> {
+    Service::build(config)?.run(listener, shutdown).await
+}
+
+impl Service {
+    /// Run until `shutdown`, then drain.
+    pub async fn run(
+        self,
+        listener: Option<TcpListener>,
+        shutdown: CancellationToken,
+    ) -> anyhow::Result<()> {
+        let (ledger, work) = ledger::open(&self.ledger)
+            .await
+            .with_context(|| format!("failed to open the ledger {}", self.ledger.place))?;
+        // It ends when the last of its users has gone, so that nothing written is lost.
+        let mut writer = JoinSet::new();
+        writer.spawn(work);
+        let stop = CancellationToken::new();
+        let mut helpers = JoinSet::new();
+        helpers.spawn(self.gate.clone().drive());
+        helpers.spawn(prune(ledger.clone(), self.retention));
+        if let Some(listener) = listener {
+            info!(admin = %listener.local_addr()?, "listening");
+            helpers.spawn(admin_port(listener, self.view(&ledger), stop.clone()));
+        }
+        if self.kafka.topics.create {
+            create_topics(&self.kafka, &shutdown).await;
+        }
+        let producer = self.producer.clone();
+        let ended = self.consume(ledger, &shutdown, &mut helpers).await;
+        stop.cancel();
+        tokio::task::spawn_blocking(move || producer.flush(Duration::from_secs(1))).await?;
+        helpers.shutdown().await;
+        if timeout(LEDGER_LIMIT, writer.join_next()).await.is_err() {
+            warn!("the ledger is away; what it was not told is found out after the next start");
+        }
+        info!("stopped");
+        ended
+    }
+
+    /// Consume until `shutdown`, or until something that everything rests on ends.
+    async fn consume(
+        self,
+        ledger: ledger::Ledger,
+        shutdown: &CancellationToken,
+        helpers: &mut JoinSet<()>,
+    ) -> anyhow::Result<()> {
+        let (inbound, received) = mpsc::channel(INBOUND);
+        let handle = kafka::Handle {
+            inbound,
+            drain: self.intake.drain,
+            pulse: self.pulse.clone(),
+            metrics: self.metrics.clone(),
+            stop: shutdown.clone(),
+        };
+        let (source, thread) = kafka::Consumer::start(&self.kafka, handle)?;
+        let context = Context::<Real> {
+            desk: self.desk,
+            outcomes: self.producer,
+            ledger,
+            gate: self.gate,
+            policy: self.policy,
+            nature: Nature { now: Arc::new(now), jitter: Arc::new(jitter) },
+            pulse: self.pulse.clone(),
+            metrics: self.metrics,
+        };
+        let mut main = JoinSet::new();
+        main.spawn(consume(received, Arc::new(context), (source, self.intake, self.pulse)));
+        let helper = tokio::select! {
+            ended = main.join_next() => ended.unwrap_or(Ok(())).context("consuming ended"),
+            helper = helpers.join_next() => match helper {
+                Some(Err(error)) => Err(error).context("a part of the worker ended"),
+                _ => Err(anyhow!("the admin port ended")),
+            },
+        };
+        shutdown.cancel();
+        let ended = tokio::task::spawn_blocking(move || thread.join()).await?;
+        while main.join_next().await.is_some() {}
+        helper?;
+        ended.map_err(|_| anyhow!("the consumer's thread panicked"))?
+    }
+
+    fn view(&self, ledger: &ledger::Ledger) -> View {
+        let ledger = ledger.clone();
+        View {
+            pulse: self.pulse.clone(),
+            gate: self.gate.clone(),
+            metrics: self.metrics.clone(),
+            ledger: Arc::new(move || ledger.problem()),
+            now: Arc::new(now),
+        }
+    }
+}
+
+async fn admin_port(listener: TcpListener, view: View, stop: CancellationToken) {
+    if let Err(error) = admin::serve(listener, view, stop).await {
+        warn!("the admin port ended: {error}");
+    }
+}
+
+/// Forget, every hour, what was published long ago.
+async fn prune(ledger: ledger::Ledger, retention: Duration) {
+    loop {
+        let before = now().saturating_sub(retention).unwrap_or(Timestamp::MIN);
+        let rows = ledger.prune(before).await;
+        if rows > 0 {
+            info!(rows, "pruned the ledger");
+        }
+        tokio::time::sleep(PRUNE_EVERY).await;
+    }
+}
+
+/// The real ports.
+struct Real;
+
+impl Ports for Real {
+    type Desk = desk::Client;
+    type Outcomes = kafka::Producer;
+    type Ledger = ledger::Ledger;
+}
+
+/// The service, built from the configuration, nothing running yet.
+pub struct Service {
+    kafka: kafka::Settings,
+    producer: kafka::Producer,
+    desk: desk::Client,
+    gate: Arc<Gate>,
+    policy: Policy,
+    ledger: ledger::Settings,
+    retention: Duration,
+    intake: Settings,
+    pulse: Arc<Pulse>,
+    metrics: Arc<Metrics>,
+}
+
+impl Service {
+    /// Build every part; what fails here is wrong in the configuration.
+    pub fn build(config: Config) -> anyhow::Result<Self> {
+        let metrics = Arc::new(Metrics::new());
+        let gate = GateState::new(config.gate, Speed::new(config.quota_per_second));
+        let gate = Gate::new(gate, config.concurrency, metrics.clone());
+        let pulse = Arc::new(Pulse::new(config.policy.doubt_grace + OVERDUE));
+        let owner = format!("{:016x}{:016x}", token(), token()).into();
+        Ok(Self {
+            producer: kafka::Producer::start(&config.kafka)?,
+            desk: desk_client(config.desk)?,
+            gate,
+            policy: config.policy,
+            ledger: ledger::Settings { place: config.ledger, owner, now: Arc::new(now) },
+            retention: config.retention,
+            intake: Settings {
+                topic: config.kafka.topics.escalations.as_str().into(),
+                rules: config.rules,
+                max_events: config.intake.max_events,
+                max_bytes: config.intake.max_bytes,
+                max_span: config.intake.max_span,
+                drain: config.drain_timeout,
+            },
+            pulse,
+            metrics,
+            kafka: config.kafka,
+        })
+    }
+}
+
+/// Create what is missing; an outage of the brokers is waited for.
+async fn create_topics(settings: &kafka::Settings, shutdown: &CancellationToken) {
+    while !shutdown.is_cancelled() {
+        match kafka::create_topics(settings, CREATE_TOPICS).await {
+            Ok(refused) => return refused.iter().for_each(|text| warn!("{text}")),
+            Err(error) => warn!("{error:#}; trying again"),
+        }
+        tokio::select! {
+            () = shutdown.cancelled() => {}
+            () = tokio::time::sleep(CREATE_TOPICS) => {}
+        }
+    }
+}

@@ -1,0 +1,281 @@
+//! Kafka, tried live: brokers, topics, rights, the group's place, the producer.
+//!
+//! Where a right is missing, the finding names it as an ACL. What only writing can prove is
+//! proved on demand, by a record that readers pass over.
+//! This file never joins the group and never moves its offsets.
+
+use serde_json::json;
+use tokio::task::spawn_blocking;
+use tokio::time::timeout;
+
+use super::report::{Finding, Level};
+use super::{Findings, LIMIT};
+use crate::adapters::kafka::{Fault, Outgoing, Probe, Publisher, Settings, Topic, Topics};
+use crate::app;
+use crate::commands::CHECK_HEADER;
+use crate::config::Config;
+
+/// Questions that consist of several have a bit more than each of them.
+const PATIENCE: std::time::Duration = LIMIT.saturating_add(LIMIT);
+
+/// The clients with the configured properties, or what is wrong with those.
+pub(super) fn client(settings: &Settings) -> Result<Probe, Finding> {
+    let probe = Probe::new(settings.clone(), LIMIT).map_err(|error| {
+        let remedy = "check [kafka.properties] and [kafka.consumer_properties]";
+        Finding::fail("Kafka consumer", format!("{error:#}"), remedy)
+    })?;
+    // Nobody is asked yet.
+    Publisher::start(settings, LIMIT).map(drop).map_err(|error| {
+        let remedy = "check [kafka.properties] and [kafka.producer_properties]";
+        Finding::fail("Kafka producer", format!("{error:#}"), remedy)
+    })?;
+    Ok(probe)
+}
+
+/// Try everything.
+pub(super) async fn check(probe: Probe, config: &Config, write: bool, findings: Findings) {
+    let settings = &config.kafka;
+    let asker = Asker { probe, settings };
+    let brokers = asker.brokers().await;
+    let is_reached = brokers.level != Level::Fail;
+    findings.add(brokers);
+    if !is_reached {
+        let detail = "not tried: no broker answers";
+        return findings.add(Finding::warn(
+            "topics, rights, producer",
+            detail,
+            "repair that first",
+        ));
+    }
+    let (topics, group, limits, producer) =
+        tokio::join!(asker.topics(), asker.group(), asker.limits(), asker.producer(write));
+    for finding in [topics, group, limits, producer].into_iter().flatten() {
+        findings.add(finding);
+    }
+}
+
+struct Asker<'a> {
+    probe: Probe,
+    settings: &'a Settings,
+}
+
+impl Asker<'_> {
+    /// Ask on a thread where blocking hurts nobody.
+    async fn ask<T: Send + 'static>(
+        &self,
+        question: impl FnOnce(&Probe) -> Result<T, Fault> + Send + 'static,
+    ) -> Result<T, Fault> {
+        let probe = self.probe.clone();
+        match timeout(PATIENCE, spawn_blocking(move || question(&probe))).await {
+            Ok(Ok(answer)) => answer,
+            Ok(Err(panicked)) => Err(Fault::Other(panicked.to_string())),
+            Err(_) => Err(Fault::Silent(String::new())),
+        }
+    }
+
+    async fn brokers(&self) -> Finding {
+        let what = format!("brokers {}", self.settings.bootstrap_servers);
+        let remedy = "check kafka.bootstrap_servers, the network, and security.protocol and sasl.* \
+                      under [kafka.properties]";
+        match self.ask(Probe::brokers).await {
+            Ok(1) => Finding::ok(what, "1 broker"),
+            Ok(brokers) => Finding::ok(what, format!("{brokers} brokers")),
+            Err(Fault::Denied) => Finding::ok(what, "reached"),
+            Err(fault) => Finding::fail(what, words(&fault), remedy),
+        }
+    }
+
+    async fn topics(&self) -> Vec<Finding> {
+        let topics = &self.settings.topics;
+        let Topics { escalations, outcomes, dead_letters, .. } = topics;
+        let mut findings = vec![];
+        for name in [escalations, outcomes, dead_letters] {
+            let asked = name.clone();
+            let found = self.ask(move |probe| probe.topic(&asked)).await;
+            let is_single = found.as_ref().is_ok_and(|found| found.partitions == 1);
+            let mut finding = topic(name, found, topics);
+            if is_single && name == escalations {
+                finding.detail.push_str(": only one instance can work at a time");
+            }
+            findings.push(finding);
+        }
+        if findings[0].level != Level::Fail {
+            let name = escalations.clone();
+            let what = format!("reading {escalations}");
+            findings.push(match self.ask(move |probe| probe.readable(&name)).await {
+                Ok(()) => Finding::ok(what, "allowed"),
+                Err(Fault::Absent) => return findings,
+                Err(Fault::Denied) => {
+                    Finding::fail(what, "refused", acl("Read", "Topic", escalations))
+                }
+                Err(fault) => Finding::fail(what, words(&fault), "look at the brokers' logs"),
+            });
+        }
+        findings
+    }
+
+    async fn group(&self) -> Vec<Finding> {
+        let group = &self.settings.group_id;
+        let escalations = self.settings.topics.escalations.clone();
+        let asked = self.ask(move |probe| {
+            let partitions = probe.topic(&escalations)?.partitions;
+            let standing = probe.standing(partitions)?;
+            probe.committable(partitions)?;
+            Ok((partitions, standing))
+        });
+        let what = format!("group {group}");
+        vec![match asked.await {
+            Ok((_, standing)) if standing.committed == 0 => {
+                Finding::ok(what, "has committed nothing yet: it will begin at the oldest record")
+            }
+            Ok((partitions, standing)) => {
+                let (committed, lag) = (standing.committed, standing.lag);
+                let detail = format!(
+                    "has a place in {committed} of {partitions} partitions, {lag} records behind"
+                );
+                Finding::ok(what, detail)
+            }
+            Err(Fault::Denied) => Finding::fail(what, "refused", acl("Read", "Group", group)),
+            // The topics' findings have told.
+            Err(Fault::Absent) => return vec![],
+            Err(fault) => {
+                let remedy = acl("Read", "Group", group);
+                Finding::fail(
+                    what,
+                    words(&fault),
+                    format!("{remedy}, or look at the brokers' logs"),
+                )
+            }
+        }]
+    }
+
+    async fn limits(&self) -> Vec<Finding> {
+        let Topics { escalations, dead_letters, .. } = &self.settings.topics;
+        let what = format!("size limit of {dead_letters}");
+        let limits = match self.probe.limits(&[escalations, dead_letters]).await {
+            Ok(limits) => limits,
+            Err(Fault::Absent) => return vec![],
+            Err(fault) => {
+                let detail = format!("cannot be told: {}", words(&fault));
+                let remedy = format!(
+                    "make sure that its max.message.bytes is not below that of {escalations}; {}",
+                    acl("DescribeConfigs", "Topic", dead_letters)
+                );
+                return vec![Finding::warn(what, detail, remedy)];
+            }
+        };
+        let (from, to) = (&limits[escalations], &limits[dead_letters]);
+        let (from_bytes, to_bytes) = (from.max_message_bytes, to.max_message_bytes);
+        let mut findings = vec![];
+        findings.push(if to_bytes < from_bytes {
+            let detail = format!(
+                "{to_bytes} bytes, but {escalations} takes {from_bytes}: a larger record that \
+                 cannot be read would lose its value"
+            );
+            let remedy = format!("set max.message.bytes of {dead_letters} to {from_bytes} or more");
+            Finding::warn(what, detail, remedy)
+        } else {
+            Finding::ok(what, format!("{to_bytes} bytes; {escalations} takes {from_bytes}"))
+        });
+        if to.is_compacted {
+            let detail = "is compacted: it refuses records without a key, which would hold up \
+                          their partition for ever";
+            let remedy = "set its cleanup.policy to delete";
+            findings.push(Finding::fail(format!("topic {dead_letters}"), detail, remedy));
+        }
+        findings
+    }
+
+    async fn producer(&self, write: bool) -> Vec<Finding> {
+        let Topics { outcomes, dead_letters, .. } = &self.settings.topics;
+        let what = "producer";
+        let mut findings = vec![match self.probe.idempotence().await {
+            Ok(()) if write => Finding::ok(what, "is set up"),
+            Ok(()) => Finding::ok(what, "is set up; whether it may write: handoff check --write"),
+            Err(Fault::Denied) => {
+                let write = acl("Write", "Topic", outcomes);
+                let detail = "an idempotent producer is refused";
+                Finding::fail(what, detail, format!("{write}, or IdempotentWrite on the cluster"))
+            }
+            Err(fault) => Finding::fail(what, words(&fault), "check [kafka.producer_properties]"),
+        }];
+        if write {
+            for topic in [outcomes, dead_letters] {
+                findings.push(self.write(topic).await);
+            }
+        }
+        findings
+    }
+
+    async fn write(&self, topic: &str) -> Finding {
+        let what = format!("writing {topic}");
+        let about = json!({"type": "check", "by": "handoff check", "at": app::now()});
+        let record = Outgoing {
+            topic: topic.to_owned(),
+            key: Some(b"handoff-check".to_vec()),
+            value: about.to_string().into_bytes(),
+            headers: vec![(CHECK_HEADER.0.to_owned(), Some(CHECK_HEADER.1.to_vec()))],
+        };
+        let written = async {
+            let publisher = Publisher::start(self.settings, LIMIT)?;
+            publisher.hand_over(&record).await?.acknowledged().await
+        };
+        match timeout(PATIENCE, written).await {
+            Ok(Ok(position)) => Finding::ok(what, format!("the record {position} is there")),
+            Ok(Err(error)) => {
+                Finding::fail(what, format!("{error:#}"), acl("Write", "Topic", topic))
+            }
+            Err(_) => {
+                let detail = format!("no acknowledgement within {} s", PATIENCE.as_secs());
+                Finding::fail(what, detail, "look at the brokers' logs")
+            }
+        }
+    }
+}
+
+fn topic(name: &str, found: Result<Topic, Fault>, topics: &Topics) -> Finding {
+    let what = format!("topic {name}");
+    let found = match found {
+        Ok(found) => found,
+        Err(Fault::Absent) if topics.create => {
+            let remedy = "kafka.create_topics makes it at the start, with the brokers' defaults";
+            return Finding::warn(what, "does not exist yet", remedy);
+        }
+        Err(Fault::Absent) => {
+            let remedy = "create it, or set kafka.create_topics = true, or correct its name under \
+                          [kafka]";
+            return Finding::fail(what, "does not exist", remedy);
+        }
+        Err(Fault::Denied) => {
+            // Each of them includes the right to look at the topic.
+            let right = if name == topics.escalations { "Read" } else { "Write" };
+            return Finding::fail(what, "may not be looked at", acl(right, "Topic", name));
+        }
+        Err(fault) => return Finding::fail(what, words(&fault), "look at the brokers' logs"),
+    };
+    let Topic { partitions, copies, leaderless } = found;
+    if !leaderless.is_empty() {
+        let detail = format!("nobody leads partitions {leaderless:?}");
+        return Finding::fail(what, detail, "bring the brokers back that hold them");
+    }
+    let partitions =
+        if partitions == 1 { "1 partition".to_owned() } else { format!("{partitions} partitions") };
+    let copies = if copies == 1 { "1 copy".to_owned() } else { format!("{copies} copies") };
+    Finding::ok(what, format!("{partitions}, {copies}"))
+}
+
+fn words(fault: &Fault) -> String {
+    match fault {
+        Fault::Denied => "refused: a right is missing".to_owned(),
+        Fault::Absent => "does not exist".to_owned(),
+        Fault::Silent(words) if words.is_empty() => {
+            format!("no answer within {} s", LIMIT.as_secs())
+        }
+        Fault::Silent(words) => format!("no answer within {} s: {words}", LIMIT.as_secs()),
+        Fault::Other(words) => words.clone(),
+    }
+}
+
+fn acl(operation: &str, resource: &str, name: &str) -> String {
+    format!("allow this principal the operation {operation} on {resource} {name:?} (an ACL)")
+}

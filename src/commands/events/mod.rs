@@ -1,0 +1,86 @@
+//! `handoff events`: what the ledger knows of an escalation, for the operator at night.
+//!
+//! The ledger is only read, also while the service runs. Neither Kafka nor Desk is needed.
+//! This command never changes anything.
+
+mod story;
+
+use std::path::Path;
+
+use super::lines::Lines;
+use super::{Failure, load_kafka, warnings_only};
+use crate::adapters::ledger::Reader;
+use crate::app;
+use crate::domain::memory::{Entry, Stage};
+
+/// What to do with them.
+#[derive(Debug, clap::Subcommand)]
+pub enum Command {
+    /// The story of one escalation: attempts, codes, waits, who, when, outcome, published where
+    Show(Show),
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  handoff events show evt-1
+  handoff events show handoff.escalations/3/4211
+      By the place of its record: one without an id, or one that could not be read.
+  handoff events show evt-1 --json | jq .outcome
+
+Exit codes: 0 shown, 1 the ledger does not know it, 69 the ledger cannot be read,
+78 bad configuration.";
+
+/// Show one.
+#[derive(Debug, clap::Args)]
+#[command(after_help = EXAMPLES)]
+pub struct Show {
+    /// The escalation's id, or the place of its record as TOPIC/PARTITION/OFFSET
+    id: String,
+
+    /// Print one JSON object
+    #[arg(long)]
+    json: bool,
+}
+
+/// Do it.
+pub async fn run(
+    command: Command,
+    file: Option<&Path>,
+    env: Vec<(String, String)>,
+) -> Result<(), Failure> {
+    let Command::Show(args) = command;
+    let place = load_kafka(file, env)?.ledger;
+    warnings_only();
+    let reader = Reader::open(&place).await.map_err(Failure::Unavailable)?;
+    for key in keys(&args.id) {
+        if let Some(entry) = reader.story(&key).await.map_err(Failure::Unavailable)? {
+            let mut lines = Lines::new();
+            if args.json {
+                return lines.put_raw(story::object(&key, &entry).to_string().as_bytes());
+            }
+            let told = story::lines(&args.id, &entry, app::now());
+            return told.iter().try_for_each(|line| lines.put(line));
+        }
+    }
+    Err(Failure::Findings(format!(
+        "{place} knows nothing of {:?}: it was not read yet, not for us, or is older than \
+         ledger.retention_days; handoff outcomes --event shows what is in the topic",
+        args.id
+    )))
+}
+
+/// Under which keys the ledger may have an escalation of this name.
+pub(crate) fn keys(name: &str) -> [String; 2] {
+    [format!("id:{name}"), format!("place:{name}")]
+}
+
+/// How far it is, in one line.
+pub(crate) fn stage(entry: &Entry) -> String {
+    match &entry.stage {
+        Stage::Open => format!("open: being worked on since {:.0}", entry.claimed_at),
+        Stage::Parked { until } => format!("parked until {until:.0}"),
+        Stage::Settled { at } => format!("settled at {at:.0}, not known to be published"),
+        Stage::Published { at, place: None, .. } => format!("published at {at:.0}"),
+        Stage::Published { place: Some(place), .. } => format!("published at {place}"),
+    }
+}

@@ -1,0 +1,215 @@
+//! A record of the outcome topic, for people or as it is.
+//!
+//! It may have been written by an older or newer version, or by somebody else: every field but
+//! the status may be missing, and what is no outcome is shown as such.
+//! This file never panics on any bytes.
+
+use anstyle::{AnsiColor, Style};
+use jiff::Timestamp;
+use serde::Deserialize;
+use serde_json::json;
+use serde_json::value::RawValue;
+
+use super::{Args, Shown};
+use crate::commands::table::{Cell, Row};
+use crate::domain::outcome::Status;
+use crate::domain::record::Record;
+
+/// The columns.
+pub(super) const COLUMNS: &[&str] =
+    &["TIME", "STATUS", "SESSION", "AGENT", "TRIES", "ELAPSED", "EVENT", "REASON"];
+
+/// The longest piece of an unreadable record that is shown, in characters.
+const PIECE: usize = 80;
+
+/// What is shown of an outcome.
+#[derive(Deserialize)]
+struct Draft {
+    event_id: Option<String>,
+    session_id: Option<String>,
+    status: String,
+    #[serde(rename = "final")]
+    is_final: Option<bool>,
+    agent_id: Option<String>,
+    attempts: Option<u64>,
+    elapsed_ms: Option<u64>,
+    decided_at: Option<String>,
+    reason: Option<String>,
+}
+
+/// What to show of a record; `None`: it was not asked for.
+pub(super) fn pick(record: &Record, args: &Args) -> Option<Shown> {
+    let value = record.value.as_deref().unwrap_or_default();
+    let draft: Draft = match serde_json::from_slice(value) {
+        Ok(draft) => draft,
+        // It might be the one that was asked for, but nobody can tell.
+        Err(_) if args.has_filter() => return None,
+        Err(error) => return Some(unreadable(record, &error.to_string(), args.json)),
+    };
+    let fits = |wanted: &[String], has: Option<&String>| {
+        wanted.is_empty() || has.is_some_and(|has| wanted.contains(has))
+    };
+    let is_wanted = fits(&args.sessions, draft.session_id.as_ref())
+        && fits(&args.events, draft.event_id.as_ref())
+        && fits(&args.statuses, Some(&draft.status));
+    match (is_wanted, args.json) {
+        (false, _) => None,
+        (true, true) => Some(Shown::Json(one_line(value))),
+        (true, false) => Some(Shown::Row(draft.row(record))),
+    }
+}
+
+impl Draft {
+    fn row(self, record: &Record) -> Row {
+        let decided = self.decided_at.as_deref().and_then(|text| text.parse().ok());
+        let interim = if self.is_final == Some(false) { ", interim" } else { "" };
+        vec![
+            Cell::new(time(decided.or(record.timestamp))),
+            Cell::styled(style(&self.status), format!("{}{interim}", self.status)),
+            Cell::new(self.session_id.unwrap_or_default()),
+            Cell::new(self.agent_id.unwrap_or_default()),
+            Cell::new(self.attempts.map(|n| n.to_string()).unwrap_or_default()),
+            Cell::new(self.elapsed_ms.map(elapsed).unwrap_or_default()),
+            Cell::new(self.event_id.unwrap_or_default()),
+            Cell::new(self.reason.unwrap_or_default()),
+        ]
+    }
+}
+
+/// Green: a human has it, or will. Yellow: nobody took over, as may happen. Red: look at it.
+fn style(status: &str) -> Style {
+    let color = match Status::ALL.into_iter().find(|known| known.as_str() == status) {
+        Some(Status::Assigned | Status::Queued) => AnsiColor::Green,
+        Some(Status::NoAgentOnline | Status::Expired) => AnsiColor::Yellow,
+        Some(Status::Rejected | Status::Failed) => AnsiColor::Red,
+        None => return Style::new(),
+    };
+    color.on_default()
+}
+
+fn unreadable(record: &Record, error: &str, json: bool) -> Shown {
+    let error = match &record.value {
+        None => "the value is null",
+        Some(_) => error,
+    };
+    let value = String::from_utf8_lossy(record.value.as_deref().unwrap_or_default());
+    if json {
+        let source = &record.position;
+        let object = json!({"unreadable": {"source": source, "error": error, "value": value}});
+        return Shown::Json(object.to_string().into_bytes());
+    }
+    let piece: String = value.chars().take(PIECE).collect();
+    let mut row = vec![
+        Cell::new(time(record.timestamp)),
+        Cell::styled(AnsiColor::Red.on_default(), "unreadable"),
+    ];
+    row.resize(COLUMNS.len() - 1, Cell::new(""));
+    row.push(Cell::new(format!("{}: {error}: {piece}", record.position)));
+    Shown::Row(row)
+}
+
+/// The value as it is; where it has several lines, the same on one.
+fn one_line(value: &[u8]) -> Vec<u8> {
+    if !value.contains(&b'\n') {
+        return value.to_vec();
+    }
+    // Newlines stand between the tokens of JSON, never in them.
+    match serde_json::from_slice::<&RawValue>(value) {
+        Ok(raw) => raw.get().replace(['\n', '\r'], " ").into_bytes(),
+        Err(_) => value.to_vec(),
+    }
+}
+
+/// Seconds are enough for people.
+pub(super) fn time(time: Option<Timestamp>) -> String {
+    time.map(|time| time.strftime("%Y-%m-%dT%H:%M:%SZ").to_string()).unwrap_or_default()
+}
+
+fn elapsed(ms: u64) -> String {
+    match ms {
+        0..1_000 => format!("{ms}ms"),
+        1_000..60_000 => format!("{:.1}s", ms as f64 / 1_000.0),
+        60_000..3_600_000 => format!("{}m{:02}s", ms / 60_000, ms / 1_000 % 60),
+        _ => format!("{}h{:02}m", ms / 3_600_000, ms / 60_000 % 60),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::{Args as _, FromArgMatches as _};
+
+    use super::super::table::Table;
+    use super::*;
+    use crate::domain::record::Position;
+
+    const VALUE: &str = r#"{"event_id":"e","session_id":"s","status":"no_agent_online",
+        "final":false,"attempts":2,"elapsed_ms":61000,"decided_at":"2026-11-23T10:00:00.9Z",
+        "reason":"nobody"}"#;
+
+    fn args(words: &[&str]) -> Args {
+        let command = Args::augment_args(clap::Command::new("outcomes"));
+        let words = ["outcomes"].iter().chain(words);
+        Args::from_arg_matches(&command.try_get_matches_from(words).unwrap()).unwrap()
+    }
+
+    fn check(words: &[&str], value: Option<&str>, expected: Option<&str>) {
+        let record = Record {
+            position: Position { topic: "t".into(), partition: 3, offset: 4 },
+            timestamp: Timestamp::from_second(0).ok(),
+            key: None,
+            value: value.map(|value| value.as_bytes().to_vec()),
+            headers: vec![],
+        };
+        let shown = pick(&record, &args(words)).map(|shown| match shown {
+            Shown::Json(json) => String::from_utf8(json).unwrap(),
+            Shown::Row(row) => {
+                let line = Table::new(COLUMNS).line(&row);
+                let line = anstream::adapter::strip_str(&line).to_string();
+                line.split("  ")
+                    .filter(|cell| !cell.is_empty())
+                    .map(str::trim)
+                    .collect::<Vec<_>>()
+                    .join("|")
+            }
+        });
+        assert_eq!(shown.as_deref(), expected, "{words:?} {value:?}");
+    }
+
+    #[test]
+    fn shown_for_people() {
+        let row = "2026-11-23T10:00:00Z|no_agent_online, interim|s|-|2|1m01s|e|nobody";
+        check(&[], Some(VALUE), Some(row));
+        let least = r#"{"status":"new"}"#;
+        check(&[], Some(least), Some("1970-01-01T00:00:00Z|new|-|-|-|-|-|-"));
+        let bad = "1970-01-01T00:00:00Z|unreadable|-|-|-|-|-|t/3/4: ";
+        let missing = format!("{bad}missing field `status` at line 1 column 2: {{}}");
+        check(&[], Some("{}"), Some(&missing));
+        check(&[], None, Some(&format!("{bad}the value is null:")));
+    }
+
+    #[test]
+    fn json_is_what_is_in_the_topic_on_one_line() {
+        let one_line = VALUE.replace('\n', " ");
+        check(&["--json"], Some(VALUE), Some(&one_line));
+        check(&["--json"], Some(r#"{ "status" : "x" }"#), Some(r#"{ "status" : "x" }"#));
+        let bad = r#"{"unreadable":{"error":"expected value at line 1 column 1","source":{"offset":4,"partition":3,"topic":"t"},"value":"x"}}"#;
+        check(&["--json"], Some("x"), Some(bad));
+    }
+
+    #[test]
+    fn filters_are_any_of_a_kind_and_all_kinds() {
+        let value = r#"{"event_id":"e","session_id":"s","status":"failed"}"#;
+        let row = Some("1970-01-01T00:00:00Z|failed|s|-|-|-|e|-");
+        check(&["--session", "x", "--session", "s"], Some(value), row);
+        check(&["--session", "s", "--status", "failed", "--event", "e"], Some(value), row);
+        check(&["--session", "s", "--status", "queued"], Some(value), None);
+        check(&["--event", "x"], Some(value), None);
+        check(&["--event", "x"], Some("x"), None);
+    }
+
+    #[test]
+    fn elapsed_is_short() {
+        let shown = [0, 999, 1_000, 59_900, 61_000, 3_600_000, 7_380_000].map(elapsed);
+        assert_eq!(shown, ["0ms", "999ms", "1.0s", "59.9s", "1m01s", "1h00m", "2h03m"]);
+    }
+}

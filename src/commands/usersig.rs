@@ -1,0 +1,43 @@
+//! `handoff usersig`: print a UserSig, to call Desk by hand.
+//!
+//! It goes to standard output, where it was asked for, and nowhere else.
+//! This file never writes it to the log.
+
+use std::path::Path;
+
+use secrecy::ExposeSecret as _;
+
+use super::{Failure, load, print};
+use crate::app;
+use crate::domain::usersig;
+
+/// Arguments of `handoff usersig`.
+#[derive(Debug, clap::Args)]
+#[command(after_help = AFTER_HELP)]
+pub struct Args {
+    /// How long it is valid, in hours (default: desk.signature_lifetime_h)
+    #[arg(long, value_name = "HOURS", value_parser = clap::value_parser!(u64).range(1..=438_000))]
+    lifetime: Option<u64>,
+}
+
+const AFTER_HELP: &str = "\
+Identity and key come from the configuration ([desk] sdkappid, identifier, secret_key).
+A UserSig is a secret: whoever has it can act as the administrator until it expires.
+
+Ask for a session's state by hand:
+  curl -s \"https://console.tim.qq.com/v4/desk_http_svc/get_session_state?sdkappid=$SDKAPPID\\
+&identifier=$ADMIN&usersig=$(handoff usersig --lifetime 24)&random=$RANDOM&contenttype=json\" \\
+    -H 'Content-Type: application/json' -d '{\"SessionId\":\"fd8a2e30-...\"}'";
+
+/// Print a UserSig.
+pub async fn run(
+    args: &Args,
+    file: Option<&Path>,
+    env: Vec<(String, String)>,
+) -> Result<(), Failure> {
+    let desk = load(file, env)?.desk;
+    let key = desk.key.read().await.map_err(Failure::Configuration)?;
+    let lifetime = args.lifetime.map_or(desk.signature_lifetime.as_secs(), |hours| hours * 3600);
+    let signature = usersig::sign(&desk.identity, &key, app::now().as_second(), lifetime);
+    print(format!("{}\n", signature.expose_secret()).as_bytes())
+}

@@ -1,0 +1,115 @@
+//! The section `[kafka]`: topics and what is passed through to librdkafka.
+//!
+//! Almost every test is one call of `check`, as in the parent.
+//! No test here ever talks to a broker.
+
+use super::{check, good};
+
+#[test]
+fn topics_are_legal_and_differ() {
+    check(
+        "[kafka]\noutcomes_topic = \"a b\"\ndead_letters_topic = \"handoff.escalations\"",
+        &[],
+        &[
+            "`kafka.outcomes_topic` = \"a b\" in F: must be a topic's name: 1 to 249 of a-z, A-Z, \
+             0-9, '.', '_', '-'",
+            "`kafka.dead_letters_topic` = \"handoff.escalations\" must not be the topic of \
+             `kafka.escalations_topic`",
+        ],
+    );
+}
+
+#[test]
+fn properties_are_passed_through_under_librdkafkas_names() {
+    let config = good(
+        "[kafka.properties]\nsecurity.protocol = \"ssl\"\n\"client.id\" = \"file\"\n\
+         [kafka.consumer_properties]\n\"fetch.min.bytes\" = 10\n\"check.crcs\" = true",
+        &[
+            ("HANDOFF__KAFKA__PROPERTIES__CLIENT_ID", "007"),
+            ("HANDOFF__KAFKA__PRODUCER_PROPERTIES__LINGER_MS", "0.5"),
+        ],
+    );
+    let listed = |map: &std::collections::BTreeMap<String, String>| {
+        map.iter().map(|(name, value)| format!("{name}={value}")).collect::<Vec<_>>()
+    };
+    assert_eq!(listed(&config.kafka.properties), ["client.id=007", "security.protocol=ssl"]);
+    assert_eq!(
+        listed(&config.kafka.consumer_properties),
+        ["check.crcs=true", "fetch.min.bytes=10"]
+    );
+    assert_eq!(listed(&config.kafka.producer_properties), ["linger.ms=0.5"]);
+}
+
+#[test]
+fn what_handoff_rests_on_is_not_passed_through() {
+    check(
+        "[kafka.consumer_properties]\n\"enable.auto.commit\" = true\n\
+         [kafka.producer_properties]\nacks = 1\n\"message.timeout.ms\" = 0",
+        &[("HANDOFF__KAFKA__PROPERTIES__BOOTSTRAP_SERVERS", "b:1")],
+        &[
+            "`kafka.properties.bootstrap.servers` in the environment cannot be passed through: \
+             use `kafka.bootstrap_servers`",
+            "`kafka.consumer_properties.enable.auto.commit` in F cannot be passed through: \
+             handoff commits what is finished, nothing else does",
+            "`kafka.producer_properties.acks` in F cannot be passed through: it is always all, \
+             so that no outcome is lost",
+            "`kafka.producer_properties.message.timeout.ms` in F cannot be passed through: \
+             an outcome is sent until it is acknowledged",
+        ],
+    );
+}
+
+#[test]
+fn sasl_is_complete_and_built_in() {
+    check(
+        "[kafka.properties]\n\"security.protocol\" = \"SASL_SSL\"\n\
+         \"sasl.mechanism\" = \"GSSAPI\"\n\"sasl.username\" = \"u\"",
+        &[],
+        &[
+            "`kafka.properties.sasl.mechanism` = \"GSSAPI\": must be one of PLAIN, SCRAM-SHA-256, \
+             SCRAM-SHA-512; no others are built in",
+            "`kafka.properties.sasl.password` is missing: set \
+             HANDOFF__KAFKA__PROPERTIES__SASL_PASSWORD, or \"sasl.password\" under \
+             [kafka.properties]",
+        ],
+    );
+    check(
+        "[kafka.consumer_properties]\n\"security.protocol\" = \"sasl_plaintext\"\n\
+         \"sasl.username\" = \"u\"\n\"sasl.password\" = \"p\"",
+        &[],
+        &["`kafka.properties.sasl.mechanism` is missing: \"security.protocol\" asks for one of \
+           PLAIN, SCRAM-SHA-256, SCRAM-SHA-512"],
+    );
+}
+
+#[test]
+fn the_session_timeout_is_whose_the_protocol_says() {
+    let drain = "[drain]\ntimeout_ms = 50000\n";
+    let session = "[kafka.consumer_properties]\n\"session.timeout.ms\" = 60000\n";
+    good(&format!("{drain}{session}"), &[]);
+    let broker = ("HANDOFF__KAFKA__PROPERTIES__GROUP_PROTOCOL", "Consumer");
+    let kafka = good(drain, &[broker]).kafka;
+    let strategy = kafka.consumer_config().get("partition.assignment.strategy").map(str::to_owned);
+    assert_eq!(strategy, None, "the broker assigns");
+    check(
+        session,
+        &[broker],
+        &["`kafka.consumer_properties.session.timeout.ms` cannot be set together with \
+           \"group.protocol\" = \"consumer\": the broker sets it, remove it here"],
+    );
+    check(
+        "",
+        &[
+            ("HANDOFF__KAFKA__PROPERTIES__GROUP_PROTOCOL", "new"),
+            ("HANDOFF__KAFKA__PROPERTIES__SESSION_TIMEOUT_MS", "soon"),
+            ("HANDOFF__KAFKA__PROPERTIES__MAX_POLL_INTERVAL_MS", "never"),
+        ],
+        &[
+            "`kafka.properties.group.protocol` = \"new\": must be classic or consumer",
+            "`kafka.properties.max.poll.interval.ms` = \"never\": must be a whole number from 1 to \
+             86400000",
+            "`kafka.properties.session.timeout.ms` = \"soon\": must be a whole number from 1 to \
+             3600000",
+        ],
+    );
+}

@@ -1,0 +1,180 @@
+//! The list `[[routes]]`: what it may say, and what is said about everything else.
+//!
+//! Almost every test is one call of `check`, as in the parent.
+//! No test here ever looks at how a route is taken.
+
+use super::super::routes::{KEYS, OPTION_KEYS};
+use super::*;
+use crate::domain::event::{Ask, Options};
+use crate::domain::plan::Target;
+use crate::domain::route::Route;
+
+fn routed<'c>(config: &'c Config, attributes: &[(&str, &str)]) -> Option<&'c Route> {
+    let attributes = owned(attributes).into_iter().collect();
+    config.policy.routes.find(&attributes)
+}
+
+/// A route that is good but for these lines.
+fn with(lines: &str) -> String {
+    let targets = if lines.contains("targets") { "" } else { "targets = [{ group = 7 }]\n" };
+    let name = if lines.contains("name = ") { "" } else { "name = \"r\"\n" };
+    format!("[[routes]]\n{name}{targets}{lines}")
+}
+
+/// The example of the manual, without its `# `.
+fn example() -> String {
+    let lines = DEFAULTS.lines().skip_while(|line| *line != "# [[routes]]");
+    let lines = lines.map_while(|line| line.strip_prefix("# ").or_else(|| line.strip_prefix('#')));
+    lines.take_while(|line| !line.is_empty()).collect::<Vec<_>>().join("\n")
+}
+
+#[test]
+fn the_example_of_the_manual_is_good_and_complete() {
+    let example = example();
+    for key in KEYS {
+        assert!(example.lines().any(|line| line.starts_with(&format!("{key} = "))), "{key}");
+    }
+    let config = good(&example, &[]);
+    let route = routed(&config, &[("tier", "vip"), ("lang", "at")]).unwrap();
+    assert_eq!(route.name, "vip-german");
+    assert_eq!(serde_json::to_value(&route.targets).unwrap()[1]["group"], 2480);
+    assert!(!route.default_target);
+    assert_eq!([0, 1, 2].map(|round| route.wait(round).unwrap().as_secs()), [15, 30, 30]);
+    let ask = route.complete(&Ask::default());
+    assert_eq!((ask.priority, ask.options.queue_timeout), (Some(2), Some(60)));
+    assert_eq!(routed(&config, &[("tier", "vip"), ("lang", "en")]), None);
+    assert!(DEFAULTS.contains("retry_ms: each 1 to 86400000."));
+}
+
+#[test]
+fn what_is_left_out_has_its_meaning() {
+    let patient = with("while_nobody_online = \"keep_trying\"\nwhen = { Tier = [1, true], b = 2 }");
+    let config =
+        good(&(patient + "\n[[routes]]\nname = \"x\"\ntargets = [{ default = true }]"), &[]);
+    let route = routed(&config, &[("Tier", "true"), ("b", "2")]).unwrap();
+    assert_eq!(route.wait(0), Some(Duration::from_secs(30)), "as retry.park_ms");
+    assert!(route.default_target);
+    let others = routed(&config, &[("tier", "true"), ("b", "2")]).unwrap();
+    assert_eq!((others.name.as_str(), &others.targets), ("x", &vec![Target::Default]));
+    assert_eq!((others.wait(0), others.complete(&Ask::default())), (None, Ask::default()));
+    assert_eq!(config.policy.routes.names().collect::<Vec<_>>(), ["r", "x"]);
+}
+
+#[test]
+fn every_option_can_be_set() {
+    let flags = OPTION_KEYS[..6].iter().map(|key| format!("{key} = true, ")).collect::<String>();
+    let config = good(&with(&format!("options = {{ {flags} queue_timeout = 5 }}")), &[]);
+    let set = routed(&config, &[]).unwrap().complete(&Ask::default()).options;
+    let all = Options {
+        send_tip_if_no_agent_online: Some(true),
+        check_if_during_working_hours: Some(true),
+        send_prompt_not_during_working_hours: Some(true),
+        end_session_when_no_member_online: Some(true),
+        disable_queuing: Some(true),
+        allow_assign_busy_member: Some(true),
+        queue_timeout: Some(5),
+    };
+    assert_eq!(set, all);
+}
+
+#[test]
+fn what_makes_no_sense_is_named() {
+    let vip = "when = { tier = \"vip\" }\n";
+    check(
+        &[with(""), with(vip), with("name = \"x\"\ntargets = []")].join("\n"),
+        &[],
+        &[
+            "route 2 (\"r\") in F has the name of an earlier one",
+            "route 2 (\"r\") in F is never taken: whatever it matches, \"r\" before it matches",
+            "route 3 (\"x\") in F is never taken: whatever it matches, \"r\" before it matches",
+            "route 3 (\"x\") in F has no targets: name agents, a group, or { default = true }",
+        ],
+    );
+    check(
+        "[[routes]]\n",
+        &[],
+        &[
+            "route 1 in F has no name: outcomes tell it",
+            "route 1 in F has no targets: name agents, a group, or { default = true }",
+        ],
+    );
+    check(
+        &with("while_nobody_online = \"keep_trying\""),
+        &[("HANDOFF__RETRY__PARK_MS", "")],
+        &["route 1 (\"r\") in F: keeps trying, and needs `retry_ms`: `retry.park_ms` is empty"],
+    );
+    check(
+        &with("retry_ms = [1000]"),
+        &[],
+        &["route 1 (\"r\") in F: `retry_ms` is for `while_nobody_online` = \"keep_trying\" only"],
+    );
+}
+
+#[test]
+fn a_misspelt_key_of_a_route_is_named_with_the_nearest_real_one() {
+    check(
+        &with(
+            "priorty = 1\nxyzzy = 1\noptions = { disable_queueing = true }\n\
+             targets = [{ agent = [\"a\"], group = 7 }]",
+        ),
+        &[],
+        &[
+            "unknown key `priorty` of route 1 (\"r\") in F: did you mean `priority`?",
+            "unknown key `xyzzy` of route 1 (\"r\") in F: there are name, when, targets, priority, \
+             options, default_target, while_nobody_online, retry_ms",
+            "unknown key `targets.agent` of route 1 (\"r\") in F: did you mean `targets.agents`?",
+            "unknown key `options.disable_queueing` of route 1 (\"r\") in F: did you mean \
+             `options.disable_queuing`?",
+        ],
+    );
+    check("[[route]]\nname = 1", &[], &["unknown key `route` in F: did you mean `routes`?"]);
+}
+
+#[test]
+fn wrong_types_are_all_named_together_with_what_makes_no_sense() {
+    let wrong = with(
+        "name = 5\nwhen = { lang = [], tier = { a = 1 } }\npriority = 11\noptions = \"none\"\n\
+         default_target = \"no\"\nwhile_nobody_online = \"wait\"\nretry_ms = [0]\n\
+         targets = [{ agents = \"a\" }, { group = 0 }, { group = 7, default = true }, {}]",
+    );
+    let half = "of route 1 in F: must be";
+    let one = "route 1 in F: a target has agents, a group, or both, or else `default` = true; one \
+               has not";
+    let words = "a text, a number, true or false, or a list of them, not empty";
+    check(
+        &[wrong, with("priority = -1"), with("name = \"x\"\ntargets = []")].join("\n"),
+        &[],
+        &[
+            &format!("`name` = 5 {half} text, not empty"),
+            &format!("`when.lang` = [] {half} {words}"),
+            &format!("`when.tier` = {{..}} {half} {words}"),
+            &format!("`agents` = \"a\" {half} a list of texts, at least one, none of them empty"),
+            &format!("`group` = 0 {half} a whole number from 1 to 9223372036854775807"),
+            one,
+            &format!("`options` = \"none\" {half} a table, as {{ name = \"value\" }}"),
+            &format!("`priority` = 11 {half} a whole number from 0 to 9"),
+            &format!("`default_target` = \"no\" {half} true or false"),
+            &format!("`while_nobody_online` = \"wait\" {half} \"answer\" or \"keep_trying\""),
+            &format!(
+                "`retry_ms` = [0] {half} a list of whole numbers, at least one, each from 1 to \
+                 86400000"
+            ),
+            "`priority` = -1 of route 2 (\"r\") in F: must be a whole number from 0 to 9",
+            "route 3 (\"x\") in F has no targets: name agents, a group, or { default = true }",
+        ],
+    );
+}
+
+#[test]
+fn routes_are_a_list_of_tables_in_a_file() {
+    let advice = "must be a list of tables: begin each route with the line [[routes]]";
+    let in_file = format!("`routes` in F: {advice}");
+    check("[routes]\nname = \"x\"", &[], &[&in_file]);
+    check("[routes.vip]\nname = \"x\"", &[], &[&in_file]);
+    check("routes = 5", &[], &[&in_file]);
+    check("routes = [5]", &[], &[&in_file]);
+    let by_variable = "`routes` in the environment: a variable cannot hold them: write [[routes]] \
+                       in a file";
+    check("", &[("HANDOFF__ROUTES", "x")], &[by_variable]);
+    check(&with(""), &[("HANDOFF__ROUTES__0__NAME", "x")], &[by_variable]);
+}

@@ -1,0 +1,359 @@
+//! The events and dead letters that are being worked on, each in a task of its own.
+//!
+//! A task waits for its turn in its session (or for its deadline: an event past it waits for
+//! nobody), walks, says when its answer is settled, and publishes. The turn passes on as soon
+//! as the answer is settled; the offset only when it is acknowledged.
+//! This file never loses a task: each one ends in `next`, cancelled and panicked ones too.
+
+use std::collections::{BTreeSet, HashMap};
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use tokio::sync::{mpsc, oneshot};
+use tokio::task::{AbortHandle, JoinSet};
+use tokio::time::sleep;
+use tokio_util::sync::CancellationToken;
+
+use super::assignment::{Key, Place};
+use crate::deliver::{Context, Delivered, Ports, Told, Walk, bury, deliver};
+use crate::domain::event::{Event, Intake, Malformed, Rules, decode};
+use crate::domain::lanes::{Lanes, Ticket};
+use crate::domain::memory::Row;
+use crate::domain::record::Record;
+use crate::ledger::Ledger as _;
+
+/// So many parked events do not count as unfinished.
+const MAX_PARKED: usize = 10_000;
+
+/// What a former owner has taken from us is taken back after this.
+const TAKEN_BACK_AFTER: Duration = Duration::from_secs(1);
+
+/// One event or dead letter in work.
+#[derive(Debug)]
+pub(super) struct Job {
+    place: Place,
+    ticket: Ticket,
+    /// The session, of an event.
+    session: Option<Arc<str>>,
+    /// The deadline, of an event.
+    due: Option<Timestamp>,
+    weight: usize,
+    /// Put away in the ledger: it weighs little and holds no offset.
+    parked: bool,
+    abort: AbortHandle,
+}
+
+impl Job {
+    pub(super) fn place(&self) -> Place {
+        self.place
+    }
+}
+
+/// How a job ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Ended {
+    /// Its walk came to an end.
+    Delivered(Delivered),
+    /// It was fenced.
+    Cancelled,
+    /// A bug: its record has no answer.
+    Panicked,
+}
+
+/// What happened to the work.
+pub(super) enum Happened {
+    /// A job ended.
+    Ended(Job, Ended),
+    /// A job was put away in the ledger.
+    Parked(Place),
+    /// What the last owner of these partitions left open.
+    LookedUp { partitions: Vec<i32>, epoch: u64, rows: Vec<Row> },
+}
+
+/// All of them.
+pub(super) struct Jobs<P: Ports> {
+    context: Arc<Context<P>>,
+    rules: Rules,
+    tasks: JoinSet<Delivered>,
+    running: HashMap<tokio::task::Id, Job>,
+    lanes: Lanes,
+    turns: HashMap<Ticket, oneshot::Sender<()>>,
+    said: (mpsc::UnboundedSender<Said>, mpsc::UnboundedReceiver<Said>),
+    lookups: JoinSet<(Vec<i32>, u64, Vec<Row>)>,
+    /// Deadlines of the events that are not settled.
+    due: BTreeSet<(Timestamp, Ticket)>,
+    bytes: usize,
+    parked: usize,
+    tickets: Ticket,
+}
+
+/// What a task says of its event on the way.
+struct Said {
+    task: tokio::task::Id,
+    told: Told,
+}
+
+impl<P: Ports> Jobs<P> {
+    pub(super) fn new(context: Arc<Context<P>>, rules: Rules) -> Self {
+        Self {
+            context,
+            rules,
+            tasks: JoinSet::new(),
+            running: HashMap::new(),
+            lanes: Lanes::default(),
+            turns: HashMap::new(),
+            said: mpsc::unbounded_channel(),
+            lookups: JoinSet::new(),
+            parked: 0,
+            due: BTreeSet::new(),
+            bytes: 0,
+            tickets: 0,
+        }
+    }
+
+    /// Begin to work on a record. False: it is not for us.
+    pub(super) fn begin(&mut self, record: Record, at: (Place, &CancellationToken)) -> bool {
+        let now = (self.context.nature.now)();
+        self.begin_seen(record, now, at)
+    }
+
+    /// Go on with what was left open, judged by when it was first seen.
+    pub(super) fn take_up(&mut self, row: Row, at: (Place, &CancellationToken)) -> bool {
+        self.begin_seen(row.record, row.first_seen, at)
+    }
+
+    /// Ask the ledger what was left open in these partitions.
+    pub(super) fn look_up(&mut self, topic: &Arc<str>, partitions: Vec<i32>, epoch: u64) {
+        let (context, topic) = (self.context.clone(), topic.clone());
+        self.lookups.spawn(async move {
+            let rows = context.ledger.unfinished(topic, partitions.clone()).await;
+            (partitions, epoch, rows)
+        });
+    }
+
+    fn begin_seen(
+        &mut self,
+        record: Record,
+        seen: Timestamp,
+        at: (Place, &CancellationToken),
+    ) -> bool {
+        match decode(&record, &self.rules, seen) {
+            Intake::NotForUs => return false,
+            Intake::Malformed(malformed) => self.bury(record, malformed, at),
+            Intake::Event(event) => self.walk(*event, record, at),
+        }
+        true
+    }
+
+    /// Unfinished events and the bytes they hold.
+    pub(super) fn load(&self) -> (usize, usize) {
+        (self.running.len() - self.parked.min(MAX_PARKED), self.bytes)
+    }
+
+    /// Sessions with unsettled events.
+    pub(super) fn sessions(&self) -> usize {
+        self.lanes.len()
+    }
+
+    /// The earliest deadline of an event that is not settled.
+    pub(super) fn oldest_due(&self) -> Option<Timestamp> {
+        self.due.first().map(|(due, _)| *due)
+    }
+
+    /// How many still run for these assignments.
+    pub(super) fn running_in(&self, leaving: &[Key]) -> usize {
+        self.running.values().filter(|job| leaving.contains(&job.place.key())).count()
+    }
+
+    /// Cancel what still runs for these assignments.
+    pub(super) fn cancel(&self, leaving: &[Key]) {
+        let theirs = self.running.values().filter(|job| leaving.contains(&job.place.key()));
+        let mut theirs: Vec<_> = theirs.collect();
+        theirs.sort_by_key(|job| job.place.offset);
+        for job in theirs {
+            job.abort.abort();
+        }
+    }
+
+    /// The next thing that happens.
+    pub(super) async fn next(&mut self) -> Happened {
+        loop {
+            tokio::select! {
+                biased;
+                Some(said) = self.said.1.recv() => {
+                    if let Some(parked) = self.hear(&said) {
+                        return Happened::Parked(parked);
+                    }
+                }
+                Some(looked_up) = self.lookups.join_next() => {
+                    // Nobody cancels a look-up; one that panicked leaves its partitions held,
+                    // and the panic is told by the runtime.
+                    if let Ok((partitions, epoch, rows)) = looked_up {
+                        return Happened::LookedUp { partitions, epoch, rows };
+                    }
+                }
+                Some(joined) = self.tasks.join_next_with_id() => {
+                    let (id, ended) = match joined {
+                        Ok((id, delivered)) => (id, Ended::Delivered(delivered)),
+                        Err(error) if error.is_panic() => (error.id(), Ended::Panicked),
+                        Err(error) => (error.id(), Ended::Cancelled),
+                    };
+                    if let Some(job) = self.running.remove(&id) {
+                        self.clear(&job);
+                        return Happened::Ended(job, ended);
+                    }
+                }
+            }
+        }
+    }
+
+    fn bury(&mut self, record: Record, malformed: Malformed, at: (Place, &CancellationToken)) {
+        let (place, draining) = (at.0, at.1.clone());
+        let context = self.context.clone();
+        let weight = record.weight();
+        let abort = self.tasks.spawn(async move {
+            loop {
+                let delivered = bury(&context, &record, &malformed).await;
+                if !is_taken_back(delivered, &draining).await {
+                    return delivered;
+                }
+            }
+        });
+        self.keep(Job { place, ticket: 0, session: None, due: None, weight, parked: false, abort });
+    }
+
+    fn walk(&mut self, event: Event, record: Record, at: (Place, &CancellationToken)) {
+        let (place, draining) = at;
+        self.tickets += 1;
+        let ticket = self.tickets;
+        let (session, due) = (event.session_id.clone(), event.deadline);
+        let (turn, my_turn) = oneshot::channel();
+        if self.lanes.join(&session, ticket) {
+            // The task holds the other end.
+            turn.send(()).unwrap_or_default();
+        } else {
+            self.turns.insert(ticket, turn);
+        }
+        self.due.insert((due, ticket));
+        let weight = record.weight();
+        let task = Task {
+            context: self.context.clone(),
+            event,
+            record,
+            ticket,
+            draining: draining.clone(),
+            said: self.said.0.clone(),
+        };
+        let abort = self.tasks.spawn(task.run(my_turn));
+        let (session, due) = (Some(session), Some(due));
+        self.keep(Job { place, ticket, session, due, weight, parked: false, abort });
+    }
+
+    fn keep(&mut self, job: Job) {
+        self.bytes += job.weight;
+        self.running.insert(job.abort.id(), job);
+    }
+
+    /// A task said something; returns its place when it was put away.
+    fn hear(&mut self, said: &Said) -> Option<Place> {
+        let job = self.running.get_mut(&said.task)?;
+        match said.told {
+            Told::Parked => {
+                self.parked += usize::from(!job.parked);
+                self.bytes -= std::mem::take(&mut job.weight);
+                job.parked = true;
+                Some(job.place)
+            }
+            Told::Settled => {
+                let (session, due, ticket) = (job.session.clone(), job.due, job.ticket);
+                self.pass_on(session, due, ticket);
+                None
+            }
+        }
+    }
+
+    /// The session goes on with its next event.
+    fn pass_on(&mut self, session: Option<Arc<str>>, due: Option<Timestamp>, ticket: Ticket) {
+        let (Some(session), Some(due)) = (session, due) else { return };
+        self.due.remove(&(due, ticket));
+        self.turns.remove(&ticket);
+        let next = self.lanes.leave(&session, ticket);
+        if let Some(turn) = next.and_then(|ticket| self.turns.remove(&ticket)) {
+            // A task that is gone by now leaves its lane when it is joined.
+            turn.send(()).unwrap_or_default();
+        }
+    }
+
+    fn clear(&mut self, job: &Job) {
+        self.bytes -= job.weight;
+        self.parked -= usize::from(job.parked);
+        self.pass_on(job.session.clone(), job.due, job.ticket);
+    }
+}
+
+/// Left open although the partition is still ours: whoever took it from us had lost the
+/// partition without knowing it yet, and will not answer. True: it is our turn again.
+async fn is_taken_back(delivered: Delivered, draining: &CancellationToken) -> bool {
+    if delivered != Delivered::LeftOpen {
+        return false;
+    }
+    tokio::select! {
+        biased;
+        () = draining.cancelled() => false,
+        () = sleep(TAKEN_BACK_AFTER) => true,
+    }
+}
+
+/// What the task of an event carries.
+struct Task<P: Ports> {
+    context: Arc<Context<P>>,
+    event: Event,
+    record: Record,
+    ticket: Ticket,
+    draining: CancellationToken,
+    said: mpsc::UnboundedSender<Said>,
+}
+
+impl<P: Ports> Task<P> {
+    async fn run(self, my_turn: oneshot::Receiver<()>) -> Delivered {
+        if !self.wait_for(my_turn).await {
+            return Delivered::LeftOpen;
+        }
+        let walk = Walk {
+            event: &self.event,
+            record: &self.record,
+            ticket: self.ticket,
+            draining: &self.draining,
+        };
+        let task = tokio::task::id();
+        // Nobody listens any more only when the whole intake has ended.
+        let tell = |told| self.said.send(Said { task, told }).unwrap_or_default();
+        loop {
+            let delivered = deliver(&self.context, &walk, tell).await;
+            if !is_taken_back(delivered, &self.draining).await {
+                return delivered;
+            }
+        }
+    }
+
+    /// Wait for the turn or the deadline; false: the partition is being given up.
+    async fn wait_for(&self, my_turn: oneshot::Receiver<()>) -> bool {
+        tokio::pin!(my_turn);
+        loop {
+            let now = (self.context.nature.now)();
+            let left = self.event.deadline.duration_since(now);
+            if left.is_negative() || left.is_zero() {
+                return true;
+            }
+            let left = Duration::try_from(left).unwrap_or_default();
+            tokio::select! {
+                biased;
+                () = self.draining.cancelled() => return false,
+                _ = &mut my_turn => return true,
+                // The wall clock may have been set back meanwhile: look again.
+                () = sleep(left) => {}
+            }
+        }
+    }
+}

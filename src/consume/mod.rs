@@ -1,0 +1,301 @@
+//! From a stream of records to ordered lanes, deliveries and offsets to commit.
+//!
+//! One task owns all of this: which partitions are ours, what is unfinished in each, whose
+//! turn it is in each session, how much is in memory. It never waits for a call: every event
+//! runs in a task of its own. A partition that is revoked drains within its budget; then it is
+//! fenced, and whatever still runs for it is cancelled.
+//! This folder never talks to Kafka itself and never commits past an unfinished event.
+
+mod assignment;
+mod jobs;
+
+use std::sync::Arc;
+use std::sync::mpsc::SyncSender;
+use std::time::Duration;
+
+use tokio::sync::mpsc;
+use tokio::time::{Instant, MissedTickBehavior, interval};
+use tracing::{error, info};
+
+use crate::deliver::{Context, Delivered, Ports};
+use crate::domain::event::Rules;
+use crate::domain::memory::Row;
+use crate::domain::record::Record;
+use crate::pulse::Pulse;
+
+use assignment::{Assignments, Place, Revocation};
+use jobs::{Ended, Happened, Job, Jobs};
+
+/// What comes from the consumer, in its order.
+#[derive(Debug)]
+pub enum Inbound {
+    /// These partitions are ours from now on.
+    Assigned(Vec<i32>),
+    /// A record of a partition that is ours.
+    Record(Record),
+    /// These partitions are being taken away; answer `done` when they are drained.
+    Revoked {
+        /// Which.
+        partitions: Vec<i32>,
+        /// They are somebody else's already: nothing may be finished any more.
+        lost: bool,
+        /// Drained and fenced.
+        done: SyncSender<()>,
+    },
+    /// The consumer ends: the same for everything that is ours.
+    Ending {
+        /// It is somebody else's already.
+        lost: bool,
+        /// Drained and fenced.
+        done: SyncSender<()>,
+    },
+}
+
+/// The consumer, as this module needs it. Nothing here waits for a broker.
+pub trait Source: Send + 'static {
+    /// Everything below this offset is finished.
+    fn store(&self, partition: i32, offset: i64);
+    /// Deliver nothing of these partitions for now.
+    fn pause(&self, partitions: &[i32]);
+    /// Go on with these partitions.
+    fn resume(&self, partitions: &[i32]);
+}
+
+/// Bounds of the intake.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// The topic that is consumed.
+    pub topic: Arc<str>,
+    /// How records are read.
+    pub rules: Rules,
+    /// Unfinished events in memory.
+    pub max_events: usize,
+    /// Bytes of unfinished events in memory.
+    pub max_bytes: usize,
+    /// How far a partition may be read ahead of its committed offset.
+    pub max_span: usize,
+    /// How long a revoked partition may drain.
+    pub drain: Duration,
+}
+
+/// Consume until the consumer ends.
+pub async fn consume<P: Ports, S: Source>(
+    mut inbound: mpsc::Receiver<Inbound>,
+    context: Arc<Context<P>>,
+    parts: (S, Settings, Arc<Pulse>),
+) {
+    let (source, settings, pulse) = parts;
+    let mut worker = Worker {
+        jobs: Jobs::new(context.clone(), settings.rules.clone()),
+        assignments: Assignments::default(),
+        revocations: Vec::new(),
+        full: false,
+        source,
+        settings,
+        context,
+        pulse,
+    };
+    let mut tick = interval(Duration::from_millis(500));
+    tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        // What is in hand goes before what comes: it is bounded, and always in the same order.
+        tokio::select! {
+            biased;
+            happened = worker.jobs.next() => worker.happened(happened),
+            message = inbound.recv() => match message {
+                Some(message) => worker.take(message),
+                None => break,
+            },
+            _ = tick.tick() => {}
+        }
+        worker.answer_revocations();
+        worker.bound_intake();
+        worker.pulse.consumed();
+        worker.pulse.oldest_due(worker.jobs.oldest_due());
+    }
+}
+
+struct Worker<P: Ports, S> {
+    jobs: Jobs<P>,
+    assignments: Assignments,
+    revocations: Vec<Revocation>,
+    /// A bound of the whole intake is reached.
+    full: bool,
+    source: S,
+    settings: Settings,
+    context: Arc<Context<P>>,
+    pulse: Arc<Pulse>,
+}
+
+impl<P: Ports, S: Source> Worker<P, S> {
+    fn take(&mut self, message: Inbound) {
+        match message {
+            Inbound::Assigned(partitions) => {
+                info!(kafka.partitions = ?partitions, "partitions assigned");
+                let epoch = self.assignments.add(&partitions);
+                self.jobs.look_up(&self.settings.topic, partitions, epoch);
+                self.pulse.joined();
+            }
+            Inbound::Record(record) => self.begin(record),
+            Inbound::Revoked { partitions, lost, done } => {
+                info!(kafka.partitions = ?partitions, lost, "partitions revoked");
+                self.drain(Some(&partitions), lost, done);
+            }
+            Inbound::Ending { lost, done } => self.drain(None, lost, done),
+        }
+    }
+
+    fn drain(&mut self, partitions: Option<&[i32]>, lost: bool, done: SyncSender<()>) {
+        let leaving = self.assignments.drain(partitions);
+        let budget = if lost { Duration::ZERO } else { self.settings.drain };
+        let until = Instant::now() + budget;
+        self.revocations.push(Revocation { leaving, until, lost, done });
+    }
+
+    fn begin(&mut self, record: Record) {
+        let Some(assignment) = self.assignments.get_mut(record.position.partition) else { return };
+        if let Some(held) = &mut assignment.held {
+            // What the last owner left open goes first.
+            held.push(record);
+            return;
+        }
+        let offset = record.position.offset;
+        // A draining partition begins nothing new: its next owner will read it again.
+        if assignment.draining.is_cancelled() || !assignment.progress.start(offset) {
+            return;
+        }
+        let place = assignment.place(offset);
+        match assignment.left_open.get(&offset) {
+            // Taken up from the ledger already: the offset waits for that.
+            Some(false) => {}
+            Some(true) => self.store(place.partition, offset),
+            None => {
+                if !self.jobs.begin(record, (place, &assignment.draining)) {
+                    // Not for us.
+                    self.context.metrics.skipped.inc();
+                    self.store(place.partition, offset);
+                }
+            }
+        }
+    }
+
+    fn happened(&mut self, happened: Happened) {
+        match happened {
+            Happened::Ended(job, ended) => self.finished(&job, ended),
+            Happened::Parked(place) if self.assignments.is_current(place) => self.done(place),
+            Happened::Parked(_) => {}
+            Happened::LookedUp { partitions, epoch, rows } => {
+                self.take_up(&partitions, epoch, rows);
+            }
+        }
+    }
+
+    /// Go on with what the last owner left open, then with the records that waited for that.
+    fn take_up(&mut self, partitions: &[i32], epoch: u64, rows: Vec<Row>) {
+        for row in rows {
+            let (partition, offset) = (row.record.position.partition, row.record.position.offset);
+            let Some(assignment) = self.assignments.of_epoch(partition, epoch) else { continue };
+            assignment.left_open.insert(offset, false);
+            let place = assignment.place(offset);
+            if !self.jobs.take_up(row, (place, &assignment.draining)) {
+                assignment.left_open.insert(offset, true);
+            }
+        }
+        for partition in partitions {
+            let Some(assignment) = self.assignments.of_epoch(*partition, epoch) else { continue };
+            for record in assignment.held.take().into_iter().flatten() {
+                self.begin(record);
+            }
+        }
+    }
+
+    fn finished(&mut self, job: &Job, ended: Ended) {
+        let place = job.place();
+        match ended {
+            Ended::Delivered(Delivered::Published | Delivered::Duplicate)
+                if self.assignments.is_current(place) =>
+            {
+                self.done(place);
+            }
+            Ended::Delivered(_) | Ended::Cancelled => {}
+            Ended::Panicked => {
+                let (partition, offset) = (place.partition, place.offset);
+                let text = format!("the delivery of {partition}/{offset} panicked: a bug");
+                error!("{text}; its offset is not committed, a restart delivers it again");
+                self.pulse.broke(text);
+            }
+        }
+    }
+
+    /// An event needs its offset no more: it is answered, or put away.
+    fn done(&mut self, place: Place) {
+        if let Some(assignment) = self.assignments.get_mut(place.partition)
+            && let Some(done) = assignment.left_open.get_mut(&place.offset)
+        {
+            *done = true;
+        }
+        self.store(place.partition, place.offset);
+    }
+
+    fn store(&mut self, partition: i32, offset: i64) {
+        if let Some(assignment) = self.assignments.get_mut(partition)
+            && let Some(mark) = assignment.progress.finish(offset)
+        {
+            self.source.store(partition, mark);
+        }
+    }
+
+    /// A revoked partition is done when nothing of it runs any more, or its time is up.
+    fn answer_revocations(&mut self) {
+        let now = Instant::now();
+        let mut waiting = Vec::new();
+        for revocation in std::mem::take(&mut self.revocations) {
+            let running = self.jobs.running_in(&revocation.leaving);
+            if running > 0 && now < revocation.until {
+                waiting.push(revocation);
+                continue;
+            }
+            if running > 0 && !revocation.lost {
+                error!(events = running, "the drain budget is used up; fencing what still runs");
+            }
+            self.jobs.cancel(&revocation.leaving);
+            let paused = self.assignments.remove(&revocation.leaving);
+            if !paused.is_empty() {
+                // The client keeps a pause across assignments, and whoever comes back starts
+                // without one.
+                self.source.resume(&paused);
+            }
+            // Whoever asked may have stopped waiting; the partitions are fenced all the same.
+            revocation.done.send(()).unwrap_or_default();
+        }
+        self.revocations = waiting;
+    }
+
+    /// Pause and resume partitions, with some distance in between.
+    fn bound_intake(&mut self) {
+        let Settings { max_events, max_bytes, max_span, .. } = self.settings;
+        let (events, bytes) = self.jobs.load();
+        self.full = if self.full {
+            over(events, max_events) || over(bytes, max_bytes)
+        } else {
+            events >= max_events || bytes >= max_bytes
+        };
+        let (pause, resume) = self.assignments.flow(self.full, max_span);
+        if !pause.is_empty() {
+            self.source.pause(&pause);
+        }
+        if !resume.is_empty() {
+            self.source.resume(&resume);
+        }
+        let metrics = &self.context.metrics;
+        metrics.intake_paused.set(i64::from(self.full));
+        metrics.partitions.set(self.assignments.len() as i64);
+        metrics.unfinished.set(events as i64);
+        metrics.sessions.set(self.jobs.sessions() as i64);
+    }
+}
+
+/// Still above three quarters of a bound.
+fn over(value: usize, bound: usize) -> bool {
+    value > bound - bound / 4
+}

@@ -1,0 +1,428 @@
+//! The walk of one event: claim it, ask the course for a step, perform it, tell the course, until
+//! settled; then write the answer down, publish it, and note that it is published.
+//!
+//! Here are the ports the walk needs (`Desk`, `Outcomes`, `Ledger`) and nothing that implements
+//! them. A failed call is data for the course; a broker or database that is away is waited for.
+//! This file never decides anything about an escalation; `domain::course` does.
+
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use tokio::time::{Instant, sleep};
+use tokio_util::sync::CancellationToken;
+use tracing::{debug, info, warn};
+
+use crate::domain::course::{Call, Course, Memory, Moment, Policy, Step, Tell};
+use crate::domain::event::{Event, Malformed, MalformedClass};
+use crate::domain::lanes::Ticket;
+use crate::domain::memory::{Claim, Claimed, Parking};
+use crate::domain::outcome::{Message, Outcome, dead_letter};
+use crate::domain::record::{Position, Record};
+use crate::domain::reply::Reply;
+use crate::domain::request::Command;
+use crate::gate::{Gate, Pass};
+use crate::ledger::Ledger;
+use crate::pulse::Pulse;
+use crate::telemetry::Metrics;
+
+/// Tencent's side, as the walk needs it.
+pub trait Desk: Send + Sync + 'static {
+    /// Make one call; a signature made before `signature_after` is not good enough.
+    fn call(
+        &self,
+        command: Command,
+        body: Vec<u8>,
+        signature_after: Option<Timestamp>,
+    ) -> impl Future<Output = Reply> + Send;
+}
+
+/// The outcome and dead-letter topics, as the walk needs them.
+pub trait Outcomes: Send + Sync + 'static {
+    /// Publish. Handed over at once, in the order of the calls; done once acknowledged, however
+    /// long that takes.
+    fn publish(&self, message: Message) -> impl Future<Output = Position> + Send;
+
+    /// Where this very message has been in its topic since then, if it has.
+    fn published_at(
+        &self,
+        message: &Message,
+        since: Timestamp,
+    ) -> impl Future<Output = Option<Position>> + Send;
+}
+
+/// The ports of a walk, together.
+pub trait Ports: Send + Sync + 'static {
+    /// Tencent's side.
+    type Desk: Desk;
+    /// The outcome and dead-letter topics.
+    type Outcomes: Outcomes;
+    /// What is remembered.
+    type Ledger: Ledger;
+}
+
+/// Clock and chance, handed in.
+#[derive(Clone)]
+pub struct Nature {
+    /// The time.
+    pub now: Arc<dyn Fn() -> Timestamp + Send + Sync>,
+    /// A random number in 0..1.
+    pub jitter: Arc<dyn Fn() -> f64 + Send + Sync>,
+}
+
+impl Nature {
+    fn moment(&self) -> Moment {
+        Moment { now: (self.now)(), jitter: (self.jitter)() }
+    }
+}
+
+/// What every walk shares.
+pub struct Context<P: Ports> {
+    /// Tencent's side.
+    pub desk: P::Desk,
+    /// The outcome and dead-letter topics.
+    pub outcomes: P::Outcomes,
+    /// What is remembered.
+    pub ledger: P::Ledger,
+    /// The worker's gate towards Desk.
+    pub gate: Arc<Gate>,
+    /// The rules of every course.
+    pub policy: Policy,
+    /// Clock and chance.
+    pub nature: Nature,
+    /// Whether this process may still believe that its partitions are its own.
+    pub pulse: Arc<Pulse>,
+    /// What is counted.
+    pub metrics: Arc<Metrics>,
+}
+
+/// One event and its place in this process.
+pub struct Walk<'a> {
+    /// The event.
+    pub event: &'a Event,
+    /// The record it came from.
+    pub record: &'a Record,
+    /// Its arrival number: the oldest goes first.
+    pub ticket: Ticket,
+    /// The partition is being given up: stop where nothing is in doubt.
+    pub draining: &'a CancellationToken,
+}
+
+/// What happens on the way.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Told {
+    /// It is put away in the ledger; its offset need not wait for it.
+    Parked,
+    /// Its answer is written down and handed over; its session may go on.
+    Settled,
+}
+
+/// How a walk ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Delivered {
+    /// Its final answer is acknowledged.
+    Published,
+    /// Another record with this id has the answer.
+    Duplicate,
+    /// Left for the partition's next owner; nothing is in doubt, or it is somebody else's.
+    LeftOpen,
+}
+
+/// Walk one event to its acknowledged final answer; `tell` hears what happens on the way.
+pub async fn deliver<P: Ports>(
+    context: &Context<P>,
+    walk: &Walk<'_>,
+    tell: impl Fn(Told),
+) -> Delivered {
+    let now = (context.nature.now)();
+    let claim = claim_of_event(walk.event, walk.record, now);
+    let (event, policy) = (walk.event, &context.policy);
+    context.pulse.steady().await;
+    let mut course = match context.ledger.claim(claim.clone()).await {
+        Claimed::Fresh => Course::new(event, policy, now),
+        Claimed::Resumed(resumed) => {
+            let memory = remembered(resumed.memory.as_deref());
+            match resumed.parked_until {
+                Some(due) => Course::resumed(event, policy, memory, (due, now)),
+                None => Course::interrupted(event, policy, memory, now),
+            }
+        }
+        Claimed::Settled { answer, published, at } => {
+            if published {
+                tell(Told::Settled);
+            } else {
+                publish_once(context, claim.key, (answer, at), &tell).await;
+            }
+            return Delivered::Published;
+        }
+        Claimed::Duplicate => {
+            info!(event.id = %event.id, source = %event.source, "id seen before: not answered again");
+            return Delivered::Duplicate;
+        }
+        Claimed::Conflict { .. } => return bury(context, walk.record, &conflict(event)).await,
+    };
+    let Some(outcome) = decide(context, walk, &mut course, (&claim, &tell)).await else {
+        return Delivered::LeftOpen;
+    };
+    let message = outcome.to_message(event);
+    context.pulse.steady().await;
+    if !context.ledger.settle(claim.key.clone(), message.clone(), outcome.decided_at).await {
+        warn!(event.id = %event.id, "somebody else has taken it over, and answers");
+        return Delivered::LeftOpen;
+    }
+    context.pulse.steady().await;
+    let published = context.outcomes.publish(message);
+    tell(Told::Settled);
+    let place = published.await;
+    context.ledger.published(claim.key, Some(place)).await;
+    context.metrics.outcome(outcome.status, outcome.elapsed());
+    log(&outcome);
+    Delivered::Published
+}
+
+/// Send a malformed record to the dead letters, once.
+pub async fn bury<P: Ports>(
+    context: &Context<P>,
+    record: &Record,
+    malformed: &Malformed,
+) -> Delivered {
+    let now = (context.nature.now)();
+    let claim = claim_of_record(record, now);
+    let key = claim.key.clone();
+    context.pulse.steady().await;
+    match context.ledger.claim(claim).await {
+        Claimed::Settled { published: true, .. } | Claimed::Duplicate => {}
+        Claimed::Settled { answer, at, .. } => {
+            publish_once(context, key, (answer, at), |_| {}).await;
+        }
+        Claimed::Fresh | Claimed::Resumed(_) | Claimed::Conflict { .. } => {
+            let letter = dead_letter(record.clone(), malformed, now);
+            if !context.ledger.settle(key.clone(), letter.clone(), now).await {
+                return Delivered::LeftOpen;
+            }
+            warn!(
+                source = %record.position,
+                class = malformed.class.as_str(),
+                "malformed record goes to the dead letters: {}",
+                malformed.error
+            );
+            let place = context.outcomes.publish(letter).await;
+            context.ledger.published(key, Some(place)).await;
+            context.metrics.dead_letter(malformed.class);
+        }
+    }
+    Delivered::Published
+}
+
+/// Publish an answer that an earlier life wrote down, unless it did that itself. Its session goes
+/// on when it is there or handed over, so that nothing overtakes it in the topic.
+async fn publish_once<P: Ports>(
+    context: &Context<P>,
+    key: Arc<str>,
+    (answer, settled_at): (Message, Timestamp),
+    tell: impl Fn(Told),
+) {
+    let found = context.outcomes.published_at(&answer, settled_at).await;
+    let place = match found {
+        Some(place) => {
+            tell(Told::Settled);
+            place
+        }
+        None => {
+            let published = context.outcomes.publish(answer);
+            tell(Told::Settled);
+            published.await
+        }
+    };
+    context.ledger.published(key, Some(place)).await;
+}
+
+/// Publish a message, unless an earlier life did so since then.
+async fn publish_unless_there<P: Ports>(
+    context: &Context<P>,
+    (message, since): (Message, Option<Timestamp>),
+) -> Position {
+    if let Some(since) = since
+        && let Some(place) = context.outcomes.published_at(&message, since).await
+    {
+        return place;
+    }
+    context.outcomes.publish(message).await
+}
+
+/// Walk until the final answer is known; `None`: given up for the partition's next owner.
+async fn decide<P: Ports>(
+    context: &Context<P>,
+    walk: &Walk<'_>,
+    course: &mut Course<'_>,
+    (claim, tell): (&Claim, &impl Fn(Told)),
+) -> Option<Outcome> {
+    loop {
+        let now = (context.nature.now)();
+        match course.next(now) {
+            Step::Settle(outcome) => return Some(*outcome),
+            Step::Wait(wait) => {
+                if until(sleep(wait), walk, course, now).await.is_none() {
+                    leave(context, claim, course, now).await;
+                    return None;
+                }
+            }
+            Step::Park(wait) => {
+                let due = now.saturating_add(wait).unwrap_or(Timestamp::MAX);
+                if !context.ledger.park(claim.key.clone(), parking(course, due)).await {
+                    return None;
+                }
+                tell(Told::Parked);
+                until(sleep(wait), walk, course, now).await?;
+                context.pulse.steady().await;
+                // The intent before the act, as for the first burst.
+                let claim = Claim { at: (context.nature.now)(), ..claim.clone() };
+                if !matches!(context.ledger.claim(claim).await, Claimed::Resumed(_)) {
+                    return None;
+                }
+            }
+            Step::Tell(tell) => {
+                if !announce(context, claim, course, *tell).await {
+                    return None;
+                }
+            }
+            Step::Call(command, body) => {
+                match until(context.gate.enter(walk.ticket), walk, course, now).await {
+                    // The clock may have been set meanwhile: past the end nothing is called.
+                    Some(Some(_)) if (context.nature.now)() >= course.gives_up_at() => {}
+                    Some(Some(_)) if !context.pulse.is_steady() => context.pulse.steady().await,
+                    Some(Some(pass)) => call(context, course, (command, body), pass).await,
+                    Some(None) => {}
+                    None => {
+                        leave(context, claim, course, now).await;
+                        return None;
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// An event is known by its id; one without by its record's place.
+fn claim_of_event(event: &Event, record: &Record, now: Timestamp) -> Claim {
+    let place = record.position.to_string();
+    let key =
+        if *event.id == place { format!("place:{place}") } else { format!("id:{}", event.id) };
+    Claim {
+        key: key.into(),
+        session_id: Some(event.session_id.clone()),
+        deadline: Some(event.deadline),
+        ..claim_of_record(record, now)
+    }
+}
+
+/// A malformed record is known by its place.
+fn claim_of_record(record: &Record, now: Timestamp) -> Claim {
+    Claim {
+        key: format!("place:{}", record.position).into(),
+        session_id: None,
+        record: record.clone(),
+        first_seen: now,
+        deadline: None,
+        at: now,
+    }
+}
+
+/// Leave it to the next owner: no call is out, and nothing that is known is lost.
+async fn leave<P: Ports>(context: &Context<P>, claim: &Claim, course: &Course<'_>, now: Timestamp) {
+    // Where it is somebody else's by now, there is nothing to leave.
+    context.ledger.park(claim.key.clone(), parking(course, now)).await;
+}
+
+/// Publish an interim outcome, once; false: the event is somebody else's by now.
+async fn announce<P: Ports>(
+    context: &Context<P>,
+    claim: &Claim,
+    course: &mut Course<'_>,
+    tell: Tell,
+) -> bool {
+    // Written down before it is out, so that nobody tells it again unseen.
+    let now = (context.nature.now)();
+    if !context.ledger.park(claim.key.clone(), parking(course, now)).await {
+        return false;
+    }
+    publish_unless_there(context, (tell.message, tell.since)).await;
+    course.told();
+    context.metrics.interim_outcome();
+    info!(event.key = %claim.key, "nobody is online: told so, to be asked again");
+    true
+}
+
+/// Wait for `what`, at most until the course gives up (`Some(None)`); `None`: left open.
+async fn until<T>(
+    what: impl Future<Output = T>,
+    walk: &Walk<'_>,
+    course: &Course<'_>,
+    now: Timestamp,
+) -> Option<Option<T>> {
+    let left = Duration::try_from(course.gives_up_at().duration_since(now)).unwrap_or_default();
+    tokio::select! {
+        biased;
+        () = walk.draining.cancelled(), if !course.in_doubt() => None,
+        done = what => Some(Some(done)),
+        () = sleep(left) => Some(None),
+    }
+}
+
+async fn call<P: Ports>(
+    context: &Context<P>,
+    course: &mut Course<'_>,
+    (command, body): (Command, Vec<u8>),
+    pass: Pass,
+) {
+    let begun = (context.nature.now)();
+    let started = Instant::now();
+    let reply = context.desk.call(command, body, course.signature_after()).await;
+    let took = started.elapsed();
+    let call = Call { command, begun, reply };
+    let heard = course.heard(&call, context.nature.moment());
+    context.metrics.desk_call(command, heard.verdict, took);
+    debug!(
+        desk.command = command.as_str(),
+        desk.verdict = heard.verdict,
+        desk.code = call.reply.answer().map(|answer| answer.desk.code),
+        duration_ms = took.as_millis() as u64,
+        "called Desk"
+    );
+    pass.report(&heard.notice);
+}
+
+fn parking(course: &Course<'_>, until: Timestamp) -> Parking {
+    let memory = course.memory();
+    let note = memory.note();
+    let memory = serde_json::to_string(&memory).expect("texts and numbers are always JSON");
+    Parking { until, memory, note }
+}
+
+/// A memory of another version that cannot be read is none: the doubt remains.
+fn remembered(text: Option<&str>) -> Memory {
+    text.and_then(|text| serde_json::from_str(text).ok()).unwrap_or_default()
+}
+
+fn conflict(event: &Event) -> Malformed {
+    let error = format!("the id {:?} was used with another session before", event.id);
+    Malformed { class: MalformedClass::ConflictingId, error }
+}
+
+/// The one line per outcome.
+fn log(outcome: &Outcome) {
+    info!(
+        event.id = %outcome.event_id,
+        session.id = %outcome.session_id,
+        status = outcome.status.as_str(),
+        agent.id = outcome.agent_id,
+        desk.code = outcome.desk.as_ref().map(|desk| desk.code),
+        attempts = outcome.attempts,
+        kafka.partition = outcome.source.partition,
+        kafka.offset = outcome.source.offset,
+        duration_ms = outcome.elapsed_ms,
+        reason = outcome.reason,
+        "escalation answered"
+    );
+}

@@ -1,0 +1,163 @@
+//! Desk's error codes and what each one means for us: the table, and nothing else.
+//!
+//! A new code is one row here, or one line under `[desk.verdicts]` in the configuration.
+//! For misconfigurations the text says what to repair.
+//! This file never decides anything; `verdict` looks rows up.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use self::Class::{
+    Assigned, Misconfigured, NoAgent, Occupied, Rejected, Resign, Throttled, Transient,
+};
+
+/// What a reply to a transfer means.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Class {
+    /// A human has the session.
+    Assigned,
+    /// The session waits in the queue.
+    Queued,
+    /// Nobody suitable is online now.
+    NoAgent,
+    /// "Cannot be transferred", perhaps because a human has it already: ask.
+    Occupied,
+    /// This event can never succeed.
+    Rejected,
+    /// May succeed later.
+    Transient,
+    /// Too fast: the whole worker slows down.
+    Throttled,
+    /// A new signature is needed.
+    Resign,
+    /// No event can succeed until somebody repairs something.
+    Misconfigured,
+}
+
+impl Class {
+    /// All classes, in the order of their declaration.
+    pub const ALL: [Self; 9] = [
+        Self::Assigned,
+        Self::Queued,
+        Self::NoAgent,
+        Self::Occupied,
+        Self::Rejected,
+        Self::Transient,
+        Self::Throttled,
+        Self::Resign,
+        Self::Misconfigured,
+    ];
+
+    /// The word used in configuration and metrics.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Assigned => "assigned",
+            Self::Queued => "queued",
+            Self::NoAgent => "no_agent",
+            Self::Occupied => "occupied",
+            Self::Rejected => "rejected",
+            Self::Transient => "transient",
+            Self::Throttled => "throttled",
+            Self::Resign => "resign",
+            Self::Misconfigured => "misconfigured",
+        }
+    }
+}
+
+impl fmt::Display for Class {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// One code.
+#[derive(Debug, Clone, Copy)]
+pub struct Row {
+    /// `ErrorCode`.
+    pub code: i64,
+    /// What it means for us.
+    pub class: Class,
+    /// The transfer may have happened although this code came back.
+    pub ambiguous: bool,
+    /// Its sense; for misconfigurations what to repair.
+    pub text: &'static str,
+}
+
+const fn row(code: i64, class: Class, text: &'static str) -> Row {
+    Row { code, class, ambiguous: false, text }
+}
+
+const fn doubtful(code: i64, text: &'static str) -> Row {
+    Row { code, class: Transient, ambiguous: true, text }
+}
+
+/// Every code known, in ascending order.
+pub const CODES: &[Row] = &[
+    row(0, Assigned, "done"),
+    row(60002, Misconfigured, "HTTP request or URL not readable: check desk.endpoint"),
+    row(60003, Rejected, "request JSON not readable"),
+    row(60004, Resign, "account or signature wrong: check desk.identifier and the secret key"),
+    row(60005, Resign, "account or signature wrong: check desk.identifier and the secret key"),
+    row(60006, Misconfigured, "SDKAppID not valid: check desk.sdkappid"),
+    row(60007, Throttled, "call frequency of this interface exceeded"),
+    doubtful(60008, "service timed out"),
+    row(60009, Misconfigured, "resource error: check desk.endpoint or desk.region"),
+    row(60010, Misconfigured, "App administrator rights needed: make desk.identifier one"),
+    row(60011, Throttled, "request frequency of the SDKAppID exceeded"),
+    row(60012, Misconfigured, "SDKAppID missing in the URL: check desk.sdkappid and proxies"),
+    doubtful(60013, "Desk could not read its own response"),
+    row(60014, Transient, "account replacement timed out"),
+    row(60015, Rejected, "an account in the body is not text"),
+    row(60016, Misconfigured, "SDKAppID disabled: see the Tencent console"),
+    row(60017, Misconfigured, "requests are disabled for this SDKAppID: see the Tencent console"),
+    row(60018, Throttled, "too many requests"),
+    row(60019, Throttled, "too many requests"),
+    row(60020, Misconfigured, "paid package expired: renew it (takes 5 minutes to act)"),
+    row(60021, Misconfigured, "source IP not allowed: add this host in the Tencent console"),
+    row(70001, Resign, "UserSig expired: check this host's clock"),
+    row(70003, Resign, "UserSig not decodable"),
+    row(70009, Resign, "UserSig does not verify: check that the secret key is this SDKAppID's"),
+    row(70013, Misconfigured, "UserSig was made for another identifier: check desk.identifier"),
+    row(70014, Misconfigured, "UserSig was made for another SDKAppID: check desk.sdkappid"),
+    row(70016, Misconfigured, "no key found: check desk.sdkappid against desk.region"),
+    row(70020, Misconfigured, "SDKAppID unknown: check desk.sdkappid against desk.region"),
+    row(70050, Throttled, "signature failed too often: check the secret key"),
+    row(70051, Misconfigured, "account blacklisted: see the Tencent console"),
+    row(70052, Resign, "UserSig no longer valid"),
+    row(70107, Misconfigured, "account not imported: import desk.identifier or use another"),
+    row(70114, Misconfigured, "restricted for security reasons: see the Tencent console"),
+    doubtful(70169, "server-side timeout"),
+    row(70206, Rejected, "batch count not legal"),
+    row(70398, Misconfigured, "account quota of the free edition used up: upgrade the app"),
+    row(70402, Rejected, "parameters illegal"),
+    row(70403, Misconfigured, "App administrator rights needed: make desk.identifier one"),
+    doubtful(70500, "server internal error"),
+    row(80001, Rejected, "blocked by content safety"),
+    row(90001, Rejected, "request JSON not readable"),
+    row(90002, Rejected, "MsgBody not as described"),
+    row(90005, Rejected, "MsgRandom missing or not an integer"),
+    row(90007, Rejected, "MsgBody not an array"),
+    row(90009, Misconfigured, "App administrator rights needed: make desk.identifier one"),
+    row(90010, Rejected, "body does not match the format"),
+    doubtful(90992, "internal error"),
+    doubtful(90994, "internal error"),
+    doubtful(90995, "internal error"),
+    doubtful(91000, "internal error"),
+    row(93000, Rejected, "body over 12 KiB"),
+    row(141000, Misconfigured, "not a Desk app: check desk.sdkappid"),
+    row(141001, NoAgent, "no agent available"),
+    doubtful(141002, "internal error, retry"),
+    row(141003, Occupied, "session cannot be transferred"),
+    row(141004, Rejected, "illegal parameters: check the target (agents, group) and the options"),
+    row(141005, Rejected, "no such session"),
+    row(141006, Rejected, "SessionId malformed"),
+    row(141011, NoAgent, "named agent is offline"),
+    row(141012, NoAgent, "agent at maximum concurrent sessions"),
+    row(141013, NoAgent, "agent on a break"),
+    row(141014, Misconfigured, "feature switched off: see the Desk console"),
+    row(141015, Rejected, "user account does not exist"),
+    row(141016, Occupied, "user already in a human session"),
+    row(141017, NoAgent, "assignment failed, nobody online"),
+];

@@ -1,0 +1,123 @@
+//! Whatever comes back, in whatever order: every course settles, in time and in few calls.
+//!
+//! The replies of a walk are drawn from all codes, states and transport results and repeat
+//! without end; what must hold at every step is checked by `Watch`.
+//! No case here ever assumes that Desk makes sense.
+
+use std::iter::Cycle;
+use std::time::Duration;
+use std::vec::IntoIter;
+
+use jiff::Timestamp;
+use proptest::prelude::*;
+
+use super::patience::patient;
+use super::words::{event, one_of, reply};
+use super::{LONGEST_CALL, MS, START, World, drive, policy};
+use crate::domain::codes::CODES;
+use crate::domain::course::Policy;
+use crate::domain::event::Event;
+use crate::domain::outcome::Status;
+use crate::domain::reply::Reply;
+use crate::domain::request::Command;
+use crate::domain::route::Routes;
+
+struct Chaos {
+    replies: Cycle<IntoIter<(Reply, Duration)>>,
+    jitters: Cycle<IntoIter<f64>>,
+}
+
+impl World for Chaos {
+    fn call(&mut self, _: Command, _: &[u8], _: Timestamp) -> Option<(Reply, Duration)> {
+        self.replies.next()
+    }
+
+    fn jitter(&mut self) -> f64 {
+        self.jitters.next().unwrap()
+    }
+}
+
+fn any_reply() -> impl Strategy<Value = (Reply, Duration)> {
+    let known = one_of(CODES).prop_map(|row| row.code.to_string());
+    let unknown = prop_oneof![-5i64..100_000, 140_990i64..141_100].prop_map(|c| c.to_string());
+    let states = ["NotInSession", "Chatbot", "WaitingForAgentAnswering", "Queueing", "Agent", "X"];
+    let silence = ["lost", "refused", "unsigned", "http 502", "http 404", "http 403", "http 429"];
+    let doubtful = ["141002", "60008", "lost", "141003", "Chatbot"];
+    let words = prop_oneof![
+        3 => known,
+        1 => unknown,
+        3 => one_of(&states).prop_map(str::to_owned),
+        3 => one_of(&silence).prop_map(str::to_owned),
+        3 => one_of(&doubtful).prop_map(str::to_owned),
+    ];
+    let longest = LONGEST_CALL.as_millis() as u64;
+    (words, prop_oneof![Just(0), 0..=longest]).prop_map(|(words, ms)| (reply(&words).0, MS(ms)))
+}
+
+fn any_world() -> impl Strategy<Value = Chaos> {
+    let replies = prop::collection::vec(any_reply(), 1..40);
+    // Chance is not always against us: with waits of zero alone, time would stand still.
+    let jitters = prop::collection::vec(prop_oneof![Just(0.0), 0.0..1.0f64], 0..8)
+        .prop_map(|jitters| [jitters, vec![0.5]].concat());
+    (replies, jitters).prop_map(|(replies, jitters)| Chaos {
+        replies: replies.into_iter().cycle(),
+        jitters: jitters.into_iter().cycle(),
+    })
+}
+
+impl std::fmt::Debug for Chaos {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Chaos")
+    }
+}
+
+fn any_event() -> impl Strategy<Value = Event> {
+    let wishes = ["", "a@x", "7", "a@x b@x 7", "a@x 7 strict", "invalid"];
+    let ttl = prop_oneof![Just(0u64), 0..5_000u64, 0..600_000u64];
+    (one_of(&wishes), ttl).prop_map(|(wish, ttl)| event(&format!("{wish} ttl={ttl}")))
+}
+
+fn any_policy() -> impl Strategy<Value = Policy> {
+    let park = prop_oneof![
+        Just(vec![]),
+        Just(vec![MS(30_000)]),
+        Just(vec![MS(30_000), MS(60_000), MS(300_000)])
+    ];
+    let routes = [Routes::default(), patient().routes];
+    (1u32..6, park, 0u64..90_000, any::<bool>(), one_of(&routes)).prop_map(
+        |(quick, park, grace, default, routes)| Policy {
+            quick_attempts: quick,
+            park,
+            doubt_grace: MS(grace),
+            default_target: default,
+            routes,
+            ..policy()
+        },
+    )
+}
+
+/// So many transfers at most: bursts, targets and calls at the gate's pace (one a second at
+/// most), and one more for each that asked for a new signature.
+fn most_transfers(event: &Event, policy: &Policy) -> u64 {
+    let seconds = Duration::try_from(event.deadline.duration_since(START)).unwrap().as_secs();
+    // Rounds of five targets, the first two waits 10 s and 20 s apart.
+    let rounds = if policy.routes == Routes::default() { 1 } else { seconds / 20 + 2 };
+    let bursts = seconds / 30 + 2 + 3 + 5 * rounds;
+    2 * (bursts * u64::from(policy.quick_attempts) + seconds + 4)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(400))]
+
+    #[test]
+    fn every_course_settles_in_time_and_in_few_calls(
+        event in any_event(), policy in any_policy(), mut world in any_world(),
+    ) {
+        let walked = drive(&event, &policy, &mut world);
+        let most = most_transfers(&event, &policy);
+        prop_assert!(u64::from(walked.outcome.attempts) <= most, "{}", walked.outcome.attempts);
+        let called = walked.outcome.desk.is_some() || walked.outcome.attempts > 0;
+        prop_assert!(!called || event.ask.is_ok());
+        prop_assert!(walked.outcome.status != Status::Expired || event.ask.is_ok());
+    }
+}

@@ -1,0 +1,139 @@
+//! The short words in which the tables are written: events, replies, and what was seen.
+//!
+//! An event: `a@x 7 strict ttl=60000`. A reply: `0 a@x`, `0 queue`, `141002`, `lost@5000`
+//! (took 5 s), `http 502`, `refused`, `unsigned`, `Agent a@x`, `Chatbot`.
+//! This file never knows what is expected.
+
+use std::fmt::Debug;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use proptest::prelude::*;
+use proptest::sample::Select;
+
+use super::{MS, START, Seen, TIME_TO_LIVE, Walked, World};
+use crate::domain::course::Notice;
+use crate::domain::event::{Ask, Event};
+use crate::domain::record::Position;
+use crate::domain::reply::{Answer, Desk, Reply};
+use crate::domain::request::Command;
+
+pub(super) fn event(words: &str) -> Event {
+    let mut ask = Ask::default();
+    let (mut ttl, mut invalid) = (TIME_TO_LIVE, false);
+    for word in words.split_whitespace() {
+        match word {
+            "strict" => ask.wish.strict = true,
+            "invalid" => invalid = true,
+            "huge" => ask.wish.agents = vec!["agent@example.com".into(); 1000],
+            word if word.contains('@') => ask.wish.agents.push(word.into()),
+            word => match word.strip_prefix("ttl=") {
+                Some(ms) => ttl = MS(ms.parse().unwrap()),
+                None => ask.wish.group = Some(word.parse().unwrap()),
+            },
+        }
+    }
+    Event {
+        id: "evt-1".into(),
+        session_id: "s-1".into(),
+        source: Position { topic: "t".into(), partition: 0, offset: 0 },
+        requested_at: START,
+        deadline: START + ttl,
+        trace: Vec::new(),
+        ask: if invalid { Err("priority is 11; allowed is ...".into()) } else { Ok(ask) },
+    }
+}
+
+/// A script of replies, one after the other; at its end the gate is shut for good.
+pub(super) struct Script<'a>(std::str::Split<'a, &'static str>);
+
+impl<'a> Script<'a> {
+    pub(super) fn new(replies: &'a str) -> Self {
+        Self(replies.split(" | "))
+    }
+}
+
+impl World for Script<'_> {
+    fn call(&mut self, _: Command, _: &[u8], _: Timestamp) -> Option<(Reply, Duration)> {
+        self.0.next().filter(|words| !words.is_empty()).map(reply)
+    }
+}
+
+pub(super) fn reply(words: &str) -> (Reply, Duration) {
+    let (words, ms) = match words.rsplit_once('@') {
+        Some((words, ms)) if ms.parse::<u64>().is_ok() => (words, ms.parse().unwrap()),
+        _ => (words, 0),
+    };
+    let mut words = words.split_whitespace();
+    let (word, rest) = (words.next().unwrap(), words.collect::<Vec<_>>());
+    let reply = match word {
+        "lost" => Reply::Lost("timed out".into()),
+        "refused" => Reply::NotSent("connection refused".into()),
+        "unsigned" => Reply::Unsigned("no key".into()),
+        "http" => Reply::Http {
+            status: rest[0].parse().unwrap(),
+            retry_after: rest.get(1).map(|ms| MS(ms.parse().unwrap())),
+        },
+        code_or_state => Reply::Answer(answer(code_or_state, &rest)),
+    };
+    (reply, MS(ms))
+}
+
+fn answer(word: &str, rest: &[&str]) -> Answer {
+    let code = word.parse().ok();
+    let in_queue = rest == ["queue"];
+    Answer {
+        desk: Desk { code: code.unwrap_or(0), ..Desk::default() },
+        agent_id: rest.first().filter(|_| !in_queue).map(|agent| (*agent).into()),
+        in_queue,
+        state: code.is_none().then(|| word.to_owned()),
+        request_id: None,
+    }
+}
+
+/// A walk as words: its steps, and `=` its outcome.
+pub(super) fn shown(walked: &Walked) -> String {
+    let mut words: Vec<String> = walked.seen.iter().filter_map(seen).collect();
+    let outcome = &walked.outcome;
+    let mut end = format!("= {}", outcome.status);
+    if let Some(agent) = &outcome.agent_id {
+        end += &format!(" {agent}");
+    }
+    if let Some(by) = outcome.confirmed_by {
+        end += &format!(" by {by:?}");
+    }
+    words.push(end);
+    words.join(", ")
+}
+
+fn seen(seen: &Seen) -> Option<String> {
+    Some(match seen {
+        Seen::Called(Command::GetSessionState, _) => "ask".into(),
+        Seen::Called(Command::TransferToHuman, body) => format!("to {}", target(body)),
+        Seen::Waited(wait) => format!("wait {}", wait.as_millis()),
+        Seen::Parked(wait) => format!("park {}", wait.as_millis()),
+        Seen::Told(_) => "tell".into(),
+        Seen::Held => "held".into(),
+        Seen::Noticed(Notice::Fine | Notice::Silent(_)) => return None,
+        Seen::Noticed(Notice::Slow(pause)) => {
+            format!("[slow {}]", pause.map_or(0, |pause| pause.as_millis()))
+        }
+        Seen::Noticed(Notice::Resigning) => "[resign]".into(),
+        Seen::Noticed(Notice::Closed(_)) => "[closed]".into(),
+        Seen::Noticed(Notice::CannotAsk(_)) => "[cannot ask]".into(),
+    })
+}
+
+/// The target named in the body of a transfer: `a@x+7`, `7` or `default`.
+pub(super) fn target(body: &[u8]) -> String {
+    let body: serde_json::Value = serde_json::from_slice(body).unwrap();
+    let agents = body["AgentIdList"].as_array().into_iter().flatten();
+    let mut parts: Vec<_> = agents.map(|agent| agent.as_str().unwrap().to_owned()).collect();
+    parts.extend(body["AgentGroupId"].as_u64().map(|group| group.to_string()));
+    if parts.is_empty() { "default".into() } else { parts.join("+") }
+}
+
+/// One of these, by chance.
+pub(super) fn one_of<T: Clone + Debug>(values: &[T]) -> Select<T> {
+    prop::sample::select(values.to_vec())
+}

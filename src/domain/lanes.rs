@@ -1,0 +1,67 @@
+//! Whose turn it is in each session: first come, one at a time.
+//!
+//! A ticket is the arrival number of an event. The first in a session has the turn; a later
+//! one gets it when all before it have left. Leaving out of turn (an expired event waits for
+//! nobody) wakes nobody. This file never lets two tickets of a session have the turn.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+
+/// The arrival number of an event within this process.
+pub type Ticket = u64;
+
+/// The sessions that have events, each with its tickets in order of arrival.
+#[derive(Debug, Default)]
+pub struct Lanes(HashMap<Arc<str>, VecDeque<Ticket>>);
+
+impl Lanes {
+    /// Queue up. True: it is this ticket's turn at once.
+    pub fn join(&mut self, session: &Arc<str>, ticket: Ticket) -> bool {
+        let lane = self.0.entry(session.clone()).or_default();
+        lane.push_back(ticket);
+        lane.len() == 1
+    }
+
+    /// Leave, from wherever in the lane. Returns whose turn it has become by that.
+    pub fn leave(&mut self, session: &Arc<str>, ticket: Ticket) -> Option<Ticket> {
+        let lane = self.0.get_mut(session)?;
+        let place = lane.iter().position(|queued| *queued == ticket)?;
+        lane.remove(place);
+        let next = lane.front().copied();
+        if next.is_none() {
+            self.0.remove(session);
+        }
+        next.filter(|_| place == 0)
+    }
+
+    /// Sessions that have events.
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// No session has events.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn first_come_one_at_a_time_and_leaving_out_of_turn_wakes_nobody() {
+        let (a, b): (Arc<str>, Arc<str>) = ("a".into(), "b".into());
+        let mut lanes = Lanes::default();
+        assert!(lanes.join(&a, 1));
+        assert!(!lanes.join(&a, 2));
+        assert!(!lanes.join(&a, 3));
+        assert!(lanes.join(&b, 4));
+        assert_eq!(lanes.leave(&a, 2), None);
+        assert_eq!(lanes.leave(&a, 1), Some(3));
+        assert_eq!(lanes.leave(&a, 1), None);
+        assert_eq!(lanes.leave(&b, 4), None);
+        assert_eq!(lanes.leave(&a, 3), None);
+        assert!(lanes.is_empty());
+    }
+}

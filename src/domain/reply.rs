@@ -1,0 +1,147 @@
+//! Everything that can come back from a call to Desk, including nothing.
+//!
+//! Only a JSON body with an `ErrorCode` is an answer. Numbers where text is documented, and
+//! the reverse, are taken as meant; unknown fields are ignored.
+//! This file never says what a reply means; `verdict` does.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+/// What came back from one call.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Reply {
+    /// Desk answered.
+    Answer(Answer),
+    /// Something answered over HTTP that is not Desk's answer (a gateway, a foreign page).
+    Http {
+        /// The HTTP status.
+        status: u16,
+        /// `Retry-After`, if given.
+        retry_after: Option<Duration>,
+    },
+    /// The request never left: name resolution, connection, TLS.
+    NotSent(String),
+    /// The request may have arrived; its answer did not.
+    Lost(String),
+    /// No signature could be made (key file unreadable): nothing was sent.
+    Unsigned(String),
+}
+
+impl Reply {
+    /// The call is known to be over: Desk answered it, or never saw it.
+    pub fn call_is_over(&self) -> bool {
+        !matches!(self, Self::Http { .. } | Self::Lost(_))
+    }
+
+    /// The request may have reached somebody.
+    pub fn was_sent(&self) -> bool {
+        !matches!(self, Self::NotSent(_) | Self::Unsigned(_))
+    }
+
+    /// Desk's answer, if this is one.
+    pub fn answer(&self) -> Option<&Answer> {
+        match self {
+            Self::Answer(answer) => Some(answer),
+            _ => None,
+        }
+    }
+}
+
+/// Desk's answer.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Answer {
+    /// `ErrorCode`, `ErrorInfo` and `ActionStatus` as they came.
+    pub desk: Desk,
+    /// `AgentId`; absent and empty are the same.
+    pub agent_id: Option<String>,
+    /// `IsInQueue`; absent means no.
+    pub in_queue: bool,
+    /// `CurrentState`, of a question.
+    pub state: Option<String>,
+    /// `RequestId`, for Tencent's support.
+    pub request_id: Option<String>,
+}
+
+/// The part of an answer that is published verbatim.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Desk {
+    /// `ErrorCode`: 0 is success.
+    pub code: i64,
+    /// `ErrorInfo`: text for people.
+    pub info: String,
+    /// `ActionStatus`: `OK` or `FAIL`.
+    pub action_status: String,
+}
+
+/// The longest `ErrorInfo` that is kept, in characters.
+const MAX_INFO_CHARS: usize = 1024;
+
+impl Answer {
+    /// Read a body; `None` where it is no answer.
+    pub fn parse(body: &[u8]) -> Option<Self> {
+        let value: Value = serde_json::from_slice(body).ok()?;
+        let code = integer(value.get("ErrorCode")?)?;
+        let text = |name: &str| value.get(name).and_then(text);
+        let info = text("ErrorInfo").unwrap_or_default();
+        Some(Self {
+            desk: Desk {
+                code,
+                info: info.chars().take(MAX_INFO_CHARS).collect(),
+                action_status: text("ActionStatus").unwrap_or_default(),
+            },
+            agent_id: text("AgentId").filter(|id| !id.is_empty()),
+            in_queue: value.get("IsInQueue").is_some_and(truth),
+            state: text("CurrentState"),
+            request_id: text("RequestId").filter(|id| !id.is_empty()),
+        })
+    }
+}
+
+fn integer(value: &Value) -> Option<i64> {
+    match value {
+        Value::Number(n) => n.as_i64(),
+        Value::String(text) => text.trim().parse().ok(),
+        _ => None,
+    }
+}
+
+fn text(value: &Value) -> Option<String> {
+    match value {
+        Value::String(text) => Some(text.clone()),
+        Value::Number(n) => Some(n.to_string()),
+        _ => None,
+    }
+}
+
+fn truth(value: &Value) -> bool {
+    match value {
+        Value::Bool(truth) => *truth,
+        other => integer(other) == Some(1),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(body: &str, expected: Option<(i64, Option<&str>, bool)>) {
+        let answer = Answer::parse(body.as_bytes());
+        let seen = answer.as_ref().map(|a| (a.desk.code, a.agent_id.as_deref(), a.in_queue));
+        assert_eq!(seen, expected, "{body}");
+    }
+
+    #[test]
+    fn tolerant_of_types_strict_about_the_error_code() {
+        check(r#"{"ErrorCode":0,"AgentId":"a@x"}"#, Some((0, Some("a@x"), false)));
+        check(r#"{"ErrorCode":0,"AgentId":"","IsInQueue":0}"#, Some((0, None, false)));
+        check(r#"{"ErrorCode":"0","IsInQueue":"1","AgentId":7}"#, Some((0, Some("7"), true)));
+        check(r#"{"ErrorCode":141002,"New":[1]}"#, Some((141002, None, false)));
+        check(r#"{"ErrorCode":null}"#, None);
+        check(r#"{"ActionStatus":"OK"}"#, None);
+        check(r#"[0]"#, None);
+        check("<html>", None);
+        check("", None);
+    }
+}

@@ -1,0 +1,143 @@
+//! The bodies of the calls: an escalation and a target become JSON as Desk reads it.
+//!
+//! A field is present only when a value is set, so that an older deployment cannot refuse a
+//! field it does not know. The 12 KiB limit is checked here.
+//! This file never adds a default of its own.
+
+use serde::Serialize;
+
+use super::event::{Ask, Options};
+use super::plan::Target;
+
+/// Desk refuses larger bodies with 93000.
+pub const MAX_BODY_BYTES: usize = 12 * 1024;
+
+/// The calls we make.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Command {
+    /// Hand the session over.
+    TransferToHuman,
+    /// Ask who has the session.
+    GetSessionState,
+}
+
+impl Command {
+    /// All commands.
+    pub const ALL: [Self; 2] = [Self::TransferToHuman, Self::GetSessionState];
+
+    /// The name in the URL and in the metric.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::TransferToHuman => "transfer_to_human",
+            Self::GetSessionState => "get_session_state",
+        }
+    }
+}
+
+/// The body would be over Desk's limit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TooLarge {
+    /// The bytes it would have had.
+    pub bytes: usize,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "PascalCase")]
+struct Transfer<'a> {
+    session_id: &'a str,
+    #[serde(skip_serializing_if = "<[String]>::is_empty")]
+    agent_id_list: &'a [String],
+    #[serde(skip_serializing_if = "Option::is_none")]
+    agent_group_id: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    send_tip_if_no_agent_online: Option<u8>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    check_if_during_working_hours: Option<u8>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    send_prompt_not_during_working_hours: Option<u8>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    end_session_when_no_member_online: Option<u8>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    disable_queuing: Option<u8>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    allow_assign_busy_member: Option<u8>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    priority: Option<u8>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    queue_timeout: Option<u64>,
+}
+
+/// The body of `transfer_to_human`.
+pub fn transfer(session_id: &str, ask: &Ask, target: &Target) -> Result<Vec<u8>, TooLarge> {
+    let (agents, group) = match target {
+        Target::Named { agents, group } => (agents.as_slice(), *group),
+        Target::Default => (&[][..], None),
+    };
+    let Options { queue_timeout, .. } = ask.options;
+    let options = &ask.options;
+    let body = to_json(&Transfer {
+        session_id,
+        agent_id_list: agents,
+        agent_group_id: group,
+        send_tip_if_no_agent_online: flag(options.send_tip_if_no_agent_online),
+        check_if_during_working_hours: flag(options.check_if_during_working_hours),
+        send_prompt_not_during_working_hours: flag(options.send_prompt_not_during_working_hours),
+        end_session_when_no_member_online: flag(options.end_session_when_no_member_online),
+        disable_queuing: flag(options.disable_queuing),
+        allow_assign_busy_member: flag(options.allow_assign_busy_member),
+        priority: ask.priority,
+        queue_timeout,
+    });
+    if body.len() > MAX_BODY_BYTES { Err(TooLarge { bytes: body.len() }) } else { Ok(body) }
+}
+
+/// The body of `get_session_state`.
+pub fn session_state(session_id: &str) -> Vec<u8> {
+    to_json(&serde_json::json!({ "SessionId": session_id }))
+}
+
+fn flag(value: Option<bool>) -> Option<u8> {
+    value.map(u8::from)
+}
+
+fn to_json(value: &impl Serialize) -> Vec<u8> {
+    serde_json::to_vec(value).expect("texts and numbers are always JSON")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_is_set_is_sent() {
+        let body = transfer("s-1", &Ask::default(), &Target::Default).unwrap();
+        assert_eq!(String::from_utf8(body).unwrap(), r#"{"SessionId":"s-1"}"#);
+    }
+
+    #[test]
+    fn every_field_of_the_api() {
+        let ask = Ask {
+            priority: Some(5),
+            options: Options {
+                send_tip_if_no_agent_online: Some(true),
+                check_if_during_working_hours: Some(false),
+                send_prompt_not_during_working_hours: Some(true),
+                end_session_when_no_member_online: Some(false),
+                disable_queuing: Some(true),
+                allow_assign_busy_member: Some(true),
+                queue_timeout: Some(3600),
+            },
+            ..Ask::default()
+        };
+        let target = Target::Named { agents: vec!["a@x".into()], group: Some(2473) };
+        let body = String::from_utf8(transfer("s-1", &ask, &target).unwrap()).unwrap();
+        insta::assert_snapshot!(body, @r#"{"SessionId":"s-1","AgentIdList":["a@x"],"AgentGroupId":2473,"SendTipIfNoAgentOnline":1,"CheckIfDuringWorkingHours":0,"SendPromptNotDuringWorkingHours":1,"EndSessionWhenNoMemberOnline":0,"DisableQueuing":1,"AllowAssignBusyMember":1,"Priority":5,"QueueTimeout":3600}"#);
+    }
+
+    #[test]
+    fn a_body_over_12_kib_is_refused_before_sending() {
+        let agents = (0..2000).map(|n| format!("agent-{n}@example.com")).collect();
+        let target = Target::Named { agents, group: None };
+        assert!(transfer("s-1", &Ask::default(), &target).unwrap_err().bytes > MAX_BODY_BYTES);
+    }
+}

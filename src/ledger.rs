@@ -1,0 +1,43 @@
+//! The port of the ledger: what is remembered of every event, as the walk needs it.
+//!
+//! Calls are named by the question they answer. Each of them waits as long as the database is
+//! away, and is durable when it returns; the caller drops the future when its partition goes.
+//! This file never names a database.
+
+use std::future::Future;
+use std::sync::Arc;
+
+use jiff::Timestamp;
+
+use crate::domain::memory::{Claim, Claimed, Parking, Row};
+use crate::domain::outcome::Message;
+use crate::domain::record::Position;
+
+/// What outlives the process.
+pub trait Ledger: Send + Sync + 'static {
+    /// Is this record's event ours to work on, and what is known of it? From its return on, a
+    /// call may be out.
+    fn claim(&self, claim: Claim) -> impl Future<Output = Claimed> + Send;
+
+    /// Put it away. False: it is not ours any more, settled or claimed by somebody else.
+    fn park(&self, key: Arc<str>, parking: Parking) -> impl Future<Output = bool> + Send;
+
+    /// Its final answer: the first one wins, and only the owner's. False: it changed nothing.
+    fn settle(
+        &self,
+        key: Arc<str>,
+        answer: Message,
+        at: Timestamp,
+    ) -> impl Future<Output = bool> + Send;
+
+    /// The broker has acknowledged its answer, at this place where that is known.
+    fn published(&self, key: Arc<str>, place: Option<Position>) -> impl Future<Output = ()> + Send;
+
+    /// What of these partitions is not settled and published, in the order of the records: for
+    /// their new owner.
+    fn unfinished(
+        &self,
+        topic: Arc<str>,
+        partitions: Vec<i32>,
+    ) -> impl Future<Output = Vec<Row>> + Send;
+}

@@ -1,0 +1,37 @@
+//! The command line becomes one call, and its result an exit code.
+//!
+//! This file never does anything else.
+
+use std::process::ExitCode;
+
+use clap::Parser as _;
+use handoff::commands::Cli;
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let runtime = match tokio::runtime::Runtime::new() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            eprintln!("handoff: failed to start: {error}");
+            return ExitCode::from(70);
+        }
+    };
+    let result = runtime.block_on(cli.run(environment()));
+    // What still blocks a thread must not hold the process up.
+    runtime.shutdown_background();
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            eprintln!("handoff: {}", failure.text());
+            failure.code()
+        }
+    }
+}
+
+#[expect(clippy::disallowed_methods, reason = "this is where the environment enters")]
+fn environment() -> Vec<(String, String)> {
+    // Names and values that are not text cannot be ours.
+    std::env::vars_os()
+        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
+        .collect()
+}

@@ -1,0 +1,98 @@
+//! A ledger in memory, for the tests of the shell and the simulation.
+//!
+//! It does to its entries what every other ledger does, through the same `apply`; several owners
+//! may share one. It answers at once and is always there.
+//! It never outlives its process, so the service never runs on it.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use jiff::Timestamp;
+
+use crate::domain::memory::{
+    Actor, Claim, Claimed, Deed, Entry, Parking, Reply, Row, Stage, apply,
+};
+use crate::domain::outcome::Message;
+use crate::domain::record::Position;
+use crate::ledger::Ledger;
+
+/// The ledger in memory, as one owner sees it.
+#[derive(Clone)]
+pub struct Memory {
+    entries: Arc<Mutex<BTreeMap<Arc<str>, Entry>>>,
+    owner: Arc<str>,
+    now: Arc<dyn Fn() -> Timestamp + Send + Sync>,
+}
+
+impl Memory {
+    /// An empty one.
+    pub fn new(owner: &str, now: Arc<dyn Fn() -> Timestamp + Send + Sync>) -> Self {
+        Self { entries: Arc::default(), owner: owner.into(), now }
+    }
+
+    /// The same entries, as another owner sees them.
+    pub fn as_owner(&self, owner: &str) -> Self {
+        Self { owner: owner.into(), ..self.clone() }
+    }
+
+    /// Everything that is known of one event.
+    pub fn story(&self, key: &str) -> Option<Entry> {
+        self.lock().get(key).cloned()
+    }
+
+    /// Forget what was published before then; how many it were.
+    pub fn prune(&self, before: Timestamp) -> u64 {
+        let mut entries = self.lock();
+        let had = entries.len();
+        entries
+            .retain(|_, entry| !matches!(entry.stage, Stage::Published { at, .. } if at < before));
+        (had - entries.len()) as u64
+    }
+
+    fn perform(&self, key: &Arc<str>, deed: &Deed) -> Reply {
+        let actor = Actor { owner: &self.owner, now: (self.now)() };
+        let mut entries = self.lock();
+        let (changed, reply) = apply(entries.get(key), deed, actor);
+        if let Some(changed) = changed {
+            entries.insert(key.clone(), changed);
+        }
+        reply
+    }
+
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<Arc<str>, Entry>> {
+        self.entries.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Ledger for Memory {
+    async fn claim(&self, claim: Claim) -> Claimed {
+        match self.perform(&claim.key.clone(), &Deed::Claim(Box::new(claim))) {
+            Reply::Claimed(claimed) => claimed,
+            Reply::Done(_) => unreachable!("a claim is answered by what was claimed"),
+        }
+    }
+
+    async fn park(&self, key: Arc<str>, parking: Parking) -> bool {
+        self.perform(&key, &Deed::Park(parking)) == Reply::Done(true)
+    }
+
+    async fn settle(&self, key: Arc<str>, answer: Message, at: Timestamp) -> bool {
+        let deed = Deed::Settle { answer: Box::new(answer), at };
+        self.perform(&key, &deed) == Reply::Done(true)
+    }
+
+    async fn published(&self, key: Arc<str>, place: Option<Position>) {
+        self.perform(&key, &Deed::Publish { place });
+    }
+
+    async fn unfinished(&self, topic: Arc<str>, partitions: Vec<i32>) -> Vec<Row> {
+        let entries = self.lock();
+        let ours =
+            |source: &Position| source.topic == topic && partitions.contains(&source.partition);
+        let rows = entries.iter().filter(|(_, entry)| ours(&entry.source));
+        let mut rows: Vec<_> =
+            rows.filter_map(|(key, entry)| entry.clone().unfinished(key.clone())).collect();
+        rows.sort_by_key(|row| (row.record.position.partition, row.record.position.offset));
+        rows
+    }
+}

@@ -1,0 +1,122 @@
+//! The real parts of a run: Kafka, the database, Desk, the topics, and how a worker finds them.
+//!
+//! Everything here is the run's own and ends with it. It never fails by itself; `faults` breaks it.
+
+use std::fs;
+use std::time::Duration;
+
+use handoff::adapters::ledger::{Place, Reader};
+use handoff::sim::desk::DEMO_KEY;
+
+use super::desk::Desk;
+use super::plan::{Ledger, Plan, SESSION, SETTLE};
+use crate::support::kafka::{Broker, create_topics, unique};
+use crate::support::postgres;
+
+pub(super) const PARTITIONS: i32 = 6;
+
+/// All of them.
+pub(super) struct Scene {
+    pub(super) broker: Broker,
+    /// Only where workers share a ledger.
+    pub(super) database: Option<postgres::Server>,
+    pub(super) desk: Desk,
+    pub(super) name: String,
+    plan: Plan,
+}
+
+impl Scene {
+    pub(super) async fn set(plan: &Plan) -> Self {
+        drop(fs::remove_dir_all(&plan.folder));
+        fs::create_dir_all(&plan.folder).expect("a folder");
+        let broker = Broker::start().await;
+        let database = match plan.ledger {
+            Ledger::Sqlite => None,
+            Ledger::Postgres => Some(postgres::Server::start().await),
+        };
+        let desk = Desk::start(&plan.folder, plan.seed).await;
+        let scene = Self { broker, database, desk, name: unique("chaos"), plan: plan.clone() };
+        let names = ["in", "out", "dead"].map(|topic| scene.topic(topic));
+        let topics: Vec<_> = names.iter().map(|name| (name.as_str(), PARTITIONS)).collect();
+        create_topics(scene.broker.bootstrap(), &topics).await;
+        scene
+    }
+
+    pub(super) fn topic(&self, which: &str) -> String {
+        format!("{}-{which}", self.name)
+    }
+
+    fn ledger(&self) -> String {
+        match &self.database {
+            Some(server) => server.url().to_owned(),
+            None => format!("sqlite://{}", self.plan.folder.join("ledger.db").display()),
+        }
+    }
+
+    /// What the ledger knows of whatever is not finished, for people.
+    pub(super) async fn unfinished(&self) -> String {
+        let place = Place::parse(&self.ledger()).expect("a place");
+        let reader = Reader::open(&place).await.expect("the ledger opens");
+        let partitions: Vec<_> = (0..PARTITIONS).collect();
+        let rows = reader.unfinished(&self.topic("in"), &partitions).await.expect("rows");
+        let mut text = String::new();
+        for row in rows {
+            let story = reader.story(&row.key).await.expect("a story");
+            text.push_str(&format!("{}: {story:#?}\n", row.key));
+        }
+        text
+    }
+
+    /// The environment of worker `number`.
+    pub(super) fn env(&self, number: usize) -> Vec<(String, String)> {
+        let mut env = vec![
+            ("KAFKA__BOOTSTRAP_SERVERS", self.broker.bootstrap().to_owned()),
+            ("KAFKA__GROUP_ID", self.name.clone()),
+            ("KAFKA__ESCALATIONS_TOPIC", self.topic("in")),
+            ("KAFKA__OUTCOMES_TOPIC", self.topic("out")),
+            ("KAFKA__DEAD_LETTERS_TOPIC", self.topic("dead")),
+            ("KAFKA__PROPERTIES__RECONNECT_BACKOFF_MAX_MS", "500".into()),
+            ("DESK__ENDPOINT", self.desk.endpoint.clone()),
+            ("DESK__SDKAPPID", "1400000000".into()),
+            ("DESK__IDENTIFIER", "administrator".into()),
+            ("DESK__SECRET_KEY", DEMO_KEY.into()),
+            ("DESK__QUOTA_PER_SECOND", "0".into()),
+            ("DESK__TIMEOUT_MS", "1200".into()),
+            ("DESK__CONNECT_TIMEOUT_MS", "500".into()),
+            ("DESK__SETTLE_MS", millis(SETTLE)),
+            ("DESK__PROBE_INITIAL_MS", "300".into()),
+            ("DESK__PROBE_MAX_MS", "1000".into()),
+            ("RETRY__INITIAL_MS", "50".into()),
+            ("RETRY__MAX_MS", "500".into()),
+            ("RETRY__PARK_MS", "2000,3000".into()),
+            ("DRAIN__TIMEOUT_MS", "4000".into()),
+            ("LEDGER__URL", self.ledger()),
+            ("ADMIN__LISTEN", String::new()),
+            ("LOG__LEVEL", "info,handoff=debug".into()),
+        ];
+        env.extend(self.group(number));
+        env.into_iter().map(|(key, value)| (format!("HANDOFF__{key}"), value)).collect()
+    }
+
+    fn group(&self, number: usize) -> Vec<(&'static str, String)> {
+        let mut env = Vec::new();
+        let group = &self.plan.group;
+        if group.fixed {
+            env.push(("KAFKA__CONSUMER_PROPERTIES__GROUP_INSTANCE_ID", format!("worker-{number}")));
+        }
+        if group.protocol == "consumer" {
+            // The broker sets the session time-out: see the fixture.
+            env.push(("KAFKA__CONSUMER_PROPERTIES__GROUP_PROTOCOL", "consumer".into()));
+            return env;
+        }
+        let strategy = if group.protocol == "eager" { "range" } else { "cooperative-sticky" };
+        env.push(("KAFKA__CONSUMER_PROPERTIES__PARTITION_ASSIGNMENT_STRATEGY", strategy.into()));
+        env.push(("KAFKA__CONSUMER_PROPERTIES__SESSION_TIMEOUT_MS", millis(SESSION)));
+        env.push(("KAFKA__CONSUMER_PROPERTIES__HEARTBEAT_INTERVAL_MS", "1000".into()));
+        env
+    }
+}
+
+fn millis(time: Duration) -> String {
+    time.as_millis().to_string()
+}

@@ -1,0 +1,233 @@
+//! Every code of Desk, and what can come back in place of one, from record to outcome.
+//!
+//! This file never asserts what a code means beyond the class that the table gives it.
+
+use std::time::Duration;
+
+use futures_util::future::join_all;
+use handoff::domain::codes::{CODES, Row};
+use handoff::domain::verdict::Class;
+use handoff::sim::desk::{Act, Command, Options, State};
+use serde_json::{Value, json};
+
+use crate::support::worker::{World, by_event, escalation};
+
+async fn world(name: &str) -> World {
+    let mut world = World::new(name, 2, Options::default()).await;
+    world.set("DESK__PROBE_INITIAL_MS", "50").set("DESK__PROBE_MAX_MS", "50");
+    world.set("RETRY__INITIAL_MS", "20").set("DESK__SETTLE_MS", "300");
+    world.set("DESK__TIMEOUT_MS", "600").set("DESK__CONNECT_TIMEOUT_MS", "300");
+    world
+}
+
+/// Run these events, each with its acts, to their outcomes.
+async fn run(world: &World, events: &[(Value, Vec<Act>)]) -> Vec<Value> {
+    for (event, acts) in events {
+        for act in acts {
+            world.desk.script(act.clone().session(event["session_id"].as_str().unwrap()));
+        }
+    }
+    let worker = world.worker();
+    world.publish(events.iter().map(|(event, _)| event.clone())).await;
+    let outcomes = by_event(world.outcomes(events.len()).await);
+    worker.stop().await;
+    world.assert_all_committed().await;
+    events.iter().map(|(event, _)| outcomes[event["id"].as_str().unwrap()].clone()).collect()
+}
+
+fn status_after_one(class: Class) -> (&'static str, u64) {
+    match class {
+        Class::Assigned | Class::Queued => ("assigned", 1),
+        Class::NoAgent => ("no_agent_online", 1),
+        Class::Occupied | Class::Rejected => ("rejected", 1),
+        Class::Transient | Class::Throttled | Class::Resign | Class::Misconfigured => {
+            ("assigned", 2)
+        }
+    }
+}
+
+fn check(row: &Row, outcome: &Value) {
+    let (status, attempts) = status_after_one(row.class);
+    assert_eq!(outcome["status"], status, "{} {}: {outcome}", row.code, row.class);
+    assert_eq!(outcome["attempts"], attempts, "{} {}: {outcome}", row.code, row.class);
+    if status != "assigned" {
+        assert_eq!(outcome["desk"]["code"], row.code, "verbatim: {outcome}");
+        assert!(outcome["reason"].as_str().unwrap().contains(&row.code.to_string()), "{outcome}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_code_once_then_success() {
+    let world = world("codes").await;
+    let rows: Vec<&Row> = CODES.iter().filter(|row| row.class != Class::Throttled).collect();
+    let events: Vec<_> = rows
+        .iter()
+        .map(|row| {
+            let name = format!("code-{}", row.code);
+            let acts = if row.code == 0 { vec![] } else { vec![transfer(Act::error(row.code))] };
+            (escalation(&name, &name), acts)
+        })
+        .collect();
+    let outcomes = run(&world, &events).await;
+    for (row, outcome) in rows.iter().zip(&outcomes) {
+        check(row, outcome);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_throttling_code_slows_down_and_then_succeeds() {
+    let throttling = CODES.iter().filter(|row| row.class == Class::Throttled);
+    // Each with a worker of its own: they would slow each other down.
+    join_all(throttling.map(|row| async move {
+        let world = world("throttled").await;
+        let event = escalation("e", "s");
+        let outcomes = run(&world, &[(event, vec![transfer(Act::error(row.code))])]).await;
+        check(row, &outcomes[0]);
+        let least = if row.code == 70050 { 60_000 } else { 1000 };
+        assert!(outcomes[0]["elapsed_ms"].as_u64().unwrap() >= least, "{}", outcomes[0]);
+    }))
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn unknown_codes_and_everything_that_is_no_answer() {
+    let world = world("transport").await;
+    let html = "<html>sign in to the network</html>";
+    let table = [
+        ("unknown-desk", vec![transfer(Act::error(141_099))], ("rejected", 1)),
+        ("unknown-other", vec![transfer(Act::error(60_999)).times(9)], ("failed", 3)),
+        ("http-502", vec![transfer(Act::status(502))], ("assigned", 2)),
+        ("http-429", vec![transfer(Act::status(429))], ("assigned", 2)),
+        ("http-403", vec![transfer(Act::status(403)).times(2)], ("assigned", 3)),
+        ("http-302", vec![transfer(Act::status(302)).times(2)], ("assigned", 3)),
+        ("html", vec![transfer(Act::garbage(html))], ("assigned", 2)),
+        ("json", vec![transfer(Act::garbage("{\"ActionStatus\":\"OK\"}"))], ("assigned", 2)),
+        ("closed", vec![transfer(Act::close())], ("assigned", 2)),
+        ("hang", vec![transfer(Act::hang())], ("assigned", 2)),
+        ("lost", vec![transfer(Act::lost_answer())], ("assigned", 1)),
+        ("141002-acted", vec![transfer(Act::error(141_002)).with_effect()], ("assigned", 1)),
+        ("502-acted", vec![transfer(Act::status(502)).with_effect()], ("assigned", 1)),
+    ];
+    let events: Vec<_> = table
+        .iter()
+        .map(|(name, acts, _)| (escalation(name, &format!("s-{name}")), acts.clone()))
+        .collect();
+    let outcomes = run(&world, &events).await;
+    for ((name, _, (status, attempts)), outcome) in table.iter().zip(&outcomes) {
+        assert_eq!(outcome["status"], *status, "{name}: {outcome}");
+        assert_eq!(outcome["attempts"], *attempts, "{name}: {outcome}");
+        let by_question = ["lost", "141002-acted", "502-acted"].contains(name);
+        let by = if by_question { "session_state" } else { "reply" };
+        if *status == "assigned" {
+            assert_eq!(outcome["confirmed_by"], by, "{name}: {outcome}");
+        }
+    }
+    assert_eq!(world.desk.stats().transferred_again, 0, "no session was transferred twice");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_session_state_makes_of_141003_and_of_a_lost_answer() {
+    let world = world("states").await;
+    let occupied = || vec![transfer(Act::error(141_003))];
+    let table = [
+        ("agent", State::Agent, occupied(), "assigned"),
+        ("waiting", State::WaitingForAgentAnswering, occupied(), "assigned"),
+        ("queueing", State::Queueing, occupied(), "queued"),
+        ("chatbot", State::Chatbot, occupied(), "rejected"),
+        ("ended", State::NotInSession, occupied(), "rejected"),
+        ("ended-lost", State::NotInSession, vec![transfer(Act::close())], "rejected"),
+    ];
+    for (name, state, _, _) in &table {
+        world.desk.put_session(*name, *state);
+    }
+    let events: Vec<_> =
+        table.iter().map(|(name, _, acts, _)| (escalation(name, name), acts.clone())).collect();
+    let outcomes = run(&world, &events).await;
+    for ((name, _, _, status), outcome) in table.iter().zip(&outcomes) {
+        assert_eq!(outcome["status"], *status, "{name}: {outcome}");
+        assert_eq!(outcome["confirmed_by"], "session_state", "{name}: {outcome}");
+    }
+    assert_eq!(world.desk.stats().transfers_acted, 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_question_that_fails_is_asked_again_and_one_that_cannot_be_asked_is_not() {
+    let world = world("questions").await;
+    let doubt = || transfer(Act::error(141_002));
+    let state = |act: Act| act.commands(&[Command::State]);
+    let table = [
+        ("502", vec![doubt(), state(Act::status(502)).times(2)], ("assigned", 2)),
+        ("resign", vec![doubt(), state(Act::error(70_001))], ("assigned", 2)),
+        ("wrong", vec![doubt(), state(Act::error(60_021))], ("assigned", 2)),
+        ("gone", vec![doubt(), state(Act::error(141_005))], ("rejected", 1)),
+        ("cannot", vec![doubt(), state(Act::status(404))], ("assigned", 2)),
+        ("cannot-60009", vec![doubt(), state(Act::error(60_009))], ("assigned", 2)),
+    ];
+    let events: Vec<_> =
+        table.iter().map(|(name, acts, _)| (escalation(name, name), acts.clone())).collect();
+    let outcomes = run(&world, &events).await;
+    for ((name, _, (status, attempts)), outcome) in table.iter().zip(&outcomes) {
+        assert_eq!(outcome["status"], *status, "{name}: {outcome}");
+        assert_eq!(outcome["attempts"], *attempts, "{name}: {outcome}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn agents_then_group_then_default_each_told_in_tried() {
+    let world = world("cascade").await;
+    let nobody = |times| vec![transfer(Act::error(141_001)).times(times)];
+    let target = json!({"agents": ["a@x"], "group": 7});
+    let strict = json!({"agents": ["a@x"], "group": 7, "strict": true});
+    let event = |id: &str, target: &Value| json!({"id": id, "session_id": id, "target": target});
+    let events = [
+        (event("first", &target), nobody(0).into_iter().skip(1).collect()),
+        (event("group", &target), nobody(1)),
+        (event("default", &target), nobody(2)),
+        (event("nobody", &target), nobody(3)),
+        (event("strict", &strict), nobody(2)),
+    ];
+    let outcomes = run(&world, &events).await;
+    let (both, group, default) =
+        (json!({"agents": ["a@x"], "group": 7}), json!({"group": 7}), json!({"default": true}));
+    let tried = |target: &Value, code: i64| json!({"target": target, "code": code});
+    let (a, b) = (tried(&both, 141_001), tried(&group, 141_001));
+    let expected = [
+        ("assigned", &both, Value::Null),
+        ("assigned", &group, json!([a, tried(&group, 0)])),
+        ("assigned", &default, json!([a, b, tried(&default, 0)])),
+        ("no_agent_online", &default, json!([a, b, tried(&default, 141_001)])),
+        ("no_agent_online", &group, json!([a, b])),
+    ];
+    for ((status, target, tried), outcome) in expected.iter().zip(&outcomes) {
+        assert_eq!(outcome["status"], *status, "{outcome}");
+        assert_eq!(outcome["target"], **target, "{outcome}");
+        assert_eq!(outcome["tried"], *tried, "{outcome}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn at_the_deadline_what_is_known_decides() {
+    let mut world = world("deadline").await;
+    world.set("ESCALATION__DOUBT_GRACE_S", "2").set("DESK__OUTAGE_AFTER", "1000");
+    let soon = (handoff::app::now() + Duration::from_secs(4)).to_string();
+    let past = "2026-01-01T00:00:00Z";
+    let event =
+        |id: &str, expires: &str| json!({"id": id, "session_id": id, "expires_at": expires});
+    let state_502 = || Act::status(502).commands(&[Command::State]).times(0);
+    let events = [
+        (event("never-called", past), vec![]),
+        (event("fault", &soon), vec![transfer(Act::error(60_014)).times(0)]),
+        (event("unknown", &soon), vec![transfer(Act::lost_answer()), state_502()]),
+    ];
+    let outcomes = run(&world, &events).await;
+    let seen: Vec<_> = outcomes.iter().map(|o| (&o["status"], &o["attempts"])).collect();
+    assert_eq!(seen[0], (&json!("expired"), &json!(0)));
+    assert_eq!(outcomes[1]["status"], "failed", "{}", outcomes[1]);
+    assert!(outcomes[1]["reason"].as_str().unwrap().contains("60014"), "{}", outcomes[1]);
+    assert_eq!(seen[2], (&json!("failed"), &json!(1)));
+    assert!(outcomes[2]["reason"].as_str().unwrap().contains("unknown"), "{}", outcomes[2]);
+}
+
+fn transfer(act: Act) -> Act {
+    act.commands(&[Command::Transfer])
+}

@@ -1,0 +1,115 @@
+//! Three workers that join and leave by SIGTERM under load, with each of the group protocols.
+//!
+//! This file never kills a worker: what a `kill -9` can do is said in the README.
+
+use std::time::Duration;
+
+use handoff::sim::desk::{Command, Options, Span};
+use serde_json::json;
+use tokio::time::sleep;
+
+use crate::support::postgres::schema;
+use crate::support::worker::{World, by_event, escalation};
+
+const BATCHES: usize = 40;
+const BATCH: usize = 60;
+
+async fn check(name: &str, properties: &[(&str, &str)]) {
+    let latency = Span { min_ms: 5, max_ms: 60 };
+    let mut world = World::new(name, 6, Options { latency, ..Options::default() }).await;
+    world.set("LEDGER__URL", &schema().await);
+    for (key, value) in properties {
+        world.set(&format!("KAFKA__CONSUMER_PROPERTIES__{key}"), value);
+    }
+    let load = async {
+        for batch in 0..BATCHES {
+            let id = |n: usize| format!("e-{}", batch * BATCH + n);
+            world.publish((0..BATCH).map(|n| escalation(&id(n), &format!("s-{}", id(n))))).await;
+            sleep(Duration::from_millis(100)).await;
+        }
+    };
+    let workers = async {
+        let step = || sleep(Duration::from_millis(1500));
+        let a = world.process();
+        step().await;
+        let b = world.process();
+        step().await;
+        let c = world.process();
+        step().await;
+        a.terminate().await;
+        let a = world.process();
+        step().await;
+        b.terminate().await;
+        let b = world.process();
+        step().await;
+        c.terminate().await;
+        step().await;
+        (a, b)
+    };
+    let ((), (a, b)) = tokio::join!(load, workers);
+    let answered = by_event(world.outcomes(BATCHES * BATCH).await);
+    assert_eq!(answered.len(), BATCHES * BATCH, "nothing is lost");
+    a.terminate().await;
+    b.terminate().await;
+    world.assert_all_committed().await;
+    let stats = world.desk.stats();
+    assert_eq!(stats.of(Command::Transfer).calls, (BATCHES * BATCH) as u64, "nothing is doubled");
+    assert_eq!(stats.overlapping_calls, 0);
+    assert!(answered.values().all(|outcome| outcome["status"] == "assigned"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn eager() {
+    check("eager", &[("PARTITION_ASSIGNMENT_STRATEGY", "range")]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn cooperative_sticky() {
+    check("cooperative", &[("PARTITION_ASSIGNMENT_STRATEGY", "cooperative-sticky")]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn kip_848() {
+    check("consumer", &[("GROUP_PROTOCOL", "consumer")]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_static_member_comes_back_to_its_partitions() {
+    let mut world = World::new("static", 2, Options::default()).await;
+    world.set("KAFKA__CONSUMER_PROPERTIES__GROUP_INSTANCE_ID", "worker-1");
+    world.set("KAFKA__CONSUMER_PROPERTIES__SESSION_TIMEOUT_MS", "20000");
+    for round in 0..3 {
+        let worker = world.process();
+        let ids: Vec<_> = (0..20).map(|n| format!("e-{round}-{n}")).collect();
+        world.publish(ids.iter().map(|id| escalation(id, id))).await;
+        let answered = by_event(world.outcomes((round + 1) * 20).await);
+        assert_eq!(answered.len(), (round + 1) * 20);
+        worker.terminate().await;
+    }
+    world.assert_all_committed().await;
+    assert_eq!(world.desk.stats().of(Command::Transfer).calls, 60);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn sigterm_waits_for_what_is_in_doubt_and_leaves_what_is_not() {
+    let mut world = World::new("drain", 1, Options::default()).await;
+    world.set("DESK__TIMEOUT_MS", "1500").set("DESK__CONNECT_TIMEOUT_MS", "500");
+    use handoff::sim::desk::Act;
+    world.desk.script(Act::lost_answer().session("lost").commands(&[Command::Transfer]));
+    world.desk.script(Act::error(60_014).session("faulty").commands(&[Command::Transfer]).times(0));
+    let worker = world.process();
+    world.publish([escalation("lost", "lost"), escalation("faulty", "faulty")]).await;
+    while world.desk.stats().of(Command::Transfer).calls < 5 {
+        sleep(Duration::from_millis(20)).await;
+    }
+    worker.terminate().await;
+    let answered = by_event(world.outcomes(1).await);
+    assert_eq!(answered["lost"]["confirmed_by"], "session_state", "{answered:?}");
+    assert!(!answered.contains_key("faulty"), "left for the next owner");
+    world.desk.reset();
+    let worker = world.process();
+    let answered = by_event(world.outcomes(2).await);
+    assert_eq!(answered["faulty"]["status"], json!("assigned"));
+    worker.terminate().await;
+    world.assert_all_committed().await;
+}

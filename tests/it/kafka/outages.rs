@@ -1,0 +1,89 @@
+//! Outages and repairs: the broker, Desk, a wrong key. Nobody restarts the worker.
+//!
+//! This file never accepts an event that was burnt meanwhile.
+
+use std::time::Duration;
+
+use handoff::sim::desk::{Command, DEMO_KEY, Options, Outage};
+use tokio::time::sleep;
+
+use crate::support::kafka::Broker;
+use crate::support::worker::{World, ask_admin, by_event, escalation, free_port};
+
+const TEN_SECONDS: Duration = Duration::from_secs(10);
+
+async fn publish(world: &World, ids: std::ops::Range<usize>) {
+    world.publish(ids.map(|n| escalation(&format!("e-{n}"), &format!("s-{n}")))).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_broker_is_away_for_ten_seconds() {
+    let mut broker = Broker::start().await;
+    let world = World::on(broker.bootstrap(), "outage", (3, Options::default())).await;
+    let worker = world.process();
+    publish(&world, 0..100).await;
+    world.outcomes(100).await;
+    broker.stop().await;
+    sleep(TEN_SECONDS).await;
+    broker.start_again().await;
+    publish(&world, 100..200).await;
+    let answered = by_event(world.outcomes(200).await);
+    assert_eq!(answered.len(), 200);
+    worker.terminate().await;
+    world.assert_all_committed().await;
+    assert_eq!(world.desk.stats().of(Command::Transfer).calls, 200);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn desk_is_out_for_ten_seconds() {
+    let mut world = World::new("desk-out", 3, Options::default()).await;
+    world.set("DESK__PROBE_INITIAL_MS", "500").set("DESK__PROBE_MAX_MS", "1000");
+    let worker = world.process();
+    publish(&world, 0..50).await;
+    world.outcomes(50).await;
+    world.desk.outage(Outage::Refusing);
+    publish(&world, 50..250).await;
+    sleep(TEN_SECONDS).await;
+    assert!(worker.log().contains("calls to Desk are paused"), "{}", worker.log());
+    world.desk.outage(Outage::None);
+    let answered = by_event(world.outcomes(250).await);
+    assert!(answered.values().all(|outcome| outcome["status"] == "assigned"));
+    assert_eq!(answered.len(), 250);
+    assert!(worker.log().contains("calls to Desk go on"), "{}", worker.log());
+    worker.terminate().await;
+    world.assert_all_committed().await;
+    assert_eq!(world.desk.stats().transferred_again, 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_wrong_key_is_repaired_while_the_worker_runs() {
+    let mut world = World::new("repair", 3, Options::default()).await;
+    let folder = tempfile::tempdir().unwrap();
+    let key = folder.path().join("key");
+    std::fs::write(&key, "of-another-app").unwrap();
+    let port = free_port();
+    world.set("DESK__SECRET_KEY", "").set("DESK__SECRET_KEY_FILE", key.to_str().unwrap());
+    world.set("DESK__PROBE_INITIAL_MS", "300").set("DESK__PROBE_MAX_MS", "600");
+    world.set("ADMIN__LISTEN", &format!("127.0.0.1:{port}")).set("DESK__CONCURRENCY", "8");
+    let worker = world.process();
+    publish(&world, 0..100).await;
+    sleep(Duration::from_secs(3)).await;
+    let ready = ask_admin(port, "ready").await;
+    assert_eq!(ready.0, 503);
+    assert!(ready.1.contains("70009") && ready.1.contains("secret key"), "{}", ready.1);
+    assert_eq!(ask_admin(port, "health").await.0, 200, "waiting is not being stuck");
+    let metrics = ask_admin(port, "metrics").await.1;
+    assert!(metrics.contains("handoff_gate_closed{why=\"misconfigured\"} 1"), "{metrics}");
+    let calls = world.desk.stats().of(Command::Transfer).calls;
+    assert!((2..100).contains(&calls), "probed slowly, not burnt: {calls} calls");
+    let told = worker.log().matches("calls to Desk are paused").count();
+    assert_eq!(told, 1, "one line says what to repair:\n{}", worker.log());
+
+    std::fs::write(&key, format!("{DEMO_KEY}\n")).unwrap();
+    let answered = by_event(world.outcomes(100).await);
+    assert!(answered.values().all(|outcome| outcome["status"] == "assigned"));
+    assert_eq!(answered.len(), 100);
+    assert_eq!(ask_admin(port, "ready").await.0, 200);
+    worker.terminate().await;
+    world.assert_all_committed().await;
+}

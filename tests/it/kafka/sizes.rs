@@ -1,0 +1,116 @@
+//! Topics that take only small messages: no partition is held up, and nothing is left out in vain.
+//!
+//! This file never leaves the limit of a topic to the broker's default.
+
+use handoff::sim::desk::Options;
+use serde_json::{Map, Value, json};
+
+use crate::support::kafka::{Received, Record, create_topic_with, read_all, read_to_end};
+use crate::support::worker::{PATIENCE, World, escalation};
+
+/// A world whose outcomes and dead letters go to topics with this limit.
+async fn world(name: &str, max_bytes: &str) -> World {
+    let mut world = World::new(name, 1, Options::default()).await;
+    for (key, which) in [("OUTCOMES", "out-small"), ("DEAD_LETTERS", "dead-small")] {
+        let topic = world.topic(which);
+        create_topic_with(&world.bootstrap, &topic, 1, &[("max.message.bytes", max_bytes)]).await;
+        world.set(&format!("KAFKA__{key}_TOPIC"), &topic);
+    }
+    world
+}
+
+/// All that is in the topic, once there are so many.
+async fn read(world: &World, which: &str, count: usize) -> Vec<Received> {
+    let topic = world.topic(which);
+    read_all(&world.bootstrap, &topic, count, PATIENCE).await;
+    let all = read_to_end(&world.bootstrap, &topic).await;
+    assert_eq!(all.len(), count, "in {which}");
+    all
+}
+
+fn outcome(record: &Received) -> Value {
+    serde_json::from_slice(record.value.as_deref().unwrap()).unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_letter_that_is_too_large_goes_without_its_value_then_with_our_headers_only() {
+    let world = world("large", "2000").await;
+    let value = vec![b'x'; 5000];
+    let headers = Record::new("k", "x").header("own", vec![b'h'; 3000]);
+    let key = Record::new(vec![b'k'; 3000], value.clone());
+    world.publish_raw([Record::new("k", value), headers, key]).await;
+    world.publish([escalation("after", "s")]).await;
+    let worker = world.worker();
+    read(&world, "out-small", 1).await;
+    let letters = read(&world, "dead-small", 3).await;
+    let letter = |offset: &str| {
+        letters.iter().find(|letter| letter.text("handoff-source-offset") == offset).unwrap()
+    };
+    for offset in ["0", "1", "2"] {
+        assert_eq!(letter(offset).value.as_deref(), Some(&b""[..]), "empty, not null");
+        assert_eq!(letter(offset).text("handoff-error-class"), "not_json");
+    }
+    assert_eq!(letter("0").text("handoff-value-omitted"), "5000");
+    assert_eq!(letter("0").key.as_deref(), Some(&b"k"[..]), "no more than needed");
+    assert_eq!(letter("1").text("handoff-headers-omitted"), "3004");
+    assert!(!letter("1").has("own"));
+    assert_eq!(letter("2").text("handoff-headers-omitted"), "3000");
+    assert_eq!(letter("2").key, None);
+    worker.stop().await;
+    world.assert_all_committed().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_outcome_that_is_too_large_goes_without_its_details() {
+    let world = world("large-outcome", "2000").await;
+    let long = "n".repeat(200);
+    let attributes: Map<_, _> = (0..50).map(|n| (format!("{n}{long}"), json!([long]))).collect();
+    let invalid = json!({"id": "invalid", "session_id": "s", "attributes": attributes});
+    let agents: Vec<_> = (0..20).map(|n| format!("{n}{long}@example.com")).collect();
+    let target = json!({"agents": agents, "strict": true});
+    let nobody = json!({"id": "nobody", "session_id": "t", "target": target});
+    let record = |event: Value| {
+        Record::new("k", event.to_string()).header("traceparent", "00-abc").header("tracestate", "")
+    };
+    world.publish_raw([record(invalid), record(nobody)]).await;
+    world.publish([escalation("after", "u")]).await;
+    let worker = world.worker();
+    let outcomes = read(&world, "out-small", 3).await;
+    let of =
+        |id: &str| outcomes.iter().find(|outcome| outcome.text("handoff-event-id") == id).unwrap();
+    let rejected = outcome(of("invalid"));
+    assert_eq!((&rejected["status"], &rejected["final"]), (&json!("rejected"), &json!(true)));
+    let reason = rejected["reason"].as_str().unwrap();
+    assert!(reason.len() <= 1024 && reason.contains("allowed is text"), "{reason}");
+    let omitted = "handoff-details-omitted";
+    assert_eq!(of("invalid").text(omitted), "reason,traceparent,tracestate");
+    assert!(of("nobody").text(omitted).contains("target"), "{:?}", of("nobody"));
+    assert_eq!(of("nobody").key.as_deref(), Some(&b"t"[..]));
+    assert!(!of("after").has(omitted));
+    worker.stop().await;
+    world.assert_all_committed().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn small_messages_arrive_whole_though_their_batches_are_too_large() {
+    const EACH: usize = 300;
+    let mut world = world("batches", "20000").await;
+    // Long enough for one batch of them all.
+    world.set("KAFKA__PRODUCER_PROPERTIES__LINGER_MS", "300");
+    let poison = (0..EACH).map(|n| Record::new(format!("p-{n}"), vec![b'x'; 500 + n]));
+    world.publish_raw(poison).await;
+    world.publish((0..EACH).map(|n| escalation(&format!("e-{n}"), &format!("s-{n}")))).await;
+    let worker = world.worker();
+    let outcomes = read(&world, "out-small", EACH).await;
+    let letters = read(&world, "dead-small", EACH).await;
+    let omitted = ["handoff-value-omitted", "handoff-headers-omitted", "handoff-details-omitted"];
+    for message in outcomes.iter().chain(&letters) {
+        assert!(!omitted.iter().any(|name| message.has(name)), "{message:?}");
+    }
+    let mut sizes: Vec<_> = letters.iter().map(|l| l.value.as_ref().unwrap().len()).collect();
+    sizes.sort_unstable();
+    assert!(sizes.into_iter().eq(500..500 + EACH), "every value as it came, once");
+    assert!(outcomes.iter().all(|one| outcome(one)["status"] == "assigned"));
+    worker.stop().await;
+    world.assert_all_committed().await;
+}

@@ -1,0 +1,147 @@
+//! What every ledger does when many ask at once. It never relies on who comes first where nobody promised it.
+
+use std::time::Duration;
+
+use futures_util::future::join_all;
+use handoff::domain::memory::{Claim, Claimed, Stage};
+use handoff::domain::record::Position;
+use tokio::time::timeout;
+
+use super::peer::{Peer, World, answer, claim, parking};
+
+pub(super) async fn deeds_on_one_key_keep_their_order(world: &World) {
+    let peer = world.peer("a").await;
+    // Asked for in one breath, so that they lie in one queue.
+    let (first, second, parked, settled, other, ()) = tokio::join!(
+        peer.claim(claim("k", 1)),
+        peer.claim(claim("k", 1)),
+        peer.park("k", parking(9, "{}")),
+        peer.settle("k", answer("it")),
+        peer.claim(claim("k", 2)),
+        peer.published("k", None),
+    );
+    assert_eq!(first, Claimed::Fresh);
+    assert!(matches!(second, Claimed::Resumed(resumed) if resumed.parked_until.is_none()));
+    assert!(parked && settled);
+    assert_eq!(other, Claimed::Duplicate);
+    assert!(matches!(peer.story("k").await.unwrap().stage, Stage::Published { .. }));
+}
+
+pub(super) async fn ten_thousand_deeds_at_once(world: &World) {
+    let peer = world.peer("a").await;
+    let one = |number: i64| {
+        let peer = peer.clone();
+        async move {
+            let key = format!("event-{number}");
+            let text = format!("{{\"number\":{number}}}");
+            assert_eq!(peer.claim(claim(&key, number)).await, Claimed::Fresh);
+            assert!(peer.park(&key, parking(number, &text)).await);
+            assert!(peer.settle(&key, answer(&text)).await);
+            if number % 2 == 0 {
+                peer.published(&key, None).await;
+            }
+        }
+    };
+    let mut tasks = tokio::task::JoinSet::new();
+    (0..2_900).for_each(|number| drop(tasks.spawn(one(number))));
+    while let Some(done) = tasks.join_next().await {
+        done.unwrap();
+    }
+    let rows = peer.unfinished("escalations", &[0]).await;
+    assert_eq!(rows.len(), 1_450);
+    for row in rows {
+        let number = row.record.position.offset;
+        assert_eq!(&*row.key, format!("event-{number}"));
+        assert_eq!(row.answer, Some(answer(&format!("{{\"number\":{number}}}"))));
+        assert_eq!(row.memory, Some(format!("{{\"number\":{number}}}")));
+    }
+}
+
+pub(super) async fn whoever_stops_waiting_harms_nobody(world: &World) {
+    let peer = world.peer("a").await;
+    for round in 0..20 {
+        let some = (0..200).map(|n| peer.claim(claim(&format!("{round}-{n}"), round * 1_000 + n)));
+        let given_up = timeout(Duration::from_micros(300 * round as u64), join_all(some)).await;
+        drop(given_up);
+    }
+    let again = (0..200).map(|n| peer.claim(claim(&format!("7-{n}"), 7_000 + n)));
+    for claimed in join_all(again).await {
+        assert!(matches!(claimed, Claimed::Fresh | Claimed::Resumed(_)), "{claimed:?}");
+    }
+}
+
+pub(super) async fn two_owners_at_once_agree(world: &World) {
+    if !world.is_shared() {
+        return one_owner_counts(&world.peer("only").await).await;
+    }
+    let (a, b) = (world.peer("a").await, world.peer("b").await);
+    // In opposite orders, so that they would meet crosswise.
+    let up = join_all((0..800).map(|n| a.claim(claim(&format!("{n:03}"), n))));
+    let down = join_all((0..800).rev().map(|n| b.claim(claim(&format!("{n:03}"), n))));
+    let (mut up, mut down) = tokio::join!(up, down);
+    down.reverse();
+    for n in 0..800_usize {
+        let fresh = [&up[n], &down[n]].map(|claimed| usize::from(*claimed == Claimed::Fresh));
+        assert_eq!(fresh.iter().sum::<usize>(), 1, "{:?} {:?}", up[n], down[n]);
+    }
+    up.clear();
+    let keys: Vec<_> = (0..800).map(|n| format!("{n:03}")).collect();
+    let by_a = join_all(keys.iter().map(|key| a.settle(key, answer("a"))));
+    let by_b = join_all(keys.iter().rev().map(|key| b.settle(key, answer("b"))));
+    let (by_a, mut by_b) = tokio::join!(by_a, by_b);
+    by_b.reverse();
+    for (n, key) in keys.iter().enumerate() {
+        assert!(by_a[n] != by_b[n], "{key}: exactly one of them is the owner");
+        let winner = if by_a[n] { "a" } else { "b" };
+        let story = a.story(key).await.unwrap();
+        assert_eq!((&*story.owner, story.answer), (winner, Some(answer(winner))));
+    }
+}
+
+/// SQLite has one owner at a time: all that can be asked there.
+async fn one_owner_counts(peer: &Peer) {
+    let twice = (0..800).chain((0..800).rev()).map(|n| peer.claim(claim(&format!("{n:03}"), n)));
+    let claimed = join_all(twice).await;
+    assert_eq!(claimed.iter().filter(|claimed| **claimed == Claimed::Fresh).count(), 800);
+}
+
+/// The same random deeds here and in memory: the same replies, the same stories.
+pub(super) async fn every_ledger_replies_as_the_one_in_memory(world: &World) {
+    let mut chance = fastrand::Rng::with_seed(20_261_123);
+    let model = World::memory();
+    for chapter in ["a", "b", "a"] {
+        let (peer, memory) = (world.peer(chapter).await, model.peer(chapter).await);
+        for number in 0..250 {
+            let key = format!("key-{}", chance.u8(..12));
+            let deed = (chance.u8(..10), chance.i64(..3), number);
+            let (here, there) = (tell(&peer, &key, deed).await, tell(&memory, &key, deed).await);
+            assert_eq!(here, there, "{chapter} {key} {deed:?}");
+        }
+        for key in 0..12 {
+            let key = format!("key-{key}");
+            assert_eq!(peer.story(&key).await, memory.story(&key).await);
+        }
+        let unfinished = peer.unfinished("escalations", &[0]).await;
+        assert_eq!(unfinished, memory.unfinished("escalations", &[0]).await);
+    }
+}
+
+async fn tell(peer: &Peer, key: &str, (deed, choice, number): (u8, i64, i64)) -> String {
+    // Every key has its own offsets.
+    let offset: i64 = key.bytes().map(i64::from).sum::<i64>() * 10;
+    match deed {
+        0..=4 => {
+            let session = if choice == 2 && deed == 0 { "other" } else { "s" };
+            let offset = offset + i64::from(choice == 1 && deed == 1);
+            let claim = Claim { session_id: Some(session.into()), ..claim(key, offset) };
+            format!("{:?}", peer.claim(claim).await)
+        }
+        5..=7 => peer.park(key, parking(number, &number.to_string())).await.to_string(),
+        8 => peer.settle(key, answer(&number.to_string())).await.to_string(),
+        _ => {
+            let place = Position { topic: "outcomes".into(), partition: 1, offset: number };
+            peer.published(key, (choice > 0).then_some(place)).await;
+            String::new()
+        }
+    }
+}

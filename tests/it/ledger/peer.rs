@@ -1,0 +1,217 @@
+//! A ledger as one owner sees it, whichever it is, and the values the tests put into it.
+//!
+//! A `World` is one ledger, empty at first; its peers are the instances that share it. SQLite has one
+//! instance, so its second peer replaces the first. It never hides what a ledger replies.
+
+use std::{sync::Arc, sync::Mutex, time::Duration};
+
+use handoff::{
+    adapters::ledger::{self, Ledger as Database, Place, Settings},
+    domain::{
+        memory::{Claim, Claimed, Entry, Parking, Row},
+        outcome::{Channel, Message},
+        record::{Position, Record},
+    },
+    ledger::Ledger as _,
+    sim::ledger::Memory,
+};
+use jiff::Timestamp;
+use tempfile::TempDir;
+use tokio::task::JoinHandle;
+
+use crate::support::postgres;
+
+/// A ledger that several owners may share.
+pub(super) enum World {
+    Memory(Memory),
+    Sqlite(TempDir, Mutex<Option<Peer>>),
+    Postgres(String),
+}
+
+/// It, as one owner sees it.
+#[derive(Clone)]
+pub(super) enum Peer {
+    Memory(Memory),
+    Database(Database, Arc<Task>),
+}
+
+/// The ledger's work; it ends when nobody holds the ledger.
+pub(super) struct Task(Mutex<Option<JoinHandle<()>>>);
+
+impl World {
+    pub(super) fn memory() -> Self {
+        Self::Memory(Memory::new("nobody", Arc::new(now)))
+    }
+
+    pub(super) fn sqlite() -> Self {
+        Self::Sqlite(tempfile::tempdir().unwrap(), Mutex::default())
+    }
+
+    pub(super) async fn postgres() -> Self {
+        Self::Postgres(postgres::schema().await)
+    }
+
+    /// The ledger as this owner sees it. With SQLite earlier peers are gone afterwards.
+    pub(super) async fn peer(&self, owner: &str) -> Peer {
+        match self {
+            Self::Memory(memory) => Peer::Memory(memory.as_owner(owner)),
+            Self::Sqlite(folder, current) => {
+                let before = current.lock().unwrap().take();
+                if let Some(before) = before {
+                    before.abort().await;
+                }
+                let peer = open(&sqlite_url(folder), owner).await;
+                *current.lock().unwrap() = Some(peer.clone());
+                peer
+            }
+            Self::Postgres(url) => open(url, owner).await,
+        }
+    }
+
+    /// Several owners can have it at once.
+    pub(super) fn is_shared(&self) -> bool {
+        !matches!(self, Self::Sqlite(..))
+    }
+}
+
+pub(super) fn sqlite_url(folder: &TempDir) -> String {
+    format!("sqlite://{}", folder.path().join("ledger.db").display())
+}
+
+pub(super) fn settings(url: &str, owner: &str) -> Settings {
+    Settings { place: Place::parse(url).unwrap(), owner: owner.into(), now: Arc::new(now) }
+}
+
+pub(super) async fn open(url: &str, owner: &str) -> Peer {
+    try_open(url, owner).await.unwrap_or_else(|error| panic!("{error:#}"))
+}
+
+pub(super) async fn try_open(url: &str, owner: &str) -> anyhow::Result<Peer> {
+    let (ledger, work) = ledger::open(&settings(url, owner)).await?;
+    #[expect(clippy::disallowed_methods, reason = "`Peer::end` awaits it")]
+    let task = tokio::spawn(work);
+    Ok(Peer::Database(ledger, Arc::new(Task(Mutex::new(Some(task))))))
+}
+
+/// The error of an attempt to open it, as a person reads it.
+pub(super) async fn refusal(url: &str) -> String {
+    match try_open(url, "refused").await {
+        Ok(_) => panic!("it opens"),
+        Err(error) => format!("{error:#}"),
+    }
+}
+
+/// The clock of the ledgers: it stands.
+pub(super) fn now() -> Timestamp {
+    at(1_000)
+}
+
+pub(super) fn at(second: i64) -> Timestamp {
+    Timestamp::from_second(1_800_000_000 + second).unwrap()
+}
+
+pub(super) fn position(partition: i32, offset: i64) -> Position {
+    Position { topic: "escalations".into(), partition, offset }
+}
+
+/// A claim of session `s`, whose record stands at partition 0 and this offset.
+pub(super) fn claim(key: &str, offset: i64) -> Claim {
+    let value = Some(format!("{{\"id\":\"{key}\"}}").into_bytes());
+    let position = position(0, offset);
+    let timestamp = Some(at(-5));
+    let record = Record { position, timestamp, key: Some(b"s".to_vec()), value, headers: vec![] };
+    let (first_seen, deadline) = (at(0), Some(at(600)));
+    Claim { key: key.into(), session_id: Some("s".into()), record, first_seen, deadline, at: at(1) }
+}
+
+pub(super) fn answer(text: &str) -> Message {
+    Message {
+        channel: Channel::Outcomes,
+        key: Some(b"s".to_vec()),
+        value: Some(text.as_bytes().to_vec()),
+        headers: vec![("handoff-status".into(), Some(b"queued".to_vec()))],
+    }
+}
+
+pub(super) fn parking(second: i64, memory: &str) -> Parking {
+    Parking { until: at(second), memory: memory.into(), note: "4 calls, last 60008".into() }
+}
+
+impl Peer {
+    pub(super) async fn claim(&self, claim: Claim) -> Claimed {
+        match self {
+            Self::Memory(ledger) => ledger.claim(claim).await,
+            Self::Database(ledger, _) => ledger.claim(claim).await,
+        }
+    }
+
+    pub(super) async fn park(&self, key: &str, parking: Parking) -> bool {
+        match self {
+            Self::Memory(ledger) => ledger.park(key.into(), parking).await,
+            Self::Database(ledger, _) => ledger.park(key.into(), parking).await,
+        }
+    }
+
+    pub(super) async fn settle(&self, key: &str, answer: Message) -> bool {
+        match self {
+            Self::Memory(ledger) => ledger.settle(key.into(), answer, at(2)).await,
+            Self::Database(ledger, _) => ledger.settle(key.into(), answer, at(2)).await,
+        }
+    }
+
+    pub(super) async fn published(&self, key: &str, place: Option<Position>) {
+        match self {
+            Self::Memory(ledger) => ledger.published(key.into(), place).await,
+            Self::Database(ledger, _) => ledger.published(key.into(), place).await,
+        }
+    }
+
+    pub(super) async fn unfinished(&self, topic: &str, partitions: &[i32]) -> Vec<Row> {
+        let partitions = partitions.to_vec();
+        match self {
+            Self::Memory(ledger) => ledger.unfinished(topic.into(), partitions).await,
+            Self::Database(ledger, _) => ledger.unfinished(topic.into(), partitions).await,
+        }
+    }
+
+    pub(super) async fn story(&self, key: &str) -> Option<Entry> {
+        match self {
+            Self::Memory(ledger) => ledger.story(key),
+            Self::Database(ledger, _) => ledger.reader().story(key).await.unwrap(),
+        }
+    }
+
+    pub(super) async fn prune(&self, before: Timestamp) -> u64 {
+        match self {
+            Self::Memory(ledger) => ledger.prune(before),
+            Self::Database(ledger, _) => ledger.prune(before).await,
+        }
+    }
+
+    /// Why it does not work, if it does not.
+    pub(super) fn problem(&self) -> Option<String> {
+        match self {
+            Self::Memory(_) => None,
+            Self::Database(ledger, _) => ledger.problem(),
+        }
+    }
+
+    /// The instance is gone, as after `kill -9`; whoever still waits waits for ever.
+    async fn abort(self) {
+        if let Self::Database(_, task) = self {
+            let work = task.0.lock().unwrap().take().expect("it ends once");
+            work.abort();
+            assert!(work.await.unwrap_err().is_cancelled());
+        }
+    }
+
+    /// The instance stops; its ledger is closed when this returns.
+    pub(super) async fn end(self) {
+        if let Self::Database(ledger, task) = self {
+            drop(ledger);
+            let work = task.0.lock().unwrap().take().expect("it ends once");
+            let ended = tokio::time::timeout(Duration::from_secs(10), work).await;
+            ended.expect("nobody else holds the ledger").unwrap();
+        }
+    }
+}

@@ -1,0 +1,130 @@
+//! What only PostgreSQL can suffer: a server that goes, many instances that start at once.
+//!
+//! Nothing here ever stands in for the server.
+
+use std::time::Duration;
+
+use futures_util::future::join_all;
+use handoff::{
+    adapters::ledger::{Place, Reader},
+    domain::memory::{Claimed, Stage},
+};
+use tokio::time::sleep;
+
+use super::peer::{answer, claim, open, parking, refusal, try_open};
+use crate::support::postgres::{Server, execute, schema};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn ten_instances_may_start_at_once() {
+    let url = schema().await;
+    let owners = ["a", "b", "c", "d", "e", "f", "g", "h", "i", "j"];
+    for opened in join_all(owners.map(|owner| try_open(&url, owner))).await {
+        opened.unwrap().end().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_ledger_of_a_newer_program_is_refused() {
+    let url = schema().await;
+    open(&url, "a").await.end().await;
+    let newer = "INSERT INTO handoff_migrations SELECT 9999, 'x', now(), true, '\\x00', 1";
+    execute(&url, newer).await.unwrap();
+    let refused = refusal(&url).await;
+    assert!(refused.contains("written by a newer handoff"), "{refused}");
+    let error = Reader::open(&Place::parse(&url).unwrap()).await.err().unwrap();
+    assert!(error.to_string().contains("written by a newer handoff"), "{error:#}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_tool_creates_nothing() {
+    let url = schema().await;
+    let error = Reader::open(&Place::parse(&url).unwrap()).await.err().unwrap();
+    assert!(error.to_string().contains("not a ledger, or not one yet"), "{error:#}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_message_tells_the_password() {
+    let url = "postgres://me:geheim@127.0.0.1:1/ledger?sslmode=disable";
+    let refused = refusal(url).await;
+    assert!(refused.contains("postgres://127.0.0.1:1/ledger"), "{refused}");
+    assert!(!refused.contains("geheim") && !refused.contains("me:"), "{refused}");
+    let place = Place::parse(url).unwrap();
+    assert_eq!(format!("{place} {place:?}").matches("geheim").count(), 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn urls_are_checked() {
+    let wrong = |url: &str| Place::parse(url).unwrap_err();
+    assert!(wrong("mysql://x").contains("sqlite:// or postgres://"));
+    assert!(wrong("sqlite://").contains("names no file"));
+    assert!(wrong("sqlite::memory:").contains("lost in a crash"));
+    assert!(wrong("sqlite://a.db?mode=ro").contains("no parameters"));
+    assert!(wrong("postgres://u:geheim@h/d?sslmode=maybe").contains("is not a PostgreSQL URL"));
+    for url in ["postgres://u:geheim@h:port/d", "postgres://u:geheim@h/d?sslmode=maybe", "x:geheim"]
+    {
+        assert!(!wrong(url).contains("geheim"), "{}", wrong(url));
+    }
+    assert_eq!(Place::parse("sqlite://a/b.db").unwrap().to_string(), "sqlite://a/b.db");
+    assert_eq!(Place::parse("sqlite:///a/b.db").unwrap().to_string(), "sqlite:///a/b.db");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_goes_is_waited_for() {
+    let server = Server::start().await;
+    let peer = open(server.url(), "a").await;
+    peer.claim(claim("before", 1)).await;
+    peer.park("before", parking(9, "{}")).await;
+    server.stop().await;
+
+    let waiting = join_all((10..30).map(|n| {
+        let peer = peer.clone();
+        async move { peer.claim(claim(&format!("during-{n}"), n)).await }
+    }));
+    let (claimed, rows, ()) = tokio::join!(waiting, peer.unfinished("escalations", &[0]), async {
+        sleep(Duration::from_millis(1_500)).await;
+        let problem = peer.problem().expect("it says so");
+        assert!(problem.starts_with("the ledger postgres://127.0.0.1"), "{problem}");
+        server.start_again().await;
+    });
+    assert_eq!(claimed, vec![Claimed::Fresh; 20]);
+    assert!(rows.iter().any(|row| &*row.key == "before"));
+    assert!(peer.settle("before", answer("after")).await);
+    assert_eq!(peer.problem(), None);
+    peer.end().await;
+}
+
+/// Connections are cut again and again while everything is on its way: each reply is still the true one.
+#[tokio::test(flavor = "multi_thread")]
+async fn cut_connections_lose_and_double_nothing() {
+    let url = format!("{}&application_name=cut", schema().await);
+    let peer = open(&url, "a").await;
+    let cut = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+        WHERE application_name = 'cut' AND pid <> pg_backend_pid()";
+    let work = async {
+        for round in 0..30 {
+            let one = async |n: i64| {
+                let key = format!("{round}-{n}");
+                let offset = round * 100 + n;
+                assert_eq!(peer.claim(claim(&key, offset)).await, Claimed::Fresh, "{key}");
+                assert!(peer.settle(&key, answer(&key)).await, "{key}");
+                peer.published(&key, None).await;
+            };
+            join_all((0..50).map(one)).await;
+        }
+    };
+    let cutting = async {
+        loop {
+            execute(&url, cut).await.unwrap();
+            sleep(Duration::from_millis(40)).await;
+        }
+    };
+    tokio::select! {
+        () = work => {}
+        () = cutting => {}
+    }
+    for key in ["0-0", "29-49", "20-20"] {
+        let story = peer.story(key).await.unwrap();
+        assert!(matches!(story.stage, Stage::Published { .. }), "{key}");
+        assert_eq!((story.version, story.steps.len()), (3, 3), "{key}: nothing was done twice");
+    }
+}

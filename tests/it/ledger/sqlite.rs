@@ -1,0 +1,215 @@
+//! What only SQLite can suffer: its file, its folder, its disk. Every refusal says what to repair.
+//!
+//! Nothing here ever stands in for the file system: what fails, fails for real.
+
+use std::{fs, process::Command, time::Duration};
+
+use handoff::{
+    adapters::ledger::{Place, Reader},
+    domain::memory::{Claim, Claimed, Stage},
+};
+use sqlx::{Connection, SqliteConnection};
+use tempfile::TempDir;
+use tokio::time::{sleep, timeout};
+
+use super::peer::{Peer, answer, at, claim, open, parking, refusal, sqlite_url};
+use crate::support::guard::Guard;
+
+fn folder() -> TempDir {
+    tempfile::tempdir().unwrap()
+}
+
+async fn connect(url: &str) -> SqliteConnection {
+    SqliteConnection::connect(url).await.unwrap()
+}
+
+async fn run(connection: &mut SqliteConnection, sql: &'static str) {
+    sqlx::raw_sql(sql).execute(connection).await.unwrap();
+}
+
+/// Wait until it complains, and return the complaint.
+async fn complaint(peer: &Peer) -> String {
+    let told = async {
+        loop {
+            if let Some(problem) = peer.problem() {
+                return problem;
+            }
+            sleep(Duration::from_millis(20)).await;
+        }
+    };
+    timeout(Duration::from_secs(20), told).await.expect("it complains")
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_done_is_there_after_a_restart() {
+    let folder = folder();
+    let url = sqlite_url(&folder);
+    let peer = open(&url, "a").await;
+    for (offset, key) in (0..).zip(["open", "parked", "settled"]) {
+        peer.claim(claim(key, offset)).await;
+    }
+    peer.park("parked", parking(9, "{}")).await;
+    peer.settle("settled", answer("it")).await;
+    peer.end().await;
+    let peer = open(&url, "b").await;
+    assert!(matches!(peer.claim(claim("open", 0)).await, Claimed::Resumed(_)));
+    assert_eq!(peer.story("parked").await.unwrap().stage, Stage::Parked { until: at(9) });
+    assert_eq!(peer.story("settled").await.unwrap().answer, Some(answer("it")));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_second_service_on_the_same_file_is_refused_and_a_tool_is_not() {
+    let folder = folder();
+    let url = sqlite_url(&folder);
+    let peer = open(&url, "a").await;
+    peer.claim(claim("k", 1)).await;
+    let refused = refusal(&url).await;
+    assert!(refused.contains("in use by another handoff"), "{refused}");
+    assert!(refused.contains("ledger.db.lock") && refused.contains("postgres://"), "{refused}");
+    let reader = Reader::open(&Place::parse(&url).unwrap()).await.unwrap();
+    assert_eq!(reader.story("k").await.unwrap().unwrap().stage, Stage::Open);
+    peer.settle("k", answer("it")).await;
+    let story = reader.story("k").await.unwrap().unwrap();
+    assert_eq!(story.answer, Some(answer("it")), "it sees what happens meanwhile");
+    drop(reader);
+    peer.end().await;
+    open(&url, "b").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_tool_creates_nothing() {
+    let folder = folder();
+    let place = Place::parse(&sqlite_url(&folder)).unwrap();
+    let error = format!("{:#}", Reader::open(&place).await.err().unwrap());
+    assert!(error.contains("cannot be opened"), "{error}");
+    assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_file_that_is_no_ledger_is_refused() {
+    let folder = folder();
+    let (url, file) = (sqlite_url(&folder), folder.path().join("ledger.db"));
+    fs::write(&file, "this was never a database, but a letter to somebody".repeat(100)).unwrap();
+    let refused = refusal(&url).await;
+    assert!(refused.contains("is damaged, or not a ledger"), "{refused}");
+    assert!(refused.contains("ledger.db"), "{refused}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_damaged_ledger_is_refused() {
+    let folder = folder();
+    let (url, file) = (sqlite_url(&folder), folder.path().join("ledger.db"));
+    let peer = open(&url, "a").await;
+    peer.claim(claim("k", 1)).await;
+    peer.end().await;
+    let mut bytes = fs::read(&file).unwrap();
+    // The header stays, everything it leads to is gone.
+    bytes[100..].fill(0xa5);
+    fs::write(&file, bytes).unwrap();
+    let refused = refusal(&url).await;
+    assert!(refused.contains("is damaged, or not a ledger"), "{refused}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_ledger_of_a_newer_program_is_refused() {
+    let folder = folder();
+    let url = sqlite_url(&folder);
+    open(&url, "a").await.end().await;
+    let mut other = connect(&url).await;
+    run(&mut other, "INSERT INTO handoff_migrations SELECT 9999, 'x', installed_on, 1, x'00', 1 FROM handoff_migrations").await;
+    other.close().await.unwrap();
+    let refused = refusal(&url).await;
+    assert!(refused.contains("written by a newer handoff"), "{refused}");
+    let error = Reader::open(&Place::parse(&url).unwrap()).await.err().unwrap();
+    assert!(error.to_string().contains("written by a newer handoff"), "{error:#}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_missing_folder_is_named() {
+    let folder = folder();
+    let url = format!("sqlite://{}/not/there/ledger.db", folder.path().display());
+    let refused = refusal(&url).await;
+    assert!(
+        refused.contains("not/there") && refused.contains("the folder must exist"),
+        "{refused}"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_read_only_file_is_refused() {
+    let folder = folder();
+    let (url, file) = (sqlite_url(&folder), folder.path().join("ledger.db"));
+    open(&url, "a").await.end().await;
+    let name = file.display().to_string();
+    // Root may write whatever its mode says; only this stops it.
+    let immutable = Command::new("chattr").args(["+i", &name]).output();
+    let immutable = immutable.is_ok_and(|output| output.status.success());
+    let mut permissions = fs::metadata(&file).unwrap().permissions();
+    if !immutable {
+        permissions.set_readonly(true);
+        fs::set_permissions(&file, permissions).unwrap();
+    }
+    let refused = refusal(&url).await;
+    if immutable {
+        Command::new("chattr").args(["-i", &name]).status().unwrap();
+    }
+    assert!(refused.contains("is read-only"), "{refused}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn it_waits_while_another_program_locks_the_file() {
+    let folder = folder();
+    let url = sqlite_url(&folder);
+    let peer = open(&url, "a").await;
+    let mut other = connect(&url).await;
+    run(&mut other, "BEGIN IMMEDIATE").await;
+    let claiming = {
+        let peer = peer.clone();
+        async move { peer.claim(claim("k", 1)).await }
+    };
+    let (told, claimed, ()) = tokio::join!(complaint(&peer), claiming, async {
+        complaint(&peer).await;
+        run(&mut other, "COMMIT").await;
+    });
+    assert!(told.contains("is locked by another program"), "{told}");
+    assert_eq!(claimed, Claimed::Fresh);
+    assert_eq!(peer.problem(), None);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_full_disk_is_waited_for() {
+    let folder = folder();
+    let path = folder.path().display().to_string();
+    let mount = ["-t", "tmpfs", "-o", "size=1m", "handoff-test", &path];
+    if !Command::new("mount").args(mount).output().is_ok_and(|output| output.status.success()) {
+        eprintln!("LEFT OUT: a small disk can be had by root only, so a full one was not tested");
+        return;
+    }
+    let unmount = Guard::new("umount -l \"$1\"", &[&path]).unwrap();
+    let filler = folder.path().join("filler");
+    let peer = open(&sqlite_url(&folder), "a").await;
+    assert_eq!(peer.claim(claim("before", 1)).await, Claimed::Fresh);
+    // Until nothing more goes in.
+    drop(fs::write(&filler, vec![0; 2 << 20]));
+    let large = || {
+        let mut large = claim("large", 2);
+        large.record.value = Some(vec![b'x'; 100_000]);
+        Claim { at: at(3), ..large }
+    };
+    let claiming = {
+        let peer = peer.clone();
+        async move { peer.claim(large()).await }
+    };
+    let (told, claimed, ()) = tokio::join!(complaint(&peer), claiming, async {
+        complaint(&peer).await;
+        sleep(Duration::from_millis(500)).await;
+        fs::remove_file(&filler).unwrap();
+    });
+    assert!(told.contains("the disk is full"), "{told}");
+    assert_eq!(claimed, Claimed::Fresh);
+    assert_eq!(peer.problem(), None);
+    assert!(peer.story("before").await.is_some());
+    assert_eq!(peer.story("large").await.unwrap().record, Some(large().record));
+    peer.end().await;
+    drop(unmount);
+}

@@ -1,0 +1,274 @@
+//! What every ledger does, one deed after the other. It never looks inside.
+
+use handoff::domain::{
+    memory::{Claim, Claimed, Resumed, Stage, What},
+    outcome::{Channel, Message},
+    record::{Position, Record},
+};
+use jiff::Timestamp;
+
+use super::peer::{World, answer, at, claim, now, parking, position};
+
+pub(super) async fn a_claim_finds_what_was_left(world: &World) {
+    let peer = world.peer("a").await;
+    assert_eq!(peer.claim(claim("k", 1)).await, Claimed::Fresh);
+    let open = Resumed { memory: None, first_seen: at(0), claimed_at: at(1), parked_until: None };
+    let again = Claim { at: at(7), first_seen: at(6), ..claim("k", 1) };
+    assert_eq!(peer.claim(again).await, Claimed::Resumed(open));
+
+    assert!(peer.park("k", parking(90, r#"{"attempts":4}"#)).await);
+    let parked = Resumed {
+        memory: Some(r#"{"attempts":4}"#.into()),
+        first_seen: at(0),
+        claimed_at: at(7),
+        parked_until: Some(at(90)),
+    };
+    assert_eq!(peer.claim(claim("k", 1)).await, Claimed::Resumed(parked.clone()));
+    let open = Resumed { claimed_at: at(1), parked_until: None, ..parked };
+    assert_eq!(peer.claim(claim("k", 1)).await, Claimed::Resumed(open), "its memory stays");
+
+    assert!(peer.settle("k", answer("first")).await);
+    let settled = |published| Claimed::Settled { answer: answer("first"), published, at: at(2) };
+    assert_eq!(peer.claim(claim("k", 1)).await, settled(false));
+    peer.published("k", None).await;
+    assert_eq!(peer.claim(claim("k", 1)).await, settled(true));
+
+    assert_eq!(peer.claim(claim("k", 2)).await, Claimed::Duplicate);
+    let mut elsewhere = claim("k", 1);
+    elsewhere.record.position.topic = "other".into();
+    assert_eq!(peer.claim(elsewhere).await, Claimed::Duplicate);
+    let conflict = Claimed::Conflict { session_id: Some("s".into()) };
+    let other = Claim { session_id: Some("S".into()), ..claim("k", 1) };
+    assert_eq!(peer.claim(other).await, conflict);
+    assert_eq!(peer.claim(Claim { session_id: None, ..claim("k", 1) }).await, conflict);
+
+    let letter = Claim { session_id: None, deadline: None, ..claim("escalations/0/9", 9) };
+    assert_eq!(peer.claim(letter.clone()).await, Claimed::Fresh);
+    assert!(matches!(peer.claim(letter).await, Claimed::Resumed(_)));
+    let conflict = Claimed::Conflict { session_id: None };
+    assert_eq!(peer.claim(claim("escalations/0/9", 9)).await, conflict);
+}
+
+pub(super) async fn a_new_owner_takes_over_and_the_late_one_changes_nothing(world: &World) {
+    let late = world.peer("late").await;
+    late.claim(claim("open", 1)).await;
+    late.claim(claim("parked", 2)).await;
+    assert!(late.park("parked", parking(50, "{}")).await);
+
+    let late = world.is_shared().then_some(late);
+    let new = world.peer("new").await;
+    for (key, offset) in [("open", 1), ("parked", 2)] {
+        assert!(matches!(new.claim(claim(key, offset)).await, Claimed::Resumed(_)), "{key}");
+    }
+    // With SQLite the late one is a process that ended: there is nobody left to be late.
+    if let Some(late) = &late {
+        for key in ["open", "parked"] {
+            assert!(!late.park(key, parking(99, "late")).await, "{key}");
+            assert!(!late.settle(key, answer("late")).await, "{key}");
+        }
+    }
+    assert!(new.park("open", parking(60, "new")).await);
+    assert!(new.settle("parked", answer("new")).await);
+    let open = new.story("open").await.unwrap();
+    assert_eq!(
+        (open.stage, open.memory.as_deref()),
+        (Stage::Parked { until: at(60) }, Some("new"))
+    );
+    let parked = new.story("parked").await.unwrap();
+    assert_eq!((parked.answer, &*parked.owner), (Some(answer("new")), "new"));
+    let notes: Vec<_> = parked.steps.iter().map(|step| (&*step.owner, &*step.note)).collect();
+    assert_eq!(notes[2], ("new", "taken over"));
+}
+
+pub(super) async fn the_first_answer_stays(world: &World) {
+    let peer = world.peer("a").await;
+    assert!(!peer.settle("k", answer("of nothing")).await);
+    assert!(!peer.park("k", parking(9, "{}")).await);
+    peer.claim(claim("k", 1)).await;
+    assert!(peer.settle("k", answer("first")).await);
+    assert!(!peer.settle("k", answer("first")).await, "the same one is not news either");
+    assert!(!peer.settle("k", answer("second")).await);
+    assert!(!peer.park("k", parking(9, "{}")).await);
+    peer.published("k", None).await;
+    assert!(!peer.settle("k", answer("third")).await);
+    assert_eq!(peer.story("k").await.unwrap().answer, Some(answer("first")));
+}
+
+pub(super) async fn unfinished_events_are_found_by_their_partition(world: &World) {
+    let peer = world.peer("a").await;
+    let place = |key, partition, offset| {
+        let mut claim = claim(key, offset);
+        claim.record.position = position(partition, offset);
+        claim
+    };
+    for (key, partition, offset) in
+        [("z", 1, 4), ("open", 1, 10), ("p", 2, 3), ("settled", 1, 7), ("done", 1, 8), ("x", 3, 1)]
+    {
+        peer.claim(place(key, partition, offset)).await;
+    }
+    assert!(peer.park("p", parking(70, "[1]")).await);
+    assert!(peer.settle("settled", answer("it")).await);
+    assert!(peer.settle("done", answer("it")).await);
+    peer.published("done", None).await;
+
+    let peer = world.peer("next").await;
+    let rows = peer.unfinished("escalations", &[2, 1, 7]).await;
+    let keys: Vec<_> = rows.iter().map(|row| &*row.key).collect();
+    assert_eq!(keys, ["z", "settled", "open", "p"], "in the order of the records");
+    assert_eq!(rows[1].stage, Stage::Settled { at: at(2) });
+    assert_eq!(rows[1].answer, Some(answer("it")));
+    assert_eq!(rows[2].stage, Stage::Open);
+    assert_eq!(rows[2].record, place("open", 1, 10).record);
+    assert_eq!((rows[2].first_seen, rows[2].deadline), (at(0), Some(at(600))));
+    assert_eq!((rows[2].claimed_at, rows[2].session_id.as_deref()), (at(1), Some("s")));
+    assert_eq!(rows[3].stage, Stage::Parked { until: at(70) });
+    assert_eq!(rows[3].memory.as_deref(), Some("[1]"));
+    assert_eq!(peer.unfinished("other", &[1, 2]).await, []);
+    assert_eq!(peer.unfinished("escalations", &[]).await, []);
+}
+
+pub(super) async fn an_acknowledgement_is_noted_once(world: &World) {
+    let peer = world.peer("a").await;
+    let place = |offset| Position { topic: "outcomes".into(), partition: 3, offset };
+    peer.published("nothing", Some(place(1))).await;
+    assert_eq!(peer.story("nothing").await, None);
+    peer.claim(claim("k", 1)).await;
+    peer.published("k", Some(place(1))).await;
+    assert_eq!(peer.story("k").await.unwrap().stage, Stage::Open, "there is no answer yet");
+    peer.settle("k", answer("it")).await;
+    assert!(peer.story("k").await.unwrap().record.is_some());
+    peer.published("k", Some(place(2))).await;
+    peer.published("k", Some(place(3))).await;
+    let story = peer.story("k").await.unwrap();
+    let stage = Stage::Published { settled_at: at(2), at: now(), place: Some(place(2)) };
+    assert_eq!((story.stage, story.record), (stage, None), "the original is not needed any more");
+    assert_eq!(story.answer, Some(answer("it")));
+}
+
+pub(super) async fn any_text_is_an_identity(world: &World) {
+    let peer = world.peer("a").await;
+    let long = "ö".repeat(128);
+    assert_eq!(long.len(), 256);
+    let keys = [
+        &*long,
+        "é",
+        "e\u{301}",
+        "E",
+        "e",
+        "e ",
+        " e",
+        "'",
+        "\"",
+        "\\",
+        "\\u0000",
+        "%",
+        "_",
+        "{}",
+        "[1]",
+        "null",
+        "1",
+        "1.0",
+        "\u{2028}",
+        "\u{feff}",
+        "👩‍👩‍👧",
+        "שלום",
+        "\u{202e}abc",
+        "a;DROP TABLE x",
+        "$1",
+        "?",
+        "escalations/0/1",
+        "\u{10ffff}",
+        "\u{1}\t\n",
+    ];
+    for (offset, key) in (0..).zip(keys) {
+        let claim = Claim { session_id: Some(key.into()), ..claim(key, offset) };
+        assert_eq!(peer.claim(claim).await, Claimed::Fresh, "{key:?}");
+        assert!(peer.park(key, parking(9, key)).await, "{key:?}");
+        assert!(peer.settle(key, answer(key)).await, "{key:?}");
+        let story = peer.story(key).await.unwrap();
+        assert_eq!(story.session_id.as_deref(), Some(key));
+        assert_eq!(story.memory.as_deref(), Some(key));
+        assert_eq!(story.answer, Some(answer(key)));
+    }
+    let found = peer.unfinished("escalations", &[0]).await;
+    assert_eq!(found.iter().map(|row| &*row.key).collect::<Vec<_>>(), keys);
+}
+
+pub(super) async fn any_bytes_come_back(world: &World) {
+    let peer = world.peer("a").await;
+    let all: Vec<u8> = (0..=255).collect();
+    let bytes =
+        [None, Some(vec![]), Some(vec![0]), Some(b"\"\\u0000\"".to_vec()), Some(all.clone())];
+    for (offset, bytes) in (0..).zip(bytes) {
+        let key = format!("k{offset}");
+        let headers = vec![
+            ("same".to_owned(), bytes.clone()),
+            ("same".to_owned(), None),
+            (String::new(), Some(all.clone())),
+        ];
+        let record = Record {
+            position: position(0, i64::MAX - offset),
+            timestamp: None,
+            key: bytes.clone(),
+            value: bytes.clone(),
+            headers: headers.clone(),
+        };
+        let deadline = "9999-12-30T22:00:00Z".parse::<Timestamp>().unwrap();
+        let fresh = Claim { record, deadline: Some(deadline), ..claim(&key, 0) };
+        peer.claim(fresh.clone()).await;
+        let (value, channel) = (bytes.clone(), Channel::DeadLetters);
+        let letter = Message { channel, key: bytes, value, headers };
+        assert!(peer.settle(&key, letter.clone()).await);
+        let story = peer.story(&key).await.unwrap();
+        assert_eq!(story.record, Some(fresh.record.clone()));
+        assert_eq!((story.answer, story.deadline), (Some(letter.clone()), Some(deadline)));
+        let settled = Claimed::Settled { answer: letter, published: false, at: at(2) };
+        assert_eq!(peer.claim(fresh).await, settled);
+    }
+}
+
+pub(super) async fn published_events_are_forgotten_by_age(world: &World) {
+    let peer = world.peer("a").await;
+    for (offset, key) in (0..).zip(["open", "parked", "settled"]) {
+        peer.claim(claim(key, offset)).await;
+    }
+    peer.park("parked", parking(9, "{}")).await;
+    peer.settle("settled", answer("it")).await;
+    let one = async |number: i64| {
+        let key = format!("done-{number}");
+        peer.claim(claim(&key, 100 + number)).await;
+        peer.settle(&key, answer("it")).await;
+        peer.published(&key, None).await;
+    };
+    // More than one step of pruning deletes.
+    futures_util::future::join_all((0..1_100).map(one)).await;
+    assert_eq!(peer.prune(now()).await, 0, "they are not older than that");
+    assert_eq!(peer.prune(now() + jiff::SignedDuration::from_secs(1)).await, 1_100);
+    assert_eq!(peer.story("done-7").await, None);
+    assert_eq!(peer.unfinished("escalations", &[0]).await.len(), 3, "what is open is kept");
+    assert_eq!(peer.claim(claim("done-7", 107)).await, Claimed::Fresh, "forgotten is forgotten");
+}
+
+pub(super) async fn the_story_says_who_did_what(world: &World) {
+    let peer = world.peer("a").await;
+    peer.claim(claim("k", 1)).await;
+    peer.park("k", parking(30, "{}")).await;
+    let peer = world.peer("b").await;
+    peer.claim(Claim { at: at(31), ..claim("k", 1) }).await;
+    peer.settle("k", answer("it")).await;
+    peer.published("k", Some(position(5, 6))).await;
+    let steps = peer.story("k").await.unwrap().steps;
+    let told: Vec<_> =
+        steps.iter().map(|step| (step.at, step.what, &*step.owner, &*step.note)).collect();
+    let until = format!("until {}; 4 calls, last 60008", at(30));
+    assert_eq!(
+        told,
+        [
+            (at(1), What::Claimed, "a", ""),
+            (now(), What::Parked, "a", &*until),
+            (at(31), What::Claimed, "b", "taken over"),
+            (at(2), What::Settled, "b", "queued"),
+            (now(), What::Published, "b", "escalations/5/6"),
+        ]
+    );
+}

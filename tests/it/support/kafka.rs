@@ -1,0 +1,23 @@
+//! A real Apache Kafka for the tests, and what a test does to it.
+//!
+//! [`shared`] is one broker for the whole test process; [`Broker`] is one that a test may stop and start.
+//! It is found in this order: `HANDOFF_TEST_KAFKA=host:port`; Docker, with the image
+//! `HANDOFF_TEST_KAFKA_IMAGE`; Java 17 and the jars of Kafka. `HANDOFF_TEST_KAFKA_VIA=given|docker|jvm`
+//! forces one of them. A broker started here ends with the test process, however that ends.
+//! Where there is no broker the test fails: nothing here ever skips a test.
+
+mod broker;
+mod client;
+mod container;
+
+mod jvm;
+mod launcher;
+mod record;
+
+pub(in crate::support) use broker::free_port;
+pub(crate) use broker::{Broker, shared};
+pub(crate) use client::{
+    commit, committed, create_topic, create_topic_with, create_topics, high_watermarks, produce,
+    read_all, read_to_end, unique,
+};
+pub(crate) use record::{Received, Record};
