@@ -3,6 +3,7 @@
 //! Here, and only here, the real clock and real chance enter.
 //! This file never decides anything about an escalation.
 
+use std::marker::PhantomData;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -24,8 +25,12 @@ use crate::domain::course::Policy;
 use crate::domain::gate::GateState;
 use crate::domain::pace::Speed;
 use crate::gate::Gate;
+use crate::ledger::Ledger;
 use crate::pulse::Pulse;
 use crate::telemetry::Metrics;
+
+/// Why the ledger does not work, if it does not.
+type Problem = Arc<dyn Fn() -> Option<String> + Send + Sync>;
 
 /// Records between the consumer's thread and the consuming task.
 const INBOUND: usize = 16;
@@ -97,13 +102,31 @@ impl Service {
         // It ends when the last of its users has gone, so that nothing written is lost.
         let mut writer = JoinSet::new();
         writer.spawn(work);
-        let stop = CancellationToken::new();
         let mut helpers = JoinSet::new();
-        helpers.spawn(self.gate.clone().drive());
         helpers.spawn(prune(ledger.clone(), self.retention));
-        if let Some(listener) = listener {
+        let asked = ledger.clone();
+        let problem = Arc::new(move || asked.problem());
+        let admin = listener.map(|listener| (listener, self.view(problem)));
+        let ended = self.run_on(ledger, (admin, helpers), shutdown).await;
+        if timeout(LEDGER_LIMIT, writer.join_next()).await.is_err() {
+            warn!("the ledger is away; what it was not told is found out after the next start");
+        }
+        info!("stopped");
+        ended
+    }
+
+    /// The same on a ledger of the caller's, with the tasks that shall run beside it.
+    pub async fn run_on<L: Ledger>(
+        self,
+        ledger: L,
+        (admin, mut helpers): (Option<(TcpListener, View)>, JoinSet<()>),
+        shutdown: CancellationToken,
+    ) -> anyhow::Result<()> {
+        let stop = CancellationToken::new();
+        helpers.spawn(self.gate.clone().drive());
+        if let Some((listener, view)) = admin {
             info!(admin = %listener.local_addr()?, "listening");
-            helpers.spawn(admin_port(listener, self.view(&ledger), stop.clone()));
+            helpers.spawn(admin_port(listener, view, stop.clone()));
         }
         if self.kafka.topics.create {
             create_topics(&self.kafka, &shutdown).await;
@@ -113,17 +136,13 @@ impl Service {
         stop.cancel();
         tokio::task::spawn_blocking(move || producer.flush(Duration::from_secs(1))).await?;
         helpers.shutdown().await;
-        if timeout(LEDGER_LIMIT, writer.join_next()).await.is_err() {
-            warn!("the ledger is away; what it was not told is found out after the next start");
-        }
-        info!("stopped");
         ended
     }
 
     /// Consume until `shutdown`, or until something that everything rests on ends.
-    async fn consume(
+    async fn consume<L: Ledger>(
         self,
-        ledger: ledger::Ledger,
+        ledger: L,
         shutdown: &CancellationToken,
         helpers: &mut JoinSet<()>,
     ) -> anyhow::Result<()> {
@@ -136,7 +155,7 @@ impl Service {
             stop: shutdown.clone(),
         };
         let (source, thread) = kafka::Consumer::start(&self.kafka, handle)?;
-        let context = Context::<Real> {
+        let context = Context::<Real<L>> {
             desk: self.desk,
             outcomes: self.producer,
             ledger,
@@ -162,13 +181,12 @@ impl Service {
         ended.map_err(|_| anyhow!("the consumer's thread panicked"))?
     }
 
-    fn view(&self, ledger: &ledger::Ledger) -> View {
-        let ledger = ledger.clone();
+    fn view(&self, ledger: Problem) -> View {
         View {
             pulse: self.pulse.clone(),
             gate: self.gate.clone(),
             metrics: self.metrics.clone(),
-            ledger: Arc::new(move || ledger.problem()),
+            ledger,
             now: Arc::new(now),
         }
     }
@@ -192,13 +210,13 @@ async fn prune(ledger: ledger::Ledger, retention: Duration) {
     }
 }
 
-/// The real ports.
-struct Real;
+/// The real ports, on some ledger.
+struct Real<L>(PhantomData<L>);
 
-impl Ports for Real {
+impl<L: Ledger> Ports for Real<L> {
     type Desk = desk::Client;
     type Outcomes = kafka::Producer;
-    type Ledger = ledger::Ledger;
+    type Ledger = L;
 }
 
 /// The service, built from the configuration, nothing running yet.

@@ -91,6 +91,15 @@ pub struct Args {
     #[arg(long)]
     no_auto_sessions: bool,
 
+    /// An assigned session is with the chatbot again at once: for load tests that use each
+    /// session often
+    #[arg(long)]
+    sessions_return: bool,
+
+    /// How many calls the log of each session keeps
+    #[arg(long, value_name = "NUMBER", default_value_t = 32)]
+    calls_kept: usize,
+
     /// Makes latencies and chances repeatable
     #[arg(long, value_name = "NUMBER", default_value_t = 0)]
     seed: u64,
@@ -129,6 +138,8 @@ fn options(args: Args) -> anyhow::Result<(Options, &'static str)> {
         latency: args.latency_ms,
         limit_per_second: args.limit_per_second,
         agents: args.agents,
+        sessions_return: args.sessions_return,
+        calls_kept_per_session: args.calls_kept,
         seed: args.seed,
         ..Options::default()
     };

@@ -85,6 +85,9 @@ pub struct Options {
     pub requests_kept: usize,
     /// How many calls the log of each session keeps.
     pub calls_kept_per_session: usize,
+    /// An assigned session is with the chatbot again at once, so that it can be transferred as
+    /// often as anybody likes: for load, not for truth.
+    pub sessions_return: bool,
     /// How many sessions are remembered.
     pub max_sessions: usize,
     /// Its wall clock, in Unix seconds, against which signatures expire.
@@ -105,6 +108,7 @@ impl Default for Options {
             seed: 0,
             requests_kept: 64,
             calls_kept_per_session: 32,
+            sessions_return: false,
             max_sessions: 1_000_000,
             clock: unix_now,
         }
@@ -257,6 +261,7 @@ impl House {
             auto_sessions: options.auto_sessions,
             agents_must_accept: options.agents_must_accept,
             calls_kept_per_session: options.calls_kept_per_session,
+            sessions_return: options.sessions_return,
         };
         let counters = Counters::new(options.limit_per_second, options.requests_kept);
         let floor = Floor::new(Sessions::new(options.max_sessions), counters, rules);

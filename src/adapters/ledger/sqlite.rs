@@ -29,6 +29,9 @@ const BUSY: Duration = Duration::from_secs(5);
 /// Writes the file's mark ("hand"), so it fails where nothing can be written.
 const WRITABLE: &str = "PRAGMA application_id = 0x68616e64";
 
+/// Moves what is in the write-ahead log into the file, so that the file alone is the ledger.
+const CHECKPOINT: &str = "PRAGMA wal_checkpoint(TRUNCATE)";
+
 const ROWS: &str = r#"SELECT key, session_id, topic, partition, "offset", stage, owner, version,
   first_seen_us, deadline_us, claimed_at_us, parked_until_us, settled_at_us, published_at_us,
   published_to, NULL AS record, memory, NULL AS answer, steps
@@ -158,9 +161,10 @@ impl StorePort for Store {
     }
 
     async fn close(self) {
-        if let Some(connection) = self.connection
-            && let Err(error) = connection.close().await
-        {
+        let Some(mut connection) = self.connection else { return };
+        // Closing does this too, but not while a reader is still there.
+        let folded = sqlx::query(CHECKPOINT).execute(&mut connection).await.map(drop);
+        if let Err(error) = folded.and(connection.close().await) {
             tracing::warn!("the ledger was not closed in good order: {error}");
         }
     }

@@ -58,6 +58,8 @@ pub(super) struct HouseRules {
     pub(super) auto_sessions: bool,
     pub(super) agents_must_accept: bool,
     pub(super) calls_kept_per_session: usize,
+    /// An assigned session is with the chatbot again at once.
+    pub(super) sessions_return: bool,
 }
 
 /// Sessions and staff together.
@@ -147,7 +149,7 @@ impl Floor {
             let truth = self.find_agent(session, ask);
             if truth.code() == 0 {
                 session.transfers_acted += 1;
-                let again = session.transfers_acted == 2;
+                let again = session.transfers_acted == 2 && !self.rules.sessions_return;
                 self.counters.transferred_again.fetch_add(u64::from(again), Relaxed);
             }
             truth
@@ -160,6 +162,10 @@ impl Floor {
         let transfer = &ask.transfer;
         let mut roster = lock(&self.roster);
         match roster.pick(&transfer.wanted) {
+            Pick::Agent(agent) if self.rules.sessions_return => {
+                roster.release(&agent);
+                Truth::Assigned(agent)
+            }
             Pick::Agent(agent) => {
                 session.state = Some(self.with_agent());
                 session.agent = Some(Arc::clone(&agent));

@@ -7,7 +7,7 @@ use super::*;
 use crate::sim::desk::agents::Agent;
 
 const RULES: HouseRules =
-    HouseRules { auto_sessions: true, agents_must_accept: false, calls_kept_per_session: 8 };
+    HouseRules { auto_sessions: true, agents_must_accept: false, calls_kept_per_session: 8, sessions_return: false };
 
 fn floor(agents: &[Agent], rules: HouseRules) -> Floor {
     let floor = Floor::new(Sessions::new(1_000), Counters::new(0, 0), rules);
@@ -51,6 +51,17 @@ fn a_transfer_succeeds_from_the_chatbot_only() {
         let acted = floor.sessions.report("s").unwrap().transfers_acted;
         assert_eq!(acted, u64::from(code == 0), "from {from:?}");
     }
+}
+
+#[test]
+fn where_sessions_return_each_transfer_succeeds() {
+    let floor = floor(&[with_capacity("a", 1)], HouseRules { sessions_return: true, ..RULES });
+    for _ in 0..3 {
+        assert_eq!(transfer(&floor, "s"), Truth::Assigned(Arc::from("a")));
+        assert_eq!(state(&floor, "s"), Truth::State(State::Chatbot, None));
+    }
+    assert_eq!(floor.sessions.report("s").unwrap().transfers_acted, 3);
+    assert_eq!(floor.counters.transferred_again.load(Relaxed), 0);
 }
 
 #[test]

@@ -1,0 +1,136 @@
+//! The topics of one run: made, filled (at once or at a rate), watched, read.
+//!
+//! Outcomes bear the broker's clock (`LogAppendTime`), which is this machine's. It never measures a contestant by
+//! what it says itself.
+
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use rdkafka::ClientConfig;
+use rdkafka::consumer::{BaseConsumer, Consumer as _};
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::producer::{BaseRecord, Producer as _, ThreadedProducer, DefaultProducerContext};
+use tokio::task::spawn_blocking;
+
+use crate::support::kafka::{create_topic, create_topic_with, unique};
+use crate::workload::Work;
+
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// The topics and the group of one run.
+#[derive(Clone)]
+pub(crate) struct Topics {
+    pub(crate) bootstrap: String,
+    pub(crate) name: String,
+    pub(crate) partitions: i32,
+}
+
+impl Topics {
+    pub(crate) async fn create(bootstrap: &str, name: &str, partitions: i32) -> Self {
+        let topics =
+            Self { bootstrap: bootstrap.to_owned(), name: unique(name), partitions };
+        create_topic(bootstrap, &topics.of("in"), partitions).await;
+        let stamped = [("message.timestamp.type", "LogAppendTime")];
+        create_topic_with(bootstrap, &topics.of("out"), partitions, &stamped).await;
+        create_topic(bootstrap, &topics.of("dead"), 1).await;
+        topics
+    }
+
+    pub(crate) fn of(&self, which: &str) -> String {
+        format!("{}-{which}", self.name)
+    }
+
+    /// All of it at once.
+    pub(crate) async fn fill(&self, work: &Work) {
+        self.feed(work, None).await;
+    }
+
+    /// So many a second, each at its time; the times, in microseconds since 1970.
+    pub(crate) async fn feed(&self, work: &Work, per_second: Option<f64>) -> Vec<i64> {
+        let (bootstrap, topic) = (self.bootstrap.clone(), self.of("in"));
+        let records: Vec<_> =
+            work.events.iter().map(|event| (event.session.clone(), event.value.clone())).collect();
+        let work = spawn_blocking(move || produce(&bootstrap, &topic, &records, per_second));
+        work.await.expect("the producer works")
+    }
+
+    /// How many outcomes there are.
+    pub(crate) fn watch(&self) -> Watch {
+        let mut config = ClientConfig::new();
+        config.set("bootstrap.servers", &self.bootstrap).set("group.id", "bench");
+        let client: BaseConsumer = config.create().expect("a consumer");
+        Watch { client: Some(client), topic: self.of("out"), partitions: self.partitions }
+    }
+}
+
+fn produce(
+    bootstrap: &str,
+    topic: &str,
+    records: &[(String, Vec<u8>)],
+    per_second: Option<f64>,
+) -> Vec<i64> {
+    let mut config = ClientConfig::new();
+    config.set("bootstrap.servers", bootstrap).set("enable.idempotence", "true");
+    config.set("linger.ms", if per_second.is_some() { "0" } else { "20" });
+    config.set("partitioner", "murmur2_random");
+    let producer: ThreadedProducer<DefaultProducerContext> = config.create().expect("a producer");
+    let start = now_us() + 1_000;
+    let mut times = Vec::with_capacity(records.len());
+    for (number, (key, value)) in records.iter().enumerate() {
+        let mut at = now_us();
+        if let Some(per_second) = per_second {
+            let due = start + (number as f64 * 1e6 / per_second) as i64;
+            if due > at {
+                std::thread::sleep(Duration::from_micros(due.abs_diff(at)));
+            }
+            at = due;
+        }
+        times.push(at);
+        let mut record = BaseRecord::to(topic).key(key).payload(value);
+        while let Err((error, back)) = producer.send(record) {
+            let full = KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull);
+            assert_eq!(error, full, "Kafka takes the records");
+            std::thread::sleep(Duration::from_millis(5));
+            record = back;
+        }
+    }
+    producer.flush(PATIENCE).expect("Kafka takes the records");
+    times
+}
+
+/// Looks at the end of the outcome topic.
+pub(crate) struct Watch {
+    client: Option<BaseConsumer>,
+    topic: String,
+    partitions: i32,
+}
+
+impl Watch {
+    /// How many outcomes there are now.
+    pub(crate) async fn outcomes(&mut self) -> usize {
+        let client = self.client.take().expect("one question at a time");
+        let (topic, partitions) = (self.topic.clone(), self.partitions);
+        let asked = spawn_blocking(move || {
+            let ends = (0..partitions)
+                .map(|partition| client.fetch_watermarks(&topic, partition, PATIENCE));
+            let ends = ends.map(|end| end.map_or(0, |(_, end)| end)).sum::<i64>();
+            (client, usize::try_from(ends).unwrap_or(0))
+        });
+        let (client, outcomes) = asked.await.expect("the question is asked");
+        self.client = Some(client);
+        outcomes
+    }
+}
+
+impl Drop for Watch {
+    fn drop(&mut self) {
+        // Closing a consumer blocks for a moment.
+        let client = self.client.take();
+        std::thread::spawn(move || drop(client));
+    }
+}
+
+#[expect(clippy::disallowed_methods, reason = "a bench measures by the wall clock of the machine")]
+pub(crate) fn now_us() -> i64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_micros()).unwrap_or(i64::MAX)
+}

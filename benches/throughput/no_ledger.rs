@@ -1,0 +1,82 @@
+//! `handoff` without a ledger: the whole service, with nothing that outlives it. For the bench only.
+//!
+//! It shows what the ledger costs. A crash would repeat calls, so nobody else ever gets this.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use anyhow::Result;
+use handoff::app::Service;
+use handoff::domain::memory::{Claim, Claimed, Parking, Resumed, Row};
+use handoff::domain::outcome::Message;
+use handoff::domain::record::Position;
+use handoff::ledger::Ledger;
+use handoff::{config, telemetry};
+use jiff::Timestamp;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use crate::contestant::environment;
+
+/// Only what is put away is known.
+#[derive(Default)]
+struct NoLedger(Mutex<HashMap<Arc<str>, Parking>>);
+
+impl NoLedger {
+    fn parked(&self) -> std::sync::MutexGuard<'_, HashMap<Arc<str>, Parking>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Ledger for NoLedger {
+    async fn claim(&self, claim: Claim) -> Claimed {
+        match self.parked().remove(&claim.key) {
+            Some(parking) => Claimed::Resumed(Resumed {
+                memory: Some(parking.memory),
+                first_seen: claim.first_seen,
+                claimed_at: claim.at,
+                parked_until: Some(parking.until),
+            }),
+            None => Claimed::Fresh,
+        }
+    }
+
+    async fn park(&self, key: Arc<str>, parking: Parking) -> bool {
+        self.parked().insert(key, parking);
+        true
+    }
+
+    async fn settle(&self, _: Arc<str>, _: Message, _: Timestamp) -> bool {
+        true
+    }
+
+    async fn published(&self, _: Arc<str>, _: Option<Position>) {}
+
+    async fn unfinished(&self, _: Arc<str>, _: Vec<i32>) -> Vec<Row> {
+        Vec::new()
+    }
+}
+
+/// Run until SIGTERM.
+pub(crate) async fn run() -> Result<()> {
+    let config = config::load(None, environment())?;
+    telemetry::start_log(&config.log)?;
+    let shutdown = CancellationToken::new();
+    let service = Service::build(config)?;
+    let running = service.run_on(NoLedger::default(), (None, JoinSet::new()), shutdown.clone());
+    tokio::pin!(running);
+    let ended = tokio::select! {
+        ended = &mut running => return ended,
+        signal = terminated() => signal,
+    };
+    ended?;
+    shutdown.cancel();
+    running.await
+}
+
+/// Wait for SIGTERM.
+pub(crate) async fn terminated() -> Result<()> {
+    use tokio::signal::unix::{SignalKind, signal};
+    signal(SignalKind::terminate())?.recv().await;
+    Ok(())
+}

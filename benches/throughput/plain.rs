@@ -1,0 +1,157 @@
+//! The floor of cost: a plain loop with a lane per session, as a careful team would write it in a day.
+//!
+//! It consumes, calls, publishes, and commits below a watermark. It keeps the order of each session and nothing else
+//! of what `handoff` promises: it never retries, never remembers, never slows down.
+
+use std::collections::{BTreeSet, HashMap};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, ensure};
+use handoff::config;
+use handoff::domain::usersig;
+use rdkafka::consumer::{CommitMode, Consumer as _, StreamConsumer};
+use rdkafka::message::{Header, Message as _, OwnedHeaders};
+use rdkafka::producer::{FutureProducer, FutureRecord, Producer as _};
+use rdkafka::{Offset, TopicPartitionList};
+use secrecy::ExposeSecret as _;
+use serde::Deserialize;
+use serde_json::json;
+use tokio::sync::{Mutex as Turn, Semaphore};
+use tokio::task::JoinSet;
+
+use crate::contestant::environment;
+use crate::no_ledger::terminated;
+
+const IN_MEMORY: usize = 2000;
+
+#[derive(Deserialize)]
+struct Escalation {
+    id: String,
+    session_id: String,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Answer {
+    error_code: i64,
+    agent_id: Option<String>,
+}
+
+struct Loop {
+    http: reqwest::Client,
+    url: String,
+    producer: FutureProducer,
+    topic: String,
+    calls: Semaphore,
+    lanes: Mutex<HashMap<String, Arc<Turn<()>>>>,
+}
+
+/// Run until SIGTERM.
+pub(crate) async fn run() -> Result<()> {
+    let config = config::load(None, environment())?;
+    let (desk, kafka) = (config.desk, config.kafka);
+    drop(rustls::crypto::ring::default_provider().install_default());
+    let signature = usersig::sign(&desk.identity, &desk.key.read().await?, now_s(), 86_400);
+    let shared = Arc::new(Loop {
+        http: reqwest::Client::builder().no_proxy().timeout(desk.timeout).build()?,
+        url: format!(
+            "{}/v4/desk_http_svc/transfer_to_human?sdkappid={}&identifier={}&usersig={}&contenttype=json",
+            desk.endpoint,
+            desk.identity.sdkappid,
+            desk.identity.identifier,
+            signature.expose_secret()
+        ),
+        producer: kafka.producer_config().create()?,
+        topic: kafka.topics.outcomes.clone(),
+        calls: Semaphore::new(config.concurrency),
+        lanes: Mutex::default(),
+    });
+    let consumer: StreamConsumer = kafka.consumer_config().create()?;
+    consumer.subscribe(&[&kafka.topics.escalations])?;
+    consume(&consumer, &shared).await?;
+    shared.producer.flush(Duration::from_secs(5))?;
+    match consumer.commit_consumer_state(CommitMode::Sync) {
+        Err(error) if error.rdkafka_error_code() != Some(rdkafka::error::RDKafkaErrorCode::NoOffset) => {
+            Err(error).context("the last commit")
+        }
+        _ => Ok(()),
+    }
+}
+
+async fn consume(consumer: &StreamConsumer, shared: &Arc<Loop>) -> Result<()> {
+    let in_memory = Arc::new(Semaphore::new(IN_MEMORY));
+    let mut open: HashMap<i32, BTreeSet<i64>> = HashMap::new();
+    let mut tasks: JoinSet<Result<(String, i32, i64)>> = JoinSet::new();
+    let stop = terminated();
+    tokio::pin!(stop);
+    loop {
+        tokio::select! {
+            stopped = &mut stop => return stopped,
+            Some(done) = tasks.join_next() => finish(consumer, &mut open, done??)?,
+            message = consumer.recv(), if in_memory.available_permits() > 0 => {
+                let Ok(message) = message else { continue };
+                let place = (message.topic().to_owned(), message.partition(), message.offset());
+                open.entry(place.1).or_default().insert(place.2);
+                let event: Escalation = serde_json::from_slice(message.payload().unwrap_or_default())?;
+                let room = in_memory.clone().acquire_owned().await?;
+                let lane = shared.lanes.lock().expect("no panic").entry(event.session_id.clone()).or_default().clone();
+                let turn = lane.lock_owned();
+                let shared = shared.clone();
+                tasks.spawn(async move {
+                    let turn = turn.await;
+                    let outcome = call(&shared, &event, &place).await?;
+                    let headers = OwnedHeaders::new().insert(Header { key: "handoff-status", value: Some("assigned") });
+                    let record = FutureRecord::to(&shared.topic).key(&event.session_id).payload(&outcome).headers(headers);
+                    let sent = shared.producer.send_result(record).map_err(|(error, _)| error)?;
+                    drop(turn);
+                    sent.await?.map_err(|(error, _)| error)?;
+                    drop(room);
+                    Ok(place)
+                });
+            }
+        }
+    }
+}
+
+/// One call, and the outcome that follows from it.
+async fn call(shared: &Loop, event: &Escalation, place: &(String, i32, i64)) -> Result<String> {
+    let body = json!({"SessionId": event.session_id, "SendTipIfNoAgentOnline": 1}).to_string();
+    let permit = shared.calls.acquire().await?;
+    let url = format!("{}&random={}", shared.url, random());
+    let response = shared.http.post(url).header("Content-Type", "application/json").body(body);
+    let bytes = response.send().await?.bytes().await?;
+    drop(permit);
+    let answer: Answer = serde_json::from_slice(&bytes)?;
+    ensure!(answer.error_code == 0, "Desk says {}", answer.error_code);
+    let outcome = json!({
+        "id": format!("{}/final", event.id), "event_id": event.id, "session_id": event.session_id,
+        "status": "assigned", "final": true, "agent_id": answer.agent_id,
+        "source": {"topic": place.0, "partition": place.1, "offset": place.2},
+    });
+    Ok(outcome.to_string())
+}
+
+/// Everything below the lowest open offset may be committed.
+fn finish(
+    consumer: &StreamConsumer,
+    open: &mut HashMap<i32, BTreeSet<i64>>,
+    (topic, partition, offset): (String, i32, i64),
+) -> Result<()> {
+    let open = open.entry(partition).or_default();
+    let last = open.last().copied().unwrap_or(offset);
+    open.remove(&offset);
+    let mark = open.first().copied().unwrap_or(last + 1);
+    let mut list = TopicPartitionList::new();
+    list.add_partition_offset(&topic, partition, Offset::Offset(mark))?;
+    Ok(consumer.store_offsets(&list)?)
+}
+
+#[expect(clippy::disallowed_methods, reason = "a contestant by itself")]
+fn random() -> u32 {
+    fastrand::u32(..)
+}
+
+fn now_s() -> i64 {
+    crate::kafka::now_us() / 1_000_000
+}
