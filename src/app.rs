@@ -23,7 +23,7 @@ use crate::consume::{Settings, consume};
 use crate::deliver::{Context, Nature, Ports};
 use crate::domain::course::Policy;
 use crate::domain::gate::GateState;
-use crate::domain::pace::Speed;
+use crate::domain::speed::Speed;
 use crate::gate::Gate;
 use crate::ledger::Ledger;
 use crate::pulse::Pulse;
@@ -237,8 +237,10 @@ impl Service {
     /// Build every part; what fails here is wrong in the configuration.
     pub fn build(config: Config) -> anyhow::Result<Self> {
         let metrics = Arc::new(Metrics::new());
-        let gate = GateState::new(config.gate, Speed::new(config.quota_per_second));
+        let gate = GateState::new(config.gate, &Speed::new(config.quota_per_second));
         let gate = Gate::new(gate, config.concurrency, metrics.clone());
+        // Our part of the quota comes with the partitions.
+        gate.share(0.0, 0.0);
         let pulse = Arc::new(Pulse::new(config.policy.doubt_grace + OVERDUE));
         let owner = format!("{:016x}{:016x}", token(), token()).into();
         Ok(Self {

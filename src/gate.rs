@@ -1,5 +1,5 @@
-//! Everybody's way to Desk: at most so many calls at once, the oldest event first, at the
-//! worker's speed, and hardly any while nothing can succeed.
+//! Everybody's way to Desk: at most so many calls at once, the oldest event first, each command at
+//! the worker's part of its quota, and hardly any while nothing can succeed.
 //!
 //! A `Pass` is held for one call. The rules are `domain::gate`; here they meet tasks and time.
 //! One task must run `Gate::drive`, which opens the way when time has passed.
@@ -16,6 +16,7 @@ use tracing::{error, info, warn};
 use crate::domain::course::Notice;
 use crate::domain::gate::{Admit, Change, GateState, Why};
 use crate::domain::lanes::Ticket;
+use crate::domain::request::Command;
 use crate::telemetry::Metrics;
 
 /// The gate.
@@ -28,8 +29,12 @@ pub struct Gate {
 
 struct Inner {
     state: GateState,
-    free: usize,
-    waiting: BTreeMap<Ticket, oneshot::Sender<Pass>>,
+    /// Calls that may be out at once, and those that are.
+    places: usize,
+    out: usize,
+    /// For each command, in the order of `Command::ALL`.
+    waiting: [BTreeMap<Ticket, oneshot::Sender<Pass>>; Command::ALL.len()],
+    /// When to look again.
     due: Option<Duration>,
     told_cannot_ask: bool,
 }
@@ -46,8 +51,9 @@ impl Gate {
     pub fn new(state: GateState, concurrency: usize, metrics: Arc<Metrics>) -> Arc<Self> {
         let inner = Inner {
             state,
-            free: concurrency,
-            waiting: BTreeMap::new(),
+            places: concurrency,
+            out: 0,
+            waiting: Default::default(),
             due: None,
             told_cannot_ask: false,
         };
@@ -55,11 +61,21 @@ impl Gate {
         Arc::new(Self { inner: Mutex::new(inner), changed: Notify::new(), epoch, metrics })
     }
 
-    /// Wait for the right to make a call. The oldest ticket goes first.
-    pub async fn enter(self: &Arc<Self>, ticket: Ticket) -> Pass {
+    /// From now on these parts of the quota are ours, from 0 to 1.
+    pub fn share(self: &Arc<Self>, transfers: f64, questions: f64) {
+        let mut inner = self.lock();
+        let now = self.epoch.elapsed();
+        inner.state.set_share(Command::TransferToHuman, transfers, now);
+        inner.state.set_share(Command::GetSessionState, questions, now);
+        drop(inner);
+        self.pump();
+    }
+
+    /// Wait for the right to make this call. The oldest ticket goes first.
+    pub async fn enter(self: &Arc<Self>, ticket: Ticket, command: Command) -> Pass {
         let (tx, rx) = oneshot::channel();
-        self.lock().waiting.insert(ticket, tx);
-        let _leaves = LeavesQueue { gate: self, ticket };
+        self.lock().waiting[command as usize].insert(ticket, tx);
+        let _leaves = LeavesQueue { gate: self, ticket, command };
         self.pump();
         match rx.await {
             Ok(pass) => pass,
@@ -99,24 +115,21 @@ impl Gate {
 
     fn next_admitted(self: &Arc<Self>) -> Option<(oneshot::Sender<Pass>, Pass)> {
         let mut inner = self.lock();
-        inner.due = None;
-        if inner.free == 0 || inner.waiting.is_empty() {
-            return None;
-        }
-        let probe = match inner.state.admit(self.epoch.elapsed()) {
-            Admit::Go => false,
-            Admit::Probe => true,
-            Admit::AfterProbe => return None,
-            Admit::NotBefore(due) => {
-                inner.due = Some(due);
-                self.changed.notify_one();
-                return None;
+        let before = inner.due.take();
+        match inner.admit_oldest(self.epoch.elapsed()) {
+            Ok((waiter, probe)) => {
+                inner.out += 1;
+                self.metrics.in_flight.inc();
+                Some((waiter, Pass { gate: self.clone(), probe, reported: false }))
             }
-        };
-        let (_, waiter) = inner.waiting.pop_first()?;
-        inner.free -= 1;
-        self.metrics.in_flight.inc();
-        Some((waiter, Pass { gate: self.clone(), probe, reported: false }))
+            Err(due) => {
+                inner.due = due;
+                if due.is_some() && due != before {
+                    self.changed.notify_one();
+                }
+                None
+            }
+        }
     }
 
     fn tell(&self, change: &Change) {
@@ -137,6 +150,38 @@ impl Gate {
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Inner {
+    /// The oldest who may go now, and whether it is a probe; else when to look again.
+    fn admit_oldest(
+        &mut self,
+        now: Duration,
+    ) -> Result<(oneshot::Sender<Pass>, bool), Option<Duration>> {
+        let (places, more_at) = self.state.places(self.places, now);
+        if self.out >= places {
+            return Err(more_at);
+        }
+        let first =
+            |command: Command| Some((*self.waiting[command as usize].keys().next()?, command));
+        let mut firsts = Command::ALL.map(first);
+        firsts.sort_by_key(|first| first.map(|(ticket, _)| ticket));
+        let mut due: Option<Duration> = None;
+        for (_, command) in firsts.into_iter().flatten() {
+            let probe = match self.state.admit(command, now) {
+                Admit::Go => false,
+                Admit::Probe => true,
+                Admit::Later => continue,
+                Admit::NotBefore(at) => {
+                    due = Some(due.map_or(at, |due| due.min(at)));
+                    continue;
+                }
+            };
+            let (_, waiter) = self.waiting[command as usize].pop_first().ok_or(None)?;
+            return Ok((waiter, probe));
+        }
+        Err(due)
     }
 }
 
@@ -162,7 +207,7 @@ impl Pass {
 impl Drop for Pass {
     fn drop(&mut self) {
         let mut inner = self.gate.lock();
-        inner.free += 1;
+        inner.out -= 1;
         if !self.reported {
             inner.state.abandon(self.probe);
         }
@@ -176,11 +221,12 @@ impl Drop for Pass {
 struct LeavesQueue<'a> {
     gate: &'a Gate,
     ticket: Ticket,
+    command: Command,
 }
 
 impl Drop for LeavesQueue<'_> {
     fn drop(&mut self) {
-        self.gate.lock().waiting.remove(&self.ticket);
+        self.gate.lock().waiting[self.command as usize].remove(&self.ticket);
     }
 }
 
@@ -188,7 +234,7 @@ impl Drop for LeavesQueue<'_> {
 mod tests {
     use super::*;
     use crate::domain::gate::GatePolicy;
-    use crate::domain::pace::Speed;
+    use crate::domain::speed::Speed;
 
     fn gate(concurrency: usize) -> Arc<Gate> {
         let policy = GatePolicy {
@@ -196,19 +242,19 @@ mod tests {
             probe_max: Duration::from_secs(60),
             outage_after: 10,
         };
-        let state = GateState::new(policy, Speed::new(None));
+        let state = GateState::new(policy, &Speed::new(None));
         Gate::new(state, concurrency, Arc::new(Metrics::new()))
     }
 
     #[tokio::test(start_paused = true)]
     async fn the_oldest_waiting_event_goes_first() {
         let gate = gate(1);
-        let pass = gate.enter(9).await;
+        let pass = gate.enter(9, Command::TransferToHuman).await;
         let mut order = tokio::task::JoinSet::new();
         for ticket in [7, 3, 5] {
             let gate = gate.clone();
             order.spawn(async move {
-                drop(gate.enter(ticket).await);
+                drop(gate.enter(ticket, Command::TransferToHuman).await);
                 ticket
             });
         }
@@ -226,26 +272,68 @@ mod tests {
         let gate = gate(8);
         let mut tasks = tokio::task::JoinSet::new();
         tasks.spawn(gate.clone().drive());
-        gate.enter(1).await.report(&Notice::Closed("60021".into()));
+        gate.enter(1, Command::TransferToHuman).await.report(&Notice::Closed("60021".into()));
         assert_eq!(gate.shut().unwrap().0, Why::Misconfigured);
         let start = Instant::now();
-        let probe = gate.enter(2).await;
+        let probe = gate.enter(2, Command::TransferToHuman).await;
         assert_eq!(start.elapsed().as_secs(), 5);
-        let second = gate.enter(3);
+        let second = gate.enter(3, Command::TransferToHuman);
         let waited = tokio::time::timeout(Duration::from_secs(100), second).await;
         assert!(waited.is_err(), "the probe is still out");
         probe.report(&Notice::Fine);
-        drop(gate.enter(4).await);
+        drop(gate.enter(4, Command::TransferToHuman).await);
         assert_eq!(gate.shut(), None);
     }
 
     #[tokio::test(start_paused = true)]
     async fn who_stops_waiting_takes_no_place() {
         let gate = gate(1);
-        let pass = gate.enter(1).await;
-        let waited = tokio::time::timeout(Duration::from_secs(1), gate.enter(2)).await;
+        let pass = gate.enter(1, Command::TransferToHuman).await;
+        let waited =
+            tokio::time::timeout(Duration::from_secs(1), gate.enter(2, Command::TransferToHuman))
+                .await;
         assert!(waited.is_err());
         drop(pass);
-        drop(gate.enter(3).await);
+        drop(gate.enter(3, Command::TransferToHuman).await);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn without_a_share_nothing_goes_until_one_comes() {
+        let gate = gate(1);
+        gate.share(0.0, 1.0);
+        let transfer = gate.enter(1, Command::TransferToHuman);
+        tokio::pin!(transfer);
+        assert!(tokio::time::timeout(Duration::from_secs(1), &mut transfer).await.is_err());
+        drop(gate.enter(2, Command::GetSessionState).await);
+        gate.share(1.0, 1.0);
+        drop(transfer.await);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_question_does_not_wait_for_the_speed_of_transfers() {
+        let policy = GatePolicy {
+            probe_initial: Duration::from_secs(5),
+            probe_max: Duration::from_secs(60),
+            outage_after: 10,
+        };
+        let state = GateState::new(policy, &Speed::new(Some(1.0)));
+        let gate = Gate::new(state, 8, Arc::new(Metrics::new()));
+        let mut tasks = tokio::task::JoinSet::new();
+        tasks.spawn(gate.clone().drive());
+        drop(gate.enter(1, Command::TransferToHuman).await);
+        let start = Instant::now();
+        let transfer = gate.enter(2, Command::TransferToHuman);
+        let question = gate.enter(3, Command::GetSessionState);
+        let (transferred, asked) = tokio::join!(
+            async {
+                drop(transfer.await);
+                start.elapsed()
+            },
+            async {
+                drop(question.await);
+                start.elapsed()
+            }
+        );
+        assert!(asked.is_zero() && transferred >= Duration::from_secs(1), "{transferred:?}");
     }
 }

@@ -134,10 +134,20 @@ impl Contestant {
         Command::new("sh").args(["-c", "kill -TERM \"$1\"", "kill", &pid]).status()?;
         loop {
             if let Some(status) = self.child.try_wait()? {
-                ensure!(status.success(), "{} ended with {status}: {}", self.kind.name(), self.log());
+                ensure!(
+                    status.success(),
+                    "{} ended with {status}: {}",
+                    self.kind.name(),
+                    self.log()
+                );
                 return Ok(begun.elapsed());
             }
-            ensure!(begun.elapsed() < STOP_LIMIT, "{} does not end: {}", self.kind.name(), self.log());
+            ensure!(
+                begun.elapsed() < STOP_LIMIT,
+                "{} does not end: {}",
+                self.kind.name(),
+                self.log()
+            );
             sleep(Duration::from_millis(2)).await;
         }
     }

@@ -43,6 +43,12 @@ impl Desk {
         Ok(serde_json::from_str(&self.get("stats").await?)?)
     }
 
+    /// How long a transfer took on average, as Desk saw it: a little more than it was told, as timers are.
+    pub(crate) async fn took(&self) -> Result<Duration> {
+        let transfers = self.stats().await?.of(handoff::sim::desk::Command::Transfer);
+        Ok(Duration::from_micros(transfers.took_us / transfers.calls.max(1)))
+    }
+
     /// Between an answer to this session and its next call: the waits, in their order.
     pub(crate) async fn gaps(&self, session: &str) -> Result<Vec<Duration>> {
         let report: SessionReport =

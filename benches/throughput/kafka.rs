@@ -8,7 +8,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use rdkafka::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
-use rdkafka::producer::{BaseRecord, Producer as _, ThreadedProducer, DefaultProducerContext};
+use rdkafka::producer::{BaseRecord, DefaultProducerContext, Producer as _, ThreadedProducer};
 use tokio::task::spawn_blocking;
 
 use crate::support::kafka::{create_topic, create_topic_with, unique};
@@ -26,8 +26,7 @@ pub(crate) struct Topics {
 
 impl Topics {
     pub(crate) async fn create(bootstrap: &str, name: &str, partitions: i32) -> Self {
-        let topics =
-            Self { bootstrap: bootstrap.to_owned(), name: unique(name), partitions };
+        let topics = Self { bootstrap: bootstrap.to_owned(), name: unique(name), partitions };
         create_topic(bootstrap, &topics.of("in"), partitions).await;
         let stamped = [("message.timestamp.type", "LogAppendTime")];
         create_topic_with(bootstrap, &topics.of("out"), partitions, &stamped).await;

@@ -15,7 +15,11 @@ mod report;
 mod scenario;
 mod scenarios;
 #[path = "../../tests/it/support/mod.rs"]
-#[expect(dead_code, unused_imports, reason = "the fixture of the tests; not all of it is used here")]
+#[expect(
+    dead_code,
+    unused_imports,
+    reason = "the fixture of the tests; not all of it is used here"
+)]
 mod support;
 mod workload;
 

@@ -40,7 +40,8 @@ impl Outcomes {
         let mut inversions = 0;
         // Of each partition they come in its order, and a session is in one partition.
         for record in read_to_end(&topics.bootstrap, &topics.of("out")).await {
-            let outcome: Outcome = serde_json::from_slice(record.value.as_deref().unwrap_or_default())?;
+            let outcome: Outcome =
+                serde_json::from_slice(record.value.as_deref().unwrap_or_default())?;
             let source = (outcome.source.partition, outcome.source.offset);
             let before = sessions.insert(outcome.session_id, source);
             inversions += usize::from(before.is_some_and(|before| before > source));

@@ -4,7 +4,7 @@
 //! of what `handoff` promises: it never retries, never remembers, never slows down.
 
 use std::collections::{BTreeSet, HashMap};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
@@ -17,7 +17,7 @@ use rdkafka::{Offset, TopicPartitionList};
 use secrecy::ExposeSecret as _;
 use serde::Deserialize;
 use serde_json::json;
-use tokio::sync::{Mutex as Turn, Semaphore};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 use tokio::task::JoinSet;
 
 use crate::contestant::environment;
@@ -44,8 +44,11 @@ struct Loop {
     producer: FutureProducer,
     topic: String,
     calls: Semaphore,
-    lanes: Mutex<HashMap<String, Arc<Turn<()>>>>,
 }
+
+type Place = (String, i32, i64);
+/// Of each partition what is in work, and the offset after the last that was read.
+type Open = HashMap<i32, (BTreeSet<i64>, i64)>;
 
 /// Run until SIGTERM.
 pub(crate) async fn run() -> Result<()> {
@@ -65,14 +68,15 @@ pub(crate) async fn run() -> Result<()> {
         producer: kafka.producer_config().create()?,
         topic: kafka.topics.outcomes.clone(),
         calls: Semaphore::new(config.concurrency),
-        lanes: Mutex::default(),
     });
     let consumer: StreamConsumer = kafka.consumer_config().create()?;
     consumer.subscribe(&[&kafka.topics.escalations])?;
     consume(&consumer, &shared).await?;
     shared.producer.flush(Duration::from_secs(5))?;
     match consumer.commit_consumer_state(CommitMode::Sync) {
-        Err(error) if error.rdkafka_error_code() != Some(rdkafka::error::RDKafkaErrorCode::NoOffset) => {
+        Err(error)
+            if error.rdkafka_error_code() != Some(rdkafka::error::RDKafkaErrorCode::NoOffset) =>
+        {
             Err(error).context("the last commit")
         }
         _ => Ok(()),
@@ -81,41 +85,60 @@ pub(crate) async fn run() -> Result<()> {
 
 async fn consume(consumer: &StreamConsumer, shared: &Arc<Loop>) -> Result<()> {
     let in_memory = Arc::new(Semaphore::new(IN_MEMORY));
-    let mut open: HashMap<i32, BTreeSet<i64>> = HashMap::new();
-    let mut tasks: JoinSet<Result<(String, i32, i64)>> = JoinSet::new();
+    let mut open = Open::new();
+    let mut lanes: HashMap<String, oneshot::Receiver<()>> = HashMap::new();
+    let mut tasks: JoinSet<Result<Place>> = JoinSet::new();
     let stop = terminated();
     tokio::pin!(stop);
-    loop {
+    let mut stopped = false;
+    while !stopped || !tasks.is_empty() {
         tokio::select! {
-            stopped = &mut stop => return stopped,
+            signal = &mut stop, if !stopped => stopped = signal.is_ok(),
             Some(done) = tasks.join_next() => finish(consumer, &mut open, done??)?,
-            message = consumer.recv(), if in_memory.available_permits() > 0 => {
+            message = consumer.recv(), if !stopped && in_memory.available_permits() > 0 => {
                 let Ok(message) = message else { continue };
                 let place = (message.topic().to_owned(), message.partition(), message.offset());
-                open.entry(place.1).or_default().insert(place.2);
+                let (open, next) = open.entry(place.1).or_default();
+                open.insert(place.2);
+                *next = place.2 + 1;
                 let event: Escalation = serde_json::from_slice(message.payload().unwrap_or_default())?;
                 let room = in_memory.clone().acquire_owned().await?;
-                let lane = shared.lanes.lock().expect("no panic").entry(event.session_id.clone()).or_default().clone();
-                let turn = lane.lock_owned();
-                let shared = shared.clone();
-                tasks.spawn(async move {
-                    let turn = turn.await;
-                    let outcome = call(&shared, &event, &place).await?;
-                    let headers = OwnedHeaders::new().insert(Header { key: "handoff-status", value: Some("assigned") });
-                    let record = FutureRecord::to(&shared.topic).key(&event.session_id).payload(&outcome).headers(headers);
-                    let sent = shared.producer.send_result(record).map_err(|(error, _)| error)?;
-                    drop(turn);
-                    sent.await?.map_err(|(error, _)| error)?;
-                    drop(room);
-                    Ok(place)
-                });
+                let (done, next) = oneshot::channel();
+                let before = lanes.insert(event.session_id.clone(), next);
+                tasks.spawn(walk(shared.clone(), event, place, (before, done, room)));
             }
         }
     }
+    Ok(())
+}
+
+/// One event, when the one before it in its session is done.
+async fn walk(
+    shared: Arc<Loop>,
+    event: Escalation,
+    place: Place,
+    (before, done, room): (
+        Option<oneshot::Receiver<()>>,
+        oneshot::Sender<()>,
+        OwnedSemaphorePermit,
+    ),
+) -> Result<Place> {
+    if let Some(before) = before {
+        before.await.unwrap_or_default();
+    }
+    let outcome = call(&shared, &event, &place).await?;
+    let headers =
+        OwnedHeaders::new().insert(Header { key: "handoff-status", value: Some("assigned") });
+    let record = FutureRecord::to(&shared.topic).key(&event.session_id).payload(&outcome);
+    let sent = shared.producer.send_result(record.headers(headers)).map_err(|(error, _)| error)?;
+    done.send(()).unwrap_or_default();
+    sent.await?.map_err(|(error, _)| error)?;
+    drop(room);
+    Ok(place)
 }
 
 /// One call, and the outcome that follows from it.
-async fn call(shared: &Loop, event: &Escalation, place: &(String, i32, i64)) -> Result<String> {
+async fn call(shared: &Loop, event: &Escalation, place: &Place) -> Result<String> {
     let body = json!({"SessionId": event.session_id, "SendTipIfNoAgentOnline": 1}).to_string();
     let permit = shared.calls.acquire().await?;
     let url = format!("{}&random={}", shared.url, random());
@@ -135,13 +158,12 @@ async fn call(shared: &Loop, event: &Escalation, place: &(String, i32, i64)) -> 
 /// Everything below the lowest open offset may be committed.
 fn finish(
     consumer: &StreamConsumer,
-    open: &mut HashMap<i32, BTreeSet<i64>>,
-    (topic, partition, offset): (String, i32, i64),
+    open: &mut Open,
+    (topic, partition, offset): Place,
 ) -> Result<()> {
-    let open = open.entry(partition).or_default();
-    let last = open.last().copied().unwrap_or(offset);
+    let (open, next) = open.entry(partition).or_default();
     open.remove(&offset);
-    let mark = open.first().copied().unwrap_or(last + 1);
+    let mark = open.first().copied().unwrap_or(*next);
     let mut list = TopicPartitionList::new();
     list.add_partition_offset(&topic, partition, Offset::Offset(mark))?;
     Ok(consumer.store_offsets(&list)?)

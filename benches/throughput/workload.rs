@@ -45,7 +45,10 @@ impl Work {
         let events = (0..count).map(|number| {
             let session = match keys {
                 Keys::Uniform => rng.usize(..SESSIONS),
-                Keys::Zipf => sums.partition_point(|sum| *sum < rng.f64()).min(SESSIONS - 1),
+                Keys::Zipf => {
+                    let chance = rng.f64();
+                    sums.partition_point(|sum| *sum < chance).min(SESSIONS - 1)
+                }
             };
             event(number, session)
         });
@@ -80,6 +83,7 @@ fn event(number: usize, session: usize) -> Event {
         "context": {"summary": ""},
     });
     let rest = BYTES.saturating_sub(event.to_string().len());
-    event["context"]["summary"] = "the customer says that ".chars().cycle().take(rest).collect();
+    let summary: String = "the customer says that ".chars().cycle().take(rest).collect();
+    event["context"]["summary"] = summary.into();
     Event { session, value: event.to_string().into_bytes() }
 }

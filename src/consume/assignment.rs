@@ -127,6 +127,16 @@ impl Assignments {
         self.partitions.len()
     }
 
+    /// Those that are not being taken away.
+    pub(super) fn staying(&self) -> usize {
+        self.partitions.values().filter(|a| !a.draining.is_cancelled()).count()
+    }
+
+    /// The topic has at least so many partitions.
+    pub(super) fn at_least(&self) -> usize {
+        self.partitions.keys().next_back().map_or(1, |last| *last as usize + 1)
+    }
+
     /// The place belongs to an assignment that is still ours.
     pub(super) fn is_current(&self, place: Place) -> bool {
         self.partitions.get(&place.partition).is_some_and(|a| a.epoch == place.epoch)

@@ -29,6 +29,8 @@ use jobs::{Ended, Happened, Job, Jobs};
 /// What comes from the consumer, in its order.
 #[derive(Debug)]
 pub enum Inbound {
+    /// So many partitions the topic has; told before the first are ours.
+    Topic(usize),
     /// These partitions are ours from now on.
     Assigned(Vec<i32>),
     /// A record of a partition that is ours.
@@ -78,6 +80,9 @@ pub struct Settings {
     pub drain: Duration,
 }
 
+/// So long the consumer's thread may wait for room before partitions are paused.
+const HOLD: Duration = Duration::from_millis(300);
+
 /// Consume until the consumer ends.
 pub async fn consume<P: Ports, S: Source>(
     mut inbound: mpsc::Receiver<Inbound>,
@@ -89,20 +94,21 @@ pub async fn consume<P: Ports, S: Source>(
         jobs: Jobs::new(context.clone(), settings.rules.clone()),
         assignments: Assignments::default(),
         revocations: Vec::new(),
-        full: false,
+        full: None,
+        partitions: 0,
         source,
         settings,
         context,
         pulse,
     };
-    let mut tick = interval(Duration::from_millis(500));
+    let mut tick = interval(Duration::from_millis(100));
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         // What is in hand goes before what comes: it is bounded, and always in the same order.
         tokio::select! {
             biased;
             happened = worker.jobs.next() => worker.happened(happened),
-            message = inbound.recv() => match message {
+            message = inbound.recv(), if !worker.holds() => match message {
                 Some(message) => worker.take(message),
                 None => break,
             },
@@ -119,8 +125,10 @@ struct Worker<P: Ports, S> {
     jobs: Jobs<P>,
     assignments: Assignments,
     revocations: Vec<Revocation>,
-    /// A bound of the whole intake is reached.
-    full: bool,
+    /// Since when a bound of the whole intake is reached.
+    full: Option<Instant>,
+    /// All partitions of the topic, ours or not; 0 while that is not known.
+    partitions: usize,
     source: S,
     settings: Settings,
     context: Arc<Context<P>>,
@@ -130,9 +138,14 @@ struct Worker<P: Ports, S> {
 impl<P: Ports, S: Source> Worker<P, S> {
     fn take(&mut self, message: Inbound) {
         match message {
+            Inbound::Topic(partitions) => {
+                self.partitions = partitions;
+                self.share();
+            }
             Inbound::Assigned(partitions) => {
                 info!(kafka.partitions = ?partitions, "partitions assigned");
                 let epoch = self.assignments.add(&partitions);
+                self.share();
                 self.jobs.look_up(&self.settings.topic, partitions, epoch);
                 self.pulse.joined();
             }
@@ -147,6 +160,8 @@ impl<P: Ports, S: Source> Worker<P, S> {
 
     fn drain(&mut self, partitions: Option<&[i32]>, lost: bool, done: SyncSender<()>) {
         let leaving = self.assignments.drain(partitions);
+        // Ours ends before that of the next owner begins.
+        self.share();
         let budget = if lost { Duration::ZERO } else { self.settings.drain };
         let until = Instant::now() + budget;
         self.revocations.push(Revocation { leaving, until, lost, done });
@@ -260,6 +275,7 @@ impl<P: Ports, S: Source> Worker<P, S> {
             }
             self.jobs.cancel(&revocation.leaving);
             let paused = self.assignments.remove(&revocation.leaving);
+            self.share();
             if !paused.is_empty() {
                 // The client keeps a pause across assignments, and whoever comes back starts
                 // without one.
@@ -271,16 +287,32 @@ impl<P: Ports, S: Source> Worker<P, S> {
         self.revocations = waiting;
     }
 
+    /// Our part of the group's quota is that of the partitions; what is in doubt is asked after
+    /// until the partition has gone.
+    fn share(&self) {
+        let all = self.partitions.max(self.assignments.at_least()) as f64;
+        let part = |partitions: usize| partitions as f64 / all;
+        let (transfers, questions) = (self.assignments.staying(), self.assignments.len());
+        self.context.gate.share(part(transfers), part(questions));
+    }
+
+    /// There is no room for a moment: what comes next waits where it is. Only a longer wait is
+    /// worth a pause, for which the client throws away what it has fetched.
+    fn holds(&self) -> bool {
+        self.full.is_some_and(|since| since.elapsed() < HOLD)
+    }
+
     /// Pause and resume partitions, with some distance in between.
     fn bound_intake(&mut self) {
         let Settings { max_events, max_bytes, max_span, .. } = self.settings;
         let (events, bytes) = self.jobs.load();
-        self.full = if self.full {
-            over(events, max_events) || over(bytes, max_bytes)
-        } else {
-            events >= max_events || bytes >= max_bytes
+        self.full = match self.full {
+            Some(_) if !over(events, max_events) && !over(bytes, max_bytes) => None,
+            None if events >= max_events || bytes >= max_bytes => Some(Instant::now()),
+            unchanged => unchanged,
         };
-        let (pause, resume) = self.assignments.flow(self.full, max_span);
+        let paused = self.full.is_some() && !self.holds();
+        let (pause, resume) = self.assignments.flow(paused, max_span);
         if !pause.is_empty() {
             self.source.pause(&pause);
         }
@@ -288,7 +320,7 @@ impl<P: Ports, S: Source> Worker<P, S> {
             self.source.resume(&resume);
         }
         let metrics = &self.context.metrics;
-        metrics.intake_paused.set(i64::from(self.full));
+        metrics.intake_paused.set(i64::from(paused));
         metrics.partitions.set(self.assignments.len() as i64);
         metrics.unfinished.set(events as i64);
         metrics.sessions.set(self.jobs.sessions() as i64);

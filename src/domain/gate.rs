@@ -1,13 +1,14 @@
 //! Whether a call may begin now: the state of the worker's gate towards Desk.
 //!
-//! Open: calls begin at the worker's speed. Shut (misconfigured, or Desk out of reach): one
-//! probe at a time, ever more slowly, until one succeeds. Times are durations since any
-//! fixed moment. This file never ends an event: whoever waits here is not burnt.
+//! Open: calls begin at the worker's speed, each command at its own. Shut (misconfigured, or Desk
+//! out of reach): one probe at a time, ever more slowly, until one succeeds; after that calls
+//! come back little by little. Times are durations since any fixed moment. This file never ends an event: whoever waits here is not burnt.
 
 use std::time::Duration;
 
 use super::course::Notice;
-use super::pace::Speed;
+use super::request::Command;
+use super::speed::Speed;
 
 /// The rules of the gate.
 #[derive(Debug, Clone, Copy)]
@@ -51,8 +52,8 @@ pub enum Admit {
     Probe,
     /// Not before this time.
     NotBefore(Duration),
-    /// Not while the probe is out.
-    AfterProbe,
+    /// Not before something else happens: the probe comes back, or partitions come.
+    Later,
 }
 
 /// What a report changed, for the log.
@@ -66,13 +67,20 @@ pub enum Change {
     Slowed(f64),
 }
 
+/// So many calls at once after an outage, and twice as many each time this has passed.
+const FIRST_PLACES: usize = 4;
+const GROWS: Duration = Duration::from_secs(1);
+
 /// The state of the gate.
 #[derive(Debug)]
 pub struct GateState {
     policy: GatePolicy,
-    speed: Speed,
+    /// Of each command, in the order of `Command::ALL`.
+    speeds: [Speed; Command::ALL.len()],
     silent: u32,
     shut: Option<Shut>,
+    /// When it opened again, if it was shut.
+    opened: Option<Duration>,
 }
 
 #[derive(Debug)]
@@ -86,9 +94,31 @@ struct Shut {
 }
 
 impl GateState {
-    /// An open gate.
-    pub fn new(policy: GatePolicy, speed: Speed) -> Self {
-        Self { policy, speed, silent: 0, shut: None }
+    /// An open gate; each command has this speed.
+    pub fn new(policy: GatePolicy, speed: &Speed) -> Self {
+        let speeds = Command::ALL.map(|_| speed.clone());
+        Self { policy, speeds, silent: 0, shut: None, opened: None }
+    }
+
+    /// From now on this part of the quota of a command is ours, from 0 to 1.
+    pub fn set_share(&mut self, command: Command, share: f64, now: Duration) {
+        self.speed(command).set_share(share, now);
+    }
+
+    /// How many of the `all` calls may be out at once now, and when it may be more: after an
+    /// outage not everybody who waits comes at once.
+    pub fn places(&self, all: usize, now: Duration) -> (usize, Option<Duration>) {
+        let Some(opened) = self.opened else { return (all, None) };
+        let doublings = u32::try_from(now.saturating_sub(opened).as_millis() / GROWS.as_millis());
+        let places = doublings.map_or(all, |n| FIRST_PLACES.saturating_mul(1 << n.min(32)));
+        if places >= all {
+            return (all, None);
+        }
+        (places, Some(opened + GROWS * (doublings.unwrap_or(0) + 1)))
+    }
+
+    fn speed(&mut self, command: Command) -> &mut Speed {
+        &mut self.speeds[command as usize]
     }
 
     /// Why it is shut and what to repair, if it is.
@@ -97,18 +127,19 @@ impl GateState {
     }
 
     /// May a call begin now? `Go` and `Probe` count it as begun.
-    pub fn admit(&mut self, now: Duration) -> Admit {
-        let ready_at = self.speed.ready_at();
-        if now < ready_at {
-            return Admit::NotBefore(ready_at);
+    pub fn admit(&mut self, command: Command, now: Duration) -> Admit {
+        match self.speed(command).ready_at(now) {
+            None => return Admit::Later,
+            Some(ready_at) if now < ready_at => return Admit::NotBefore(ready_at),
+            Some(_) => {}
         }
         match &mut self.shut {
-            Some(shut) if shut.probing => return Admit::AfterProbe,
+            Some(shut) if shut.probing => return Admit::Later,
             Some(shut) if now < shut.probe_at => return Admit::NotBefore(shut.probe_at),
             Some(shut) => shut.probing = true,
             None => {}
         }
-        self.speed.begin(now);
+        self.speed(command).begin(now);
         if self.shut.is_some() { Admit::Probe } else { Admit::Go }
     }
 
@@ -174,6 +205,7 @@ impl GateState {
     fn open(&mut self, notice: &Notice, now: Duration) -> Change {
         let since = self.shut.take().map_or(now, |shut| shut.since);
         self.silent = 0;
+        self.opened = Some(now);
         if let Notice::Slow(pause) = notice {
             self.slow_down(*pause, now);
         }
@@ -182,7 +214,10 @@ impl GateState {
 
     fn slow_down(&mut self, pause: Option<Duration>, now: Duration) -> Option<Change> {
         self.silent = 0;
-        self.speed.slow_down(now, pause).map(Change::Slowed)
+        // Desk limits the app as well as each command: all of them slow down.
+        let [transfers, questions] = &mut self.speeds;
+        let (rate, other) = (transfers.slow_down(now, pause), questions.slow_down(now, pause));
+        rate.or(other).map(Change::Slowed)
     }
 
     fn close(&mut self, why: Why, text: &str, now: Duration) -> Change {
@@ -207,30 +242,34 @@ mod tests {
 
     fn gate() -> GateState {
         let policy = GatePolicy { probe_initial: S(5), probe_max: S(15), outage_after: 3 };
-        GateState::new(policy, Speed::new(None))
+        GateState::new(policy, &Speed::new(None))
+    }
+
+    fn admit(gate: &mut GateState, now: Duration) -> Admit {
+        gate.admit(Command::TransferToHuman, now)
     }
 
     #[test]
     fn misconfigured_is_probed_ever_more_slowly_and_opens_by_itself() {
         let mut gate = gate();
         let closed = Notice::Closed("60021".into());
-        assert_eq!(gate.admit(S(0)), Admit::Go);
+        assert_eq!(admit(&mut gate, S(0)), Admit::Go);
         let shut = Change::Shut(Why::Misconfigured, "60021".into());
         assert_eq!(gate.report(false, &closed, S(0)), Some(shut));
         assert_eq!(gate.report(false, &Notice::Fine, S(1)), None);
-        assert_eq!(gate.admit(S(1)), Admit::NotBefore(S(5)));
-        assert_eq!(gate.admit(S(5)), Admit::Probe);
-        assert_eq!(gate.admit(S(5)), Admit::AfterProbe);
+        assert_eq!(admit(&mut gate, S(1)), Admit::NotBefore(S(5)));
+        assert_eq!(admit(&mut gate, S(5)), Admit::Probe);
+        assert_eq!(admit(&mut gate, S(5)), Admit::Later);
         assert_eq!(gate.report(true, &closed, S(5)), None);
-        assert_eq!(gate.admit(S(6)), Admit::NotBefore(S(15)));
-        assert_eq!(gate.admit(S(15)), Admit::Probe);
+        assert_eq!(admit(&mut gate, S(6)), Admit::NotBefore(S(15)));
+        assert_eq!(admit(&mut gate, S(15)), Admit::Probe);
         gate.abandon(true);
-        assert_eq!(gate.admit(S(15)), Admit::Probe);
+        assert_eq!(admit(&mut gate, S(15)), Admit::Probe);
         assert_eq!(gate.report(true, &closed, S(15)), None);
-        assert_eq!(gate.admit(S(16)), Admit::NotBefore(S(30)));
-        assert_eq!(gate.admit(S(30)), Admit::Probe);
+        assert_eq!(admit(&mut gate, S(16)), Admit::NotBefore(S(30)));
+        assert_eq!(admit(&mut gate, S(30)), Admit::Probe);
         assert_eq!(gate.report(true, &Notice::Fine, S(31)), Some(Change::Opened(S(31))));
-        assert_eq!(gate.admit(S(31)), Admit::Go);
+        assert_eq!(admit(&mut gate, S(31)), Admit::Go);
     }
 
     #[test]
@@ -247,9 +286,36 @@ mod tests {
     #[test]
     fn too_fast_holds_everybody_back() {
         let mut gate = gate();
-        assert_eq!(gate.admit(S(0)), Admit::Go);
+        assert_eq!(admit(&mut gate, S(0)), Admit::Go);
         let change = gate.report(false, &Notice::Slow(Some(S(7))), S(0));
         assert!(matches!(change, Some(Change::Slowed(_))));
-        assert_eq!(gate.admit(S(1)), Admit::NotBefore(S(7)));
+        assert_eq!(admit(&mut gate, S(1)), Admit::NotBefore(S(7)));
+    }
+
+    #[test]
+    fn a_command_has_a_speed_of_its_own() {
+        let policy = GatePolicy { probe_initial: S(5), probe_max: S(15), outage_after: 3 };
+        let mut gate = GateState::new(policy, &Speed::new(Some(1.0)));
+        assert_eq!(gate.admit(Command::TransferToHuman, S(0)), Admit::Go);
+        assert!(matches!(gate.admit(Command::TransferToHuman, S(0)), Admit::NotBefore(_)));
+        assert_eq!(gate.admit(Command::GetSessionState, S(0)), Admit::Go);
+        gate.set_share(Command::TransferToHuman, 0.0, S(0));
+        assert_eq!(gate.admit(Command::TransferToHuman, S(9)), Admit::Later);
+        assert_eq!(gate.admit(Command::GetSessionState, S(9)), Admit::Go);
+    }
+
+    #[test]
+    fn after_an_outage_calls_come_back_little_by_little() {
+        let mut gate = gate();
+        assert_eq!(gate.places(64, S(0)), (64, None), "nothing was wrong");
+        gate.report(false, &Notice::Closed("60021".into()), S(0));
+        assert_eq!(admit(&mut gate, S(5)), Admit::Probe);
+        gate.report(true, &Notice::Fine, S(6));
+        assert_eq!(gate.places(64, S(6)), (4, Some(S(7))));
+        assert_eq!(gate.places(64, S(7)), (8, Some(S(8))));
+        assert_eq!(gate.places(64, S(9)), (32, Some(S(10))));
+        assert_eq!(gate.places(64, S(10)), (64, None));
+        assert_eq!(gate.places(2, S(6)), (2, None));
+        assert_eq!(gate.places(10_000, S(100_000)), (10_000, None));
     }
 }

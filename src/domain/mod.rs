@@ -2,10 +2,10 @@
 //!
 //! In reading order: a `record` becomes an `event`; its `route` and its `plan` say whom to ask
 //! for; `request` makes the bodies; a `reply` becomes a `verdict` by the table of `codes`;
-//! `course` turns verdicts into steps at the pace of `pace`; `outcome` is what gets published,
+//! `course` turns verdicts into steps at the `pace` of its back-off; `outcome` is what gets published,
 //! made `smaller` where a topic refuses its size; `memory` is what outlives the process; `audit`
-//! says afterwards whether all is well. `gate`, `lanes` and `progress` do for the worker, the
-//! session and the partition what `course` does for the event.
+//! says afterwards whether all is well. `gate`, `speed`, `lanes` and `progress` do for the
+//! worker, the session and the partition what `course` does for the event.
 //! This layer never waits, never reads a clock, a file or the environment, and never logs.
 
 pub mod audit;
@@ -25,5 +25,6 @@ pub mod reply;
 pub mod request;
 pub mod route;
 mod smaller;
+pub mod speed;
 pub mod usersig;
 pub mod verdict;

@@ -16,7 +16,7 @@ use rdkafka::message::{BorrowedMessage, Headers as _, Message as _};
 use rdkafka::{Offset, TopicPartitionList};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
-use tracing::debug;
+use tracing::{debug, info};
 
 use super::rebalance::{Callbacks, Handle, list};
 use super::{Settings, plain};
@@ -44,6 +44,7 @@ impl Consumer {
             .create_with_context(Callbacks::new(topic.clone(), handle))
             .map_err(plain)
             .context("failed to set up the Kafka consumer")?;
+        info!(kafka.group = settings.group_id, kafka.topic = %topic, "joining the group");
         client.subscribe(&[&topic]).with_context(|| format!("failed to subscribe to {topic}"))?;
         let client = Arc::new(client);
         client.context().know(&client);

@@ -116,8 +116,12 @@ impl Settings {
         config.set("auto.offset.reset", "earliest");
         config.set("auto.commit.interval.ms", "1000");
         config.set("statistics.interval.ms", "5000");
-        // librdkafka's own 64 MiB and 100,000 records would come on top of our bounds.
-        config.set("queued.max.messages.kbytes", "16384");
+        // librdkafka's own 64 MiB and 100,000 records would come on top of our bounds. A little of
+        // each partition at a time, so that none waits behind all that another one has.
+        config.set("queued.max.messages.kbytes", "4096").set("queued.min.messages", "2000");
+        config.set("fetch.message.max.bytes", "131072");
+        // A full queue is looked at again soon: by default it stays empty for up to a second.
+        config.set("fetch.queue.backoff.ms", "10");
         config.set("fetch.wait.max.ms", "100");
         if !self.is_run_by_broker() && !own("partition.assignment.strategy") {
             config.set("partition.assignment.strategy", "cooperative-sticky");

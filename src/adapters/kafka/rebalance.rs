@@ -5,6 +5,7 @@
 //! somebody else's already: they are fenced at once and nothing is committed.
 //! This file never lets a partition go before `consume` has answered for it, or its time is up.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, TryRecvError, channel, sync_channel};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use std::time::Duration;
@@ -30,6 +31,8 @@ use crate::telemetry::Metrics;
 const DRAIN_MARGIN: Duration = Duration::from_secs(5);
 /// Before partitions go, a commit may take so long; while a rebalance settles it is repeated.
 const COMMIT_LIMIT: Duration = Duration::from_secs(3);
+/// The wait for the number of the topic's partitions.
+const COUNT_LIMIT: Duration = Duration::from_secs(3);
 const COMMIT_PAUSE: Duration = Duration::from_millis(100);
 
 /// What the consumer's thread needs beside its settings.
@@ -54,6 +57,8 @@ pub(super) struct Callbacks {
     /// Partitions that drain while polling goes on.
     leaving: Mutex<Option<Leaving>>,
     client: OnceLock<Weak<BaseConsumer<Self>>>,
+    /// How many partitions the topic has, as was told last.
+    partitions: AtomicUsize,
     drain: Duration,
     pulse: Arc<Pulse>,
     metrics: Arc<Metrics>,
@@ -74,6 +79,7 @@ impl Callbacks {
             inbound: Mutex::new(Some(handle.inbound)),
             leaving: Mutex::new(None),
             client: OnceLock::new(),
+            partitions: AtomicUsize::new(0),
             drain: handle.drain,
             pulse: handle.pulse,
             metrics: handle.metrics,
@@ -119,6 +125,26 @@ impl Callbacks {
     fn send(&self, message: Inbound) -> bool {
         let inbound = lock(&self.inbound).clone();
         inbound.is_some_and(|inbound| inbound.blocking_send(message).is_ok())
+    }
+
+    /// How many partitions the topic has decides over our part of the quota.
+    fn tell_partitions(&self, partitions: usize) {
+        // A topic only grows; who sees fewer of them does not see all.
+        if self.partitions.fetch_max(partitions, Ordering::Relaxed) < partitions {
+            self.send(Inbound::Topic(partitions));
+        }
+    }
+
+    /// Ask the broker, which has just given us some of them.
+    fn count_partitions(&self, client: &BaseConsumer<Self>) {
+        match client.fetch_metadata(Some(&self.topic), COUNT_LIMIT) {
+            Ok(metadata) => {
+                let topic = metadata.topics().first();
+                self.tell_partitions(topic.map_or(0, |topic| topic.partitions().len()));
+            }
+            // The statistics tell it soon.
+            Err(error) => debug!("failed to count the topic's partitions: {error}"),
+        }
     }
 
     fn revoke(&self, client: &BaseConsumer<Self>, partitions: Vec<i32>) {
@@ -245,6 +271,9 @@ impl ClientContext for Callbacks {
             // An instance without partitions is a member too.
             self.pulse.joined();
         }
+        for topic in statistics.topics.values() {
+            self.tell_partitions(topic.partitions.keys().filter(|number| **number >= 0).count());
+        }
         for (partition, seen) in statistics.topics.values().flat_map(|topic| &topic.partitions) {
             // Partitions that are not ours have no lag of ours.
             let ours = *partition >= 0 && seen.fetch_state != "none";
@@ -263,6 +292,7 @@ impl ConsumerContext for Callbacks {
     ) {
         match event {
             RDKafkaRespErr::RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS => {
+                self.count_partitions(client);
                 let assigned = if is_incremental(client) {
                     client.incremental_assign(list)
                 } else {

@@ -7,6 +7,7 @@
 //! durable.
 
 mod health;
+mod known;
 mod line;
 mod postgres;
 mod sqlite;

@@ -160,6 +160,13 @@ impl Store {
 }
 
 impl StorePort for Store {
+    async fn advance(&mut self, lines: &[Line]) -> anyhow::Result<HashSet<String>> {
+        let mut connection = self.take().await?;
+        let written = self.server.within(STATEMENTS, write(&mut connection, lines)).await?;
+        self.connection = Some(connection);
+        Ok(written)
+    }
+
     async fn exchange(
         &mut self,
         wanted: &[Wanted<'_>],

@@ -58,8 +58,7 @@ ON CONFLICT (key) DO UPDATE SET
   record = CASE WHEN excluded.stage = 'published' THEN NULL ELSE record END,
   memory = coalesce(excluded.memory, memory), answer = coalesce(excluded.answer, answer),
   steps = excluded.steps
-WHERE version = excluded.version - 1
-RETURNING key"#;
+WHERE version = excluded.version - 1"#;
 
 const PRUNE: &str = "DELETE FROM handoff_events WHERE key IN (
   SELECT key FROM handoff_events WHERE stage = 'published' AND published_at_us < ?
@@ -120,6 +119,21 @@ impl Store {
 }
 
 impl StorePort for Store {
+    async fn advance(&mut self, lines: &[Line]) -> anyhow::Result<HashSet<String>> {
+        let file = self.file.clone();
+        let explain = |error| explain(&file, error);
+        let mut connection = self.take().await.map_err(explain)?;
+        let mut change = connection.begin_with("BEGIN IMMEDIATE").await.map_err(explain)?;
+        let written = write(&mut change, lines).await.map_err(explain)?;
+        if written.is_empty() {
+            change.rollback().await.map_err(explain)?;
+        } else {
+            change.commit().await.map_err(explain)?;
+        }
+        self.connection = Some(connection);
+        Ok(written)
+    }
+
     async fn exchange(
         &mut self,
         wanted: &[Wanted<'_>],
@@ -307,9 +321,12 @@ fn json<T: Serialize + ?Sized>(value: &T) -> String {
     serde_json::to_string(value).expect("texts and numbers are always JSON")
 }
 
+/// Which rows were written; none of them counts where one was not. They are counted only: rows
+/// that come back cross to another thread one by one.
 async fn write(change: &mut SqliteConnection, lines: &[Line]) -> sqlx::Result<HashSet<String>> {
-    let rows = sqlx::query(WRITE).bind(json(lines)).fetch_all(change).await?;
-    rows.iter().map(|row| row.try_get("key")).collect()
+    let done = sqlx::query(WRITE).bind(json(lines)).execute(change).await?;
+    let all = done.rows_affected() == lines.len() as u64;
+    Ok(lines.iter().filter(|_| all).map(|line| line.key.clone()).collect())
 }
 
 fn line(row: &SqliteRow) -> sqlx::Result<Line> {

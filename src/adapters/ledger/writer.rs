@@ -1,9 +1,10 @@
 //! The one writer: takes what is queued, without waiting for more, and does it in one go.
 //!
 //! A key occurs once per batch, its next deed waits for the next batch; keys are sorted, so that
-//! two instances never wait for each other crosswise. What failed is done again until it is
-//! done or nobody waits for it any more; a change that was made although its acknowledgement
-//! was lost is recognized by its owner and version.
+//! two instances never wait for each other crosswise. A row that is known from its last writing is
+//! written without being read again. What failed is done again until it is done or nobody waits
+//! for it any more; a change that was made although its acknowledgement was lost is recognized by
+//! its owner and version.
 //! This file never replies before the database has acknowledged.
 
 use std::collections::{HashMap, HashSet, VecDeque};
@@ -16,6 +17,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::sleep;
 
 use super::health::Health;
+use super::known::Known;
 use super::line::Line;
 use super::{Clock, Settings};
 use crate::domain::memory::{Actor, Deed, Entry, Reply, apply};
@@ -46,6 +48,13 @@ pub(super) type Decide<'a> =
 
 /// A database, as the writer needs it.
 pub(super) trait Store: Send + 'static {
+    /// Write without reading, durably: each row as the next version of what is there; which keys
+    /// were written. What is not written stays as it is.
+    fn advance(
+        &mut self,
+        lines: &[Line],
+    ) -> impl Future<Output = anyhow::Result<HashSet<String>>> + Send;
+
     /// Read, decide, write, durably; which keys were written. A row that somebody else changed
     /// in between is not written.
     fn exchange(
@@ -99,6 +108,7 @@ pub(super) struct Writer<S> {
     orders: mpsc::UnboundedReceiver<Order>,
     waiting: VecDeque<Job>,
     prunes: VecDeque<(Timestamp, oneshot::Sender<u64>)>,
+    known: Known,
 }
 
 impl<S: Store> Writer<S> {
@@ -109,7 +119,8 @@ impl<S: Store> Writer<S> {
     ) -> Self {
         let (owner, now) = (settings.owner.clone(), settings.now.clone());
         let (waiting, prunes) = (VecDeque::new(), VecDeque::new());
-        Self { store, owner, now, health, orders, waiting, prunes }
+        let known = Known::default();
+        Self { store, owner, now, health, orders, waiting, prunes, known }
     }
 
     /// Work until nobody can order anything any more.
@@ -176,13 +187,19 @@ impl<S: Store> Writer<S> {
         let mut doubts = Doubts::new();
         let mut pause = RETRY_FIRST;
         while !batch.is_empty() {
-            match self.attempt(&batch, &mut doubts).await {
+            let attempt = match self.advance(&batch, &mut doubts).await {
+                Ok(replies) if !replies.is_empty() => Ok(replies),
+                Ok(_) => self.exchange(&batch, &mut doubts).await,
+                Err(error) => Err(error),
+            };
+            match attempt {
                 Ok(mut replies) => {
                     self.health.well();
                     batch = answer(batch, &mut replies);
                 }
                 Err(error) => {
                     self.health.ill(&error);
+                    batch.iter().for_each(|job| self.known.forget(&job.key));
                     sleep(pause).await;
                     pause = (pause * 2).min(RETRY_LAST);
                     batch.retain(|job| !job.reply.is_closed());
@@ -194,7 +211,44 @@ impl<S: Store> Writer<S> {
         }
     }
 
-    async fn attempt(
+    /// Write what can be written without reading; the replies of what was.
+    async fn advance(
+        &mut self,
+        batch: &[Job],
+        doubts: &mut Doubts,
+    ) -> anyhow::Result<HashMap<Arc<str>, Reply>> {
+        let actor = Actor { owner: &self.owner, now: (self.now)() };
+        let mut changes = Vec::new();
+        // What may have been written although nobody said so is read.
+        for job in batch.iter().filter(|job| !doubts.contains_key(&job.key)) {
+            let Some(entry) = self.known.assume(&job.key, &job.deed) else { continue };
+            if let (Some(next), reply) = apply(entry, &job.deed, actor) {
+                changes.push((&job.key, next, reply));
+            }
+        }
+        if changes.is_empty() {
+            return Ok(HashMap::new());
+        }
+        for (key, next, reply) in &changes {
+            doubts.insert((*key).clone(), (next.version, reply.clone()));
+        }
+        let lines: Vec<_> = changes.iter().map(|(key, next, _)| Line::new(key, next)).collect();
+        let written = self.store.advance(&lines).await?;
+        let mut replies = HashMap::new();
+        for (key, next, reply) in changes {
+            if written.contains(&**key) {
+                self.known.keep(key, next);
+                replies.insert(key.clone(), reply);
+            } else {
+                self.known.forget(key);
+            }
+            doubts.remove(key);
+        }
+        Ok(replies)
+    }
+
+    /// Read, decide and write; the replies of what is done.
+    async fn exchange(
         &mut self,
         batch: &[Job],
         doubts: &mut Doubts,
@@ -203,11 +257,14 @@ impl<S: Store> Writer<S> {
         let wanted: Vec<_> =
             batch.iter().map(|job| Wanted { key: &job.key, claimed: claimed(job) }).collect();
         let actor = Actor { owner: &self.owner, now: (self.now)() };
-        let mut round = Round { doubts, replies: HashMap::new(), unchanged: HashSet::new() };
+        let mut round = Round { doubts, replies: HashMap::new(), changed: HashMap::new() };
         let mut decide = |lines: Vec<Line>| round.decide(batch, lines, actor);
         let written = self.store.exchange(&wanted, &mut decide).await?;
-        let Round { mut replies, unchanged, .. } = round;
-        replies.retain(|key, _| unchanged.contains(key) || written.contains(&**key));
+        let Round { mut replies, changed, .. } = round;
+        replies.retain(|key, _| !changed.contains_key(key) || written.contains(&**key));
+        for (key, next) in changed.into_iter().filter(|(key, _)| written.contains(&**key)) {
+            self.known.keep(&key, next);
+        }
         Ok(replies)
     }
 
@@ -245,8 +302,8 @@ impl<S: Store> Writer<S> {
 struct Round<'a> {
     doubts: &'a mut Doubts,
     replies: HashMap<Arc<str>, Reply>,
-    /// The keys whose reply needs no write.
-    unchanged: HashSet<Arc<str>>,
+    /// The rows to be written; the other replies need no writing.
+    changed: HashMap<Arc<str>, Entry>,
 }
 
 impl Round<'_> {
@@ -258,21 +315,23 @@ impl Round<'_> {
     ) -> anyhow::Result<Vec<Line>> {
         let found: HashMap<Arc<str>, Entry> =
             lines.into_iter().map(Line::entry).collect::<anyhow::Result<_>>()?;
-        let mut changed = Vec::new();
+        let mut lines = Vec::new();
+        self.changed.clear();
         for job in batch {
             let entry = found.get(&job.key);
             if let Some(reply) = self.done_before(&job.key, entry, actor) {
-                self.keep(&job.key, reply, true);
+                self.replies.insert(job.key.clone(), reply);
                 continue;
             }
             let (next, reply) = apply(entry, &job.deed, actor);
-            self.keep(&job.key, reply.clone(), next.is_none());
+            self.replies.insert(job.key.clone(), reply.clone());
             if let Some(next) = next {
                 self.doubts.insert(job.key.clone(), (next.version, reply));
-                changed.push(Line::new(&job.key, &next));
+                lines.push(Line::new(&job.key, &next));
+                self.changed.insert(job.key.clone(), next);
             }
         }
-        Ok(changed)
+        Ok(lines)
     }
 
     /// The reply of an attempt that was taken for failed and was not.
@@ -285,13 +344,6 @@ impl Round<'_> {
         let (version, reply) = self.doubts.get(key)?;
         let entry = entry?;
         (entry.version == *version && entry.owner == *actor.owner).then(|| reply.clone())
-    }
-
-    fn keep(&mut self, key: &Arc<str>, reply: Reply, unchanged: bool) {
-        self.replies.insert(key.clone(), reply);
-        if unchanged {
-            self.unchanged.insert(key.clone());
-        }
     }
 }
 

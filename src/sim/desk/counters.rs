@@ -99,9 +99,10 @@ impl Counters {
         limit > 0 && !tally.let_through(now, limit)
     }
 
-    pub(super) fn end(&self, command: Command, sent: Sent) {
+    pub(super) fn end(&self, command: Command, sent: Sent, took: Duration) {
         self.in_flight.fetch_sub(1, Relaxed);
         let stats = &mut lock(self.tally(command)).stats;
+        stats.took_us += took.as_micros() as u64;
         match sent {
             Sent::Code(code) => *stats.codes.entry(code).or_default() += 1,
             Sent::Status(status) => *stats.statuses.entry(status).or_default() += 1,

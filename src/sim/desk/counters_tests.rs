@@ -36,7 +36,7 @@ fn randoms_are_remembered_up_to_a_bound() {
 fn stats_survive_json() {
     let counters = Counters::new(0, 1);
     counters.begin(Command::Transfer, Instant::now());
-    counters.end(Command::Transfer, Sent::Code(141001));
+    counters.end(Command::Transfer, Sent::Code(141001), Duration::ZERO);
     let stats = counters.stats(Instant::now());
     let json = serde_json::to_string(&stats).unwrap();
     assert_eq!(serde_json::from_str::<Stats>(&json).unwrap(), stats);

@@ -6,8 +6,12 @@
 use super::*;
 use crate::sim::desk::agents::Agent;
 
-const RULES: HouseRules =
-    HouseRules { auto_sessions: true, agents_must_accept: false, calls_kept_per_session: 8, sessions_return: false };
+const RULES: HouseRules = HouseRules {
+    auto_sessions: true,
+    agents_must_accept: false,
+    calls_kept_per_session: 8,
+    sessions_return: false,
+};
 
 fn floor(agents: &[Agent], rules: HouseRules) -> Floor {
     let floor = Floor::new(Sessions::new(1_000), Counters::new(0, 0), rules);

@@ -43,6 +43,7 @@ struct Call {
     command: Command,
     ask: Option<Ask>,
     seq: u64,
+    began: Instant,
     sent: Sent,
 }
 
@@ -52,7 +53,7 @@ impl Drop for Call {
             let sent = (self.sent, Instant::now());
             self.house.floor.end_of_call(&ask.session, self.seq, sent);
         }
-        self.house.floor.counters.end(self.command, self.sent);
+        self.house.floor.counters.end(self.command, self.sent, self.began.elapsed());
     }
 }
 
@@ -76,7 +77,7 @@ async fn call(
     let over_limit = counters.begin(command, now);
     let seq = counters.seq.fetch_add(1, Relaxed) + 1;
     let house = Arc::clone(&house);
-    let mut call = Call { house, command, ask: None, seq, sent: Sent::Nothing };
+    let mut call = Call { house, command, ask: None, seq, began: now, sent: Sent::Nothing };
     let checked = call.house.door.check(&head, &body, (call.house.clock)());
     match checked {
         Err(refusal) => call.refuse(refusal),

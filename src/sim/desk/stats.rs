@@ -95,6 +95,9 @@ pub struct CommandStats {
     pub statuses: BTreeMap<u16, u64>,
     /// Calls that got no answer: closed, hung up on, or left by the client.
     pub unanswered: u64,
+    /// How long the calls that ended took altogether, from their arrival to their answer.
+    #[serde(default)]
+    pub took_us: u64,
     /// The most calls in one second of the clock.
     pub max_per_second: u64,
     /// Calls by second since the start, the last hour only.

@@ -14,7 +14,7 @@ use handoff::consume::{Inbound, Settings, Source, consume};
 use handoff::deliver::{Context, Nature, Ports};
 use handoff::domain::event::Rules;
 use handoff::domain::gate::{GatePolicy, GateState};
-use handoff::domain::pace::Speed;
+use handoff::domain::speed::Speed;
 use handoff::gate::Gate;
 use handoff::pulse::Pulse;
 use handoff::telemetry::Metrics;
@@ -181,7 +181,7 @@ fn gate(metrics: &Arc<Metrics>) -> Arc<Gate> {
         probe_max: Duration::from_secs(8),
         outage_after: 6,
     };
-    Gate::new(GateState::new(policy, Speed::new(None)), 8, metrics.clone())
+    Gate::new(GateState::new(policy, &Speed::new(None)), 8, metrics.clone())
 }
 
 fn settings(world: &World) -> Settings {

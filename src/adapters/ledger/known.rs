@@ -1,0 +1,49 @@
+//! The rows that this writer has written last and that are still worked on: they need no reading.
+//!
+//! What is assumed here is checked by the database: a row is written only as the next version of
+//! what is there, and where that fails the row is read. Records and answers are left out.
+//! This file never decides anything, and forgetting never harms.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use crate::domain::memory::{Deed, Entry, Stage};
+
+/// More than can be in work at once; what was taken from us stays behind until then.
+const MAX_KNOWN: usize = 50_000;
+
+/// The rows.
+#[derive(Default)]
+pub(super) struct Known(HashMap<Arc<str>, Entry>);
+
+impl Known {
+    /// The row as it must be: `Some(None)` is no row, `None` has to be read.
+    pub(super) fn assume(&self, key: &str, deed: &Deed) -> Option<Option<&Entry>> {
+        match (deed, self.0.get(key)) {
+            // As a rule an identity is new.
+            (Deed::Claim(_), None) => Some(None),
+            // Whoever claims has to be told everything.
+            (Deed::Claim(_), Some(_)) | (_, None) => None,
+            (_, entry) => Some(entry),
+        }
+    }
+
+    /// It is written.
+    pub(super) fn keep(&mut self, key: &Arc<str>, entry: Entry) {
+        match entry.stage {
+            Stage::Open | Stage::Settled { .. } => {
+                if self.0.len() >= MAX_KNOWN {
+                    self.0.clear();
+                }
+                self.0.insert(key.clone(), Entry { record: None, answer: None, ..entry });
+            }
+            // For a long while, or for ever, nothing follows.
+            Stage::Parked { .. } | Stage::Published { .. } => self.forget(key),
+        }
+    }
+
+    /// Nobody knows what is written.
+    pub(super) fn forget(&mut self, key: &str) {
+        self.0.remove(key);
+    }
+}

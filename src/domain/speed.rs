@@ -1,0 +1,305 @@
+//! Calls per second to one command of Desk: this worker's part of the quota, slowed down together
+//! when Desk says "too fast".
+//!
+//! Calls are spread evenly, a little further apart than the quota needs: so there are never more
+//! of them than it allows in any second, wherever that begins, although each takes a different
+//! time to arrive. Times are durations since any fixed moment.
+//! This file never lets two calls make up for a pause.
+
+use std::time::Duration;
+
+/// Calls per second.
+#[derive(Debug, Clone)]
+pub struct Speed {
+    /// What the whole group may do; infinite where there is no limit.
+    quota: f64,
+    /// The part of it that is ours, from 0 to 1.
+    share: f64,
+    /// More of it is ours from then on.
+    raise: Option<(Duration, f64)>,
+    /// The limit in force while Desk complains.
+    slowed: Option<Slowed>,
+    /// When the last call was due.
+    slot: Option<Duration>,
+    /// Nothing begins earlier, whatever the speed.
+    not_before: Duration,
+    /// Calls begun in the current and the last second, to know what "half" is.
+    recent: Recent,
+}
+
+/// From `since` on, `rate` grows by `step` every second.
+#[derive(Debug, Clone)]
+struct Slowed {
+    since: Duration,
+    rate: f64,
+    step: f64,
+    complaints: u32,
+}
+
+#[derive(Debug, Clone, Default)]
+struct Recent {
+    second: u64,
+    count: u32,
+    last: u32,
+}
+
+const SECOND: Duration = Duration::from_secs(1);
+/// The calls of one second are spread over so much: what arrives unevenly still fits.
+const SPREAD: f64 = 1.015;
+/// A call that is late by this much does not delay the ones behind it.
+const LATE: Duration = Duration::from_millis(4);
+const LONGEST_PAUSE: Duration = Duration::from_secs(30);
+/// So long without a complaint, and the slow-down is forgotten.
+const FORGIVEN_AFTER: Duration = Duration::from_secs(60);
+const SLOWEST: f64 = 0.5;
+
+impl Speed {
+    /// The whole group makes at most so many calls per second; `None`: no limit.
+    pub fn new(per_second: Option<f64>) -> Self {
+        Self {
+            quota: per_second.unwrap_or(f64::INFINITY),
+            share: 1.0,
+            raise: None,
+            slowed: None,
+            slot: None,
+            not_before: Duration::ZERO,
+            recent: Recent::default(),
+        }
+    }
+
+    /// From now on this part of the quota is ours, from 0 to 1. Less is so at once. More is so when
+    /// the last second of whoever had it is over; who had nothing waits for one call only, which
+    /// the spread covers from 70 calls a second on.
+    pub fn set_share(&mut self, share: f64, now: Duration) {
+        let share = share.clamp(0.0, 1.0);
+        self.share = self.share_at(now);
+        self.raise = None;
+        if share <= self.share {
+            self.share = share;
+        } else if self.share > 0.0 {
+            self.raise = Some((now + SECOND.mul_f64(SPREAD), share));
+        } else {
+            self.share = share;
+            self.slot = self.slot.max(Some(now));
+        }
+    }
+
+    /// The limit in force, in calls per second.
+    pub fn rate(&self, now: Duration) -> f64 {
+        let slowed = self.slowed.as_ref().map_or(f64::INFINITY, |slowed| slowed.rate_at(now));
+        // Infinity times zero would be no number.
+        let share = self.share_at(now);
+        slowed.min(if share == 0.0 { 0.0 } else { self.quota * share })
+    }
+
+    /// The earliest time at which the next call may begin; `None`: not with this share.
+    pub fn ready_at(&self, now: Duration) -> Option<Duration> {
+        let spacing = self.spacing(now)?;
+        Some(self.slot.map_or(Duration::ZERO, |slot| slot + spacing).max(self.not_before))
+    }
+
+    /// A call begins now.
+    pub fn begin(&mut self, now: Duration) {
+        self.recent.count_one(now.as_secs());
+        let due = self.ready_at(now).unwrap_or(now);
+        self.slot = Some(due.max(now.saturating_sub(LATE)));
+    }
+
+    /// Desk said "too fast". Returns the new rate, or `None` for one more of the same burst.
+    pub fn slow_down(&mut self, now: Duration, pause: Option<Duration>) -> Option<f64> {
+        let earlier = self.slowed.as_ref().filter(|slowed| now < slowed.since + FORGIVEN_AFTER);
+        if earlier.is_some_and(|slowed| now < slowed.since + SECOND) {
+            self.not_before = self.not_before.max(now + pause.unwrap_or_default());
+            return None;
+        }
+        let complaints = earlier.map_or(0, |slowed| slowed.complaints);
+        let grown = SECOND.saturating_mul(1 << complaints.min(5)).min(LONGEST_PAUSE);
+        let since = now + pause.unwrap_or(grown);
+        let before = self.rate(now).min(self.recent.per_second());
+        let step = earlier.map_or((before * 0.05).max(SLOWEST), |slowed| slowed.step);
+        let rate = (before / 2.0).max(SLOWEST);
+        self.not_before = self.not_before.max(since);
+        self.slowed = Some(Slowed { since, rate, step, complaints: complaints + 1 });
+        Some(rate)
+    }
+
+    fn share_at(&self, now: Duration) -> f64 {
+        match self.raise {
+            Some((from, share)) if now >= from => share,
+            _ => self.share,
+        }
+    }
+
+    /// From one call to the next; `None`: no call at all.
+    fn spacing(&self, now: Duration) -> Option<Duration> {
+        let rate = self.rate(now);
+        if rate <= 0.0 {
+            return None;
+        }
+        if rate.is_infinite() {
+            return Some(Duration::ZERO);
+        }
+        // Whole calls only: a part of one could be one too many in some second. The little more
+        // makes a whole number of a share that is one but for its last digit.
+        let whole = if rate >= 1.0 { (rate + 1e-6).floor() } else { rate };
+        Some(Duration::from_secs_f64((SPREAD / whole).min(1e6)))
+    }
+}
+
+impl Slowed {
+    fn rate_at(&self, now: Duration) -> f64 {
+        let peace = now.saturating_sub(self.since);
+        if peace >= FORGIVEN_AFTER {
+            f64::INFINITY
+        } else {
+            self.rate + self.step * peace.as_secs() as f64
+        }
+    }
+}
+
+impl Recent {
+    fn count_one(&mut self, second: u64) {
+        if second != self.second {
+            self.last = if second == self.second + 1 { self.count } else { 0 };
+            (self.second, self.count) = (second, 0);
+        }
+        self.count += 1;
+    }
+
+    fn per_second(&self) -> f64 {
+        f64::from(self.count.max(self.last).max(1))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    const MS: fn(u64) -> Duration = Duration::from_millis;
+
+    /// As many calls as it lets through until then.
+    fn as_fast_as_it_goes(speed: &mut Speed, from: Duration, until: Duration) -> Vec<Duration> {
+        let mut begun = Vec::new();
+        while let Some(at) = speed.ready_at(from).map(|at| at.max(from))
+            && at < until
+        {
+            speed.begin(at);
+            begun.push(at);
+        }
+        begun
+    }
+
+    #[test]
+    fn too_fast_halves_the_speed_once_per_burst_and_recovers_additively() {
+        let mut speed = Speed::new(None);
+        for call in 0..100 {
+            speed.begin(MS(10 * call));
+        }
+        assert_eq!(speed.slow_down(MS(1000), None), Some(50.0));
+        assert_eq!(speed.slow_down(MS(1010), None), None);
+        assert_eq!(speed.ready_at(MS(1010)), Some(MS(2000)));
+        assert_eq!(speed.rate(MS(2000)), 50.0);
+        assert_eq!(speed.rate(MS(4000)), 60.0);
+        assert_eq!(speed.rate(MS(62_000)), f64::INFINITY);
+    }
+
+    #[test]
+    fn retry_after_is_honoured() {
+        let mut speed = Speed::new(Some(10.0));
+        speed.slow_down(MS(0), Some(MS(60_000)));
+        assert_eq!(speed.ready_at(MS(1)), Some(MS(60_000)));
+    }
+
+    #[test]
+    fn without_partitions_there_is_no_call_and_with_some_there_is_a_part() {
+        let mut speed = Speed::new(Some(200.0));
+        speed.set_share(0.0, MS(0));
+        assert_eq!(speed.ready_at(MS(5)), None);
+        speed.set_share(4.0 / 12.0, MS(0));
+        assert_eq!(as_fast_as_it_goes(&mut speed, MS(0), MS(10_000)).len(), 650);
+        let mut unlimited = Speed::new(None);
+        unlimited.set_share(0.0, MS(0));
+        assert_eq!(unlimited.ready_at(MS(5)), None);
+        unlimited.set_share(0.5, MS(5));
+        assert_eq!(unlimited.ready_at(MS(5)), Some(MS(5)));
+    }
+
+    #[test]
+    fn less_is_at_once_and_more_when_the_last_second_of_the_others_is_over() {
+        let mut speed = Speed::new(Some(100.0));
+        speed.set_share(0.25, MS(0));
+        assert_eq!(speed.rate(MS(0)), 25.0);
+        speed.set_share(0.75, MS(100));
+        assert_eq!(speed.rate(MS(1100)), 25.0);
+        assert_eq!(speed.rate(MS(1115)), 75.0);
+        speed.set_share(1.0, MS(2000));
+        speed.set_share(0.5, MS(2001));
+        assert_eq!(speed.rate(MS(2001)), 50.0);
+        assert_eq!(speed.rate(MS(9000)), 50.0, "a raise that was taken back never comes");
+    }
+
+    #[test]
+    fn the_quota_is_used_but_for_the_spread() {
+        for (quota, instances) in [(200.0, 1), (200.0, 2), (200.0, 3), (100.0, 4), (12.0, 3)] {
+            let mut speed = Speed::new(Some(quota));
+            speed.set_share(1.0 / f64::from(instances), MS(0));
+            let begun = as_fast_as_it_goes(&mut speed, MS(0), MS(60_000)).len() as f64;
+            let used = begun * f64::from(instances) / 60.0 / quota;
+            assert!((0.97..=1.0).contains(&used), "{quota} among {instances}: {used}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn a_limit_is_never_exceeded_in_any_second(
+            rate in 1u32..300,
+            gaps in prop::collection::vec(0u64..40, 1..400),
+            late in prop::collection::vec(0u64..4, 400),
+        ) {
+            let mut speed = Speed::new(Some(f64::from(rate)));
+            let (mut now, mut begun) = (Duration::ZERO, Vec::new());
+            for (gap, late) in gaps.into_iter().zip(late) {
+                now = speed.ready_at(now).unwrap().max(now + MS(gap)) + MS(late);
+                speed.begin(now);
+                begun.push(now);
+            }
+            for (i, start) in begun.iter().enumerate() {
+                let in_second = begun[i..].iter().take_while(|t| **t < *start + SECOND).count();
+                prop_assert!(in_second <= rate as usize, "{in_second} in a second");
+            }
+        }
+
+        #[test]
+        fn a_group_never_exceeds_its_quota_while_shares_change(
+            quota in 70u32..300,
+            partitions in prop::collection::vec((0usize..13, 0u64..2500), 2..12),
+        ) {
+            // Two instances own all twelve between them; a share is lowered before another is raised.
+            let mut group = [Speed::new(Some(f64::from(quota))), Speed::new(Some(f64::from(quota)))];
+            group[0].set_share(1.0, Duration::ZERO);
+            group[1].set_share(0.0, Duration::ZERO);
+            let (mut begun, mut now, mut own) = (Vec::new(), Duration::ZERO, 12);
+            for (next, steady) in partitions {
+                for speed in &mut group {
+                    begun.extend(as_fast_as_it_goes(speed, now, now + MS(steady)));
+                }
+                now += MS(steady);
+                let (lowered, raised) = if next < own { (0, 1) } else { (1, 0) };
+                own = next;
+                let share = |instance: usize| [next, 12 - next][instance] as f64 / 12.0;
+                group[lowered].set_share(share(lowered), now);
+                for speed in &mut group {
+                    begun.extend(as_fast_as_it_goes(speed, now, now + MS(50)));
+                }
+                now += MS(50);
+                group[raised].set_share(share(raised), now);
+            }
+            begun.sort();
+            for (i, start) in begun.iter().enumerate() {
+                let in_second = begun[i..].iter().take_while(|t| **t < *start + SECOND).count();
+                prop_assert!(in_second <= quota as usize, "{in_second} of {quota}");
+            }
+        }
+    }
+}
