@@ -2,8 +2,10 @@
 //!
 //! One connection writes, in the WAL mode with every commit on the disk; another one reads. A
 //! lock file beside the database keeps a second service out; tools that only read need no lock.
-//! Many rows go in one statement, as one JSON parameter.
+//! Many rows go in one statement: see `write`.
 //! This file never decides what is written: `writer` does.
+
+mod write;
 
 use std::collections::HashSet;
 use std::fs::{File, OpenOptions, TryLockError};
@@ -21,6 +23,7 @@ use sqlx::sqlite::{
 use sqlx::{ConnectOptions as _, Connection as _, Row as _, SqlSafeStr as _};
 use tokio::sync::Mutex;
 
+use self::write::write;
 use super::line::Line;
 use super::writer::{Decide, PRUNE_ROWS, Store as StorePort, Wanted, need_answers};
 
@@ -39,26 +42,6 @@ FROM handoff_events WHERE key IN (SELECT value FROM json_each(?))"#;
 
 const ANSWERS: &str = "SELECT key, answer FROM handoff_events
 WHERE key IN (SELECT value FROM json_each(?))";
-
-const WRITE: &str = r#"INSERT INTO handoff_events (key, session_id, topic, partition, "offset",
-  stage, owner, version, first_seen_us, deadline_us, claimed_at_us, parked_until_us,
-  settled_at_us, published_at_us, published_to, record, memory, answer, steps)
-SELECT value ->> 'key', value ->> 'session_id', value ->> 'topic', value ->> 'partition',
-  value ->> 'offset', value ->> 'stage', value ->> 'owner', value ->> 'version',
-  value ->> 'first_seen_us', value ->> 'deadline_us', value ->> 'claimed_at_us',
-  value ->> 'parked_until_us', value ->> 'settled_at_us', value ->> 'published_at_us',
-  value ->> 'published_to', value ->> 'record', value ->> 'memory', value ->> 'answer',
-  value ->> 'steps'
-FROM json_each(?) WHERE true
-ON CONFLICT (key) DO UPDATE SET
-  stage = excluded.stage, owner = excluded.owner, version = excluded.version,
-  claimed_at_us = excluded.claimed_at_us, parked_until_us = excluded.parked_until_us,
-  settled_at_us = excluded.settled_at_us, published_at_us = excluded.published_at_us,
-  published_to = excluded.published_to,
-  record = CASE WHEN excluded.stage = 'published' THEN NULL ELSE record END,
-  memory = coalesce(excluded.memory, memory), answer = coalesce(excluded.answer, answer),
-  steps = excluded.steps
-WHERE version = excluded.version - 1"#;
 
 const PRUNE: &str = "DELETE FROM handoff_events WHERE key IN (
   SELECT key FROM handoff_events WHERE stage = 'published' AND published_at_us < ?
@@ -319,14 +302,6 @@ async fn read(change: &mut SqliteConnection, wanted: &[Wanted<'_>]) -> sqlx::Res
 
 fn json<T: Serialize + ?Sized>(value: &T) -> String {
     serde_json::to_string(value).expect("texts and numbers are always JSON")
-}
-
-/// Which rows were written; none of them counts where one was not. They are counted only: rows
-/// that come back cross to another thread one by one.
-async fn write(change: &mut SqliteConnection, lines: &[Line]) -> sqlx::Result<HashSet<String>> {
-    let done = sqlx::query(WRITE).bind(json(lines)).execute(change).await?;
-    let all = done.rows_affected() == lines.len() as u64;
-    Ok(lines.iter().filter(|_| all).map(|line| line.key.clone()).collect())
 }
 
 fn line(row: &SqliteRow) -> sqlx::Result<Line> {
