@@ -145,6 +145,8 @@ pub async fn deliver<P: Ports>(
             let memory = remembered(resumed.memory.as_deref());
             match resumed.parked_until {
                 Some(due) => Course::resumed(event, policy, memory, (due, now)),
+                // It was too late from the beginning: no call was ever out.
+                None if resumed.first_seen >= event.deadline => Course::new(event, policy, now),
                 None => Course::interrupted(event, policy, memory, now),
             }
         }
@@ -270,7 +272,10 @@ async fn decide<P: Ports>(
             }
             Step::Park(wait) => {
                 let due = now.saturating_add(wait).unwrap_or(Timestamp::MAX);
-                if !context.ledger.park(claim.key.clone(), parking(course, due)).await {
+                // From now on its offset may be committed: nobody delivers the record again.
+                let record = Some(walk.record.clone());
+                let parking = Parking { record, ..parking(course, due) };
+                if !context.ledger.park(claim.key.clone(), parking).await {
                     return None;
                 }
                 tell(Told::Parked);
@@ -322,7 +327,7 @@ fn claim_of_record(record: &Record, now: Timestamp) -> Claim {
     Claim {
         key: format!("place:{}", record.position).into(),
         session_id: None,
-        record: record.clone(),
+        source: record.position.clone(),
         first_seen: now,
         deadline: None,
         at: now,
@@ -397,7 +402,7 @@ fn parking(course: &Course<'_>, until: Timestamp) -> Parking {
     let memory = course.memory();
     let note = memory.note();
     let memory = serde_json::to_string(&memory).expect("texts and numbers are always JSON");
-    Parking { until, memory, note }
+    Parking { until, memory, note, record: None }
 }
 
 /// A memory of another version that cannot be read is none: the doubt remains.

@@ -33,8 +33,8 @@ pub trait Ledger: Send + Sync + 'static {
     /// The broker has acknowledged its answer, at this place where that is known.
     fn published(&self, key: Arc<str>, place: Option<Position>) -> impl Future<Output = ()> + Send;
 
-    /// What of these partitions is not settled and published, in the order of the records: for
-    /// their new owner.
+    /// What of these partitions is not published and not delivered by Kafka again, in the order of
+    /// the records: for their new owner.
     fn unfinished(
         &self,
         topic: Arc<str>,

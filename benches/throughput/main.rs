@@ -30,6 +30,10 @@ use clap::Parser as _;
 
 use scenario::Scenario;
 
+/// The same for all contestants.
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
 /// Measures `handoff` on a real Kafka and the simulated Desk, beside a plain loop
 #[derive(Debug, clap::Parser)]
 struct Args {

@@ -16,7 +16,7 @@ CREATE TABLE handoff_events (
   settled_at_us    BIGINT,
   published_at_us  BIGINT,
   published_to     TEXT,                                   -- topic/partition/offset of its answer, where known
-  record           TEXT,                                   -- the original; dropped when the answer is published
+  record           TEXT,                                   -- the original, once put away; dropped when the answer is published
   memory           TEXT,                                   -- what its course wanted remembered
   answer           TEXT,                                   -- the final answer as it goes to Kafka
   steps            TEXT    NOT NULL                        -- its story, bounded

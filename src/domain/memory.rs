@@ -24,8 +24,8 @@ pub struct Claim {
     pub key: Arc<str>,
     /// The session; a dead letter has none.
     pub session_id: Option<Arc<str>>,
-    /// The original, kept so that it can be worked on again after its offset is committed.
-    pub record: Record,
+    /// Where its record stands.
+    pub source: Position,
     /// When it was first seen here.
     pub first_seen: Timestamp,
     /// Past this nothing is called any more.
@@ -81,6 +81,9 @@ pub struct Parking {
     pub memory: String,
     /// One short line for the history: why.
     pub note: String,
+    /// The original, so that it can be worked on again after its offset is committed; `None`: Kafka
+    /// delivers it again.
+    pub record: Option<Record>,
 }
 
 /// How far an event is.
@@ -116,7 +119,7 @@ pub struct Entry {
     pub session_id: Option<Arc<str>>,
     /// Where its record stands.
     pub source: Position,
-    /// The record; dropped when published, or not loaded.
+    /// The record, once it was put away; dropped when published, or not loaded.
     pub record: Option<Record>,
     /// When it was first seen.
     pub first_seen: Timestamp,
@@ -138,7 +141,7 @@ pub struct Entry {
     pub steps: Vec<Step>,
 }
 
-/// An entry that still needs somebody.
+/// An entry that still needs somebody, and that Kafka need not deliver again.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Row {
     /// The event's identity, or the record's position.
@@ -264,7 +267,7 @@ pub fn judge(entry: Option<&Entry>, claim: &Claim) -> Claimed {
     if entry.session_id != claim.session_id {
         return Claimed::Conflict { session_id: entry.session_id.clone() };
     }
-    if entry.source != claim.record.position {
+    if entry.source != claim.source {
         return Claimed::Duplicate;
     }
     let (published, at) = match &entry.stage {
@@ -308,8 +311,8 @@ fn claim_entry(
 fn fresh(claim: &Claim, owner: &Arc<str>) -> Entry {
     Entry {
         session_id: claim.session_id.clone(),
-        source: claim.record.position.clone(),
-        record: Some(claim.record.clone()),
+        source: claim.source.clone(),
+        record: None,
         first_seen: claim.first_seen,
         deadline: claim.deadline,
         owner: owner.clone(),
@@ -334,7 +337,8 @@ fn park(entry: &Entry, parking: &Parking, actor: Actor<'_>) -> Applied {
     }
     let memory = Some(parking.memory.clone());
     let stage = Stage::Parked { until: parking.until };
-    let parked = Entry { memory, stage, ..entry.clone() };
+    let record = parking.record.clone().or_else(|| entry.record.clone());
+    let parked = Entry { memory, stage, record, ..entry.clone() };
     let note = format!("until {}; {}", parking.until, parking.note);
     (Some(step(parked, (What::Parked, &note), actor)), Reply::Done(true))
 }
@@ -372,7 +376,7 @@ fn step(mut entry: Entry, (what, note): (What, &str), actor: Actor<'_>) -> Entry
 }
 
 impl Entry {
-    /// As the next owner needs it; `None`: it needs nobody any more.
+    /// As the next owner needs it; `None`: it needs nobody any more, or Kafka delivers it again.
     pub fn unfinished(self, key: Arc<str>) -> Option<Row> {
         let Self { session_id, record, first_seen, deadline, claimed_at, .. } = self;
         if matches!(self.stage, Stage::Published { .. }) {

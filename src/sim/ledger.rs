@@ -40,6 +40,12 @@ impl Memory {
         self.lock().get(key).cloned()
     }
 
+    /// How many entries have no published answer yet.
+    pub fn unpublished(&self) -> usize {
+        let is_open = |entry: &&Entry| !matches!(entry.stage, Stage::Published { .. });
+        self.lock().values().filter(is_open).count()
+    }
+
     /// Forget what was published before then; how many it were.
     pub fn prune(&self, before: Timestamp) -> u64 {
         let mut entries = self.lock();

@@ -253,7 +253,7 @@ impl Reader {
         }
     }
 
-    /// What of these partitions is not settled and published, in the order of the records.
+    /// What of these partitions is not published and was put away, in the order of the records.
     pub async fn unfinished(&self, topic: &str, partitions: &[i32]) -> anyhow::Result<Vec<Row>> {
         let lines = match self {
             Self::Sqlite(reader) => reader.unfinished(topic, partitions).await?,

@@ -45,7 +45,8 @@ ON CONFLICT (key) DO UPDATE SET
   claimed_at_us = excluded.claimed_at_us, parked_until_us = excluded.parked_until_us,
   settled_at_us = excluded.settled_at_us, published_at_us = excluded.published_at_us,
   published_to = excluded.published_to,
-  record = CASE WHEN excluded.stage = 'published' THEN NULL ELSE e.record END,
+  record = CASE WHEN excluded.stage = 'published' THEN NULL
+    ELSE coalesce(excluded.record, e.record) END,
   memory = coalesce(excluded.memory, e.memory), answer = coalesce(excluded.answer, e.answer),
   steps = excluded.steps
 WHERE e.version = excluded.version - 1
@@ -58,7 +59,7 @@ const PRUNE: &str = "DELETE FROM handoff_events WHERE key IN (
 const STORY: &str = "SELECT * FROM handoff_events WHERE key = $1";
 
 const UNFINISHED: &str = r#"SELECT * FROM handoff_events
-WHERE stage <> 'published' AND topic = $1 AND partition = ANY($2)
+WHERE stage <> 'published' AND record IS NOT NULL AND topic = $1 AND partition = ANY($2)
 ORDER BY partition, "offset""#;
 
 const STAGES: &str = "SELECT stage, count(*) AS count FROM handoff_events

@@ -50,7 +50,8 @@ const PRUNE: &str = "DELETE FROM handoff_events WHERE key IN (
 const STORY: &str = "SELECT * FROM handoff_events WHERE key = ?";
 
 const UNFINISHED: &str = r#"SELECT * FROM handoff_events
-WHERE stage <> 'published' AND topic = ? AND partition IN (SELECT value FROM json_each(?))
+WHERE stage <> 'published' AND record IS NOT NULL
+  AND topic = ? AND partition IN (SELECT value FROM json_each(?))
 ORDER BY partition, "offset""#;
 
 const STAGES: &str = "SELECT stage, count(*) FROM handoff_events

@@ -21,6 +21,7 @@ use super::known::Known;
 use super::line::Line;
 use super::{Clock, Settings};
 use crate::domain::memory::{Actor, Deed, Entry, Reply, apply};
+use crate::domain::record::Record;
 
 const MAX_JOBS: usize = 256;
 const MAX_BYTES: usize = 4 * 1024 * 1024;
@@ -89,8 +90,10 @@ pub(super) struct Job {
 impl Job {
     fn weight(&self) -> usize {
         match &self.deed {
-            Deed::Claim(claim) => claim.record.weight(),
-            Deed::Park(parking) => parking.memory.len(),
+            Deed::Claim(_) => 0,
+            Deed::Park(parking) => {
+                parking.memory.len() + parking.record.as_ref().map_or(0, Record::weight)
+            }
             Deed::Settle { answer, .. } => answer.value.as_ref().map_or(0, Vec::len),
             Deed::Publish { .. } => 0,
         }

@@ -112,6 +112,8 @@ impl<'a> Course<'a> {
     /// What to do now. A wait is told once; a call and the final answer are told again when
     /// asked again, the interim outcome until it is told.
     pub fn next(&mut self, now: Timestamp) -> Step {
+        // A clock that was set back brings no deadline back.
+        let now = now.max(self.begun);
         self.judge_deadline(now);
         if let Some(outcome) = &self.settled {
             return Step::Settle(outcome.clone());

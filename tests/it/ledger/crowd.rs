@@ -3,11 +3,11 @@
 use std::time::Duration;
 
 use futures_util::future::join_all;
-use handoff::domain::memory::{Claim, Claimed, Stage};
+use handoff::domain::memory::{Claim, Claimed, Parking, Stage};
 use handoff::domain::record::Position;
 use tokio::time::timeout;
 
-use super::peer::{Peer, World, answer, claim, parking};
+use super::peer::{Peer, World, answer, claim, keeping, parking};
 
 pub(super) async fn deeds_on_one_key_keep_their_order(world: &World) {
     let peer = world.peer("a").await;
@@ -35,7 +35,8 @@ pub(super) async fn ten_thousand_deeds_at_once(world: &World) {
             let key = format!("event-{number}");
             let text = format!("{{\"number\":{number}}}");
             assert_eq!(peer.claim(claim(&key, number)).await, Claimed::Fresh);
-            assert!(peer.park(&key, parking(number, &text)).await);
+            let kept = keeping(number, &claim(&key, number));
+            assert!(peer.park(&key, Parking { memory: text.clone(), ..kept }).await);
             assert!(peer.settle(&key, answer(&text)).await);
             if number % 2 == 0 {
                 peer.published(&key, None).await;
@@ -136,7 +137,8 @@ async fn tell(peer: &Peer, key: &str, (deed, choice, number): (u8, i64, i64)) ->
             let claim = Claim { session_id: Some(session.into()), ..claim(key, offset) };
             format!("{:?}", peer.claim(claim).await)
         }
-        5..=7 => peer.park(key, parking(number, &number.to_string())).await.to_string(),
+        5 => peer.park(key, parking(number, &number.to_string())).await.to_string(),
+        6..=7 => peer.park(key, keeping(number, &claim(key, offset))).await.to_string(),
         8 => peer.settle(key, answer(&number.to_string())).await.to_string(),
         _ => {
             let place = Position { topic: "outcomes".into(), partition: 1, offset: number };

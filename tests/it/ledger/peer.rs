@@ -116,12 +116,16 @@ pub(super) fn position(partition: i32, offset: i64) -> Position {
 
 /// A claim of session `s`, whose record stands at partition 0 and this offset.
 pub(super) fn claim(key: &str, offset: i64) -> Claim {
-    let value = Some(format!("{{\"id\":\"{key}\"}}").into_bytes());
-    let position = position(0, offset);
-    let timestamp = Some(at(-5));
-    let record = Record { position, timestamp, key: Some(b"s".to_vec()), value, headers: vec![] };
+    let source = position(0, offset);
     let (first_seen, deadline) = (at(0), Some(at(600)));
-    Claim { key: key.into(), session_id: Some("s".into()), record, first_seen, deadline, at: at(1) }
+    Claim { key: key.into(), session_id: Some("s".into()), source, first_seen, deadline, at: at(1) }
+}
+
+/// The record of a claim.
+pub(super) fn record(claim: &Claim) -> Record {
+    let value = Some(format!("{{\"id\":\"{}\"}}", claim.key).into_bytes());
+    let (position, timestamp) = (claim.source.clone(), Some(at(-5)));
+    Record { position, timestamp, key: Some(b"s".to_vec()), value, headers: vec![] }
 }
 
 pub(super) fn answer(text: &str) -> Message {
@@ -133,8 +137,15 @@ pub(super) fn answer(text: &str) -> Message {
     }
 }
 
+/// Put away, and Kafka delivers it again.
 pub(super) fn parking(second: i64, memory: &str) -> Parking {
-    Parking { until: at(second), memory: memory.into(), note: "4 calls, last 60008".into() }
+    let (memory, note) = (memory.into(), "4 calls, last 60008".into());
+    Parking { until: at(second), memory, note, record: None }
+}
+
+/// Put away for good: its offset may be committed.
+pub(super) fn keeping(second: i64, claim: &Claim) -> Parking {
+    Parking { record: Some(record(claim)), ..parking(second, "[1]") }
 }
 
 impl Peer {

@@ -11,7 +11,7 @@ use handoff::{
 };
 use tokio::time::sleep;
 
-use super::peer::{answer, claim, open, parking, refusal, try_open};
+use super::peer::{answer, claim, keeping, open, refusal, try_open};
 use crate::support::postgres::{Server, execute, schema};
 
 #[tokio::test(flavor = "multi_thread")]
@@ -73,7 +73,7 @@ async fn a_server_that_goes_is_waited_for() {
     let server = Server::start().await;
     let peer = open(server.url(), "a").await;
     peer.claim(claim("before", 1)).await;
-    peer.park("before", parking(9, "{}")).await;
+    peer.park("before", keeping(9, &claim("before", 1))).await;
     server.stop().await;
 
     let waiting = join_all((10..30).map(|n| {

@@ -6,13 +6,13 @@ use std::{fs, process::Command, time::Duration};
 
 use handoff::{
     adapters::ledger::{Place, Reader},
-    domain::memory::{Claim, Claimed, Stage},
+    domain::memory::{Claimed, Stage},
 };
 use sqlx::{Connection, SqliteConnection};
 use tempfile::TempDir;
 use tokio::time::{sleep, timeout};
 
-use super::peer::{Peer, answer, at, claim, open, parking, refusal, sqlite_url};
+use super::peer::{Peer, answer, at, claim, keeping, open, parking, refusal, sqlite_url};
 use crate::support::guard::Guard;
 
 fn folder() -> TempDir {
@@ -189,27 +189,28 @@ async fn a_full_disk_is_waited_for() {
     let filler = folder.path().join("filler");
     let peer = open(&sqlite_url(&folder), "a").await;
     assert_eq!(peer.claim(claim("before", 1)).await, Claimed::Fresh);
+    assert_eq!(peer.claim(claim("large", 2)).await, Claimed::Fresh);
     // Until nothing more goes in.
     drop(fs::write(&filler, vec![0; 2 << 20]));
     let large = || {
-        let mut large = claim("large", 2);
-        large.record.value = Some(vec![b'x'; 100_000]);
-        Claim { at: at(3), ..large }
+        let mut large = keeping(9, &claim("large", 2));
+        large.record.as_mut().unwrap().value = Some(vec![b'x'; 100_000]);
+        large
     };
-    let claiming = {
+    let parking = {
         let peer = peer.clone();
-        async move { peer.claim(large()).await }
+        async move { peer.park("large", large()).await }
     };
-    let (told, claimed, ()) = tokio::join!(complaint(&peer), claiming, async {
+    let (told, parked, ()) = tokio::join!(complaint(&peer), parking, async {
         complaint(&peer).await;
         sleep(Duration::from_millis(500)).await;
         fs::remove_file(&filler).unwrap();
     });
     assert!(told.contains("the disk is full"), "{told}");
-    assert_eq!(claimed, Claimed::Fresh);
+    assert!(parked);
     assert_eq!(peer.problem(), None);
     assert!(peer.story("before").await.is_some());
-    assert_eq!(peer.story("large").await.unwrap().record, Some(large().record));
+    assert_eq!(peer.story("large").await.unwrap().record, large().record);
     peer.end().await;
     drop(unmount);
 }

@@ -172,8 +172,9 @@ pub(super) fn at_end(world: &World) {
             let source = format!("{TOPIC}/{}/{}", place.0, place.1);
             let got = answers.get(&source).map_or(&[][..], Vec::as_slice);
             let expected = usize::from(expected(world, kind, &source));
-            if got.len() != expected {
-                faults.push(format!("{source} ({kind:?}): {} answers, not {expected}", got.len()));
+            let counted = got.iter().filter(|index| !is_repeat(&broker.posted, **index)).count();
+            if counted != expected {
+                faults.push(format!("{source} ({kind:?}): {counted} answers, not {expected}"));
             }
             for posted in got.iter().map(|index| &broker.posted[*index]) {
                 let arrived = partition.records[offset].timestamp.unwrap();
@@ -183,6 +184,15 @@ pub(super) fn at_end(world: &World) {
     }
     drop(broker);
     faults.into_iter().for_each(|fault| world.fault(fault));
+}
+
+/// The same bytes as an earlier answer, through the documented hole: a consumer drops them by id.
+fn is_repeat(posted: &[Posted], index: usize) -> bool {
+    let this = &posted[index];
+    let is_same = |other: &Posted| other.message == this.message;
+    let before = posted[..index].iter().find(|other| is_same(other));
+    // Either of the two may have been the late one.
+    before.is_some_and(|before| this.late || before.late)
 }
 
 /// Whether this record is to be answered: the first of those with its identity and session,

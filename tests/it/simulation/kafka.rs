@@ -49,6 +49,8 @@ pub(super) struct Posted {
     pub(super) message: Message,
     /// The record it answers.
     pub(super) source: String,
+    /// Sent by a process that had stood still since it was handed over.
+    pub(super) late: bool,
     at: Timestamp,
 }
 
@@ -118,9 +120,9 @@ impl Broker {
         }
     }
 
-    pub(super) fn post(&mut self, message: Message, at: Timestamp) -> Position {
+    pub(super) fn post(&mut self, message: Message, (at, late): (Timestamp, bool)) -> Position {
         let source = checks::source_of(&message);
-        self.posted.push(Posted { message, source, at });
+        self.posted.push(Posted { message, source, late, at });
         let offset = self.posted.len() as i64 - 1;
         Position { topic: "outcomes".into(), partition: 0, offset }
     }

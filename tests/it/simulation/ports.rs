@@ -18,6 +18,7 @@ use handoff::ledger::Ledger;
 use handoff::sim::ledger::Memory;
 use jiff::Timestamp;
 use tokio::sync::{mpsc, oneshot};
+use tokio::time::Instant;
 
 use super::checks;
 use super::mutations;
@@ -140,8 +141,10 @@ impl Ledger for Book {
         let life = self.life.clone();
         let what = format!("park {key} until {}", parking.until);
         self.order(what, move |memory| {
+            let kept = parking.record.is_some();
             let parked = now(memory.park(key.clone(), parking));
-            if parked {
+            // Only then Kafka need not deliver it again.
+            if parked && kept {
                 lock(&life.world.broker).parked.insert(key);
             }
             parked
@@ -176,6 +179,7 @@ impl Ledger for Book {
 /// A message on its way, and who waits for it.
 struct Parcel {
     message: Message,
+    handed_over: Instant,
     acknowledged: oneshot::Sender<Position>,
 }
 
@@ -206,7 +210,9 @@ impl Sending {
             self.life.takes(200).await;
             let world = &self.life.world;
             let what = world.shown(&parcel.message);
-            let place = lock(&world.broker).post(parcel.message, world.now());
+            // The documented hole: it stood still between being handed a message and sending it.
+            let late = self.life.froze_since(parcel.handed_over);
+            let place = lock(&world.broker).post(parcel.message, (world.now(), late));
             world.say(|| format!("{} published {place}: {what}", self.life.name));
             self.life.point("a message has arrived and is not acknowledged").await;
             self.life.takes(50).await;
@@ -218,12 +224,13 @@ impl Sending {
 impl Outcomes for Producer {
     fn publish(&self, message: Message) -> impl Future<Output = Position> + Send {
         let (acknowledged, told) = oneshot::channel();
+        let handed_over = Instant::now();
         for _ in 0..mutations::copies(&self.life) {
             let (nobody, _) = oneshot::channel();
             let message = message.clone();
-            drop(self.parcels.send(Parcel { message, acknowledged: nobody }));
+            drop(self.parcels.send(Parcel { message, handed_over, acknowledged: nobody }));
         }
-        drop(self.parcels.send(Parcel { message, acknowledged }));
+        drop(self.parcels.send(Parcel { message, handed_over, acknowledged }));
         async move {
             let place = told.await;
             self.life.go_on().await;

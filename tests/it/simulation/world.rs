@@ -9,16 +9,14 @@ use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use futures_util::FutureExt as _;
 use handoff::domain::outcome::{Channel, Message};
-use handoff::ledger::Ledger as _;
 use handoff::sim::ledger::Memory;
 use jiff::Timestamp;
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep, sleep_until};
 
 use super::desk::Floor;
-use super::kafka::{Broker, TOPIC};
+use super::kafka::Broker;
 use super::mutations::Mutation;
 use super::plan::Plan;
 
@@ -118,9 +116,7 @@ impl World {
 
     /// The ledger knows of nothing that still needs somebody.
     pub(super) fn nothing_is_open(&self) -> bool {
-        let all = (0..self.plan.partitions as i32).collect();
-        let rows = self.ledger.unfinished(TOPIC.into(), all).now_or_never();
-        rows.is_some_and(|rows| rows.is_empty())
+        self.ledger.unpublished() == 0
     }
 
     /// Something happened.
@@ -165,7 +161,8 @@ pub(super) struct Life {
     pub(super) death: Notify,
     /// So many await points more, and it is dead.
     points: AtomicI64,
-    frozen: Mutex<Option<Instant>>,
+    /// Since when, and until when.
+    frozen: Mutex<Option<(Instant, Instant)>>,
 }
 
 impl Life {
@@ -195,12 +192,17 @@ impl Life {
     }
 
     pub(super) fn freeze(&self, until: Instant) {
-        *lock(&self.frozen) = Some(until);
+        *lock(&self.frozen) = Some((Instant::now(), until));
+    }
+
+    /// It has stood still at some time since then.
+    pub(super) fn froze_since(&self, then: Instant) -> bool {
+        lock(&self.frozen).is_some_and(|(from, _)| from >= then)
     }
 
     /// It stands still until then.
     pub(super) fn frozen(&self) -> Option<Instant> {
-        lock(&self.frozen).filter(|until| Instant::now() < *until)
+        lock(&self.frozen).map(|(_, until)| until).filter(|until| Instant::now() < *until)
     }
 
     /// An await point: here the process may stop for ever, or for a while.

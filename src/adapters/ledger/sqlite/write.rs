@@ -62,8 +62,8 @@ impl Kind {
 
     fn columns(self) -> usize {
         match self {
-            Self::Fresh => 11,
-            Self::Changed => 12,
+            Self::Fresh => 10,
+            Self::Changed => 13,
         }
     }
 
@@ -86,9 +86,9 @@ impl Kind {
 }
 
 const FRESH: &str = r#"INSERT INTO handoff_events (key, session_id, topic, partition, "offset",
-  stage, owner, version, first_seen_us, deadline_us, claimed_at_us, record, steps)
+  stage, owner, version, first_seen_us, deadline_us, claimed_at_us, steps)
 SELECT column1, column2, column3, column4, column5, 'open', column6, 1, column7, column8,
-  column9, column10, column11
+  column9, column10
 FROM (VALUES "#;
 
 const FRESH_END: &str = ") WHERE column1 IS NOT NULL ON CONFLICT (key) DO NOTHING";
@@ -103,7 +103,6 @@ fn bind_fresh(values: &mut SqliteArguments, line: &Line) -> Result<(), BoxDynErr
     values.add(line.first_seen_us)?;
     values.add(line.deadline_us)?;
     values.add(line.claimed_at_us)?;
-    values.add(line.record.clone())?;
     values.add(line.steps.clone())
 }
 
@@ -112,7 +111,8 @@ const CHANGED: &str = "UPDATE handoff_events AS e SET
   parked_until_us = v.column6, settled_at_us = v.column7, published_at_us = v.column8,
   published_to = v.column9, memory = coalesce(v.column10, e.memory),
   answer = coalesce(v.column11, e.answer), steps = v.column12,
-  record = CASE WHEN v.column3 = 'published' THEN NULL ELSE e.record END
+  record = CASE WHEN v.column3 = 'published' THEN NULL
+    ELSE coalesce(v.column13, e.record) END
 FROM (VALUES ";
 
 const CHANGED_END: &str = ") AS v WHERE e.key = v.column1 AND e.version = v.column2 - 1";
@@ -129,5 +129,6 @@ fn bind_changed(values: &mut SqliteArguments, line: &Line) -> Result<(), BoxDynE
     values.add(line.published_to.clone())?;
     values.add(line.memory.clone())?;
     values.add(line.answer.clone())?;
-    values.add(line.steps.clone())
+    values.add(line.steps.clone())?;
+    values.add(line.record.clone())
 }
