@@ -40,7 +40,7 @@ const OVERDUE: Duration = Duration::from_secs(60);
 const CREATE_TOPICS: Duration = Duration::from_secs(10);
 
 /// At the end, the wait for the ledger to write what it was told.
-const LEDGER_LIMIT: Duration = Duration::from_secs(5);
+const LEDGER_LIMIT: Duration = Duration::from_secs(10);
 /// Between two prunings of the ledger.
 const PRUNE_EVERY: Duration = Duration::from_secs(3600);
 
@@ -107,7 +107,13 @@ impl Service {
         let asked = ledger.clone();
         let problem = Arc::new(move || asked.problem());
         let admin = listener.map(|listener| (listener, self.view(problem)));
-        let ended = self.run_on(ledger, (admin, helpers), shutdown).await;
+        let ended = tokio::select! {
+            ended = self.run_on(ledger, (admin, helpers), shutdown) => ended,
+            Some(writer) = writer.join_next() => {
+                writer.context("the ledger's writer ended")?;
+                Err(anyhow!("the ledger's writer ended"))
+            }
+        };
         if timeout(LEDGER_LIMIT, writer.join_next()).await.is_err() {
             warn!("the ledger is away; what it was not told is found out after the next start");
         }
@@ -244,7 +250,7 @@ impl Service {
         let pulse = Arc::new(Pulse::new(config.policy.doubt_grace + OVERDUE));
         let owner = format!("{:016x}{:016x}", token(), token()).into();
         Ok(Self {
-            producer: kafka::Producer::start(&config.kafka)?,
+            producer: kafka::Producer::start(&config.kafka, Arc::new(now))?,
             desk: desk_client(config.desk)?,
             gate,
             policy: config.policy,

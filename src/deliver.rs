@@ -5,6 +5,8 @@
 //! them. A failed call is data for the course; a broker or database that is away is waited for.
 //! This file never decides anything about an escalation; `domain::course` does.
 
+mod publish;
+
 use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,6 +16,7 @@ use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
+use self::publish::{hand_over, publish_once, publish_unless_there};
 use crate::domain::course::{Call, Course, Memory, Moment, Policy, Step, Tell};
 use crate::domain::event::{Event, Malformed, MalformedClass};
 use crate::domain::lanes::Ticket;
@@ -43,6 +46,10 @@ pub trait Outcomes: Send + Sync + 'static {
     /// Publish. Handed over at once, in the order of the calls; done once acknowledged, however
     /// long that takes.
     fn publish(&self, message: Message) -> impl Future<Output = Position> + Send;
+
+    /// Forget what was handed over and has not left: its event is somebody else's by now. What of
+    /// it was for events that still are ours is published again.
+    fn take_back(&self);
 
     /// Where this very message has been in its topic since then, if it has.
     fn published_at(
@@ -173,10 +180,7 @@ pub async fn deliver<P: Ports>(
         warn!(event.id = %event.id, "somebody else has taken it over, and answers");
         return Delivered::LeftOpen;
     }
-    context.pulse.steady().await;
-    let published = context.outcomes.publish(message);
-    tell(Told::Settled);
-    let place = published.await;
+    let place = hand_over(context, message, || tell(Told::Settled)).await;
     context.ledger.published(claim.key, Some(place)).await;
     context.metrics.outcome(outcome.status, outcome.elapsed());
     log(&outcome);
@@ -190,15 +194,17 @@ pub async fn bury<P: Ports>(
     malformed: &Malformed,
 ) -> Delivered {
     let now = (context.nature.now)();
-    let claim = claim_of_record(record, now);
+    let claim = claim_of_letter(record, now);
     let key = claim.key.clone();
     context.pulse.steady().await;
     match context.ledger.claim(claim).await {
-        Claimed::Settled { published: true, .. } | Claimed::Duplicate => {}
+        Claimed::Settled { published: true, .. }
+        | Claimed::Duplicate
+        | Claimed::Conflict { .. } => {}
         Claimed::Settled { answer, at, .. } => {
             publish_once(context, key, (answer, at), |_| {}).await;
         }
-        Claimed::Fresh | Claimed::Resumed(_) | Claimed::Conflict { .. } => {
+        Claimed::Fresh | Claimed::Resumed(_) => {
             let letter = dead_letter(record.clone(), malformed, now);
             if !context.ledger.settle(key.clone(), letter.clone(), now).await {
                 return Delivered::LeftOpen;
@@ -209,48 +215,12 @@ pub async fn bury<P: Ports>(
                 "malformed record goes to the dead letters: {}",
                 malformed.error
             );
-            let place = context.outcomes.publish(letter).await;
+            let place = hand_over(context, letter, || {}).await;
             context.ledger.published(key, Some(place)).await;
             context.metrics.dead_letter(malformed.class);
         }
     }
     Delivered::Published
-}
-
-/// Publish an answer that an earlier life wrote down, unless it did that itself. Its session goes
-/// on when it is there or handed over, so that nothing overtakes it in the topic.
-async fn publish_once<P: Ports>(
-    context: &Context<P>,
-    key: Arc<str>,
-    (answer, settled_at): (Message, Timestamp),
-    tell: impl Fn(Told),
-) {
-    let found = context.outcomes.published_at(&answer, settled_at).await;
-    let place = match found {
-        Some(place) => {
-            tell(Told::Settled);
-            place
-        }
-        None => {
-            let published = context.outcomes.publish(answer);
-            tell(Told::Settled);
-            published.await
-        }
-    };
-    context.ledger.published(key, Some(place)).await;
-}
-
-/// Publish a message, unless an earlier life did so since then.
-async fn publish_unless_there<P: Ports>(
-    context: &Context<P>,
-    (message, since): (Message, Option<Timestamp>),
-) -> Position {
-    if let Some(since) = since
-        && let Some(place) = context.outcomes.published_at(&message, since).await
-    {
-        return place;
-    }
-    context.outcomes.publish(message).await
 }
 
 /// Walk until the final answer is known; `None`: given up for the partition's next owner.
@@ -283,8 +253,10 @@ async fn decide<P: Ports>(
                 context.pulse.steady().await;
                 // The intent before the act, as for the first burst.
                 let claim = Claim { at: (context.nature.now)(), ..claim.clone() };
-                if !matches!(context.ledger.claim(claim).await, Claimed::Resumed(_)) {
-                    return None;
+                match context.ledger.claim(claim).await {
+                    Claimed::Resumed(resumed) if resumed.parked_until.is_some() => {}
+                    // Somebody else has claimed it meanwhile: a call of theirs may be out.
+                    _ => return None,
                 }
             }
             Step::Tell(tell) => {
@@ -318,14 +290,14 @@ fn claim_of_event(event: &Event, record: &Record, now: Timestamp) -> Claim {
         key: key.into(),
         session_id: Some(event.session_id.clone()),
         deadline: Some(event.deadline),
-        ..claim_of_record(record, now)
+        ..claim_of_letter(record, now)
     }
 }
 
-/// A malformed record is known by its place.
-fn claim_of_record(record: &Record, now: Timestamp) -> Claim {
+/// A dead letter is known by the place of its record.
+fn claim_of_letter(record: &Record, now: Timestamp) -> Claim {
     Claim {
-        key: format!("place:{}", record.position).into(),
+        key: format!("letter:{}", record.position).into(),
         session_id: None,
         source: record.position.clone(),
         first_seen: now,

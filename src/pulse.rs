@@ -100,8 +100,9 @@ impl Pulse {
         self.oldest_due_ms.store(due, Ordering::Relaxed);
     }
 
-    /// What is stuck, if anything is.
-    pub fn stuck(&self, now: Timestamp) -> Option<String> {
+    /// What is stuck, if anything is. What waits for the ledger is not stuck: a restart would not
+    /// help it.
+    pub fn stuck(&self, now: Timestamp, ledger_is_away: bool) -> Option<String> {
         let late = |since_ms: &AtomicU64| {
             let age = self.elapsed_ms().saturating_sub(since_ms.load(Ordering::Relaxed));
             Duration::from_millis(age) > STUCK_AFTER
@@ -114,7 +115,9 @@ impl Pulse {
             Some(format!("the consumer has not polled for {} s", STUCK_AFTER.as_secs()))
         } else if late(&self.consumed_ms) {
             Some(format!("the consuming task has not turned for {} s", STUCK_AFTER.as_secs()))
-        } else if u64::try_from(overdue).is_ok_and(|ms| u128::from(ms) > self.grace.as_millis()) {
+        } else if !ledger_is_away
+            && u64::try_from(overdue).is_ok_and(|ms| u128::from(ms) > self.grace.as_millis())
+        {
             Some(format!("an event is unfinished {} s after its deadline", overdue / 1000))
         } else {
             None
@@ -153,17 +156,18 @@ mod tests {
     async fn silence_and_overdue_events_are_told() {
         let pulse = Pulse::new(Duration::from_secs(90));
         let now: Timestamp = "2026-11-23T10:00:00Z".parse().unwrap();
-        assert_eq!(pulse.stuck(now), None);
+        assert_eq!(pulse.stuck(now, false), None);
         pulse.oldest_due(Some(now - Duration::from_secs(89)));
-        assert_eq!(pulse.stuck(now), None);
+        assert_eq!(pulse.stuck(now, false), None);
         pulse.oldest_due(Some(now - Duration::from_secs(91)));
-        assert!(pulse.stuck(now).unwrap().contains("after its deadline"));
+        assert!(pulse.stuck(now, false).unwrap().contains("after its deadline"));
+        assert_eq!(pulse.stuck(now, true), None, "it waits for the ledger");
         pulse.oldest_due(None);
         tokio::time::advance(Duration::from_secs(61)).await;
-        assert!(pulse.stuck(now).unwrap().contains("polled"));
+        assert!(pulse.stuck(now, false).unwrap().contains("polled"));
         pulse.polled();
-        assert!(pulse.stuck(now).unwrap().contains("turned"));
+        assert!(pulse.stuck(now, false).unwrap().contains("turned"));
         pulse.consumed();
-        assert_eq!(pulse.stuck(now), None);
+        assert_eq!(pulse.stuck(now, false), None);
     }
 }

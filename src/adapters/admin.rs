@@ -83,7 +83,7 @@ async fn status(State(view): State<View>) -> Json<Value> {
 
 impl View {
     fn stuck(&self) -> Option<String> {
-        self.pulse.stuck((self.now)())
+        self.pulse.stuck((self.now)(), (self.ledger)().is_some())
     }
 
     fn not_ready(&self) -> Option<String> {

@@ -23,8 +23,9 @@ use crate::domain::memory::Row;
 use crate::domain::record::Record;
 use crate::ledger::Ledger as _;
 
-/// So many parked events do not count as unfinished.
+/// So many parked events do not count as unfinished, and so many bytes of theirs.
 const MAX_PARKED: usize = 10_000;
+const MAX_PARKED_BYTES: usize = 16 * 1024 * 1024;
 
 /// What a former owner has taken from us is taken back after this.
 const TAKEN_BACK_AFTER: Duration = Duration::from_secs(1);
@@ -39,7 +40,7 @@ pub(super) struct Job {
     /// The deadline, of an event.
     due: Option<Timestamp>,
     weight: usize,
-    /// Put away in the ledger: it weighs little and holds no offset.
+    /// Put away in the ledger: it holds no offset.
     parked: bool,
     abort: AbortHandle,
 }
@@ -83,7 +84,9 @@ pub(super) struct Jobs<P: Ports> {
     lookups: JoinSet<(Vec<i32>, u64, Vec<Row>)>,
     /// Deadlines of the events that are not settled.
     due: BTreeSet<(Timestamp, Ticket)>,
+    /// Of all events, and of the parked among them.
     bytes: usize,
+    parked_bytes: usize,
     parked: usize,
     tickets: Ticket,
 }
@@ -108,6 +111,7 @@ impl<P: Ports> Jobs<P> {
             parked: 0,
             due: BTreeSet::new(),
             bytes: 0,
+            parked_bytes: 0,
             tickets: 0,
         }
     }
@@ -148,7 +152,8 @@ impl<P: Ports> Jobs<P> {
 
     /// Unfinished events and the bytes they hold.
     pub(super) fn load(&self) -> (usize, usize) {
-        (self.running.len() - self.parked.min(MAX_PARKED), self.bytes)
+        let bytes = self.bytes - self.parked_bytes.min(MAX_PARKED_BYTES);
+        (self.running.len() - self.parked.min(MAX_PARKED), bytes)
     }
 
     /// Sessions with unsettled events.
@@ -260,9 +265,10 @@ impl<P: Ports> Jobs<P> {
         let job = self.running.get_mut(&said.task)?;
         match said.told {
             Told::Parked => {
-                self.parked += usize::from(!job.parked);
-                self.bytes -= std::mem::take(&mut job.weight);
-                job.parked = true;
+                if !std::mem::replace(&mut job.parked, true) {
+                    self.parked += 1;
+                    self.parked_bytes += job.weight;
+                }
                 Some(job.place)
             }
             Told::Settled => {
@@ -287,7 +293,10 @@ impl<P: Ports> Jobs<P> {
 
     fn clear(&mut self, job: &Job) {
         self.bytes -= job.weight;
-        self.parked -= usize::from(job.parked);
+        if job.parked {
+            self.parked -= 1;
+            self.parked_bytes -= job.weight;
+        }
         self.pass_on(job.session.clone(), job.due, job.ticket);
     }
 }

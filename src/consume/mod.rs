@@ -17,7 +17,7 @@ use tokio::sync::mpsc;
 use tokio::time::{Instant, MissedTickBehavior, interval};
 use tracing::{error, info};
 
-use crate::deliver::{Context, Delivered, Ports};
+use crate::deliver::{Context, Delivered, Outcomes as _, Ports};
 use crate::domain::event::Rules;
 use crate::domain::memory::Row;
 use crate::domain::record::Record;
@@ -274,6 +274,10 @@ impl<P: Ports, S: Source> Worker<P, S> {
                 error!(events = running, "the drain budget is used up; fencing what still runs");
             }
             self.jobs.cancel(&revocation.leaving);
+            if running > 0 {
+                // Nothing of theirs may leave when the next owner publishes it.
+                self.context.outcomes.take_back();
+            }
             let paused = self.assignments.remove(&revocation.leaving);
             self.share();
             if !paused.is_empty() {

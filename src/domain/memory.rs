@@ -376,6 +376,11 @@ fn step(mut entry: Entry, (what, note): (What, &str), actor: Actor<'_>) -> Entry
 }
 
 impl Entry {
+    /// It has its answer.
+    pub fn is_settled(&self) -> bool {
+        matches!(self.stage, Stage::Settled { .. } | Stage::Published { .. })
+    }
+
     /// As the next owner needs it; `None`: it needs nobody any more, or Kafka delivers it again.
     pub fn unfinished(self, key: Arc<str>) -> Option<Row> {
         let Self { session_id, record, first_seen, deadline, claimed_at, .. } = self;

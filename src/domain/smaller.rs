@@ -26,7 +26,9 @@ impl Message {
         let parsed = self.value.as_deref().map(serde_json::from_slice::<Map<String, Value>>);
         if let Some(Ok(mut outcome)) = parsed {
             omitted = cut_fields(&mut outcome);
-            self.value = Some(Value::Object(outcome).to_string().into_bytes());
+            if !omitted.is_empty() {
+                self.value = Some(Value::Object(outcome).to_string().into_bytes());
+            }
         }
         self.headers.retain(|(name, _)| {
             let kept = name != "traceparent" && name != "tracestate";

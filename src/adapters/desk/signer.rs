@@ -21,6 +21,8 @@ use crate::domain::usersig::{self, Identity};
 const READ_LIMIT: Duration = Duration::from_secs(5);
 /// Signatures are renewed at the latest after so long.
 const RENEW_AFTER: Duration = Duration::from_secs(24 * 3600);
+/// After a failed early renewal the old one serves for so long before another try.
+const RETRY_AFTER: Duration = Duration::from_secs(60);
 
 /// Makes and keeps the signature.
 pub(super) struct Signer {
@@ -33,6 +35,8 @@ pub(super) struct Signer {
 struct Signed {
     made: Timestamp,
     query: SecretString,
+    /// It could not be renewed then.
+    failed: Option<Timestamp>,
 }
 
 impl Signer {
@@ -50,19 +54,22 @@ impl Signer {
         let renew_after = RENEW_AFTER.min(self.lifetime * 2 / 3);
         if let Some(signed) = &*current {
             let fresh_enough = after.is_none_or(|after| signed.made > after);
-            let age = Duration::try_from(now.duration_since(signed.made));
-            if fresh_enough && age.is_ok_and(|age| age < renew_after) {
+            let since = |then: Timestamp| Duration::try_from(now.duration_since(then));
+            let is_young = since(signed.made).is_ok_and(|age| age < renew_after);
+            let failed = signed.failed.and_then(|then| since(then).ok());
+            if fresh_enough && (is_young || failed.is_some_and(|age| age < RETRY_AFTER)) {
                 return Ok(signed.query.clone());
             }
         }
         match self.sign(now).await {
             Ok(query) => {
-                *current = Some(Signed { made: now, query: query.clone() });
+                *current = Some(Signed { made: now, query: query.clone(), failed: None });
                 Ok(query)
             }
-            Err(error) => match (&*current, after) {
+            Err(error) => match (&mut *current, after) {
                 // Only early: the old one is still good.
                 (Some(signed), None) => {
+                    signed.failed = Some(now);
                     warn!("cannot renew the signature yet, going on with the old one: {error:#}");
                     Ok(signed.query.clone())
                 }
@@ -96,15 +103,10 @@ impl KeySource {
             Self::File(path) => {
                 let reading = timeout(READ_LIMIT, tokio::fs::read_to_string(path));
                 let text = reading.await.map_err(anyhow::Error::from).and_then(|t| Ok(t?));
-                let text = text.with_context(|| {
-                    format!("failed to read desk.secret_key_file {}", path.display())
-                })?;
+                // Some paste the key there: the path is not shown.
+                let text = text.context("failed to read the file of desk.secret_key_file")?;
                 let key = text.trim_end_matches(['\r', '\n']);
-                anyhow::ensure!(
-                    !key.is_empty(),
-                    "desk.secret_key_file {} is empty",
-                    path.display()
-                );
+                anyhow::ensure!(!key.is_empty(), "the file of desk.secret_key_file is empty");
                 Ok(key.to_owned().into())
             }
         }

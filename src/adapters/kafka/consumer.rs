@@ -12,7 +12,7 @@ use anyhow::{Context as _, anyhow};
 use jiff::Timestamp;
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rdkafka::error::{KafkaError, KafkaResult};
-use rdkafka::message::{BorrowedMessage, Headers as _, Message as _};
+use rdkafka::message::{BorrowedHeaders, BorrowedMessage, Headers as _, Message as _};
 use rdkafka::{Offset, TopicPartitionList};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
@@ -21,7 +21,7 @@ use tracing::{debug, info};
 use super::rebalance::{Callbacks, Handle, list};
 use super::{Settings, plain};
 use crate::consume::{Inbound, Source};
-use crate::domain::record::{Position, Record};
+use crate::domain::record::{self, Position, Record};
 use crate::pulse::Pulse;
 
 /// The consumer's thread; it ends with an error where the group will not have us again.
@@ -52,9 +52,11 @@ impl Consumer {
         let thread = std::thread::Builder::new()
             .name("kafka-consumer".into())
             .spawn(move || {
-                let ended = poll(&client, &topic, (&inbound, &pulse, &stop));
-                close(client, ended.is_err());
-                ended
+                let polling = || poll(&client, &topic, (&inbound, &pulse, &stop));
+                // Whatever happens, the group is left in order: dropping alone would wait for ever.
+                let ended = std::panic::catch_unwind(std::panic::AssertUnwindSafe(polling));
+                close(client, !matches!(ended, Ok(Ok(()))));
+                ended.unwrap_or_else(|panic| std::panic::resume_unwind(panic))
             })
             .context("failed to start the consumer's thread")?;
         Ok((consumer, thread))
@@ -131,12 +133,17 @@ fn close(client: Arc<BaseConsumer<Callbacks>>, lost: bool) {
     drop(client);
 }
 
+/// A header; `None` where its name is not UTF-8. Kafka asks for that, other producers need not keep
+/// to it, and `rdkafka` panics at it: such a header is passed over, the record is not.
+fn header(headers: &BorrowedHeaders, index: usize) -> Option<record::Header> {
+    let read = std::panic::AssertUnwindSafe(|| headers.try_get(index));
+    let header = std::panic::catch_unwind(read).ok().flatten()?;
+    Some((header.key.to_owned(), header.value.map(<[u8]>::to_vec)))
+}
+
 pub(super) fn own(message: &BorrowedMessage<'_>, topic: &Arc<str>) -> Record {
     let headers = message.headers().map_or_else(Vec::new, |headers| {
-        let owned = |h: rdkafka::message::Header<'_, &[u8]>| {
-            (h.key.to_owned(), h.value.map(<[u8]>::to_vec))
-        };
-        headers.iter().map(owned).collect()
+        (0..headers.count()).filter_map(|index| header(headers, index)).collect()
     });
     Record {
         position: Position {

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use rdkafka::ClientConfig;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::producer::future_producer::DeliveryFuture;
-use rdkafka::producer::{FutureProducer, FutureRecord, Producer as _};
+use rdkafka::producer::{FutureProducer, FutureRecord, Producer as _, PurgeConfig};
 use rdkafka::util::Timeout;
 use tokio::task::spawn_blocking;
 use tracing::error;
@@ -59,6 +59,14 @@ impl Line {
             let inner = self.0.clone();
             // It cannot be cancelled, and it panics only with the process.
             drop(spawn_blocking(move || inner.mend()).await);
+        }
+    }
+
+    /// Drop what has not left, and what has left and is not acknowledged: it fails.
+    pub(super) fn purge(&self) {
+        let client = self.0.client.read().unwrap_or_else(PoisonError::into_inner).clone();
+        if let Some(client) = client {
+            client.purge(PurgeConfig::default().queue().inflight());
         }
     }
 

@@ -31,7 +31,7 @@ pub use admin::{create_topics, partitions};
 pub use consumer::{Consumer, Thread};
 pub use excerpt::{Edge, Excerpt};
 pub use probe::{Fault, Limits, Probe, Standing, Topic};
-pub use producer::Producer;
+pub use producer::{Clock, Producer};
 pub use publisher::{Outgoing, Publisher, Receipt};
 pub use reader::{Reader, Start};
 pub use rebalance::Handle;

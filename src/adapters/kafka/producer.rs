@@ -3,6 +3,7 @@
 //! A message is handed over at once, so that messages leave in the order of the calls, as long
 //! as this first handing over succeeds: what is handed over again may be overtaken. What the
 //! broker refuses is tried again until it is taken or the caller goes.
+//! What may have arrived all the same is looked for first.
 //! A whole batch is refused for its size where its sum is too large; so each of its messages goes
 //! again alone, and only one that is refused alone is made smaller.
 //! This file never says "published" before the broker has acknowledged.
@@ -39,11 +40,15 @@ pub struct Producer {
     quiet: Arc<Quiet>,
     settings: Settings,
     lookup: Arc<Lookup>,
+    now: Clock,
 }
+
+/// The time, handed in.
+pub type Clock = Arc<dyn Fn() -> Timestamp + Send + Sync>;
 
 impl Producer {
     /// A producer; brokers are connected to in the background.
-    pub fn start(settings: &Settings) -> anyhow::Result<Self> {
+    pub fn start(settings: &Settings, now: Clock) -> anyhow::Result<Self> {
         let config = settings.producer_config();
         let mut alone = config.clone();
         alone.set("batch.num.messages", "1");
@@ -51,7 +56,7 @@ impl Producer {
             Line::open(config).map_err(plain).context("failed to set up the Kafka producer")?;
         let (alone, settings) = (Line::later(alone), settings.clone());
         let (quiet, lookup) = (Arc::default(), Arc::default());
-        Ok(Self { together, alone, quiet, settings, lookup })
+        Ok(Self { together, alone, quiet, settings, lookup, now })
     }
 
     /// Wait, at most so long, for what is still on its way.
@@ -85,9 +90,12 @@ impl Producer {
 
     /// What has to be done before another try.
     async fn refused(&self, line: &Line, message: &Message, error: &KafkaError) {
-        if error.rdkafka_error_code() == Some(RDKafkaErrorCode::QueueFull) {
-            sleep(ROOM_AFTER).await;
-            return;
+        use RDKafkaErrorCode as Code;
+        match error.rdkafka_error_code() {
+            Some(Code::QueueFull) => return sleep(ROOM_AFTER).await,
+            // We have taken it back ourselves.
+            Some(Code::PurgeQueue | Code::PurgeInflight) => return,
+            _ => {}
         }
         let topic = self.settings.topics.of(message.channel);
         self.quiet
@@ -98,7 +106,13 @@ impl Producer {
 }
 
 impl Outcomes for Producer {
+    fn take_back(&self) {
+        self.together.purge();
+        self.alone.purge();
+    }
+
     fn publish(&self, mut message: Message) -> impl Future<Output = Position> + Send {
+        let since = (self.now)();
         let mut line = &self.together;
         let mut sent = self.send(line, &message);
         async move {
@@ -118,6 +132,11 @@ impl Outcomes for Producer {
                     self.quiet.complain("producer", &text);
                 } else {
                     self.refused(line, &message, &error).await;
+                    if may_be_there(&error)
+                        && let Some(place) = self.published_at(&message, since).await
+                    {
+                        return place;
+                    }
                 }
                 sent = self.send(line, &message);
             }
@@ -138,6 +157,26 @@ async fn acknowledged(sent: Result<DeliveryFuture, KafkaError>) -> Result<Delive
             Err(KafkaError::Canceled)
         }
     }
+}
+
+/// Whether the message may have arrived all the same: not where it was refused, or never left.
+fn may_be_there(error: &KafkaError) -> bool {
+    use RDKafkaErrorCode as Code;
+    !matches!(error, KafkaError::Canceled)
+        && !matches!(
+            error.rdkafka_error_code(),
+            Some(
+                Code::QueueFull
+                    | Code::PurgeQueue
+                    | Code::TopicAuthorizationFailed
+                    | Code::ClusterAuthorizationFailed
+                    | Code::UnknownTopic
+                    | Code::UnknownTopicOrPartition
+                    | Code::UnknownPartition
+                    | Code::InvalidTopic
+                    | Code::InvalidRecord
+            )
+        )
 }
 
 fn is_too_large(error: &KafkaError) -> bool {

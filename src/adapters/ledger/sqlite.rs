@@ -161,8 +161,12 @@ impl StorePort for Store {
     async fn close(self) {
         let Some(mut connection) = self.connection else { return };
         // Closing does this too, but not while a reader is still there.
-        let folded = sqlx::query(CHECKPOINT).execute(&mut connection).await.map(drop);
-        if let Err(error) = folded.and(connection.close().await) {
+        let folded: sqlx::Result<i64> =
+            sqlx::query_scalar(CHECKPOINT).fetch_one(&mut connection).await;
+        if matches!(folded, Ok(busy) if busy != 0) {
+            tracing::warn!("somebody reads the ledger: its log (-wal) stays beside it, keep both");
+        }
+        if let Err(error) = folded.map(drop).and(connection.close().await) {
             tracing::warn!("the ledger was not closed in good order: {error}");
         }
     }

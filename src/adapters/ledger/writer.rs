@@ -12,6 +12,7 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
+use anyhow::bail;
 use jiff::Timestamp;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::sleep;
@@ -20,7 +21,7 @@ use super::health::Health;
 use super::known::Known;
 use super::line::Line;
 use super::{Clock, Settings};
-use crate::domain::memory::{Actor, Deed, Entry, Reply, apply};
+use crate::domain::memory::{Actor, Deed, Entry, Reply, Stage, apply};
 use crate::domain::record::Record;
 
 const MAX_JOBS: usize = 256;
@@ -101,7 +102,7 @@ impl Job {
 }
 
 /// What the last, failed attempt would have written, and the reply to it.
-type Doubts = HashMap<Arc<str>, (i64, Reply)>;
+type Doubts = HashMap<Arc<str>, (i64, Stage, Reply)>;
 
 pub(super) struct Writer<S> {
     store: S,
@@ -233,7 +234,7 @@ impl<S: Store> Writer<S> {
             return Ok(HashMap::new());
         }
         for (key, next, reply) in &changes {
-            doubts.insert((*key).clone(), (next.version, reply.clone()));
+            doubts.insert((*key).clone(), (next.version, next.stage.clone(), reply.clone()));
         }
         let lines: Vec<_> = changes.iter().map(|(key, next, _)| Line::new(key, next)).collect();
         let written = self.store.advance(&lines).await?;
@@ -326,10 +327,16 @@ impl Round<'_> {
                 self.replies.insert(job.key.clone(), reply);
                 continue;
             }
+            if let (Some(entry), Deed::Claim(_)) = (entry, &job.deed)
+                && entry.is_settled()
+                && entry.answer.is_none()
+            {
+                bail!("the answer of {:?} went while it was read", job.key);
+            }
             let (next, reply) = apply(entry, &job.deed, actor);
             self.replies.insert(job.key.clone(), reply.clone());
             if let Some(next) = next {
-                self.doubts.insert(job.key.clone(), (next.version, reply));
+                self.doubts.insert(job.key.clone(), (next.version, next.stage.clone(), reply));
                 lines.push(Line::new(&job.key, &next));
                 self.changed.insert(job.key.clone(), next);
             }
@@ -344,9 +351,11 @@ impl Round<'_> {
         entry: Option<&Entry>,
         actor: Actor<'_>,
     ) -> Option<Reply> {
-        let (version, reply) = self.doubts.get(key)?;
-        let entry = entry?;
-        (entry.version == *version && entry.owner == *actor.owner).then(|| reply.clone())
+        let (version, stage, reply) = self.doubts.get(key)?;
+        let same = |entry: &&Entry| {
+            entry.version == *version && entry.stage == *stage && entry.owner == *actor.owner
+        };
+        entry.filter(same).map(|_| reply.clone())
     }
 }
 

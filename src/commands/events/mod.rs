@@ -70,8 +70,8 @@ pub async fn run(
 }
 
 /// Under which keys the ledger may have an escalation of this name.
-pub(crate) fn keys(name: &str) -> [String; 2] {
-    [format!("id:{name}"), format!("place:{name}")]
+pub(crate) fn keys(name: &str) -> [String; 3] {
+    ["id", "place", "letter"].map(|kind| format!("{kind}:{name}"))
 }
 
 /// How far it is, in one line.

@@ -103,9 +103,13 @@ async fn a_damaged_ledger_is_refused() {
     peer.claim(claim("k", 1)).await;
     peer.end().await;
     let mut bytes = fs::read(&file).unwrap();
+    let log = fs::metadata(folder.path().join("ledger.db-wal")).map_or(0, |log| log.len());
+    assert_eq!(log, 0, "the file alone is the ledger");
     // The header stays, everything it leads to is gone.
     bytes[100..].fill(0xa5);
-    fs::write(&file, bytes).unwrap();
+    let folder = self::folder();
+    fs::write(folder.path().join("ledger.db"), bytes).unwrap();
+    let url = sqlite_url(&folder);
     let refused = refusal(&url).await;
     assert!(refused.contains("is damaged, or not a ledger"), "{refused}");
 }

@@ -19,6 +19,7 @@ use super::world::{Life, World, lock};
 fn key(kind: &Kind, (partition, offset): (i32, i64)) -> String {
     match kind {
         Kind::Event { id: Some(id), .. } => format!("id:{id}"),
+        Kind::Malformed => format!("letter:{TOPIC}/{partition}/{offset}"),
         _ => format!("place:{TOPIC}/{partition}/{offset}"),
     }
 }

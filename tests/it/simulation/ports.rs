@@ -241,6 +241,9 @@ impl Outcomes for Producer {
         }
     }
 
+    /// Here nothing waits but while its process stands still, and then nothing is taken back.
+    fn take_back(&self) {}
+
     async fn published_at(&self, message: &Message, since: Timestamp) -> Option<Position> {
         self.life.point("the topic is about to be read").await;
         self.life.takes(200).await;

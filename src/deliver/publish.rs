@@ -1,0 +1,58 @@
+//! Publishing what was decided: once, whatever an earlier life did with it.
+//!
+//! An answer that an earlier life wrote down may be in its topic already: that is read first.
+//! This file never hands a message over while this process may have been frozen.
+
+use std::sync::Arc;
+
+use jiff::Timestamp;
+
+use super::{Context, Outcomes as _, Ports, Told};
+use crate::domain::outcome::Message;
+use crate::domain::record::Position;
+use crate::ledger::Ledger as _;
+
+/// Publish an answer that an earlier life wrote down, unless it did that itself. Its session goes
+/// on when it is there or handed over, so that nothing overtakes it in the topic.
+pub(super) async fn publish_once<P: Ports>(
+    context: &Context<P>,
+    key: Arc<str>,
+    (answer, settled_at): (Message, Timestamp),
+    tell: impl Fn(Told),
+) {
+    let found = context.outcomes.published_at(&answer, settled_at).await;
+    let place = match found {
+        Some(place) => {
+            tell(Told::Settled);
+            place
+        }
+        None => hand_over(context, answer, || tell(Told::Settled)).await,
+    };
+    context.ledger.published(key, Some(place)).await;
+}
+
+/// Publish a message, unless an earlier life did so since then.
+pub(super) async fn publish_unless_there<P: Ports>(
+    context: &Context<P>,
+    (message, since): (Message, Option<Timestamp>),
+) -> Position {
+    if let Some(since) = since
+        && let Some(place) = context.outcomes.published_at(&message, since).await
+    {
+        return place;
+    }
+    hand_over(context, message, || {}).await
+}
+
+/// Publish, once it is sure that this process was not frozen just now; `told` hears when it is
+/// handed over.
+pub(super) async fn hand_over<P: Ports>(
+    context: &Context<P>,
+    message: Message,
+    told: impl FnOnce(),
+) -> Position {
+    context.pulse.steady().await;
+    let published = context.outcomes.publish(message);
+    told();
+    published.await
+}
