@@ -1,6 +1,6 @@
 //! `handoff` without a ledger: the whole service, with nothing that outlives it. For the bench only.
 //!
-//! It shows what the ledger costs. A crash would repeat calls, so nobody else ever gets this.
+//! It shows what the ledger costs. A crash would repeat calls, so it is never shipped.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};

@@ -1,6 +1,6 @@
 //! What came out of a run: was each event answered once and in order, and when.
 //!
-//! It reads the topics after the run, so that nothing of it is measured.
+//! It reads the topics after the run, and never while something is measured.
 
 use std::collections::HashMap;
 

@@ -1,7 +1,7 @@
 //! The scenarios, and those that are not one contestant and one flow: the quota of a group, memory in an outage,
 //! start and stop.
 //!
-//! Figures to reach are in docs/performance.md; here nothing is judged by time.
+//! Figures to reach are in docs/performance.md; time is never judged here.
 
 use std::time::Duration;
 
