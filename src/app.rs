@@ -107,6 +107,8 @@ impl Service {
         let asked = ledger.clone();
         let problem = Arc::new(move || asked.problem());
         let admin = listener.map(|listener| (listener, self.view(problem)));
+        // As long as this is held, the writer ends only by a fault.
+        let held = ledger.clone();
         let ended = tokio::select! {
             ended = self.run_on(ledger, (admin, helpers), shutdown) => ended,
             Some(writer) = writer.join_next() => {
@@ -114,6 +116,7 @@ impl Service {
                 Err(anyhow!("the ledger's writer ended"))
             }
         };
+        drop(held);
         if timeout(LEDGER_LIMIT, writer.join_next()).await.is_err() {
             warn!("the ledger is away; what it was not told is found out after the next start");
         }

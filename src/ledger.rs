@@ -15,6 +15,9 @@ use crate::domain::record::Position;
 
 /// What outlives the process.
 pub trait Ledger: Send + Sync + 'static {
+    /// It did not answer when it was asked last: nothing new is worth taking in.
+    fn is_away(&self) -> bool;
+
     /// Is this record's event ours to work on, and what is known of it? From its return on, a
     /// call may be out.
     fn claim(&self, claim: Claim) -> impl Future<Output = Claimed> + Send;

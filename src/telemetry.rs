@@ -16,7 +16,7 @@ use tracing_subscriber::EnvFilter;
 
 use crate::domain::event::MalformedClass;
 use crate::domain::gate::Why;
-use crate::domain::outcome::Status;
+use crate::domain::outcome::{Channel, Status};
 use crate::domain::request::Command;
 
 /// How the log is written.
@@ -187,6 +187,21 @@ impl Metrics {
         let label = StatusLabel { status: status.as_str() };
         self.outcomes.get_or_create(&label).inc();
         self.event_duration.get_or_create(&label).observe(elapsed.as_secs_f64());
+    }
+
+    /// An answer that an earlier life wrote down was acknowledged; `title` is its status or class.
+    pub fn answer_of_an_earlier_life(&self, channel: Channel, title: &str) {
+        let status = Status::ALL.into_iter().find(|status| status.as_str() == title);
+        let class = MalformedClass::ALL.into_iter().find(|class| class.as_str() == title);
+        match (channel, status, class) {
+            (Channel::Outcomes, Some(status), _) => {
+                let label = StatusLabel { status: status.as_str() };
+                self.outcomes.get_or_create(&label).inc();
+            }
+            (Channel::DeadLetters, _, Some(class)) => self.dead_letter(class),
+            // Written by a version that knows more.
+            _ => {}
+        }
     }
 
     /// An interim outcome is acknowledged.

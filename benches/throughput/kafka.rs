@@ -15,6 +15,10 @@ use crate::support::kafka::{create_topic, create_topic_with, unique};
 use crate::workload::Work;
 
 const PATIENCE: Duration = Duration::from_secs(30);
+/// Clients and contestants are connected and warm after this.
+const WARM_UP: Duration = Duration::from_secs(3);
+
+type Producer = ThreadedProducer<DefaultProducerContext>;
 
 /// The topics and the group of one run.
 #[derive(Clone)]
@@ -43,12 +47,13 @@ impl Topics {
         self.feed(work, None).await;
     }
 
-    /// So many a second, each at its time; the times, in microseconds since 1970.
-    pub(crate) async fn feed(&self, work: &Work, per_second: Option<f64>) -> Vec<i64> {
+    /// The first few at once; after a pause so many a second, each at its time: when these were
+    /// due, in microseconds since 1970.
+    pub(crate) async fn feed(&self, work: &Work, pace: Option<(usize, f64)>) -> Vec<i64> {
         let (bootstrap, topic) = (self.bootstrap.clone(), self.of("in"));
         let records: Vec<_> =
             work.events.iter().map(|event| (event.session.clone(), event.value.clone())).collect();
-        let work = spawn_blocking(move || produce(&bootstrap, &topic, &records, per_second));
+        let work = spawn_blocking(move || produce(&bootstrap, &topic, &records, pace));
         work.await.expect("the producer works")
     }
 
@@ -65,35 +70,43 @@ fn produce(
     bootstrap: &str,
     topic: &str,
     records: &[(String, Vec<u8>)],
-    per_second: Option<f64>,
+    pace: Option<(usize, f64)>,
 ) -> Vec<i64> {
     let mut config = ClientConfig::new();
-    config.set("bootstrap.servers", bootstrap).set("enable.idempotence", "true");
-    config.set("linger.ms", if per_second.is_some() { "0" } else { "20" });
-    config.set("partitioner", "murmur2_random");
-    let producer: ThreadedProducer<DefaultProducerContext> = config.create().expect("a producer");
+    config.set("bootstrap.servers", bootstrap).set("partitioner", "murmur2_random");
+    config.set("linger.ms", if pace.is_some() { "1" } else { "20" });
+    let producer: Producer = config.create().expect("a producer");
+    let Some((warm, per_second)) = pace else {
+        records.iter().for_each(|record| send(&producer, topic, record));
+        producer.flush(PATIENCE).expect("Kafka takes the records");
+        return Vec::new();
+    };
+    records[..warm].iter().for_each(|record| send(&producer, topic, record));
+    producer.flush(PATIENCE).expect("Kafka takes the records");
+    std::thread::sleep(WARM_UP);
     let start = now_us() + 1_000;
     let mut times = Vec::with_capacity(records.len());
-    for (number, (key, value)) in records.iter().enumerate() {
-        let mut at = now_us();
-        if let Some(per_second) = per_second {
-            let due = start + (number as f64 * 1e6 / per_second) as i64;
-            if due > at {
-                std::thread::sleep(Duration::from_micros(due.abs_diff(at)));
-            }
-            at = due;
+    for (number, record) in records[warm..].iter().enumerate() {
+        let due = start + (number as f64 * 1e6 / per_second) as i64;
+        let early = due - now_us();
+        if early > 0 {
+            std::thread::sleep(Duration::from_micros(early.unsigned_abs()));
         }
-        times.push(at);
-        let mut record = BaseRecord::to(topic).key(key).payload(value);
-        while let Err((error, back)) = producer.send(record) {
-            let full = KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull);
-            assert_eq!(error, full, "Kafka takes the records");
-            std::thread::sleep(Duration::from_millis(5));
-            record = back;
-        }
+        times.push(due);
+        send(&producer, topic, record);
     }
     producer.flush(PATIENCE).expect("Kafka takes the records");
     times
+}
+
+fn send(producer: &Producer, topic: &str, (key, value): &(String, Vec<u8>)) {
+    let mut record = BaseRecord::to(topic).key(key).payload(value);
+    while let Err((error, back)) = producer.send(record) {
+        let full = KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull);
+        assert_eq!(error, full, "Kafka takes the records");
+        std::thread::sleep(Duration::from_millis(5));
+        record = back;
+    }
 }
 
 /// Looks at the end of the outcome topic.

@@ -100,6 +100,8 @@ async fn measure(args: Args) -> anyhow::Result<()> {
     }
     anyhow::ensure!(!chosen.is_empty(), "no scenario is called so; --list names them");
     let bootstrap = support::kafka::shared().await.to_owned();
+    // A broker that has just started is slow: nobody is measured on that.
+    scenario::warm_up(&bootstrap, scale).await?;
     let mut results = Vec::new();
     for scenario in &chosen {
         results.push(scenario::run(scenario, &bootstrap, (runs, scale)).await?);

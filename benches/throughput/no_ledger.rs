@@ -29,6 +29,10 @@ impl NoLedger {
 }
 
 impl Ledger for NoLedger {
+    fn is_away(&self) -> bool {
+        false
+    }
+
     async fn claim(&self, claim: Claim) -> Claimed {
         match self.parked().remove(&claim.key) {
             Some(parking) => Claimed::Resumed(Resumed {

@@ -118,6 +118,13 @@ pub(crate) async fn run(
     Ok(done)
 }
 
+/// A run that does not count, for the broker's sake.
+pub(crate) async fn warm_up(bootstrap: &str, scale: f64) -> Result<()> {
+    let scenario = Scenario { latency: Duration::ZERO, ..scenarios::all().swap_remove(0) };
+    drain(&scenario, bootstrap, (Kind::Plain, &scenario.work(scale, 0))).await?;
+    Ok(())
+}
+
 /// Drain a backlog that is there.
 async fn drain(scenario: &Scenario, bootstrap: &str, (kind, work): (Kind, &Work)) -> Result<Run> {
     let topics = Topics::create(bootstrap, scenario.name, scenario.partitions).await;
@@ -152,6 +159,7 @@ async fn drain(scenario: &Scenario, bootstrap: &str, (kind, work): (Kind, &Work)
         run.figures.insert("hot_calls", calls as f64);
         run.figures.insert("hot_gap_p50_ms", quantile(&gaps, 0.5));
         run.figures.insert("hot_gap_p99_ms", quantile(&gaps, 0.99));
+        run.figures.insert("hot_gap_max_ms", quantile(&gaps, 1.0));
     }
     Ok(run)
 }
@@ -166,17 +174,17 @@ async fn open(
     let desk = scenario.desk()?;
     let mut contestant = Contestant::start(kind, &topics, &desk, &scenario.settings())?;
     let mut watch = topics.watch();
-    let warm = Work::new(scenario.keys, WARM, 0);
-    topics.fill(&warm).await;
-    answered(&mut contestant, &mut watch, (WARM, PATIENCE)).await?;
     let rate = part * scenario.concurrency as f64 / scenario.latency.as_secs_f64();
-    // Their ids go on after those of the warm-up.
-    let work = Work {
-        events: Work::new(scenario.keys, WARM + work.events.len(), 1).events.split_off(WARM),
+    let all = Work::new(scenario.keys, WARM + work.events.len(), 1);
+    let feed = topics.feed(&all, Some((WARM, rate)));
+    let watching = async {
+        answered(&mut contestant, &mut watch, (WARM, PATIENCE)).await?;
+        let cpu = contestant.cpu()?;
+        answered(&mut contestant, &mut watch, (all.events.len(), PATIENCE)).await?;
+        anyhow::Ok(cpu)
     };
-    let cpu = contestant.cpu()?;
-    let times = topics.feed(&work, Some(rate)).await;
-    answered(&mut contestant, &mut watch, (WARM + work.events.len(), PATIENCE)).await?;
+    let (times, cpu) = tokio::join!(feed, watching);
+    let cpu = cpu?;
     let cpu = contestant.cpu()? - cpu;
     let mut run = Run::new(kind);
     let count = work.events.len();

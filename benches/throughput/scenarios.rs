@@ -12,6 +12,7 @@ use tokio::time::{Instant, sleep};
 use crate::contestant::{Contestant, Kind};
 use crate::desk::Desk;
 use crate::kafka::Topics;
+use crate::numbers::{quantile, sorted};
 use crate::outcomes::{Outcomes, uncommitted};
 use crate::scenario::{Flow, Run, Scenario, Special, answered, check};
 use crate::support::postgres;
@@ -142,6 +143,7 @@ async fn quota(scenario: &Scenario, bootstrap: &str, (work, scale): (&Work, f64)
     let desk = Desk::start(scenario.latency, QUOTA)?;
     let mut settings = scenario.settings();
     settings.push(("DESK__QUOTA_PER_SECOND", QUOTA.to_string()));
+    settings.push(("KAFKA__PROPERTIES__GROUP_PROTOCOL", "consumer".into()));
     settings.push(("LEDGER__URL", postgres::schema().await));
     let start = || Contestant::start(Kind::Handoff, &topics, &desk, &settings);
     let mut fleet = vec![start()?, start()?, start()?];
@@ -152,6 +154,8 @@ async fn quota(scenario: &Scenario, bootstrap: &str, (work, scale): (&Work, f64)
     fleet[2].stop().await?;
     sleep(part).await;
     fleet[2] = start()?;
+    sleep(part.mul_f64(0.6)).await;
+    let measured = desk.stats().await?.uptime_ms / 1000;
     answered(&mut fleet[0], &mut watch, (work.events.len(), PATIENCE)).await?;
     let mut run = Run::new(Kind::Handoff);
     for member in &mut fleet {
@@ -159,8 +163,11 @@ async fn quota(scenario: &Scenario, bootstrap: &str, (work, scale): (&Work, f64)
     }
     let stats = desk.stats().await?;
     let transfers = stats.of(Command::Transfer);
-    let used = used(&transfers.per_second);
+    let used = used(&transfers.per_second, measured);
     run.figures.insert("percent_of_quota", 100.0 * used / f64::from(QUOTA));
+    let seconds = sorted(transfers.per_second.iter().map(|second| second.calls as f64));
+    let median = quantile(&seconds, 0.5);
+    run.figures.insert("percent_in_the_median_second", 100.0 * median / f64::from(QUOTA));
     run.figures.insert("most_in_a_second", transfers.max_per_second as f64);
     let refused = transfers.codes.get(&60007).copied().unwrap_or(0);
     run.must("over_the_quota", refused as f64, 0.0);
@@ -174,11 +181,11 @@ async fn quota(scenario: &Scenario, bootstrap: &str, (work, scale): (&Work, f64)
     Ok(run)
 }
 
-/// Transfers a second while there was work: without the seconds at the ends, which are not whole, and the first
-/// few, in which the group comes together.
-fn used(seconds: &[SecondCount]) -> f64 {
-    let whole = seconds.get(5..seconds.len().saturating_sub(1)).unwrap_or_default();
-    whole.iter().map(|second| second.calls as f64).sum::<f64>() / whole.len() as f64
+/// Transfers a second, from when the group has come together until some partitions may be empty.
+fn used(seconds: &[SecondCount], until: u64) -> f64 {
+    let of = |second: u64| seconds.iter().find(|s| s.second == second).map_or(0, |s| s.calls);
+    let first = seconds.first().map_or(0, |first| first.second) + 5;
+    (first..until).map(of).sum::<u64>() as f64 / until.saturating_sub(first) as f64
 }
 
 async fn outage(scenario: &Scenario, bootstrap: &str, (work, scale): (&Work, f64)) -> Result<Run> {

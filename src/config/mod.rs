@@ -47,7 +47,7 @@ pub struct Config {
     pub gate: GatePolicy,
     /// Calls at once.
     pub concurrency: usize,
-    /// Transfers per second of this instance; `None`: no limit.
+    /// Calls per second of each command, of the whole group together; `None`: no limit.
     pub quota_per_second: Option<f64>,
     /// What may be in memory.
     pub intake: Intake,

@@ -119,12 +119,15 @@ impl<P: Ports> Jobs<P> {
     /// Begin to work on a record. False: it is not for us.
     pub(super) fn begin(&mut self, record: Record, at: (Place, &CancellationToken)) -> bool {
         let now = (self.context.nature.now)();
-        self.begin_seen(record, now, at)
+        let intake = decode(&record, &self.rules, now);
+        self.begin_read(intake, record, at)
     }
 
     /// Go on with what was left open, judged by when it was first seen.
     pub(super) fn take_up(&mut self, row: Row, at: (Place, &CancellationToken)) -> bool {
-        self.begin_seen(row.record, row.first_seen, at)
+        // It was accepted once, and nobody delivers it again: no rule of today turns it away.
+        let intake = decode(&row.record, &self.rules.of_accepted(), row.first_seen);
+        self.begin_read(intake, row.record, at)
     }
 
     /// Ask the ledger what was left open in these partitions.
@@ -136,13 +139,13 @@ impl<P: Ports> Jobs<P> {
         });
     }
 
-    fn begin_seen(
+    fn begin_read(
         &mut self,
+        intake: Intake,
         record: Record,
-        seen: Timestamp,
         at: (Place, &CancellationToken),
     ) -> bool {
-        match decode(&record, &self.rules, seen) {
+        match intake {
             Intake::NotForUs => return false,
             Intake::Malformed(malformed) => self.bury(record, malformed, at),
             Intake::Event(event) => self.walk(*event, record, at),

@@ -21,6 +21,7 @@ use crate::deliver::{Context, Delivered, Outcomes as _, Ports};
 use crate::domain::event::Rules;
 use crate::domain::memory::Row;
 use crate::domain::record::Record;
+use crate::ledger::Ledger as _;
 use crate::pulse::Pulse;
 
 use assignment::{Assignments, Place, Revocation};
@@ -315,7 +316,7 @@ impl<P: Ports, S: Source> Worker<P, S> {
             None if events >= max_events || bytes >= max_bytes => Some(Instant::now()),
             unchanged => unchanged,
         };
-        let paused = self.full.is_some() && !self.holds();
+        let paused = self.full.is_some() && !self.holds() || self.context.ledger.is_away();
         let (pause, resume) = self.assignments.flow(paused, max_span);
         if !pause.is_empty() {
             self.source.pause(&pause);

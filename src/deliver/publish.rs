@@ -6,6 +6,7 @@
 use std::sync::Arc;
 
 use jiff::Timestamp;
+use tracing::info;
 
 use super::{Context, Outcomes as _, Ports, Told};
 use crate::domain::outcome::Message;
@@ -26,7 +27,13 @@ pub(super) async fn publish_once<P: Ports>(
             tell(Told::Settled);
             place
         }
-        None => hand_over(context, answer, || tell(Told::Settled)).await,
+        None => {
+            let (channel, title) = (answer.channel, answer.title().to_owned());
+            let place = hand_over(context, answer, || tell(Told::Settled)).await;
+            context.metrics.answer_of_an_earlier_life(channel, &title);
+            info!(event.key = %key, status = title, "answered with what an earlier life had decided");
+            place
+        }
     };
     context.ledger.published(key, Some(place)).await;
 }

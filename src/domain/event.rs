@@ -24,12 +24,20 @@ const MAX_TRACE_BYTES: usize = 1024;
 /// How records are read.
 #[derive(Debug, Clone)]
 pub struct Rules {
-    /// The values of `type` that mean an escalation.
+    /// The values of `type` that mean an escalation; empty: any.
     pub types: Vec<String>,
     /// A larger value is malformed.
     pub max_bytes: usize,
     /// The time to live of an event that names no `expires_at`.
     pub time_to_live: Duration,
+}
+
+impl Rules {
+    /// For records that were accepted before, perhaps under other rules.
+    #[must_use]
+    pub fn of_accepted(&self) -> Self {
+        Self { types: Vec::new(), max_bytes: usize::MAX, ..*self }
+    }
 }
 
 /// What a record turned out to be.
@@ -74,6 +82,18 @@ pub enum MalformedClass {
 }
 
 impl MalformedClass {
+    /// All of them.
+    pub const ALL: [Self; 8] = [
+        Self::NullValue,
+        Self::TooLarge,
+        Self::NotJson,
+        Self::NotAnObject,
+        Self::BadType,
+        Self::BadSessionId,
+        Self::BadId,
+        Self::ConflictingId,
+    ];
+
     /// The word in the header `handoff-error-class` and in the metric.
     pub fn as_str(self) -> &'static str {
         match self {
@@ -194,7 +214,7 @@ pub fn decode(record: &Record, rules: &Rules, now: Timestamp) -> Intake {
 }
 
 fn judge(record: &Record, rules: &Rules, now: Timestamp) -> Result<Option<Event>, Malformed> {
-    let ours = |kind: &str| rules.types.iter().any(|t| t == kind);
+    let ours = |kind: &str| rules.types.is_empty() || rules.types.iter().any(|t| t == kind);
     if let Some(kind) = record.header("handoff-type")
         && !std::str::from_utf8(kind).is_ok_and(ours)
     {
@@ -331,22 +351,5 @@ fn trace(record: &Record) -> Vec<Header> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn one_trace_is_continued_and_only_one_of_a_sane_size() {
-        let header = |name: &str, bytes: usize| (name.to_owned(), Some(vec![b'x'; bytes]));
-        let check = |headers: &[Header], expected: &[Header]| {
-            let position = Position { topic: "t".into(), partition: 0, offset: 0 };
-            let headers = headers.to_vec();
-            let record = Record { position, timestamp: None, key: None, value: None, headers };
-            assert_eq!(trace(&record), expected);
-        };
-        let (parent, state) = (header("traceparent", 55), header("tracestate", 1024));
-        check(&[], &[]);
-        check(&[state.clone(), header("own", 9), parent.clone()], &[parent.clone(), state.clone()]);
-        check(&[parent.clone(), header("traceparent", 7), state.clone()], &[parent.clone(), state]);
-        check(&[header("tracestate", 1025), parent.clone()], &[parent]);
-    }
-}
+#[path = "event_tests.rs"]
+mod tests;

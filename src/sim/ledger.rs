@@ -71,6 +71,10 @@ impl Memory {
 }
 
 impl Ledger for Memory {
+    fn is_away(&self) -> bool {
+        false
+    }
+
     async fn claim(&self, claim: Claim) -> Claimed {
         match self.perform(&claim.key.clone(), &Deed::Claim(Box::new(claim))) {
             Reply::Claimed(claimed) => claimed,

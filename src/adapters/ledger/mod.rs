@@ -131,11 +131,6 @@ pub async fn open(settings: &Settings) -> anyhow::Result<(Ledger, Work)> {
 }
 
 impl Ledger {
-    /// It answers, as far as is known.
-    pub fn is_available(&self) -> bool {
-        self.problem().is_none()
-    }
-
     /// Why nothing goes on, if nothing does.
     pub fn problem(&self) -> Option<String> {
         self.health.problem()
@@ -181,6 +176,10 @@ impl Ledger {
 }
 
 impl crate::ledger::Ledger for Ledger {
+    fn is_away(&self) -> bool {
+        self.problem().is_some()
+    }
+
     async fn claim(&self, claim: Claim) -> Claimed {
         match self.ask(claim.key.clone(), Deed::Claim(Box::new(claim))).await {
             Reply::Claimed(claimed) => claimed,

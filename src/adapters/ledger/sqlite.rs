@@ -107,13 +107,7 @@ impl StorePort for Store {
         let file = self.file.clone();
         let explain = |error| explain(&file, error);
         let mut connection = self.take().await.map_err(explain)?;
-        let mut change = connection.begin_with("BEGIN IMMEDIATE").await.map_err(explain)?;
-        let written = write(&mut change, lines).await.map_err(explain)?;
-        if written.is_empty() {
-            change.rollback().await.map_err(explain)?;
-        } else {
-            change.commit().await.map_err(explain)?;
-        }
+        let written = write(&mut connection, lines).await.map_err(explain)?;
         self.connection = Some(connection);
         Ok(written)
     }

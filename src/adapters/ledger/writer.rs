@@ -4,7 +4,7 @@
 //! two instances never wait for each other crosswise. A row that is known from its last writing is
 //! written without being read again. What failed is done again until it is done or nobody waits
 //! for it any more; a change that was made although its acknowledgement was lost is recognized by
-//! its owner and version.
+//! its version and its story.
 //! This file never replies before the database has acknowledged.
 
 use std::collections::{HashMap, HashSet, VecDeque};
@@ -21,7 +21,7 @@ use super::health::Health;
 use super::known::Known;
 use super::line::Line;
 use super::{Clock, Settings};
-use crate::domain::memory::{Actor, Deed, Entry, Reply, Stage, apply};
+use crate::domain::memory::{Actor, Deed, Entry, Reply, Step, apply};
 use crate::domain::record::Record;
 
 const MAX_JOBS: usize = 256;
@@ -102,7 +102,7 @@ impl Job {
 }
 
 /// What the last, failed attempt would have written, and the reply to it.
-type Doubts = HashMap<Arc<str>, (i64, Stage, Reply)>;
+type Doubts = HashMap<Arc<str>, (i64, Vec<Step>, Reply)>;
 
 pub(super) struct Writer<S> {
     store: S,
@@ -234,7 +234,7 @@ impl<S: Store> Writer<S> {
             return Ok(HashMap::new());
         }
         for (key, next, reply) in &changes {
-            doubts.insert((*key).clone(), (next.version, next.stage.clone(), reply.clone()));
+            doubts.insert((*key).clone(), (next.version, next.steps.clone(), reply.clone()));
         }
         let lines: Vec<_> = changes.iter().map(|(key, next, _)| Line::new(key, next)).collect();
         let written = self.store.advance(&lines).await?;
@@ -323,7 +323,7 @@ impl Round<'_> {
         self.changed.clear();
         for job in batch {
             let entry = found.get(&job.key);
-            if let Some(reply) = self.done_before(&job.key, entry, actor) {
+            if let Some(reply) = self.done_before(&job.key, entry) {
                 self.replies.insert(job.key.clone(), reply);
                 continue;
             }
@@ -336,7 +336,7 @@ impl Round<'_> {
             let (next, reply) = apply(entry, &job.deed, actor);
             self.replies.insert(job.key.clone(), reply.clone());
             if let Some(next) = next {
-                self.doubts.insert(job.key.clone(), (next.version, next.stage.clone(), reply));
+                self.doubts.insert(job.key.clone(), (next.version, next.steps.clone(), reply));
                 lines.push(Line::new(&job.key, &next));
                 self.changed.insert(job.key.clone(), next);
             }
@@ -345,16 +345,10 @@ impl Round<'_> {
     }
 
     /// The reply of an attempt that was taken for failed and was not.
-    fn done_before(
-        &self,
-        key: &Arc<str>,
-        entry: Option<&Entry>,
-        actor: Actor<'_>,
-    ) -> Option<Reply> {
-        let (version, stage, reply) = self.doubts.get(key)?;
-        let same = |entry: &&Entry| {
-            entry.version == *version && entry.stage == *stage && entry.owner == *actor.owner
-        };
+    fn done_before(&self, key: &Arc<str>, entry: Option<&Entry>) -> Option<Reply> {
+        // The story of a row is never that of another writing.
+        let (version, steps, reply) = self.doubts.get(key)?;
+        let same = |entry: &&Entry| entry.version == *version && entry.steps == *steps;
         entry.filter(same).map(|_| reply.clone())
     }
 }

@@ -7,6 +7,7 @@
 
 mod desk;
 mod kafka;
+mod ledger;
 mod report;
 mod timing;
 
@@ -87,6 +88,7 @@ pub async fn run(
     for finding in timing::check(&config) {
         printer.print(&finding)?;
     }
+    printer.print(&ledger::check(&config.ledger).await)?;
     for finding in desk::check_key(&config.desk.key).await {
         printer.print(&finding)?;
     }

@@ -25,6 +25,8 @@ const UNAVAILABLE: i32 = 69;
 #[derive(Debug, Clone, Default)]
 pub(super) struct Toll {
     pub(super) kills: usize,
+    /// SIGTERMs to workers that were up, the last stop included.
+    pub(super) stops: usize,
     pub(super) rolling_restarts: usize,
     pub(super) freezes: usize,
     /// Starts that were given up because the broker or the database was away (exit code 69).
@@ -119,8 +121,7 @@ impl Fleet {
     /// SIGTERM each, wait for its end, start it again, and go on with the next.
     pub(super) async fn rolling_restart(&mut self) {
         for slot in 0..self.slots.len() {
-            let ended = self.slots[slot].terminate().await;
-            self.toll.odd_ends.extend(ended);
+            self.slots[slot].terminate(&mut self.toll).await;
             self.slots[slot].state = State::Down(Instant::now());
             self.pass(Duration::from_millis(500)).await;
         }
@@ -141,7 +142,7 @@ impl Fleet {
     /// SIGTERM for all, and the end.
     pub(super) async fn stop(&mut self) {
         for slot in &mut self.slots {
-            self.toll.odd_ends.extend(slot.terminate().await);
+            slot.terminate(&mut self.toll).await;
         }
     }
 }
@@ -213,13 +214,14 @@ impl Slot {
         }
     }
 
-    /// SIGTERM and the end; returns what was wrong with it.
-    async fn terminate(&mut self) -> Option<String> {
+    /// SIGTERM and the end; what was wrong with it is an odd end.
+    async fn terminate(&mut self, toll: &mut Toll) {
         self.thaw();
-        let State::Up(child) = &mut self.state else { return None };
+        let State::Up(child) = &mut self.state else { return };
         if !signal(child, "TERM") {
-            return None;
+            return;
         }
+        toll.stops += 1;
         let (number, begun) = (self.number, Instant::now());
         let wrong = match tokio::time::timeout(PATIENCE, child.wait()).await {
             Ok(Ok(status)) if status.success() => None,
@@ -229,8 +231,8 @@ impl Slot {
                 Some(format!("worker {number} did not stop in {:?}", begun.elapsed()))
             }
         };
+        toll.odd_ends.extend(wrong);
         self.state = State::Down(Instant::now());
-        wrong
     }
 }
 

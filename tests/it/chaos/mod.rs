@@ -1,9 +1,10 @@
 //! Chaos on real parts: kills, rolling restarts, freezes, outages, lost answers; then the judge.
 //!
 //! `scripts/chaos` sets the length and the seed; by itself the test is short. A run is: a faultless time, a time
-//! with faults, the wait until all is answered, the judgement, the report.
+//! with faults, the wait until all is answered, `handoff audit`, the judgement, the report.
 //! A failing run is never explained away: its seed, its report and all logs stay in its folder.
 
+mod audit;
 mod desk;
 mod evidence;
 mod faults;
@@ -22,6 +23,7 @@ use handoff::sim::desk::{Command, Stats};
 use tokio::time::{Instant, sleep};
 
 use crate::support::kafka::high_watermarks;
+use audit::Audit;
 use faults::{Broken, Faults};
 use fleet::{Fleet, Toll};
 use judge::{Evidence, Fate, Findings, Kind, Sent, expected, judge};
@@ -46,13 +48,25 @@ struct Run {
     settled: Duration,
     evidence: Evidence,
     findings: Findings,
+    audit: Audit,
 }
 
 impl Run {
     fn is_well(&self) -> bool {
         let called_once = (self.calm_calls - 1.0).abs() < f64::EPSILON;
-        let is_well = self.findings.is_well(self.toll.freezes > 0);
-        is_well && called_once && self.toll.odd_ends.is_empty() && self.stats.transferred_again == 0
+        let is_well = self.findings.is_well(self.toll.freezes > 0) && self.audit_is_well();
+        let is_well = is_well && called_once && self.something_broke();
+        is_well && self.toll.odd_ends.is_empty() && self.stats.transferred_again == 0
+    }
+
+    fn audit_is_well(&self) -> bool {
+        let (events, _) = expected(&self.evidence.sent);
+        self.audit.is_well(events, self.toll.freezes > 0)
+    }
+
+    /// A run that was long enough and in which no worker was killed proves nothing.
+    fn something_broke(&self) -> bool {
+        self.toll.kills > 0 || !self.plan.must_kill()
     }
 }
 
@@ -89,7 +103,13 @@ async fn run(plan: Plan) -> Run {
     let stats = scene.desk.stats().await;
     let evidence = evidence::gather(&scene, sent).await;
     let unfinished = scene.unfinished().await;
-    let files = [("faults.txt", faults.chronicle.join("\n")), ("unfinished.txt", unfinished)];
+    let audit = audit::run(&scene).await;
+    let files = [
+        ("faults.txt", faults.chronicle.join("\n")),
+        ("unfinished.txt", unfinished),
+        ("audit.json", audit.out.clone()),
+        ("audit.log", audit.err.clone()),
+    ];
     for (name, text) in files {
         std::fs::write(plan.folder.join(name), text).expect("a file is written");
     }
@@ -104,6 +124,7 @@ async fn run(plan: Plan) -> Run {
         settled,
         evidence,
         findings,
+        audit,
         plan,
     }
 }

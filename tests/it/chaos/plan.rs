@@ -13,6 +13,9 @@ pub(super) const SESSION: Duration = Duration::from_secs(6);
 /// How long the simulated Desk may still work on a call that got no answer.
 pub(super) const SETTLE: Duration = Duration::from_millis(1500);
 
+/// How long things break by default.
+const STORMY: Duration = Duration::from_secs(20);
+
 /// Which database.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Ledger {
@@ -62,7 +65,7 @@ impl Plan {
         let folder = PathBuf::from(env!("CARGO_TARGET_TMPDIR"));
         Self {
             calm: Duration::from_secs(if minutes.is_some() { 10 } else { 4 }),
-            stormy: Duration::from_secs_f64(minutes.map_or(20.0, |minutes| minutes * 60.0)),
+            stormy: minutes.map_or(STORMY, |minutes| Duration::from_secs_f64(minutes * 60.0)),
             seed,
             ledger,
             workers,
@@ -70,6 +73,11 @@ impl Plan {
             rate: number("RATE").map_or(80, |rate| rate as u64),
             folder: folder.join(format!("chaos-{ledger:?}-{seed}").to_lowercase()),
         }
+    }
+
+    /// It is so long that a worker must have been killed.
+    pub(super) fn must_kill(&self) -> bool {
+        self.stormy >= STORMY
     }
 }
 

@@ -56,6 +56,14 @@ fn check(row: &Row, outcome: &Value) {
     }
 }
 
+/// The session's state was asked for exactly where the code leaves open what has happened.
+fn check_questions(world: &World, row: &Row, session: &str) {
+    let log = world.desk.session(session).expect("it was called").log;
+    let asked = log.iter().any(|call| call.command == Command::State);
+    let is_open = row.ambiguous || row.class == Class::Occupied;
+    assert_eq!(asked, is_open, "{} {}: {log:?}", row.code, row.class);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn every_code_once_then_success() {
     let world = world("codes").await;
@@ -71,6 +79,7 @@ async fn every_code_once_then_success() {
     let outcomes = run(&world, &events).await;
     for (row, outcome) in rows.iter().zip(&outcomes) {
         check(row, outcome);
+        check_questions(&world, row, outcome["session_id"].as_str().unwrap());
     }
 }
 
@@ -83,6 +92,7 @@ async fn every_throttling_code_slows_down_and_then_succeeds() {
         let event = escalation("e", "s");
         let outcomes = run(&world, &[(event, vec![transfer(Act::error(row.code))])]).await;
         check(row, &outcomes[0]);
+        check_questions(&world, row, "s");
         let least = if row.code == 70050 { 60_000 } else { 1000 };
         assert!(outcomes[0]["elapsed_ms"].as_u64().unwrap() >= least, "{}", outcomes[0]);
     }))

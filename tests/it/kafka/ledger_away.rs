@@ -2,11 +2,14 @@
 //!
 //! This file never restarts a worker to make it go on.
 
+use std::path::Path;
 use std::time::Duration;
+use std::{fs, process};
 
 use handoff::sim::desk::{Command, Options};
-use tokio::time::sleep;
+use tokio::time::{sleep, timeout};
 
+use crate::support::guard::Guard;
 use crate::support::postgres::Server;
 use crate::support::worker::{World, ask_admin, by_event, escalation, free_port};
 
@@ -26,12 +29,14 @@ async fn the_database_stops_and_starts_and_nobody_restarts_the_worker() {
     world.outcomes(50).await;
     server.stop().await;
     publish(&world, 50..150).await;
-    sleep(Duration::from_secs(8)).await;
+    sleep(Duration::from_secs(60)).await;
     let calls = world.desk.stats().of(Command::Transfer).calls;
     assert_eq!(calls, 50, "no act without the intent written down");
     let (status, text) = ask_admin(port, "ready").await;
     assert_eq!(status, 503);
     assert!(text.contains("the ledger does not work"), "{text}");
+    let metrics = ask_admin(port, "metrics").await.1;
+    assert!(metrics.contains("handoff_intake_paused 1"), "{metrics}");
     assert_eq!(ask_admin(port, "health").await.0, 200, "waiting is not being stuck");
     server.start_again().await;
     let answered = by_event(world.outcomes(150).await);
@@ -42,6 +47,99 @@ async fn the_database_stops_and_starts_and_nobody_restarts_the_worker() {
     worker.terminate().await;
     world.assert_all_committed().await;
     assert_eq!(world.desk.stats().of(Command::Transfer).calls, 150, "and nothing twice");
+}
+
+/// A ledger that refuses at the start is a clear message and no start; repaired, all is answered.
+async fn refused_then_repaired(name: &str, break_it: fn(&Path), repair: fn(&Path), says: &str) {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("ledger.db");
+    let mut world = World::new(name, 2, Options::default()).await;
+    world.set("LEDGER__URL", &format!("sqlite://{}", file.display()));
+    let worker = world.process();
+    publish(&world, 0..10).await;
+    world.outcomes(10).await;
+    worker.terminate().await;
+    let sound = fs::read(&file).unwrap();
+    break_it(&file);
+    publish(&world, 10..20).await;
+    let mut refused = world.process();
+    assert_eq!(refused.wait().await.code(), Some(69), "{}", refused.log());
+    assert!(refused.log().contains(says), "{}", refused.log());
+    repair(&file);
+    fs::write(&file, sound).unwrap();
+    let worker = world.process();
+    assert_eq!(by_event(world.outcomes(20).await).len(), 20, "nothing is lost");
+    worker.terminate().await;
+    world.assert_all_committed().await;
+    assert_eq!(world.desk.stats().of(Command::Transfer).calls, 20, "and nothing twice");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_read_only_file_is_refused_and_nothing_is_lost() {
+    fn chattr(flag: &str, file: &Path) {
+        // Root may write whatever its mode says; only this stops it.
+        let done = process::Command::new("chattr").arg(flag).arg(file).status();
+        if !done.is_ok_and(|status| status.success()) {
+            let mut permissions = fs::metadata(file).unwrap().permissions();
+            permissions.set_readonly(flag == "+i");
+            fs::set_permissions(file, permissions).unwrap();
+        }
+    }
+    let says = "is read-only";
+    refused_then_repaired("read-only", |f| chattr("+i", f), |f| chattr("-i", f), says).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_damaged_file_is_refused_and_nothing_is_lost() {
+    let damage = |file: &Path| {
+        let mut bytes = fs::read(file).unwrap();
+        bytes[100..].fill(0xa5);
+        fs::write(file, bytes).unwrap();
+    };
+    refused_then_repaired("damaged", damage, |_| {}, "is damaged, or not a ledger").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_full_disk_pauses_the_worker_and_it_goes_on_by_itself() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().display().to_string();
+    let mount = ["-t", "tmpfs", "-o", "size=2m", "handoff-test", &path];
+    let mounted = process::Command::new("mount").args(mount).status();
+    if !mounted.is_ok_and(|status| status.success()) {
+        eprintln!("LEFT OUT: a small disk can be had by root only, so a full one was not tested");
+        return;
+    }
+    let _unmount = Guard::new("umount -l \"$1\"", &[&path]).unwrap();
+    let mut world = World::new("full", 2, Options::default()).await;
+    let port = free_port();
+    world.set("LEDGER__URL", &format!("sqlite://{path}/ledger.db"));
+    world.set("ADMIN__LISTEN", &format!("127.0.0.1:{port}"));
+    let worker = world.process();
+    publish(&world, 0..10).await;
+    world.outcomes(10).await;
+    let filler = folder.path().join("filler");
+    // Until nothing more goes in.
+    drop(fs::write(&filler, vec![0; 4 << 20]));
+    publish(&world, 10..400).await;
+    let full = async {
+        loop {
+            let (status, text) = ask_admin(port, "ready").await;
+            if status == 503 && text.contains("the disk is full") {
+                return;
+            }
+            sleep(Duration::from_millis(50)).await;
+        }
+    };
+    timeout(Duration::from_secs(60), full).await.expect("it says so");
+    sleep(Duration::from_secs(1)).await;
+    let metrics = ask_admin(port, "metrics").await.1;
+    assert!(metrics.contains("handoff_intake_paused 1"), "{metrics}");
+    fs::remove_file(&filler).unwrap();
+    assert_eq!(by_event(world.outcomes(400).await).len(), 400, "nothing is lost");
+    worker.terminate().await;
+    world.assert_all_committed().await;
+    let calls = world.desk.stats().of(Command::Transfer).calls;
+    assert_eq!(calls, 400, "and nothing twice");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -130,6 +130,10 @@ fn now<T>(future: impl Future<Output = T>) -> T {
 }
 
 impl Ledger for Book {
+    fn is_away(&self) -> bool {
+        false
+    }
+
     async fn claim(&self, claim: Claim) -> Claimed {
         checks::claimed(&self.life, &claim);
         let life = self.life.clone();

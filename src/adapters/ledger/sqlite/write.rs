@@ -1,134 +1,112 @@
 //! Many rows in one statement, each value bound as it is.
 //!
 //! A statement has room for a power of two of rows; what is left of the room is bound to NULL and
-//! matches nothing. So there are few statements, each prepared once, and each is one errand to the
-//! thread of the database. This file never reads, and never writes over a version it was not
-//! made from.
+//! left out. So there are few statements, each prepared once, and each is one errand to the thread
+//! of the database and a transaction by itself. This file never writes over a version that a row
+//! was not made from.
 
 use std::collections::HashSet;
 use std::sync::LazyLock;
 
-use sqlx::Arguments as _;
 use sqlx::error::BoxDynError;
 use sqlx::sqlite::{SqliteArguments, SqliteConnection};
+use sqlx::{Arguments as _, Row as _};
 
 use super::super::line::Line;
 
 /// Room for 1, 2, 4, .. 512 rows: more than a batch has.
 const SIZES: usize = 10;
+const COLUMNS: usize = 19;
 
-/// Rows that are new, and rows that are changed.
-#[derive(Clone, Copy)]
-enum Kind {
-    Fresh,
-    Changed,
+const BEFORE: &str = r#"INSERT INTO handoff_events (key, session_id, topic, partition, "offset",
+  stage, owner, version, first_seen_us, deadline_us, claimed_at_us, parked_until_us,
+  settled_at_us, published_at_us, published_to, record, memory, answer, steps)
+SELECT * FROM (VALUES "#;
+
+const AFTER: &str = ") WHERE column1 IS NOT NULL
+ON CONFLICT (key) DO UPDATE SET
+  stage = excluded.stage, owner = excluded.owner, version = excluded.version,
+  claimed_at_us = excluded.claimed_at_us, parked_until_us = excluded.parked_until_us,
+  settled_at_us = excluded.settled_at_us, published_at_us = excluded.published_at_us,
+  published_to = excluded.published_to,
+  record = CASE WHEN excluded.stage = 'published' THEN NULL
+    ELSE coalesce(excluded.record, record) END,
+  memory = coalesce(excluded.memory, memory), answer = coalesce(excluded.answer, answer),
+  steps = excluded.steps
+WHERE version = excluded.version - 1";
+
+const THERE: &str =
+    "SELECT key, steps FROM handoff_events WHERE key IN (SELECT value FROM json_each(?))";
+
+/// The statement for so many rows; there is nothing in it but our own text.
+fn sql(size: usize) -> &'static str {
+    static STATEMENTS: LazyLock<[String; SIZES]> = LazyLock::new(|| {
+        let row = format!("(?{})", ", ?".repeat(COLUMNS - 1));
+        std::array::from_fn(|n| format!("{BEFORE}{}{AFTER}", vec![&*row; 1 << n].join(", ")))
+    });
+    &STATEMENTS[size.trailing_zeros() as usize]
 }
 
-/// Which rows were written; none of them counts where one was not. They are counted only: rows
-/// that come back cross to another thread one by one.
+/// Which rows were written.
 pub(super) async fn write(
-    change: &mut SqliteConnection,
+    connection: &mut SqliteConnection,
     lines: &[Line],
 ) -> sqlx::Result<HashSet<String>> {
-    let (fresh, changed): (Vec<&Line>, Vec<&Line>) = lines.iter().partition(|l| l.version == 1);
     let mut written = 0;
-    for (kind, lines) in [(Kind::Fresh, fresh), (Kind::Changed, changed)] {
-        for lines in lines.chunks(1 << (SIZES - 1)) {
-            written += kind.write(change, lines).await?;
-        }
-    }
-    let all = written == lines.len() as u64;
-    Ok(lines.iter().filter(|_| all).map(|line| line.key.clone()).collect())
-}
-
-impl Kind {
-    async fn write(self, change: &mut SqliteConnection, lines: &[&Line]) -> sqlx::Result<u64> {
+    for lines in lines.chunks(1 << (SIZES - 1)) {
         let size = lines.len().next_power_of_two();
-        let sql = self.sql(size);
         let mut values = SqliteArguments::default();
         for line in lines {
-            match self {
-                Self::Fresh => bind_fresh(&mut values, line),
-                Self::Changed => bind_changed(&mut values, line),
-            }
-            .map_err(sqlx::Error::Encode)?;
+            bind(&mut values, line).map_err(sqlx::Error::Encode)?;
         }
-        for _ in 0..(size - lines.len()) * self.columns() {
+        for _ in 0..(size - lines.len()) * COLUMNS {
             values.add(None::<i64>).map_err(sqlx::Error::Encode)?;
         }
-        let query = sqlx::query_with(sql, values);
-        Ok(query.execute(change).await?.rows_affected())
+        let done = sqlx::query_with(sql(size), values).execute(&mut *connection).await?;
+        written += done.rows_affected();
     }
-
-    fn columns(self) -> usize {
-        match self {
-            Self::Fresh => 10,
-            Self::Changed => 13,
-        }
+    // As a rule they are counted only: rows that come back cross to another thread one by one.
+    if written == lines.len() as u64 {
+        return Ok(lines.iter().map(|line| line.key.clone()).collect());
     }
-
-    /// The statement for so many rows; there is nothing in it but our own text.
-    fn sql(self, size: usize) -> &'static str {
-        static STATEMENTS: LazyLock<[[String; SIZES]; 2]> = LazyLock::new(|| {
-            [Kind::Fresh, Kind::Changed].map(|kind| std::array::from_fn(|n| kind.new_sql(1 << n)))
-        });
-        &STATEMENTS[self as usize][size.trailing_zeros() as usize]
-    }
-
-    fn new_sql(self, size: usize) -> String {
-        let (before, after) = match self {
-            Self::Fresh => (FRESH, FRESH_END),
-            Self::Changed => (CHANGED, CHANGED_END),
-        };
-        let row = format!("(?{})", ", ?".repeat(self.columns() - 1));
-        format!("{before}{}{after}", vec![row; size].join(", "))
-    }
+    are_there(connection, lines).await
 }
 
-const FRESH: &str = r#"INSERT INTO handoff_events (key, session_id, topic, partition, "offset",
-  stage, owner, version, first_seen_us, deadline_us, claimed_at_us, steps)
-SELECT column1, column2, column3, column4, column5, 'open', column6, 1, column7, column8,
-  column9, column10
-FROM (VALUES "#;
+/// Those that stand there as they should: the story of a row is never that of another writing.
+async fn are_there(
+    connection: &mut SqliteConnection,
+    lines: &[Line],
+) -> sqlx::Result<HashSet<String>> {
+    let keys: Vec<_> = lines.iter().map(|line| &*line.key).collect();
+    let rows = sqlx::query(THERE).bind(super::json(&keys)).fetch_all(connection).await?;
+    let mut there = HashSet::new();
+    for row in rows {
+        let (key, steps): (String, String) = (row.try_get("key")?, row.try_get("steps")?);
+        if lines.iter().any(|line| line.key == key && line.steps == steps) {
+            there.insert(key);
+        }
+    }
+    Ok(there)
+}
 
-const FRESH_END: &str = ") WHERE column1 IS NOT NULL ON CONFLICT (key) DO NOTHING";
-
-fn bind_fresh(values: &mut SqliteArguments, line: &Line) -> Result<(), BoxDynError> {
+fn bind(values: &mut SqliteArguments, line: &Line) -> Result<(), BoxDynError> {
     values.add(line.key.clone())?;
     values.add(line.session_id.clone())?;
     values.add(line.topic.clone())?;
     values.add(line.partition)?;
     values.add(line.offset)?;
-    values.add(line.owner.clone())?;
-    values.add(line.first_seen_us)?;
-    values.add(line.deadline_us)?;
-    values.add(line.claimed_at_us)?;
-    values.add(line.steps.clone())
-}
-
-const CHANGED: &str = "UPDATE handoff_events AS e SET
-  stage = v.column3, owner = v.column4, version = v.column2, claimed_at_us = v.column5,
-  parked_until_us = v.column6, settled_at_us = v.column7, published_at_us = v.column8,
-  published_to = v.column9, memory = coalesce(v.column10, e.memory),
-  answer = coalesce(v.column11, e.answer), steps = v.column12,
-  record = CASE WHEN v.column3 = 'published' THEN NULL
-    ELSE coalesce(v.column13, e.record) END
-FROM (VALUES ";
-
-const CHANGED_END: &str = ") AS v WHERE e.key = v.column1 AND e.version = v.column2 - 1";
-
-fn bind_changed(values: &mut SqliteArguments, line: &Line) -> Result<(), BoxDynError> {
-    values.add(line.key.clone())?;
-    values.add(line.version)?;
     values.add(line.stage.clone())?;
     values.add(line.owner.clone())?;
+    values.add(line.version)?;
+    values.add(line.first_seen_us)?;
+    values.add(line.deadline_us)?;
     values.add(line.claimed_at_us)?;
     values.add(line.parked_until_us)?;
     values.add(line.settled_at_us)?;
     values.add(line.published_at_us)?;
     values.add(line.published_to.clone())?;
+    values.add(line.record.clone())?;
     values.add(line.memory.clone())?;
     values.add(line.answer.clone())?;
-    values.add(line.steps.clone())?;
-    values.add(line.record.clone())
+    values.add(line.steps.clone())
 }
