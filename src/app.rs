@@ -33,7 +33,7 @@ use crate::telemetry::Metrics;
 type Problem = Arc<dyn Fn() -> Option<String> + Send + Sync>;
 
 /// Records between the consumer's thread and the consuming task.
-const INBOUND: usize = 16;
+const INBOUND: usize = 64;
 /// How long an event may be unsettled past its deadline and grace before that is unhealthy.
 const OVERDUE: Duration = Duration::from_secs(60);
 /// The wait for brokers when topics are created at start.

@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use jiff::Timestamp;
 use tokio::sync::{Notify, oneshot};
 use tokio::time::{Instant, sleep_until};
 use tracing::{error, info, warn};
@@ -18,6 +19,10 @@ use crate::domain::gate::{Admit, Change, GateState, Why};
 use crate::domain::lanes::Ticket;
 use crate::domain::request::Command;
 use crate::telemetry::Metrics;
+
+/// How long an event has waited for its answer: the one that was asked for first goes first,
+/// wherever and whenever it was read; then the one that arrived first.
+pub type Rank = (Timestamp, Ticket);
 
 /// The gate.
 pub struct Gate {
@@ -33,7 +38,7 @@ struct Inner {
     places: usize,
     out: usize,
     /// For each command, in the order of `Command::ALL`.
-    waiting: [BTreeMap<Ticket, oneshot::Sender<Pass>>; Command::ALL.len()],
+    waiting: [BTreeMap<Rank, oneshot::Sender<Pass>>; Command::ALL.len()],
     /// When to look again.
     due: Option<Duration>,
     told_cannot_ask: bool,
@@ -71,15 +76,15 @@ impl Gate {
         self.pump();
     }
 
-    /// Wait for the right to make this call. The oldest ticket goes first.
-    pub async fn enter(self: &Arc<Self>, ticket: Ticket, command: Command) -> Pass {
+    /// Wait for the right to make this call. The oldest goes first.
+    pub async fn enter(self: &Arc<Self>, rank: Rank, command: Command) -> Pass {
         let (tx, rx) = oneshot::channel();
-        self.lock().waiting[command as usize].insert(ticket, tx);
-        let _leaves = LeavesQueue { gate: self, ticket, command };
+        self.lock().waiting[command as usize].insert(rank, tx);
+        let _leaves = LeavesQueue { gate: self, rank, command };
         self.pump();
         match rx.await {
             Ok(pass) => pass,
-            // A ticket waits once at a time, and the gate never drops who waits.
+            // An event waits once at a time, and the gate never drops who waits.
             Err(_) => std::future::pending().await,
         }
     }
@@ -166,7 +171,7 @@ impl Inner {
         let first =
             |command: Command| Some((*self.waiting[command as usize].keys().next()?, command));
         let mut firsts = Command::ALL.map(first);
-        firsts.sort_by_key(|first| first.map(|(ticket, _)| ticket));
+        firsts.sort_by_key(|first| first.map(|(rank, _)| rank));
         let mut due: Option<Duration> = None;
         for (_, command) in firsts.into_iter().flatten() {
             let probe = match self.state.admit(command, now) {
@@ -217,16 +222,16 @@ impl Drop for Pass {
     }
 }
 
-/// Takes a ticket out of the queue when its owner stops waiting.
+/// Takes one out of the queue when its owner stops waiting.
 struct LeavesQueue<'a> {
     gate: &'a Gate,
-    ticket: Ticket,
+    rank: Rank,
     command: Command,
 }
 
 impl Drop for LeavesQueue<'_> {
     fn drop(&mut self) {
-        self.gate.lock().waiting[self.command as usize].remove(&self.ticket);
+        self.gate.lock().waiting[self.command as usize].remove(&self.rank);
     }
 }
 
@@ -235,6 +240,10 @@ mod tests {
     use super::*;
     use crate::domain::gate::GatePolicy;
     use crate::domain::speed::Speed;
+
+    fn rank(ticket: Ticket) -> Rank {
+        (Timestamp::UNIX_EPOCH, ticket)
+    }
 
     fn gate(concurrency: usize) -> Arc<Gate> {
         let policy = GatePolicy {
@@ -249,12 +258,13 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn the_oldest_waiting_event_goes_first() {
         let gate = gate(1);
-        let pass = gate.enter(9, Command::TransferToHuman).await;
+        let pass = gate.enter(rank(9), Command::TransferToHuman).await;
         let mut order = tokio::task::JoinSet::new();
-        for ticket in [7, 3, 5] {
+        for (second, ticket) in [(10, 7), (20, 3), (10, 5), (1, 8)] {
             let gate = gate.clone();
             order.spawn(async move {
-                drop(gate.enter(ticket, Command::TransferToHuman).await);
+                let since = Timestamp::from_second(second).unwrap();
+                drop(gate.enter((since, ticket), Command::TransferToHuman).await);
                 ticket
             });
         }
@@ -264,7 +274,7 @@ mod tests {
         while let Some(ticket) = order.join_next().await {
             seen.push(ticket.unwrap());
         }
-        assert_eq!(seen, [3, 5, 7]);
+        assert_eq!(seen, [8, 5, 7, 3]);
     }
 
     #[tokio::test(start_paused = true)]
@@ -272,39 +282,41 @@ mod tests {
         let gate = gate(8);
         let mut tasks = tokio::task::JoinSet::new();
         tasks.spawn(gate.clone().drive());
-        gate.enter(1, Command::TransferToHuman).await.report(&Notice::Closed("60021".into()));
+        gate.enter(rank(1), Command::TransferToHuman).await.report(&Notice::Closed("60021".into()));
         assert_eq!(gate.shut().unwrap().0, Why::Misconfigured);
         let start = Instant::now();
-        let probe = gate.enter(2, Command::TransferToHuman).await;
+        let probe = gate.enter(rank(2), Command::TransferToHuman).await;
         assert_eq!(start.elapsed().as_secs(), 5);
-        let second = gate.enter(3, Command::TransferToHuman);
+        let second = gate.enter(rank(3), Command::TransferToHuman);
         let waited = tokio::time::timeout(Duration::from_secs(100), second).await;
         assert!(waited.is_err(), "the probe is still out");
         probe.report(&Notice::Fine);
-        drop(gate.enter(4, Command::TransferToHuman).await);
+        drop(gate.enter(rank(4), Command::TransferToHuman).await);
         assert_eq!(gate.shut(), None);
     }
 
     #[tokio::test(start_paused = true)]
     async fn who_stops_waiting_takes_no_place() {
         let gate = gate(1);
-        let pass = gate.enter(1, Command::TransferToHuman).await;
-        let waited =
-            tokio::time::timeout(Duration::from_secs(1), gate.enter(2, Command::TransferToHuman))
-                .await;
+        let pass = gate.enter(rank(1), Command::TransferToHuman).await;
+        let waited = tokio::time::timeout(
+            Duration::from_secs(1),
+            gate.enter(rank(2), Command::TransferToHuman),
+        )
+        .await;
         assert!(waited.is_err());
         drop(pass);
-        drop(gate.enter(3, Command::TransferToHuman).await);
+        drop(gate.enter(rank(3), Command::TransferToHuman).await);
     }
 
     #[tokio::test(start_paused = true)]
     async fn without_a_share_nothing_goes_until_one_comes() {
         let gate = gate(1);
         gate.share(0.0, 1.0);
-        let transfer = gate.enter(1, Command::TransferToHuman);
+        let transfer = gate.enter(rank(1), Command::TransferToHuman);
         tokio::pin!(transfer);
         assert!(tokio::time::timeout(Duration::from_secs(1), &mut transfer).await.is_err());
-        drop(gate.enter(2, Command::GetSessionState).await);
+        drop(gate.enter(rank(2), Command::GetSessionState).await);
         gate.share(1.0, 1.0);
         drop(transfer.await);
     }
@@ -320,10 +332,10 @@ mod tests {
         let gate = Gate::new(state, 8, Arc::new(Metrics::new()));
         let mut tasks = tokio::task::JoinSet::new();
         tasks.spawn(gate.clone().drive());
-        drop(gate.enter(1, Command::TransferToHuman).await);
+        drop(gate.enter(rank(1), Command::TransferToHuman).await);
         let start = Instant::now();
-        let transfer = gate.enter(2, Command::TransferToHuman);
-        let question = gate.enter(3, Command::GetSessionState);
+        let transfer = gate.enter(rank(2), Command::TransferToHuman);
+        let question = gate.enter(rank(3), Command::GetSessionState);
         let (transferred, asked) = tokio::join!(
             async {
                 drop(transfer.await);

@@ -13,6 +13,7 @@ use std::sync::Arc;
 use std::sync::mpsc::SyncSender;
 use std::time::Duration;
 
+use futures_util::FutureExt as _;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, MissedTickBehavior, interval};
 use tracing::{error, info};
@@ -84,6 +85,9 @@ pub struct Settings {
 /// So long the consumer's thread may wait for room before partitions are paused.
 const HOLD: Duration = Duration::from_millis(300);
 
+/// So much is dealt with before the books are looked at again.
+const TOGETHER: usize = 32;
+
 /// Consume until the consumer ends.
 pub async fn consume<P: Ports, S: Source>(
     mut inbound: mpsc::Receiver<Inbound>,
@@ -108,9 +112,22 @@ pub async fn consume<P: Ports, S: Source>(
         // What is in hand goes before what comes: it is bounded, and always in the same order.
         tokio::select! {
             biased;
-            happened = worker.jobs.next() => worker.happened(happened),
+            happened = worker.jobs.next() => {
+                worker.happened(happened);
+                // What is ready goes along: the bookkeeping below is for all of it.
+                for _ in 0..TOGETHER {
+                    let Some(happened) = worker.jobs.next().now_or_never() else { break };
+                    worker.happened(happened);
+                }
+            }
             message = inbound.recv(), if !worker.holds() => match message {
-                Some(message) => worker.take(message),
+                Some(message) => {
+                    worker.take(message);
+                    for _ in 0..TOGETHER {
+                        let Ok(message) = inbound.try_recv() else { break };
+                        worker.take(message);
+                    }
+                }
                 None => break,
             },
             _ = tick.tick() => {}
