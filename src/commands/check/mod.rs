@@ -32,7 +32,7 @@ Examples:
   handoff check --json | jq 'select(.level != \"ok\")'
 
 A line is one check: ok, warn or FAIL, what was looked at, what was found, and what to do about it.
-Kafka: brokers, topics, rights, the group's place, the producer. Desk: each host is asked after a
+The ledger is opened for reading, as the tools do. Kafka: brokers, topics, rights, the group's place, the producer. Desk: each host is asked after a
 session that does not exist, with the signature that the service would use; that shows network,
 TLS, SDKAppID, data centre, administrator and key, and the clock.
 
@@ -88,7 +88,6 @@ pub async fn run(
     for finding in timing::check(&config) {
         printer.print(&finding)?;
     }
-    printer.print(&ledger::check(&config.ledger).await)?;
     for finding in desk::check_key(&config.desk.key).await {
         printer.print(&finding)?;
     }
@@ -100,6 +99,8 @@ pub async fn run(
         }
     };
     let is_misconfigured = printer.worst == Level::Fail;
+    let ledger = ledger::check(&config.ledger).await;
+    printer.print(&ledger)?;
     let (kafka, kafka_findings) = findings();
     let (desk, desk_findings) = findings();
     let try_kafka = async {
@@ -110,7 +111,7 @@ pub async fn run(
     };
     let printing = printer.print_all([kafka_findings, desk_findings]);
     let ((), (), printed) = tokio::join!(try_kafka, desk::check(&config, desk), printing);
-    let failed = printed?;
+    let failed = printed? + usize::from(ledger.level == Level::Fail);
     match failed {
         _ if is_misconfigured => {
             Err(Failure::Configuration(anyhow!("the configuration FAILs, see above")))
