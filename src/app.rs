@@ -11,10 +11,10 @@ use anyhow::{Context as _, anyhow};
 use jiff::Timestamp;
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
-use tokio::task::JoinSet;
+use tokio::task::{JoinSet, spawn_blocking};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
-use tracing::{info, warn};
+use tracing::{error, info, warn};
 
 use crate::adapters::admin::{self, View};
 use crate::adapters::{desk, kafka, ledger};
@@ -37,6 +37,9 @@ const INBOUND: usize = 64;
 /// How long an event may be unsettled past its deadline and grace before that is unhealthy.
 const OVERDUE: Duration = Duration::from_secs(60);
 /// The wait for brokers when topics are created at start.
+const LOOK_FOR_TOPICS: Duration = Duration::from_secs(5);
+/// Between two looks for missing topics at start.
+const LOOK_AGAIN: Duration = Duration::from_secs(2);
 const CREATE_TOPICS: Duration = Duration::from_secs(10);
 
 /// At the end, the wait for the ledger to write what it was told.
@@ -140,10 +143,11 @@ impl Service {
         if self.kafka.topics.create {
             create_topics(&self.kafka, &shutdown).await;
         }
+        await_topics(&self.kafka, &self.pulse, &shutdown).await;
         let producer = self.producer.clone();
         let ended = self.consume(ledger, &shutdown, &mut helpers).await;
         stop.cancel();
-        tokio::task::spawn_blocking(move || producer.flush(Duration::from_secs(1))).await?;
+        spawn_blocking(move || producer.flush(Duration::from_secs(1))).await?;
         helpers.shutdown().await;
         ended
     }
@@ -184,7 +188,7 @@ impl Service {
             },
         };
         shutdown.cancel();
-        let ended = tokio::task::spawn_blocking(move || thread.join()).await?;
+        let ended = spawn_blocking(move || thread.join()).await?;
         while main.join_next().await.is_some() {}
         helper?;
         ended.map_err(|_| anyhow!("the consumer's thread panicked"))?
@@ -272,6 +276,37 @@ impl Service {
             kafka: config.kafka,
         })
     }
+}
+
+/// Nothing begins before there is where to publish: what is missing is told until it is there.
+async fn await_topics(settings: &kafka::Settings, pulse: &Pulse, shutdown: &CancellationToken) {
+    let mut told = None;
+    while !shutdown.is_cancelled() {
+        let asked = settings.clone();
+        let missing = spawn_blocking(move || kafka::missing_topics(&asked, LOOK_FOR_TOPICS)).await;
+        let problem = match missing {
+            Ok(Ok(missing)) if missing.is_empty() => break,
+            Ok(Ok(missing)) => format!(
+                "there is no topic {}: make it, or set kafka.create_topics = true",
+                missing.join(", ")
+            ),
+            Ok(Err(error)) => format!("{error:#}; check kafka.bootstrap_servers and the network"),
+            Err(panicked) => panicked.to_string(),
+        };
+        // A start waits for nobody's patience, but it is no noise either.
+        if told.as_ref() != Some(&problem) {
+            error!("waiting to start: {problem}");
+            told = Some(problem.clone());
+        }
+        pulse.waits_for(Some(problem));
+        pulse.polled();
+        pulse.consumed();
+        tokio::select! {
+            () = shutdown.cancelled() => {}
+            () = tokio::time::sleep(LOOK_AGAIN) => {}
+        }
+    }
+    pulse.waits_for(None);
 }
 
 /// Create what is missing; an outage of the brokers is waited for.

@@ -12,7 +12,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use tokio::sync::{Notify, oneshot};
 use tokio::time::{Instant, sleep_until};
-use tracing::{error, info, warn};
+use tracing::{error, warn};
 
 use crate::domain::course::Notice;
 use crate::domain::gate::{Admit, Change, GateState, Why};
@@ -145,7 +145,7 @@ impl Gate {
             }
             Change::Opened(after) => {
                 self.metrics.gate_shut(None);
-                info!(after_s = after.as_secs(), "calls to Desk go on");
+                warn!(after_s = after.as_secs(), "calls to Desk go on");
             }
             Change::Slowed(rate) => {
                 warn!(calls_per_second = rate, "Desk says too fast; slowed down");

@@ -4,8 +4,8 @@
 //! Written from the hot path with plain atomics, read by the admin port.
 //! This file never decides to stop anything.
 
-use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
+use std::sync::{Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -25,6 +25,8 @@ const LOOK_AGAIN: Duration = Duration::from_millis(50);
 pub struct Pulse {
     epoch: Instant,
     joined: AtomicBool,
+    /// What the start waits for.
+    waits_for: Mutex<Option<String>>,
     broken: OnceLock<String>,
     polled_ms: AtomicU64,
     /// Nothing begins before this.
@@ -42,6 +44,7 @@ impl Pulse {
         Self {
             epoch: Instant::now(),
             joined: AtomicBool::new(false),
+            waits_for: Mutex::default(),
             broken: OnceLock::new(),
             polled_ms: AtomicU64::new(0),
             quarantined_ms: AtomicU64::new(0),
@@ -49,6 +52,16 @@ impl Pulse {
             oldest_due_ms: AtomicI64::new(i64::MAX),
             grace,
         }
+    }
+
+    /// The start waits for this to be repaired; `None`: for nothing any more.
+    pub fn waits_for(&self, what: Option<String>) {
+        *self.waits_for.lock().unwrap_or_else(PoisonError::into_inner) = what;
+    }
+
+    /// What the start waits for, if it does.
+    pub fn is_waiting_for(&self) -> Option<String> {
+        self.waits_for.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// The consumer is a member of its group.

@@ -87,6 +87,9 @@ impl View {
     }
 
     fn not_ready(&self) -> Option<String> {
+        if let Some(what) = self.pulse.is_waiting_for() {
+            return Some(what);
+        }
         if !self.pulse.has_joined() {
             return Some("not a member of the consumer group yet".into());
         }

@@ -42,6 +42,8 @@ pub(super) struct Job {
     weight: usize,
     /// Put away in the ledger: it holds no offset.
     parked: bool,
+    /// Its answer was handed over, and is not acknowledged yet.
+    handed_over: bool,
     abort: AbortHandle,
 }
 
@@ -174,14 +176,15 @@ impl<P: Ports> Jobs<P> {
         self.running.values().filter(|job| leaving.contains(&job.place.key())).count()
     }
 
-    /// Cancel what still runs for these assignments.
-    pub(super) fn cancel(&self, leaving: &[Key]) {
+    /// Cancel what still runs for these assignments; whether an answer of theirs is on its way.
+    pub(super) fn cancel(&self, leaving: &[Key]) -> bool {
         let theirs = self.running.values().filter(|job| leaving.contains(&job.place.key()));
         let mut theirs: Vec<_> = theirs.collect();
         theirs.sort_by_key(|job| job.place.offset);
-        for job in theirs {
+        for job in &theirs {
             job.abort.abort();
         }
+        theirs.iter().any(|job| job.handed_over)
     }
 
     /// The next thing that happens.
@@ -228,7 +231,16 @@ impl<P: Ports> Jobs<P> {
                 }
             }
         });
-        self.keep(Job { place, ticket: 0, session: None, due: None, weight, parked: false, abort });
+        self.keep(Job {
+            place,
+            ticket: 0,
+            session: None,
+            due: None,
+            weight,
+            parked: false,
+            handed_over: false,
+            abort,
+        });
     }
 
     fn walk(&mut self, event: Event, record: Record, at: (Place, &CancellationToken)) {
@@ -255,7 +267,16 @@ impl<P: Ports> Jobs<P> {
         };
         let abort = self.tasks.spawn(task.run(my_turn));
         let (session, due) = (Some(session), Some(due));
-        self.keep(Job { place, ticket, session, due, weight, parked: false, abort });
+        self.keep(Job {
+            place,
+            ticket,
+            session,
+            due,
+            weight,
+            parked: false,
+            handed_over: false,
+            abort,
+        });
     }
 
     fn keep(&mut self, job: Job) {
@@ -275,6 +296,7 @@ impl<P: Ports> Jobs<P> {
                 Some(job.place)
             }
             Told::Settled => {
+                job.handed_over = true;
                 let (session, due, ticket) = (job.session.clone(), job.due, job.ticket);
                 self.pass_on(session, due, ticket);
                 None

@@ -291,9 +291,8 @@ impl<P: Ports, S: Source> Worker<P, S> {
             if running > 0 && !revocation.lost {
                 error!(events = running, "the drain budget is used up; fencing what still runs");
             }
-            self.jobs.cancel(&revocation.leaving);
-            if running > 0 {
-                // Nothing of theirs may leave when the next owner publishes it.
+            if self.jobs.cancel(&revocation.leaving) {
+                // It may not leave any more: the next owner publishes it.
                 self.context.outcomes.take_back();
             }
             let paused = self.assignments.remove(&revocation.leaving);

@@ -4,6 +4,7 @@
 //! new signature, so that a rotated key acts without a restart.
 //! This file never shows the key or the signature: both live in `SecretString`.
 
+use std::path::Path;
 use std::time::Duration;
 
 use anyhow::Context as _;
@@ -103,14 +104,22 @@ impl KeySource {
             Self::File(path) => {
                 let reading = timeout(READ_LIMIT, tokio::fs::read_to_string(path));
                 let text = reading.await.map_err(anyhow::Error::from).and_then(|t| Ok(t?));
-                // Some paste the key there: the path is not shown.
-                let text = text.context("failed to read the file of desk.secret_key_file")?;
+                let text = text.with_context(|| format!("failed to read {}", shown(path)))?;
                 let key = text.trim_end_matches(['\r', '\n']);
-                anyhow::ensure!(!key.is_empty(), "the file of desk.secret_key_file is empty");
+                anyhow::ensure!(!key.is_empty(), "{} is empty", shown(path));
                 Ok(key.to_owned().into())
             }
         }
     }
+}
+
+/// The setting and its file; some paste the key itself there, and that is not shown.
+fn shown(path: &Path) -> String {
+    let name = path.display().to_string();
+    let looks_like_a_key =
+        name.len() >= 32 && name.bytes().all(|byte| byte.is_ascii_alphanumeric());
+    let name = if looks_like_a_key { "(its value looks like a key, not a file)" } else { &name };
+    format!("desk.secret_key_file {name}")
 }
 
 #[cfg(test)]

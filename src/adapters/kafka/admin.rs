@@ -8,6 +8,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
 use rdkafka::config::FromClientConfigAndContext as _;
+use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rdkafka::error::RDKafkaErrorCode;
 
 use super::quiet::QuietContext;
@@ -34,16 +35,40 @@ pub async fn create_topics(settings: &Settings, limit: Duration) -> anyhow::Resu
     Ok(refused.collect())
 }
 
+/// Which of the configured topics there are not; an error means that no broker answers.
+pub fn missing_topics(settings: &Settings, limit: Duration) -> anyhow::Result<Vec<String>> {
+    let (topics, client) = (&settings.topics, client(settings)?);
+    let mut missing = Vec::new();
+    for name in [&topics.escalations, &topics.outcomes, &topics.dead_letters] {
+        if count(&client, settings, (name, limit))?.is_none() {
+            missing.push(name.clone());
+        }
+    }
+    Ok(missing)
+}
+
 /// How many partitions a topic has; `None` where there is no such topic.
 pub fn partitions(
     settings: &Settings,
     topic: &str,
     limit: Duration,
 ) -> anyhow::Result<Option<usize>> {
+    count(&client(settings)?, settings, (topic, limit))
+}
+
+fn client(settings: &Settings) -> anyhow::Result<BaseConsumer<QuietContext>> {
     let config = settings.client_config();
-    let consumer: rdkafka::consumer::BaseConsumer<rdkafka::consumer::DefaultConsumerContext> =
-        config.create().map_err(plain).context("failed to set up a Kafka client")?;
-    let metadata = rdkafka::consumer::Consumer::fetch_metadata(&consumer, Some(topic), limit)
+    let client = config.create_with_context(QuietContext::default());
+    client.map_err(plain).context("failed to set up a Kafka client")
+}
+
+fn count(
+    client: &BaseConsumer<QuietContext>,
+    settings: &Settings,
+    (topic, limit): (&str, Duration),
+) -> anyhow::Result<Option<usize>> {
+    let metadata = client
+        .fetch_metadata(Some(topic), limit)
         .map_err(plain)
         .with_context(|| format!("no answer from {}", settings.bootstrap_servers))?;
     let found = metadata.topics().iter().find(|found| found.name() == topic);

@@ -16,6 +16,7 @@ mod publisher;
 mod quiet;
 mod reader;
 mod rebalance;
+mod turns;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -27,7 +28,7 @@ use rdkafka::error::KafkaError;
 
 use crate::domain::outcome::Channel;
 
-pub use admin::{create_topics, partitions};
+pub use admin::{create_topics, missing_topics, partitions};
 pub use consumer::{Consumer, Thread};
 pub use excerpt::{Edge, Excerpt};
 pub use probe::{Fault, Limits, Probe, Standing, Topic};

@@ -1,9 +1,9 @@
 //! The producer of outcomes and dead letters: idempotent, acks=all, never giving up.
 //!
-//! A message is handed over at once, so that messages leave in the order of the calls, as long
-//! as this first handing over succeeds: what is handed over again may be overtaken. What the
-//! broker refuses is tried again until it is taken or the caller goes.
-//! What may have arrived all the same is looked for first.
+//! A message is handed over at once, so that messages leave in the order of the calls; what has to
+//! be handed over again keeps its order within its session (`turns`). What the broker refuses is
+//! tried again until it is taken or the caller goes; what may have arrived all the same is looked
+//! for first.
 //! A whole batch is refused for its size where its sum is too large; so each of its messages goes
 //! again alone, and only one that is refused alone is made smaller.
 //! This file never says "published" before the broker has acknowledged.
@@ -24,6 +24,7 @@ use tracing::error;
 use super::line::Line;
 use super::lookup::Lookup;
 use super::quiet::Quiet;
+use super::turns::Turns;
 use super::{Settings, plain};
 use crate::deliver::Outcomes;
 use crate::domain::outcome::{Channel, Message};
@@ -31,6 +32,8 @@ use crate::domain::record::Position;
 
 const RETRY_AFTER: Duration = Duration::from_secs(1);
 const ROOM_AFTER: Duration = Duration::from_millis(20);
+/// What fails for one reason has failed within this.
+const TOGETHER: Duration = Duration::from_millis(100);
 
 /// The producer; clones share it.
 #[derive(Clone)]
@@ -40,6 +43,7 @@ pub struct Producer {
     quiet: Arc<Quiet>,
     settings: Settings,
     lookup: Arc<Lookup>,
+    turns: Arc<Turns>,
     now: Clock,
 }
 
@@ -56,7 +60,7 @@ impl Producer {
             Line::open(config).map_err(plain).context("failed to set up the Kafka producer")?;
         let (alone, settings) = (Line::later(alone), settings.clone());
         let (quiet, lookup) = (Arc::default(), Arc::default());
-        Ok(Self { together, alone, quiet, settings, lookup, now })
+        Ok(Self { together, alone, quiet, settings, lookup, turns: Arc::default(), now })
     }
 
     /// Wait, at most so long, for what is still on its way.
@@ -88,7 +92,37 @@ impl Producer {
         }
     }
 
-    /// What has to be done before another try.
+    /// Messages of one session keep their order; dead letters have none.
+    fn order(message: &Message) -> Option<Vec<u8>> {
+        match message.channel {
+            Channel::Outcomes => message.key.clone(),
+            Channel::DeadLetters => None,
+        }
+    }
+
+    /// What has to be done before another try, and the line it is made on.
+    async fn prepare<'l>(
+        &'l self,
+        line: &'l Line,
+        message: &mut Message,
+        error: &KafkaError,
+    ) -> &'l Line {
+        let is_alone = std::ptr::eq(line, &self.alone);
+        if is_too_large(error) && !is_alone {
+            self.alone.mend().await;
+            return &self.alone;
+        }
+        if is_too_large(error) && message.make_smaller() {
+            let topic = self.settings.topics.of(message.channel);
+            let text = format!("{topic} refuses a message for its size; leaving details out");
+            self.quiet.complain("producer", &text);
+        } else {
+            self.refused(line, message, error).await;
+        }
+        line
+    }
+
+    /// What a refusal asks for.
     async fn refused(&self, line: &Line, message: &Message, error: &KafkaError) {
         use RDKafkaErrorCode as Code;
         match error.rdkafka_error_code() {
@@ -113,32 +147,39 @@ impl Outcomes for Producer {
 
     fn publish(&self, mut message: Message) -> impl Future<Output = Position> + Send {
         let since = (self.now)();
+        let number = self.turns.number();
+        let key = Self::order(&message);
         let mut line = &self.together;
-        let mut sent = self.send(line, &message);
+        // Behind one of its key that has failed it waits for its turn.
+        let held = self.turns.holds(key.as_deref());
+        let mut turn = held.then(|| self.turns.join(key.as_deref(), number));
+        let mut sent = (!held).then(|| self.send(line, &message));
         async move {
             loop {
-                let error = match acknowledged(sent).await {
-                    Ok(delivery) => return self.place(message.channel, &delivery),
-                    Err(error) => error,
+                let error = match sent.take() {
+                    Some(sent) => match acknowledged(sent).await {
+                        Ok(delivery) => return self.place(message.channel, &delivery),
+                        Err(error) => Some(error),
+                    },
+                    None => None,
                 };
-                let is_alone = std::ptr::eq(line, &self.alone);
-                if is_too_large(&error) && !is_alone {
-                    line = &self.alone;
-                    line.mend().await;
-                } else if is_too_large(&error) && message.make_smaller() {
-                    let topic = self.settings.topics.of(message.channel);
-                    let text =
-                        format!("{topic} refuses a message for its size; leaving details out");
-                    self.quiet.complain("producer", &text);
-                } else {
-                    self.refused(line, &message, &error).await;
+                if turn.is_none() {
+                    turn = Some(self.turns.join(key.as_deref(), number));
+                    // What failed with it stands in line too before anybody goes.
+                    sleep(TOGETHER).await;
+                }
+                if let Some(turn) = &turn {
+                    turn.comes().await;
+                }
+                if let Some(error) = error {
+                    line = self.prepare(line, &mut message, &error).await;
                     if may_be_there(&error)
                         && let Some(place) = self.published_at(&message, since).await
                     {
                         return place;
                     }
                 }
-                sent = self.send(line, &message);
+                sent = Some(self.send(line, &message));
             }
         }
     }
@@ -168,6 +209,8 @@ fn may_be_there(error: &KafkaError) -> bool {
             Some(
                 Code::QueueFull
                     | Code::PurgeQueue
+                    | Code::MessageSizeTooLarge
+                    | Code::MessageBatchTooLarge
                     | Code::TopicAuthorizationFailed
                     | Code::ClusterAuthorizationFailed
                     | Code::UnknownTopic

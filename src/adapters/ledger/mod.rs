@@ -33,6 +33,9 @@ use crate::domain::memory::{Claim, Claimed, Deed, Entry, Parking, Reply, Row};
 use crate::domain::outcome::Message;
 use crate::domain::record::Position;
 
+/// What is said of a database without our tables.
+pub const NOT_YET: &str = "it is not a ledger, or not one yet";
+
 const RETRY: Duration = Duration::from_secs(1);
 /// Between two steps of pruning others have their turn.
 const PRUNE_PAUSE: Duration = Duration::from_millis(50);

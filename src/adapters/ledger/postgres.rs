@@ -248,7 +248,10 @@ impl Reader {
     /// It has the tables this program knows.
     async fn check_form(&self) -> anyhow::Result<()> {
         let newest = sqlx::query("SELECT max(version) AS version FROM handoff_migrations");
-        let rows = self.rows(newest).await.context("it is not a ledger, or not one yet")?;
+        let rows = self.rows(newest).await.map_err(|error| match is_undefined_table(&error) {
+            true => error.context(super::NOT_YET),
+            false => error,
+        })?;
         let version: Option<i64> = rows.first().context("no version")?.try_get("version")?;
         let known = migrator().iter().map(|migration| migration.version).max();
         if version > known {
@@ -267,6 +270,11 @@ impl Reader {
 }
 
 type Query<'q> = sqlx::query::Query<'q, sqlx::Postgres, sqlx::postgres::PgArguments>;
+
+fn is_undefined_table(error: &anyhow::Error) -> bool {
+    let error = error.downcast_ref::<sqlx::Error>().and_then(sqlx::Error::as_database_error);
+    error.is_some_and(|error| error.code().as_deref() == Some("42P01"))
+}
 
 fn newer(name: &str) -> String {
     format!("the ledger {name} was written by a newer handoff; start that one, or a newer one")

@@ -214,10 +214,10 @@ impl Reader {
     async fn check_form(&self) -> anyhow::Result<()> {
         let newest = "SELECT max(version) FROM handoff_migrations";
         let mut connection = self.connection.lock().await;
-        let version: Option<i64> =
-            sqlx::query_scalar(newest).fetch_one(&mut *connection).await.map_err(|error| {
-                explain(&self.file, error).context("it is not a ledger, or not one yet")
-            })?;
+        let version: Option<i64> = sqlx::query_scalar(newest)
+            .fetch_one(&mut *connection)
+            .await
+            .map_err(|error| explain(&self.file, error).context(super::NOT_YET))?;
         let known = migrator().iter().map(|migration| migration.version).max();
         if version > known {
             bail!(newer(&self.file));

@@ -1,11 +1,11 @@
 //! The ledger, as `handoff check` tries it: is it there, and would the service start on it?
 //!
-//! This file never creates or changes a ledger: a missing one is made at the first start.
+//! This file never makes or changes a ledger: a missing one is made at the first start.
 
 use std::path::Path;
 
 use super::report::Finding;
-use crate::adapters::ledger::{Place, Reader};
+use crate::adapters::ledger::{NOT_YET, Place, Reader};
 
 const WHAT: &str = "ledger";
 
@@ -20,7 +20,7 @@ pub(super) async fn check(place: &Place) -> Finding {
         Ok(_) => return Finding::ok(WHAT, format!("{place} opens, and has the form it must have")),
         Err(error) => format!("{error:#}"),
     };
-    if error.contains("not one yet") && !error.contains("damaged") {
+    if error.contains(NOT_YET) && !error.contains("damaged") {
         let remedy = "nothing to do where this is the first start: it makes the tables";
         return Finding::warn(WHAT, format!("{place} has no tables yet"), remedy);
     }
@@ -31,19 +31,15 @@ pub(super) async fn check(place: &Place) -> Finding {
 fn absent(file: &Path) -> Finding {
     let folder = file.parent().filter(|folder| !folder.as_os_str().is_empty());
     let folder = folder.unwrap_or(Path::new("."));
-    match std::fs::metadata(folder) {
-        Ok(found) if found.is_dir() && !found.permissions().readonly() => {
-            Finding::ok(WHAT, format!("{} is made at the first start", file.display()))
-        }
-        Ok(_) => Finding::fail(
-            WHAT,
-            format!("{} is not a folder that can be written", folder.display()),
-            "give the service a folder of its own, see ledger.url",
-        ),
+    // Only trying tells whether this user may write there; what is tried is taken away again.
+    let trial = folder.join(format!(".handoff-check-{}", std::process::id()));
+    let tried = std::fs::File::create_new(&trial).and_then(|_| std::fs::remove_file(&trial));
+    match tried {
+        Ok(()) => Finding::ok(WHAT, format!("{} is made at the first start", file.display())),
         Err(error) => Finding::fail(
             WHAT,
-            format!("the folder {} of ledger.url: {error}", folder.display()),
-            "make it, or name another one",
+            format!("nothing can be made in the folder {}: {error}", folder.display()),
+            "give the service a folder that it may write to, see ledger.url",
         ),
     }
 }

@@ -10,6 +10,7 @@ mod ledger_away;
 mod order;
 mod outages;
 mod poison;
+mod quota;
 mod routes;
 mod secrets;
 mod sizes;
