@@ -103,7 +103,7 @@ async fn a_damaged_file_is_refused_and_nothing_is_lost() {
 async fn a_full_disk_pauses_the_worker_and_it_goes_on_by_itself() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().display().to_string();
-    let mount = ["-t", "tmpfs", "-o", "size=2m", "handoff-test", &path];
+    let mount = ["-t", "tmpfs", "-o", "size=16m", "handoff-test", &path];
     let mounted = process::Command::new("mount").args(mount).status();
     if !mounted.is_ok_and(|status| status.success()) {
         eprintln!("LEFT OUT: a small disk can be had by root only, so a full one was not tested");
@@ -119,7 +119,7 @@ async fn a_full_disk_pauses_the_worker_and_it_goes_on_by_itself() {
     world.outcomes(10).await;
     let filler = folder.path().join("filler");
     // Until nothing more goes in.
-    drop(fs::write(&filler, vec![0; 4 << 20]));
+    drop(fs::write(&filler, vec![0; 17 << 20]));
     publish(&world, 10..400).await;
     let full = async {
         loop {
