@@ -29,6 +29,8 @@ async fn the_broker_is_away_for_ten_seconds() {
     publish(&world, 100..200).await;
     let answered = by_event(world.outcomes(200).await);
     assert_eq!(answered.len(), 200);
+    // The group's coordinator comes back later than the topics do.
+    world.all_is_committed().await;
     worker.terminate().await;
     world.assert_all_committed().await;
     assert_eq!(world.desk.stats().of(Command::Transfer).calls, 200);

@@ -168,6 +168,21 @@ impl World {
         read_to_end(&self.bootstrap, &topic).await
     }
 
+    /// Wait until everything that was read is committed, while the workers run.
+    pub(crate) async fn all_is_committed(&self) {
+        let topic = self.topic("in");
+        let until = Instant::now() + PATIENCE;
+        while Instant::now() < until {
+            let ends = high_watermarks(&self.bootstrap, &topic).await;
+            let committed = committed(&self.bootstrap, &self.name, &topic, self.partitions).await;
+            let open = |(end, committed): (&i64, Option<i64>)| *end > 0 && committed != Some(*end);
+            if !ends.iter().zip(committed).any(open) {
+                return;
+            }
+            sleep(Duration::from_millis(200)).await;
+        }
+    }
+
     /// Everything that was read is committed.
     pub(crate) async fn assert_all_committed(&self) {
         let topic = self.topic("in");
