@@ -77,11 +77,15 @@ fn produce(
     config.set("linger.ms", if pace.is_some() { "1" } else { "20" });
     let producer: Producer = config.create().expect("a producer");
     let Some((warm, per_second)) = pace else {
-        records.iter().for_each(|record| send(&producer, topic, record));
+        // A backlog has come over some time: a millisecond for each.
+        let begun = now_us() / 1000 - records.len() as i64;
+        for (record, at) in records.iter().zip(begun..) {
+            send(&producer, topic, (record, Some(at)));
+        }
         producer.flush(PATIENCE).expect("Kafka takes the records");
         return Vec::new();
     };
-    records[..warm].iter().for_each(|record| send(&producer, topic, record));
+    records[..warm].iter().for_each(|record| send(&producer, topic, (record, None)));
     producer.flush(PATIENCE).expect("Kafka takes the records");
     std::thread::sleep(WARM_UP);
     let start = now_us() + 1_000;
@@ -93,19 +97,20 @@ fn produce(
             std::thread::sleep(Duration::from_micros(early.unsigned_abs()));
         }
         times.push(due);
-        send(&producer, topic, record);
+        send(&producer, topic, (record, None));
     }
     producer.flush(PATIENCE).expect("Kafka takes the records");
     times
 }
 
-fn send(producer: &Producer, topic: &str, (key, value): &(String, Vec<u8>)) {
-    let mut record = BaseRecord::to(topic).key(key).payload(value);
-    while let Err((error, back)) = producer.send(record) {
+fn send(producer: &Producer, topic: &str, (record, at): (&(String, Vec<u8>), Option<i64>)) {
+    let mut sent = BaseRecord::to(topic).key(&record.0).payload(&record.1);
+    sent.timestamp = at;
+    while let Err((error, back)) = producer.send(sent) {
         let full = KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull);
         assert_eq!(error, full, "Kafka takes the records");
         std::thread::sleep(Duration::from_millis(5));
-        record = back;
+        sent = back;
     }
 }
 
