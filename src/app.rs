@@ -36,10 +36,10 @@ type Problem = Arc<dyn Fn() -> Option<String> + Send + Sync>;
 const INBOUND: usize = 64;
 /// How long an event may be unsettled past its deadline and grace before that is unhealthy.
 const OVERDUE: Duration = Duration::from_secs(60);
-/// The wait for brokers when topics are created at start.
+/// The wait for brokers when missing topics are looked for at start, and between two looks.
 const LOOK_FOR_TOPICS: Duration = Duration::from_secs(5);
-/// Between two looks for missing topics at start.
 const LOOK_AGAIN: Duration = Duration::from_secs(2);
+/// The wait for brokers when topics are created at start.
 const CREATE_TOPICS: Duration = Duration::from_secs(10);
 
 /// At the end, the wait for the ledger to write what it was told.

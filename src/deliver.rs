@@ -265,14 +265,8 @@ async fn decide<P: Ports>(
                 }
             }
             Step::Call(command, body) => {
-                match until(
-                    context.gate.enter((walk.event.requested_at, walk.ticket), command),
-                    walk,
-                    course,
-                    now,
-                )
-                .await
-                {
+                let rank = (walk.event.requested_at, walk.ticket);
+                match until(context.gate.enter(rank, command), walk, course, now).await {
                     // The clock may have been set meanwhile: past the end nothing is called.
                     Some(Some(_)) if (context.nature.now)() >= course.gives_up_at() => {}
                     Some(Some(_)) if !context.pulse.is_steady() => context.pulse.steady().await,

@@ -32,9 +32,10 @@ Examples:
   handoff check --json | jq 'select(.level != \"ok\")'
 
 A line is one check: ok, warn or FAIL, what was looked at, what was found, and what to do about it.
-The ledger is opened for reading, as the tools do. Kafka: brokers, topics, rights, the group's place, the producer. Desk: each host is asked after a
-session that does not exist, with the signature that the service would use; that shows network,
-TLS, SDKAppID, data centre, administrator and key, and the clock.
+The ledger is opened for reading, as the tools do. Kafka: brokers, topics, rights, the group's
+place, the producer. Desk: each host is asked after a session that does not exist, with the
+signature that the service would use; that shows network, TLS, SDKAppID, data centre,
+administrator and key, and the clock.
 
 --write leaves one record in the outcome topic and one in the dead-letter topic, with the header
 handoff-type: check and the key handoff-check; readers of those topics pass over them. Without it

@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use handoff::domain::memory::{Claim, Entry, Stage};
+use handoff::domain::memory::{Claim, Stage};
 use handoff::domain::outcome::{Channel, Message};
 use jiff::Timestamp;
 use serde_json::Value;
@@ -22,10 +22,6 @@ fn key(kind: &Kind, (partition, offset): (i32, i64)) -> String {
         Kind::Malformed => format!("letter:{TOPIC}/{partition}/{offset}"),
         _ => format!("place:{TOPIC}/{partition}/{offset}"),
     }
-}
-
-fn is_answered(entry: &Entry) -> bool {
-    matches!(entry.stage, Stage::Settled { .. } | Stage::Published { .. })
 }
 
 /// A call arrives at Desk: for this session, a transfer for this event, or a question.
@@ -70,7 +66,7 @@ fn at_transfer(life: &Arc<Life>, number: u64, now: Timestamp) {
             if now >= *deadline {
                 world.fault(format!("{} transfers {number} past its deadline", life.name));
             }
-            if is_answered(&entry) || entry.stage != Stage::Open {
+            if entry.is_settled() || entry.stage != Stage::Open {
                 world.fault(format!("{} transfers {number}, which is put away", life.name));
             }
             let earlier = partition.kinds[..offset].iter().enumerate();
@@ -81,7 +77,7 @@ fn at_transfer(life: &Arc<Life>, number: u64, now: Timestamp) {
                     Some(Some(entry)) => {
                         let source = &entry.source;
                         let its_own = (source.partition, source.offset) == (place.0, before as i64);
-                        its_own && !is_answered(&entry)
+                        its_own && !entry.is_settled()
                     }
                     Some(None) => true,
                     None => false,
