@@ -1,15 +1,17 @@
-//! The walk of one event: claim it, ask the course for a step, perform it, tell the course, until
-//! settled; then write the answer down, publish it, and note that it is published.
+//! The walk of one event: wait until it is near its call and claim it; in its turn ask the course
+//! for a step, perform it, tell the course, until settled; then write the answer down, publish it,
+//! and note that it is published.
 //!
 //! Here are the ports the walk needs (`Desk`, `Outcomes`, `Ledger`) and nothing that implements
 //! them. A failed call is data for the course; a broker or database that is away is waited for.
 //! This file never decides anything about an escalation; `domain::course` does.
 
 mod publish;
+mod turn;
+mod wait;
 
 use std::future::Future;
 use std::sync::Arc;
-use std::time::Duration;
 
 use jiff::Timestamp;
 use tokio::time::{Instant, sleep};
@@ -17,15 +19,16 @@ use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
 use self::publish::{hand_over, publish_once, publish_unless_there};
+pub use self::turn::Turn;
+use self::wait::{GivenUp, approach, my_turn, until};
 use crate::domain::course::{Call, Course, Memory, Moment, Policy, Step, Tell};
 use crate::domain::event::{Event, Malformed, MalformedClass};
-use crate::domain::lanes::Ticket;
 use crate::domain::memory::{Claim, Claimed, Parking};
 use crate::domain::outcome::{Message, Outcome, dead_letter};
 use crate::domain::record::{Position, Record};
 use crate::domain::reply::Reply;
 use crate::domain::request::Command;
-use crate::gate::{Gate, Pass};
+use crate::gate::{Gate, Near, Pass};
 use crate::ledger::Ledger;
 use crate::pulse::Pulse;
 use crate::telemetry::Metrics;
@@ -110,8 +113,8 @@ pub struct Walk<'a> {
     pub event: &'a Event,
     /// The record it came from.
     pub record: &'a Record,
-    /// Its arrival number: the oldest goes first.
-    pub ticket: Ticket,
+    /// Its turn in its session.
+    pub turn: &'a Turn,
     /// The partition is being given up: stop where nothing is in doubt.
     pub draining: &'a CancellationToken,
 }
@@ -142,6 +145,7 @@ pub async fn deliver<P: Ports>(
     walk: &Walk<'_>,
     tell: impl Fn(Told),
 ) -> Delivered {
+    let Ok(near) = approach(context, walk).await else { return Delivered::LeftOpen };
     let now = (context.nature.now)();
     let claim = claim_of_event(walk.event, walk.record, now);
     let (event, policy) = (walk.event, &context.policy);
@@ -158,6 +162,9 @@ pub async fn deliver<P: Ports>(
             }
         }
         Claimed::Settled { answer, published, at } => {
+            if let Err(GivenUp) = my_turn(context, walk, event.deadline).await {
+                return Delivered::LeftOpen;
+            }
             if published {
                 tell(Told::Settled);
             } else {
@@ -171,7 +178,15 @@ pub async fn deliver<P: Ports>(
         }
         Claimed::Conflict { .. } => return bury(context, walk.record, &conflict(event)).await,
     };
-    let Some(outcome) = decide(context, walk, &mut course, (&claim, &tell)).await else {
+    // A doubt waits longer: it can be asked after only when nothing else of the session is out.
+    if let Err(GivenUp) = my_turn(context, walk, course.gives_up_at()).await {
+        if !course.in_doubt() {
+            leave(context, &claim, &course, now).await;
+        }
+        return Delivered::LeftOpen;
+    }
+    let parts = (near, &claim, &tell);
+    let Some(outcome) = decide(context, walk, &mut course, parts).await else {
         return Delivered::LeftOpen;
     };
     let message = outcome.to_message(event);
@@ -228,19 +243,21 @@ async fn decide<P: Ports>(
     context: &Context<P>,
     walk: &Walk<'_>,
     course: &mut Course<'_>,
-    (claim, tell): (&Claim, &impl Fn(Told)),
+    (mut near, claim, tell): (Option<Near>, &Claim, &impl Fn(Told)),
 ) -> Option<Outcome> {
     loop {
         let now = (context.nature.now)();
         match course.next(now) {
             Step::Settle(outcome) => return Some(*outcome),
             Step::Wait(wait) => {
+                drop(near.take());
                 if until(sleep(wait), walk, course, now).await.is_none() {
                     leave(context, claim, course, now).await;
                     return None;
                 }
             }
             Step::Park(wait) => {
+                drop(near.take());
                 let due = now.saturating_add(wait).unwrap_or(Timestamp::MAX);
                 // From now on its offset may be committed: nobody delivers the record again.
                 let record = Some(walk.record.clone());
@@ -250,6 +267,7 @@ async fn decide<P: Ports>(
                 }
                 tell(Told::Parked);
                 until(sleep(wait), walk, course, now).await?;
+                near = until(context.gate.approach(walk.turn.rank()), walk, course, now).await?;
                 context.pulse.steady().await;
                 // The intent before the act, as for the first burst.
                 let claim = Claim { at: (context.nature.now)(), ..claim.clone() };
@@ -265,12 +283,15 @@ async fn decide<P: Ports>(
                 }
             }
             Step::Call(command, body) => {
-                let rank = (walk.event.requested_at, walk.ticket);
-                match until(context.gate.enter(rank, command), walk, course, now).await {
+                let pass = context.gate.enter(walk.turn.rank(), command);
+                match until(pass, walk, course, now).await {
                     // The clock may have been set meanwhile: past the end nothing is called.
                     Some(Some(_)) if (context.nature.now)() >= course.gives_up_at() => {}
                     Some(Some(_)) if !context.pulse.is_steady() => context.pulse.steady().await,
-                    Some(Some(pass)) => call(context, course, (command, body), pass).await,
+                    Some(Some(pass)) => {
+                        drop(near.take());
+                        call(context, (walk, course), (command, body), pass).await;
+                    }
                     Some(None) => {}
                     None => {
                         leave(context, claim, course, now).await;
@@ -332,28 +353,13 @@ async fn announce<P: Ports>(
     true
 }
 
-/// Wait for `what`, at most until the course gives up (`Some(None)`); `None`: left open.
-async fn until<T>(
-    what: impl Future<Output = T>,
-    walk: &Walk<'_>,
-    course: &Course<'_>,
-    now: Timestamp,
-) -> Option<Option<T>> {
-    let left = Duration::try_from(course.gives_up_at().duration_since(now)).unwrap_or_default();
-    tokio::select! {
-        biased;
-        () = walk.draining.cancelled(), if !course.in_doubt() => None,
-        done = what => Some(Some(done)),
-        () = sleep(left) => Some(None),
-    }
-}
-
 async fn call<P: Ports>(
     context: &Context<P>,
-    course: &mut Course<'_>,
+    (walk, course): (&Walk<'_>, &mut Course<'_>),
     (command, body): (Command, Vec<u8>),
     pass: Pass,
 ) {
+    walk.turn.called();
     let begun = (context.nature.now)();
     let started = Instant::now();
     let reply = context.desk.call(command, body, course.signature_after()).await;
@@ -368,7 +374,8 @@ async fn call<P: Ports>(
         duration_ms = took.as_millis() as u64,
         "called Desk"
     );
-    pass.report(&heard.notice);
+    let next = if course.is_settled() { walk.turn.next() } else { None };
+    pass.report(&heard.notice, next);
 }
 
 fn parking(course: &Course<'_>, until: Timestamp) -> Parking {

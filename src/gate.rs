@@ -2,8 +2,12 @@
 //! the worker's part of its quota, and hardly any while nothing can succeed.
 //!
 //! A `Pass` is held for one call. The rules are `domain::gate`; here they meet tasks and time.
-//! One task must run `Gate::drive`, which opens the way when time has passed.
+//! Where the oldest of all follows in its session on a call that is over, the pass is kept for it
+//! while the ledger writes down the answer: else a busy session would queue up behind the others
+//! at each of its calls. One task must run `Gate::drive`, which opens the way when time has passed.
 //! This file never makes a call and never ends an event.
+
+mod approach;
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -14,6 +18,9 @@ use tokio::sync::{Notify, oneshot};
 use tokio::time::{Instant, sleep_until};
 use tracing::{error, warn};
 
+pub use self::approach::Near;
+
+use self::approach::Approach;
 use crate::domain::course::Notice;
 use crate::domain::gate::{Admit, Change, GateState, Why};
 use crate::domain::lanes::Ticket;
@@ -24,8 +31,12 @@ use crate::telemetry::Metrics;
 /// wherever and whenever it was read; then the one that arrived first.
 pub type Rank = (Timestamp, Ticket);
 
+/// So long a pass is kept for the next event of a session: an answer is written down sooner.
+const KEPT_FOR: Duration = Duration::from_millis(10);
+
 /// The gate.
 pub struct Gate {
+    approach: Arc<Approach>,
     inner: Mutex<Inner>,
     changed: Notify,
     epoch: Instant,
@@ -37,6 +48,8 @@ struct Inner {
     /// Calls that may be out at once, and those that are.
     places: usize,
     out: usize,
+    /// Places kept for events that come in a moment, and until when.
+    kept: BTreeMap<Rank, Duration>,
     /// For each command, in the order of `Command::ALL`.
     waiting: [BTreeMap<Rank, oneshot::Sender<Pass>>; Command::ALL.len()],
     /// When to look again.
@@ -58,12 +71,19 @@ impl Gate {
             state,
             places: concurrency,
             out: 0,
+            kept: BTreeMap::new(),
             waiting: Default::default(),
             due: None,
             told_cannot_ask: false,
         };
-        let epoch = Instant::now();
-        Arc::new(Self { inner: Mutex::new(inner), changed: Notify::new(), epoch, metrics })
+        let (approach, epoch) = (Approach::new(concurrency), Instant::now());
+        let (inner, changed) = (Mutex::new(inner), Notify::new());
+        Arc::new(Self { approach, inner, changed, epoch, metrics })
+    }
+
+    /// Wait for the right to be claimed and to wait here. The oldest goes first.
+    pub async fn approach(&self, rank: Rank) -> Near {
+        self.approach.enter(rank).await
     }
 
     /// From now on these parts of the quota are ours, from 0 to 1.
@@ -165,15 +185,18 @@ impl Inner {
         now: Duration,
     ) -> Result<(oneshot::Sender<Pass>, bool), Option<Duration>> {
         let (places, more_at) = self.state.places(self.places, now);
-        if self.out >= places {
-            return Err(more_at);
-        }
         let first =
             |command: Command| Some((*self.waiting[command as usize].keys().next()?, command));
         let mut firsts = Command::ALL.map(first);
         firsts.sort_by_key(|first| first.map(|(rank, _)| rank));
+        self.kept.retain(|_, until| *until > now);
         let mut due: Option<Duration> = None;
-        for (_, command) in firsts.into_iter().flatten() {
+        for (rank, command) in firsts.into_iter().flatten() {
+            let for_others = self.kept.len() - usize::from(self.kept.contains_key(&rank));
+            if self.out + for_others >= places {
+                due = [due, more_at, self.kept.values().min().copied()].into_iter().flatten().min();
+                continue;
+            }
             let probe = match self.state.admit(command, now) {
                 Admit::Go => false,
                 Admit::Probe => true,
@@ -184,18 +207,28 @@ impl Inner {
                 }
             };
             let (_, waiter) = self.waiting[command as usize].pop_first().ok_or(None)?;
+            self.kept.remove(&rank);
             return Ok((waiter, probe));
         }
         Err(due)
     }
+
+    /// Others wait, and all of them are younger.
+    fn would_be_first(&self, rank: Rank) -> bool {
+        let mut firsts = self.waiting.iter().filter_map(|waiting| waiting.keys().next());
+        firsts.clone().next().is_some() && firsts.all(|first| rank < *first)
+    }
 }
 
 impl Pass {
-    /// The call came back.
-    pub fn report(mut self, notice: &Notice) {
+    /// The call came back. `next` follows in its session as soon as the answer is written down.
+    pub fn report(mut self, notice: &Notice, next: Option<Rank>) {
         self.reported = true;
         let mut inner = self.gate.lock();
         let now = self.gate.epoch.elapsed();
+        if let Some(next) = next.filter(|next| inner.would_be_first(*next)) {
+            inner.kept.insert(next, now + KEPT_FOR);
+        }
         let change = inner.state.report(self.probe, notice, now);
         let first_time = matches!(notice, Notice::CannotAsk(_)) && !inner.told_cannot_ask;
         inner.told_cannot_ask |= first_time;
@@ -278,11 +311,35 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
+    async fn a_place_is_kept_for_the_oldest_while_its_session_becomes_free() {
+        let gate = gate(1);
+        let mut tasks = tokio::task::JoinSet::new();
+        tasks.spawn(gate.clone().drive());
+        let pass = gate.enter(rank(1), Command::TransferToHuman).await;
+        let young = gate.enter(rank(9), Command::TransferToHuman);
+        tokio::pin!(young);
+        let ms = Duration::from_millis;
+        assert!(tokio::time::timeout(ms(1), &mut young).await.is_err());
+        pass.report(&Notice::Fine, Some(rank(2)));
+        assert!(tokio::time::timeout(ms(5), &mut young).await.is_err(), "kept for number 2");
+        let next = gate.enter(rank(2), Command::TransferToHuman).await;
+        next.report(&Notice::Fine, Some(rank(3)));
+        let start = Instant::now();
+        let pass = young.await;
+        assert_eq!(start.elapsed(), KEPT_FOR, "who does not come is not waited for any longer");
+        let oldest = gate.enter(rank(4), Command::TransferToHuman);
+        tokio::pin!(oldest);
+        assert!(tokio::time::timeout(ms(1), &mut oldest).await.is_err());
+        pass.report(&Notice::Fine, Some(rank(5)));
+        assert!(tokio::time::timeout(ms(0), oldest).await.is_ok(), "nothing is kept for a younger");
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn a_shut_gate_lets_one_probe_through_at_its_time() {
         let gate = gate(8);
         let mut tasks = tokio::task::JoinSet::new();
         tasks.spawn(gate.clone().drive());
-        gate.enter(rank(1), Command::TransferToHuman).await.report(&Notice::Closed("60021".into()));
+        gate.enter(rank(1), Command::TransferToHuman).await.report(&Notice::Closed("60021".into()), None);
         assert_eq!(gate.shut().unwrap().0, Why::Misconfigured);
         let start = Instant::now();
         let probe = gate.enter(rank(2), Command::TransferToHuman).await;
@@ -290,7 +347,7 @@ mod tests {
         let second = gate.enter(rank(3), Command::TransferToHuman);
         let waited = tokio::time::timeout(Duration::from_secs(100), second).await;
         assert!(waited.is_err(), "the probe is still out");
-        probe.report(&Notice::Fine);
+        probe.report(&Notice::Fine, None);
         drop(gate.enter(rank(4), Command::TransferToHuman).await);
         assert_eq!(gate.shut(), None);
     }

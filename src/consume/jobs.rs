@@ -1,8 +1,7 @@
 //! The events and dead letters that are being worked on, each in a task of its own.
 //!
-//! A task waits for its turn in its session (or for its deadline: an event past it waits for
-//! nobody), walks, says when its answer is settled, and publishes. The turn passes on as soon
-//! as the answer is settled; the offset only when it is acknowledged.
+//! A task walks, says when its answer is settled, and publishes. The turn in its session passes on
+//! as soon as the answer is settled; the offset only when it is acknowledged.
 //! This file never loses a task: each one ends in `next`, cancelled and panicked ones too.
 
 use std::collections::{BTreeSet, HashMap};
@@ -10,13 +9,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::mpsc;
 use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
 use super::assignment::{Key, Place};
-use crate::deliver::{Context, Delivered, Ports, Told, Walk, bury, deliver};
+use crate::deliver::{Context, Delivered, Ports, Told, Turn, Walk, bury, deliver};
 use crate::domain::event::{Event, Intake, Malformed, Rules, decode};
 use crate::domain::lanes::{Lanes, Ticket};
 use crate::domain::memory::Row;
@@ -81,7 +80,7 @@ pub(super) struct Jobs<P: Ports> {
     tasks: JoinSet<Delivered>,
     running: HashMap<tokio::task::Id, Job>,
     lanes: Lanes,
-    turns: HashMap<Ticket, oneshot::Sender<()>>,
+    turns: HashMap<Ticket, Arc<Turn>>,
     said: (mpsc::UnboundedSender<Said>, mpsc::UnboundedReceiver<Said>),
     lookups: JoinSet<(Vec<i32>, u64, Vec<Row>)>,
     /// Deadlines of the events that are not settled.
@@ -248,24 +247,23 @@ impl<P: Ports> Jobs<P> {
         self.tickets += 1;
         let ticket = self.tickets;
         let (session, due) = (event.session_id.clone(), event.deadline);
-        let (turn, my_turn) = oneshot::channel();
-        if self.lanes.join(&session, ticket) {
-            // The task holds the other end.
-            turn.send(()).unwrap_or_default();
-        } else {
-            self.turns.insert(ticket, turn);
+        let turn = Turn::new((event.requested_at, ticket));
+        match self.lanes.join(&session, ticket) {
+            None => turn.give(),
+            Some(before) => self.turns[&before].precedes(&turn),
         }
+        self.turns.insert(ticket, turn.clone());
         self.due.insert((due, ticket));
         let weight = record.weight();
         let task = Task {
             context: self.context.clone(),
             event,
             record,
-            ticket,
+            turn,
             draining: draining.clone(),
             said: self.said.0.clone(),
         };
-        let abort = self.tasks.spawn(task.run(my_turn));
+        let abort = self.tasks.spawn(task.run());
         let (session, due) = (Some(session), Some(due));
         self.keep(Job {
             place,
@@ -310,9 +308,9 @@ impl<P: Ports> Jobs<P> {
         self.due.remove(&(due, ticket));
         self.turns.remove(&ticket);
         let next = self.lanes.leave(&session, ticket);
-        if let Some(turn) = next.and_then(|ticket| self.turns.remove(&ticket)) {
-            // A task that is gone by now leaves its lane when it is joined.
-            turn.send(()).unwrap_or_default();
+        // A task that is gone by now leaves its lane when it is joined.
+        if let Some(turn) = next.and_then(|ticket| self.turns.get(&ticket)) {
+            turn.give();
         }
     }
 
@@ -344,20 +342,17 @@ struct Task<P: Ports> {
     context: Arc<Context<P>>,
     event: Event,
     record: Record,
-    ticket: Ticket,
+    turn: Arc<Turn>,
     draining: CancellationToken,
     said: mpsc::UnboundedSender<Said>,
 }
 
 impl<P: Ports> Task<P> {
-    async fn run(self, my_turn: oneshot::Receiver<()>) -> Delivered {
-        if !self.wait_for(my_turn).await {
-            return Delivered::LeftOpen;
-        }
+    async fn run(self) -> Delivered {
         let walk = Walk {
             event: &self.event,
             record: &self.record,
-            ticket: self.ticket,
+            turn: &self.turn,
             draining: &self.draining,
         };
         let task = tokio::task::id();
@@ -367,26 +362,6 @@ impl<P: Ports> Task<P> {
             let delivered = deliver(&self.context, &walk, tell).await;
             if !is_taken_back(delivered, &self.draining).await {
                 return delivered;
-            }
-        }
-    }
-
-    /// Wait for the turn or the deadline; false: the partition is being given up.
-    async fn wait_for(&self, my_turn: oneshot::Receiver<()>) -> bool {
-        tokio::pin!(my_turn);
-        loop {
-            let now = (self.context.nature.now)();
-            let left = self.event.deadline.duration_since(now);
-            if left.is_negative() || left.is_zero() {
-                return true;
-            }
-            let left = Duration::try_from(left).unwrap_or_default();
-            tokio::select! {
-                biased;
-                () = self.draining.cancelled() => return false,
-                _ = &mut my_turn => return true,
-                // The wall clock may have been set back meanwhile: look again.
-                () = sleep(left) => {}
             }
         }
     }

@@ -15,11 +15,12 @@ pub type Ticket = u64;
 pub struct Lanes(HashMap<Arc<str>, VecDeque<Ticket>>);
 
 impl Lanes {
-    /// Queue up. True: it is this ticket's turn at once.
-    pub fn join(&mut self, session: &Arc<str>, ticket: Ticket) -> bool {
+    /// Queue up. Returns the one before it; `None`: it is this ticket's turn at once.
+    pub fn join(&mut self, session: &Arc<str>, ticket: Ticket) -> Option<Ticket> {
         let lane = self.0.entry(session.clone()).or_default();
+        let before = lane.back().copied();
         lane.push_back(ticket);
-        lane.len() == 1
+        before
     }
 
     /// Leave, from wherever in the lane. Returns whose turn it has become by that.
@@ -53,10 +54,10 @@ mod tests {
     fn first_come_one_at_a_time_and_leaving_out_of_turn_wakes_nobody() {
         let (a, b): (Arc<str>, Arc<str>) = ("a".into(), "b".into());
         let mut lanes = Lanes::default();
-        assert!(lanes.join(&a, 1));
-        assert!(!lanes.join(&a, 2));
-        assert!(!lanes.join(&a, 3));
-        assert!(lanes.join(&b, 4));
+        assert_eq!(lanes.join(&a, 1), None);
+        assert_eq!(lanes.join(&a, 2), Some(1));
+        assert_eq!(lanes.join(&a, 3), Some(2));
+        assert_eq!(lanes.join(&b, 4), None);
         assert_eq!(lanes.leave(&a, 2), None);
         assert_eq!(lanes.leave(&a, 1), Some(3));
         assert_eq!(lanes.leave(&a, 1), None);

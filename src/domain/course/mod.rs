@@ -136,6 +136,11 @@ impl<'a> Course<'a> {
         self.doubt.is_some() && self.settled.is_none()
     }
 
+    /// It has its answer.
+    pub fn is_settled(&self) -> bool {
+        self.settled.is_some()
+    }
+
     /// When waiting for anything stops making sense. Whoever takes up a doubt late still gets
     /// the whole time of grace to ask.
     pub fn gives_up_at(&self) -> Timestamp {

@@ -1,0 +1,83 @@
+//! What a walk waits for besides Desk and the ledger: its turn, the way to the gate, the time.
+//!
+//! Each waiting ends when the event has no more time, and when its partition is being given up.
+//! This file never claims, calls or writes anything.
+
+use std::future::Future;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use tokio::time::sleep;
+
+use super::turn::Nearness;
+use super::{Context, Ports, Walk};
+use crate::domain::course::Course;
+use crate::gate::Near;
+
+/// The partition is being given up.
+pub(super) struct GivenUp;
+
+/// Wait until the event may be claimed: near the gate once its turn has come, or at once while the
+/// event before it is with Desk. One that has no more time waits for nothing.
+pub(super) async fn approach<P: Ports>(
+    context: &Context<P>,
+    walk: &Walk<'_>,
+) -> Result<Option<Near>, GivenUp> {
+    let way = async {
+        match walk.turn.is(Nearness::Next).await {
+            Nearness::Come => Some(context.gate.approach(walk.turn.rank()).await),
+            _ => None,
+        }
+    };
+    tokio::select! {
+        biased;
+        () = walk.draining.cancelled() => Err(GivenUp),
+        near = way => Ok(near),
+        () = passes(context, walk.event.deadline) => Ok(None),
+    }
+}
+
+/// Wait for the turn, at most until then.
+pub(super) async fn my_turn<P: Ports>(
+    context: &Context<P>,
+    walk: &Walk<'_>,
+    until: Timestamp,
+) -> Result<(), GivenUp> {
+    tokio::select! {
+        biased;
+        _ = walk.turn.is(Nearness::Come) => Ok(()),
+        () = walk.draining.cancelled() => Err(GivenUp),
+        () = passes(context, until) => Ok(()),
+    }
+}
+
+async fn passes<P: Ports>(context: &Context<P>, until: Timestamp) {
+    loop {
+        let left = time_left(until, (context.nature.now)());
+        if left.is_zero() {
+            return;
+        }
+        // The wall clock may be set back meanwhile: look again.
+        sleep(left).await;
+    }
+}
+
+/// Wait for `what`, at most until the course gives up (`Some(None)`); `None`: left open.
+pub(super) async fn until<T>(
+    what: impl Future<Output = T>,
+    walk: &Walk<'_>,
+    course: &Course<'_>,
+    now: Timestamp,
+) -> Option<Option<T>> {
+    let left = time_left(course.gives_up_at(), now);
+    tokio::select! {
+        biased;
+        () = walk.draining.cancelled(), if !course.in_doubt() => None,
+        done = what => Some(Some(done)),
+        () = sleep(left) => Some(None),
+    }
+}
+
+fn time_left(until: Timestamp, now: Timestamp) -> Duration {
+    Duration::try_from(until.duration_since(now)).unwrap_or_default()
+}
