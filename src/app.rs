@@ -32,8 +32,8 @@ use crate::telemetry::Metrics;
 /// Why the ledger does not work, if it does not.
 type Problem = Arc<dyn Fn() -> Option<String> + Send + Sync>;
 
-/// Records between the consumer's thread and the consuming task.
-const INBOUND: usize = 64;
+/// Messages, of some records each, between the consumer's thread and the consuming task.
+const INBOUND: usize = 4;
 /// How long an event may be unsettled past its deadline and grace before that is unhealthy.
 const OVERDUE: Duration = Duration::from_secs(60);
 /// The wait for brokers when missing topics are looked for at start, and between two looks.

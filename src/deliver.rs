@@ -10,8 +10,10 @@ mod publish;
 mod turn;
 mod wait;
 
-use std::future::Future;
+use std::future::{Future, poll_fn};
+use std::pin::pin;
 use std::sync::Arc;
+use std::task::Poll;
 
 use jiff::Timestamp;
 use tokio::time::{Instant, sleep};
@@ -359,10 +361,16 @@ async fn call<P: Ports>(
     (command, body): (Command, Vec<u8>),
     pass: Pass,
 ) {
-    walk.turn.called();
     let begun = (context.nature.now)();
     let started = Instant::now();
-    let reply = context.desk.call(command, body, course.signature_after()).await;
+    let mut calling = pin!(context.desk.call(command, body, course.signature_after()));
+    let under_way = poll_fn(|task| Poll::Ready(calling.as_mut().poll(task))).await;
+    // Only now, so that nothing of the next event delays this call.
+    walk.turn.called();
+    let reply = match under_way {
+        Poll::Ready(reply) => reply,
+        Poll::Pending => calling.await,
+    };
     let took = started.elapsed();
     let call = Call { command, begun, reply };
     let heard = course.heard(&call, context.nature.moment());

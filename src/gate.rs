@@ -339,7 +339,9 @@ mod tests {
         let gate = gate(8);
         let mut tasks = tokio::task::JoinSet::new();
         tasks.spawn(gate.clone().drive());
-        gate.enter(rank(1), Command::TransferToHuman).await.report(&Notice::Closed("60021".into()), None);
+        gate.enter(rank(1), Command::TransferToHuman)
+            .await
+            .report(&Notice::Closed("60021".into()), None);
         assert_eq!(gate.shut().unwrap().0, Why::Misconfigured);
         let start = Instant::now();
         let probe = gate.enter(rank(2), Command::TransferToHuman).await;

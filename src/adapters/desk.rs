@@ -100,7 +100,7 @@ impl Client {
             .build()
             .map_err(reqwest::Error::without_url)
             .context("failed to set up the HTTP client")?;
-        let hosts = Hosts::new(settings.endpoint, settings.backup_endpoint);
+        let hosts = Hosts::new(&settings.endpoint, settings.backup_endpoint.as_deref())?;
         let signer = Signer::new(settings.identity, settings.key, settings.signature_lifetime);
         Ok(Self { http, signer, hosts, nature })
     }
@@ -118,13 +118,10 @@ impl Client {
             Ok(query) => query,
             Err(error) => return nothing(Reply::Unsigned(format!("{error:#}"))),
         };
-        let (host, endpoint) = self.hosts.current(now);
-        let url = format!(
-            "{endpoint}/v4/desk_http_svc/{}?{}&random={}",
-            command.as_str(),
-            query.expose_secret(),
-            (self.nature.random)()
-        );
+        let host = self.hosts.current(now);
+        let mut url = self.hosts.url(host, command).clone();
+        let random = (self.nature.random)();
+        url.set_query(Some(&format!("{}&random={random}", query.expose_secret())));
         let request = self.http.post(url).header(CONTENT_TYPE, "application/json").body(body);
         let response = match request.send().await {
             Ok(response) => response,

@@ -10,7 +10,7 @@ use std::sync::mpsc::SyncSender;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::over;
+use super::{ROOM_AFTER_A_PAUSE, over};
 use crate::domain::progress::Progress;
 use crate::domain::record::Record;
 
@@ -147,7 +147,11 @@ impl Assignments {
         let (mut pause, mut resume) = (Vec::new(), Vec::new());
         for assignment in self.partitions.values_mut() {
             let span = assignment.progress.span();
-            let too_far = if assignment.paused { over(span, max_span) } else { span >= max_span };
+            let too_far = if assignment.paused {
+                over(span, max_span, ROOM_AFTER_A_PAUSE)
+            } else {
+                span >= max_span
+            };
             let held = assignment.held.is_some() || assignment.draining.is_cancelled();
             let paused = full || too_far || held;
             if paused != assignment.paused {

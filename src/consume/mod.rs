@@ -35,8 +35,8 @@ pub enum Inbound {
     Topic(usize),
     /// These partitions are ours from now on.
     Assigned(Vec<i32>),
-    /// A record of a partition that is ours.
-    Record(Record),
+    /// Records of partitions that are ours, in the order of each partition.
+    Records(Vec<Record>),
     /// These partitions are being taken away; answer `done` when they are drained.
     Revoked {
         /// Which.
@@ -85,6 +85,10 @@ pub struct Settings {
 /// So long the consumer's thread may wait for room before partitions are paused.
 const HOLD: Duration = Duration::from_millis(300);
 
+/// A part of a bound that has to be free before more is taken in.
+const ROOM: usize = 16;
+const ROOM_AFTER_A_PAUSE: usize = 4;
+
 /// So much is dealt with before the books are looked at again.
 const TOGETHER: usize = 32;
 
@@ -121,13 +125,7 @@ pub async fn consume<P: Ports, S: Source>(
                 }
             }
             message = inbound.recv(), if !worker.holds() => match message {
-                Some(message) => {
-                    worker.take(message);
-                    for _ in 0..TOGETHER {
-                        let Ok(message) = inbound.try_recv() else { break };
-                        worker.take(message);
-                    }
-                }
+                Some(message) => worker.take(message),
                 None => break,
             },
             _ = tick.tick() => {}
@@ -167,7 +165,7 @@ impl<P: Ports, S: Source> Worker<P, S> {
                 self.jobs.look_up(&self.settings.topic, partitions, epoch);
                 self.pulse.joined();
             }
-            Inbound::Record(record) => self.begin(record),
+            Inbound::Records(records) => records.into_iter().for_each(|record| self.begin(record)),
             Inbound::Revoked { partitions, lost, done } => {
                 info!(kafka.partitions = ?partitions, lost, "partitions revoked");
                 self.drain(Some(&partitions), lost, done);
@@ -318,7 +316,8 @@ impl<P: Ports, S: Source> Worker<P, S> {
     }
 
     /// There is no room for a moment: what comes next waits where it is. Only a longer wait is
-    /// worth a pause, for which the client throws away what it has fetched.
+    /// worth a pause: for it the client throws away what it has fetched, and after it takes up to a
+    /// second to fetch again.
     fn holds(&self) -> bool {
         self.full.is_some_and(|since| since.elapsed() < HOLD)
     }
@@ -327,6 +326,9 @@ impl<P: Ports, S: Source> Worker<P, S> {
     fn bound_intake(&mut self) {
         let Settings { max_events, max_bytes, max_span, .. } = self.settings;
         let (events, bytes) = self.jobs.load();
+        // Whoever is paused stays so for a while; whoever only waits goes on at the first room.
+        let room = if self.holds() { ROOM } else { ROOM_AFTER_A_PAUSE };
+        let over = |value, bound| over(value, bound, room);
         self.full = match self.full {
             Some(_) if !over(events, max_events) && !over(bytes, max_bytes) => None,
             None if events >= max_events || bytes >= max_bytes => Some(Instant::now()),
@@ -348,7 +350,7 @@ impl<P: Ports, S: Source> Worker<P, S> {
     }
 }
 
-/// Still above three quarters of a bound.
-fn over(value: usize, bound: usize) -> bool {
-    value > bound - bound / 4
+/// There is not so much room yet: one part in so many.
+fn over(value: usize, bound: usize, room: usize) -> bool {
+    value > bound - (bound / room).max(1)
 }

@@ -7,8 +7,12 @@
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use anyhow::Context as _;
 use jiff::Timestamp;
+use reqwest::Url;
 use tracing::warn;
+
+use crate::domain::request::Command;
 
 /// So many connection failures in a row, and the other host is tried.
 const FAILURES: u32 = 3;
@@ -17,7 +21,8 @@ const BACK_AFTER: Duration = Duration::from_secs(300);
 
 /// The hosts.
 pub(super) struct Hosts {
-    endpoints: [String; 2],
+    /// Of each host, for each command in the order of `Command::ALL`; without a query.
+    urls: [[Url; Command::ALL.len()]; 2],
     state: Mutex<State>,
 }
 
@@ -28,25 +33,30 @@ struct State {
 }
 
 impl Hosts {
-    pub(super) fn new(main: String, backup: Option<String>) -> Self {
-        let backup = backup.unwrap_or_else(|| main.clone());
+    pub(super) fn new(main: &str, backup: Option<&str>) -> anyhow::Result<Self> {
+        let urls = [urls(main)?, urls(backup.unwrap_or(main))?];
         let state = State { current: 0, failures: 0, moved_at: Timestamp::UNIX_EPOCH };
-        Self { endpoints: [main, backup], state: Mutex::new(state) }
+        Ok(Self { urls, state: Mutex::new(state) })
     }
 
-    /// The host to call now: its number, for `reached`, and its URL.
-    pub(super) fn current(&self, now: Timestamp) -> (usize, &str) {
+    /// The number of the host to call now.
+    pub(super) fn current(&self, now: Timestamp) -> usize {
         let mut state = self.lock();
         if state.current == 1 && now.duration_since(state.moved_at).unsigned_abs() >= BACK_AFTER {
             state.move_to(0, now);
         }
-        (state.current, &self.endpoints[state.current])
+        state.current
+    }
+
+    /// Where a host serves a command.
+    pub(super) fn url(&self, host: usize, command: Command) -> &Url {
+        &self.urls[host][command as usize]
     }
 
     /// A call to this host was or was not connected.
     pub(super) fn reached(&self, host: usize, connected: bool, now: Timestamp) {
         let mut state = self.lock();
-        if host != state.current || self.endpoints[0] == self.endpoints[1] {
+        if host != state.current || self.urls[0] == self.urls[1] {
             return;
         }
         if connected {
@@ -56,7 +66,7 @@ impl Hosts {
         state.failures += 1;
         if state.failures >= FAILURES {
             state.move_to(1 - host, now);
-            let to = self.endpoints[state.current].as_str();
+            let to = self.urls[state.current][0].origin().ascii_serialization();
             drop(state);
             warn!(to, "cannot connect to Desk {FAILURES} times in a row; trying the other host");
         }
@@ -65,6 +75,15 @@ impl Hosts {
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+fn urls(endpoint: &str) -> anyhow::Result<[Url; Command::ALL.len()]> {
+    let url = |command: Command| {
+        let url = format!("{endpoint}/v4/desk_http_svc/{}", command.as_str());
+        Url::parse(&url).with_context(|| format!("{endpoint:?} is not the URL of a host"))
+    };
+    let [transfer, question] = Command::ALL.map(url);
+    Ok([transfer?, question?])
 }
 
 impl State {
@@ -79,16 +98,18 @@ mod tests {
 
     #[test]
     fn to_the_backup_after_failures_in_a_row_and_back_after_a_while() {
-        let hosts = Hosts::new("main".into(), Some("backup".into()));
+        let hosts = Hosts::new("https://main", Some("https://backup")).unwrap();
         let now: Timestamp = "2026-11-23T10:00:00Z".parse().unwrap();
         for connected in [false, false, true, false, false] {
             hosts.reached(0, connected, now);
-            assert_eq!(hosts.current(now), (0, "main"));
+            assert_eq!(hosts.current(now), 0);
         }
         hosts.reached(0, false, now);
-        assert_eq!(hosts.current(now), (1, "backup"));
+        assert_eq!(hosts.current(now), 1);
         hosts.reached(0, false, now);
-        assert_eq!(hosts.current(now + Duration::from_secs(299)), (1, "backup"));
-        assert_eq!(hosts.current(now + Duration::from_secs(300)), (0, "main"));
+        assert_eq!(hosts.current(now + Duration::from_secs(299)), 1);
+        assert_eq!(hosts.current(now + Duration::from_secs(300)), 0);
+        let url = hosts.url(1, Command::GetSessionState).as_str();
+        assert_eq!(url, "https://backup/v4/desk_http_svc/get_session_state");
     }
 }

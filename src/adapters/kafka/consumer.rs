@@ -14,15 +14,19 @@ use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rdkafka::error::{KafkaError, KafkaResult};
 use rdkafka::message::{BorrowedHeaders, BorrowedMessage, Headers as _, Message as _};
 use rdkafka::{Offset, TopicPartitionList};
-use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info};
 
 use super::rebalance::{Callbacks, Handle, list};
 use super::{Settings, plain};
-use crate::consume::{Inbound, Source};
+use crate::consume::Source;
 use crate::domain::record::{self, Position, Record};
 use crate::pulse::Pulse;
+
+/// The wait for a record.
+const POLL: Duration = Duration::from_millis(100);
+/// So many records are handed on at once.
+const TOGETHER: usize = 32;
 
 /// The consumer's thread; it ends with an error where the group will not have us again.
 pub type Thread = JoinHandle<anyhow::Result<()>>;
@@ -37,7 +41,6 @@ impl Consumer {
     /// Subscribe, and poll on a thread of its own until stopped.
     pub fn start(settings: &Settings, handle: Handle) -> anyhow::Result<(Self, Thread)> {
         let (stop, pulse) = (handle.stop.clone(), handle.pulse.clone());
-        let inbound = handle.inbound.clone();
         let topic: Arc<str> = settings.topics.escalations.as_str().into();
         let client: BaseConsumer<Callbacks> = settings
             .consumer_config()
@@ -52,7 +55,7 @@ impl Consumer {
         let thread = std::thread::Builder::new()
             .name("kafka-consumer".into())
             .spawn(move || {
-                let polling = || poll(&client, &topic, (&inbound, &pulse, &stop));
+                let polling = || poll(&client, &topic, (&pulse, &stop));
                 // Whatever happens, the group is left in order: dropping alone would wait for ever.
                 let ended = std::panic::catch_unwind(std::panic::AssertUnwindSafe(polling));
                 close(client, !matches!(ended, Ok(Ok(()))));
@@ -100,27 +103,34 @@ impl Source for Consumer {
 fn poll(
     client: &BaseConsumer<Callbacks>,
     topic: &Arc<str>,
-    (inbound, pulse, stop): (&mpsc::Sender<Inbound>, &Pulse, &CancellationToken),
+    (pulse, stop): (&Pulse, &CancellationToken),
 ) -> anyhow::Result<()> {
+    let callbacks = client.context();
     while !stop.is_cancelled() {
         pulse.polled();
-        client.context().let_go_of_drained(client);
-        match client.poll(Duration::from_millis(100)) {
-            None => {}
-            Some(Ok(message)) => {
-                // The receiver turns as long as we poll, and never waits for a call.
-                let sent = inbound.blocking_send(Inbound::Record(own(&message, topic)));
-                if sent.is_err() {
-                    return Ok(());
+        callbacks.let_go_of_drained(client);
+        let mut wait = POLL;
+        // What is there already goes along: who receives it is woken once.
+        while let Some(polled) = client.poll(wait) {
+            match polled {
+                Ok(message) if callbacks.keep(own(&message, topic)) < TOGETHER => {
+                    wait = Duration::ZERO;
+                    continue;
                 }
+                Ok(_) => {}
+                Err(KafkaError::MessageConsumptionFatal(_)) => {
+                    let reason = client.client().fatal_error();
+                    let reason =
+                        reason.map_or_else(String::new, |(code, text)| format!("{code}: {text}"));
+                    return Err(anyhow!("the consumer group does not have us any more: {reason}"));
+                }
+                Err(error) => callbacks.complain(&error.to_string()),
             }
-            Some(Err(KafkaError::MessageConsumptionFatal(_))) => {
-                let reason = client.client().fatal_error();
-                let reason =
-                    reason.map_or_else(String::new, |(code, text)| format!("{code}: {text}"));
-                return Err(anyhow!("the consumer group does not have us any more: {reason}"));
-            }
-            Some(Err(error)) => client.context().complain(&error.to_string()),
+            break;
+        }
+        // The receiver turns as long as we poll, and never waits for a call.
+        if !callbacks.hand_on() {
+            return Ok(());
         }
     }
     Ok(())

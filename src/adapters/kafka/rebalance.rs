@@ -24,6 +24,7 @@ use tracing::{debug, warn};
 
 use super::quiet::Quiet;
 use crate::consume::Inbound;
+use crate::domain::record::Record;
 use crate::pulse::Pulse;
 use crate::telemetry::Metrics;
 
@@ -54,6 +55,8 @@ pub(super) struct Callbacks {
     topic: Arc<str>,
     /// `None` once the consumer is closing.
     inbound: Mutex<Option<mpsc::Sender<Inbound>>>,
+    /// Records that were read and not handed on yet; they go before anything else is said.
+    read: Mutex<Vec<Record>>,
     /// Partitions that drain while polling goes on.
     leaving: Mutex<Option<Leaving>>,
     client: OnceLock<Weak<BaseConsumer<Self>>>,
@@ -77,6 +80,7 @@ impl Callbacks {
         Self {
             topic,
             inbound: Mutex::new(Some(handle.inbound)),
+            read: Mutex::new(Vec::new()),
             leaving: Mutex::new(None),
             client: OnceLock::new(),
             partitions: AtomicUsize::new(0),
@@ -122,7 +126,24 @@ impl Callbacks {
         }
     }
 
+    /// A record was read; how many wait to be handed on.
+    pub(super) fn keep(&self, record: Record) -> usize {
+        let mut read = lock(&self.read);
+        read.push(record);
+        read.len()
+    }
+
+    /// Hand on what was read; false: nobody listens any more.
+    pub(super) fn hand_on(&self) -> bool {
+        let read = std::mem::take(&mut *lock(&self.read));
+        read.is_empty() || self.post(Inbound::Records(read))
+    }
+
     fn send(&self, message: Inbound) -> bool {
+        self.hand_on() && self.post(message)
+    }
+
+    fn post(&self, message: Inbound) -> bool {
         let inbound = lock(&self.inbound).clone();
         inbound.is_some_and(|inbound| inbound.blocking_send(message).is_ok())
     }

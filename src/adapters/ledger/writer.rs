@@ -233,12 +233,18 @@ impl<S: Store> Writer<S> {
         if changes.is_empty() {
             return Ok(HashMap::new());
         }
-        for (key, next, reply) in &changes {
-            doubts.insert((*key).clone(), (next.version, next.steps.clone(), reply.clone()));
-        }
         let lines: Vec<_> = changes.iter().map(|(key, next, _)| Line::new(key, next)).collect();
-        let written = self.store.advance(&lines).await?;
-        let mut replies = HashMap::new();
+        let written = match self.store.advance(&lines).await {
+            Ok(written) => written,
+            Err(error) => {
+                let doubt = |(key, next, reply): (&Arc<str>, Entry, _)| {
+                    (key.clone(), (next.version, next.steps, reply))
+                };
+                doubts.extend(changes.into_iter().map(doubt));
+                return Err(error);
+            }
+        };
+        let mut replies = HashMap::with_capacity(changes.len());
         for (key, next, reply) in changes {
             if written.contains(&**key) {
                 self.known.keep(key, next);
@@ -246,7 +252,6 @@ impl<S: Store> Writer<S> {
             } else {
                 self.known.forget(key);
             }
-            doubts.remove(key);
         }
         Ok(replies)
     }

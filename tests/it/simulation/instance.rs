@@ -345,7 +345,7 @@ impl Poll {
         }
         let any = !records.is_empty();
         for record in records {
-            self.tell(Inbound::Record(record)).await;
+            self.tell(Inbound::Records(vec![record])).await;
         }
         any
     }
