@@ -4,6 +4,7 @@
 //! them; bytes that are not UTF-8 are base64 in there. Times are microseconds.
 //! This file never guesses: what it cannot read back is an error that names the row.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use anyhow::{Context as _, anyhow, bail};
@@ -11,21 +12,22 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
+use sqlx::{ColumnIndex, Decode, Row, Type};
 
 use crate::domain::memory::{Entry, Stage, Step, What};
 use crate::domain::outcome::{Channel, Message};
 use crate::domain::record::{Position, Record};
 
 /// The columns; `record` and `answer` are `None` where they were not asked for.
-#[derive(Debug, Default, Serialize)]
+#[derive(Debug, Default)]
 pub(super) struct Line {
-    pub(super) key: String,
-    pub(super) session_id: Option<String>,
-    pub(super) topic: String,
+    pub(super) key: Arc<str>,
+    pub(super) session_id: Option<Arc<str>>,
+    pub(super) topic: Arc<str>,
     pub(super) partition: i32,
     pub(super) offset: i64,
-    pub(super) stage: String,
-    pub(super) owner: String,
+    pub(super) stage: Cow<'static, str>,
+    pub(super) owner: Arc<str>,
     pub(super) version: i64,
     pub(super) first_seen_us: i64,
     pub(super) deadline_us: Option<i64>,
@@ -33,11 +35,11 @@ pub(super) struct Line {
     pub(super) parked_until_us: Option<i64>,
     pub(super) settled_at_us: Option<i64>,
     pub(super) published_at_us: Option<i64>,
-    pub(super) published_to: Option<String>,
-    pub(super) record: Option<String>,
-    pub(super) memory: Option<String>,
-    pub(super) answer: Option<String>,
-    pub(super) steps: String,
+    pub(super) published_to: Option<Arc<str>>,
+    pub(super) record: Option<Arc<str>>,
+    pub(super) memory: Option<Arc<str>>,
+    pub(super) answer: Option<Arc<str>>,
+    pub(super) steps: Arc<str>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -74,20 +76,20 @@ struct StoredStep {
 
 impl Line {
     /// The columns of an entry.
-    pub(super) fn new(key: &str, entry: &Entry) -> Self {
+    pub(super) fn new(key: &Arc<str>, entry: &Entry) -> Self {
         let line = Self {
-            key: key.to_owned(),
-            session_id: entry.session_id.as_deref().map(str::to_owned),
-            topic: entry.source.topic.to_string(),
+            key: key.clone(),
+            session_id: entry.session_id.clone(),
+            topic: entry.source.topic.clone(),
             partition: entry.source.partition,
             offset: entry.source.offset,
-            owner: entry.owner.to_string(),
+            owner: entry.owner.clone(),
             version: entry.version,
             first_seen_us: entry.first_seen.as_microsecond(),
             deadline_us: entry.deadline.map(Timestamp::as_microsecond),
             claimed_at_us: entry.claimed_at.as_microsecond(),
             record: entry.record.as_ref().map(record_text),
-            memory: entry.memory.clone(),
+            memory: entry.memory.as_deref().map(Arc::from),
             answer: entry.answer.as_ref().map(message_text),
             steps: steps_text(&entry.steps),
             ..Self::default()
@@ -109,7 +111,7 @@ impl Line {
                 stage: "published".into(),
                 settled_at_us: us(settled_at),
                 published_at_us: us(at),
-                published_to: place.as_ref().map(ToString::to_string),
+                published_to: place.as_ref().map(|place| place.to_string().into()),
                 ..self
             },
         }
@@ -122,7 +124,7 @@ impl Line {
 
     /// The entry and its key.
     pub(super) fn entry(self) -> anyhow::Result<(Arc<str>, Entry)> {
-        let key: Arc<str> = self.key.as_str().into();
+        let key = self.key.clone();
         let entry = self.read().with_context(|| format!("the row of {key:?} cannot be read"))?;
         Ok((key, entry))
     }
@@ -132,29 +134,29 @@ impl Line {
         let source = self.source();
         let record = self.record.map(|text| read_record(&text, source.clone())).transpose()?;
         Ok(Entry {
-            session_id: self.session_id.map(Into::into),
+            session_id: self.session_id,
             source,
             record,
             first_seen: time(self.first_seen_us)?,
             deadline: self.deadline_us.map(time).transpose()?,
-            owner: self.owner.into(),
+            owner: self.owner,
             claimed_at: time(self.claimed_at_us)?,
             version: self.version,
             stage,
-            memory: self.memory,
+            memory: self.memory.as_deref().map(str::to_owned),
             answer: self.answer.map(|text| read_message(&text)).transpose()?,
             steps: read_steps(&self.steps)?,
         })
     }
 
     fn source(&self) -> Position {
-        let topic = self.topic.as_str().into();
+        let topic = self.topic.clone();
         Position { topic, partition: self.partition, offset: self.offset }
     }
 
     fn read_stage(&self) -> anyhow::Result<Stage> {
         let at = |us: Option<i64>| time(us.context("a time is missing")?);
-        Ok(match self.stage.as_str() {
+        Ok(match &*self.stage {
             "open" => Stage::Open,
             "parked" => Stage::Parked { until: at(self.parked_until_us)? },
             "settled" => Stage::Settled { at: at(self.settled_at_us)? },
@@ -166,6 +168,27 @@ impl Line {
             other => bail!("unknown stage {other:?}"),
         })
     }
+}
+
+/// A text of a row.
+pub(super) fn text<'r, R: Row>(row: &'r R, column: &'static str) -> sqlx::Result<Arc<str>>
+where
+    &'static str: ColumnIndex<R>,
+    &'r str: Decode<'r, R::Database> + Type<R::Database>,
+{
+    Ok(row.try_get::<&str, _>(column)?.into())
+}
+
+/// A text of a row that may be missing.
+pub(super) fn perhaps<'r, R: Row>(
+    row: &'r R,
+    column: &'static str,
+) -> sqlx::Result<Option<Arc<str>>>
+where
+    &'static str: ColumnIndex<R>,
+    &'r str: Decode<'r, R::Database> + Type<R::Database>,
+{
+    Ok(row.try_get::<Option<&str>, _>(column)?.map(Into::into))
 }
 
 fn time(us: i64) -> anyhow::Result<Timestamp> {
@@ -183,8 +206,8 @@ fn read_position(text: &str) -> anyhow::Result<Position> {
     })
 }
 
-fn json(value: &impl Serialize) -> String {
-    serde_json::to_string(value).expect("texts are always JSON")
+fn json(value: &impl Serialize) -> Arc<str> {
+    serde_json::to_string(value).expect("texts are always JSON").into()
 }
 
 fn pack(bytes: &[u8]) -> Bytes {
@@ -217,7 +240,7 @@ fn unpack_headers(
     headers.into_iter().map(read).collect()
 }
 
-fn record_text(record: &Record) -> String {
+fn record_text(record: &Record) -> Arc<str> {
     json(&StoredRecord {
         timestamp: record.timestamp,
         key: pack_all(record.key.as_ref()),
@@ -237,7 +260,7 @@ fn read_record(text: &str, position: Position) -> anyhow::Result<Record> {
     })
 }
 
-fn message_text(message: &Message) -> String {
+fn message_text(message: &Message) -> Arc<str> {
     let channel = match message.channel {
         Channel::Outcomes => "outcomes",
         Channel::DeadLetters => "dead_letters",
@@ -265,7 +288,7 @@ fn read_message(text: &str) -> anyhow::Result<Message> {
     })
 }
 
-fn steps_text(steps: &[Step]) -> String {
+fn steps_text(steps: &[Step]) -> Arc<str> {
     let stored = |step: &Step| {
         let (by, note) = (step.owner.clone(), step.note.clone());
         StoredStep { at: step.at, what: step.what.as_str().into(), by, note }

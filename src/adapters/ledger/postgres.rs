@@ -7,6 +7,7 @@
 
 use std::collections::HashSet;
 use std::future::Future;
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, anyhow, bail};
@@ -18,7 +19,7 @@ use sqlx::{ConnectOptions as _, Connection as _, Row as _, SqlSafeStr as _};
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
 
-use super::line::Line;
+use super::line::{Line, perhaps, text};
 use super::writer::{Decide, PRUNE_ROWS, Store as StorePort, Wanted, need_answers};
 
 const CONNECT: Duration = Duration::from_secs(10);
@@ -161,7 +162,7 @@ impl Store {
 }
 
 impl StorePort for Store {
-    async fn advance(&mut self, lines: &[Line]) -> anyhow::Result<HashSet<String>> {
+    async fn advance(&mut self, lines: &[Line]) -> anyhow::Result<HashSet<Arc<str>>> {
         let mut connection = self.take().await?;
         let written = self.server.within(STATEMENTS, write(&mut connection, lines)).await?;
         self.connection = Some(connection);
@@ -172,7 +173,7 @@ impl StorePort for Store {
         &mut self,
         wanted: &[Wanted<'_>],
         decide: Decide<'_>,
-    ) -> anyhow::Result<HashSet<String>> {
+    ) -> anyhow::Result<HashSet<Arc<str>>> {
         let mut connection = self.take().await?;
         let lines = self.server.within(STATEMENTS, read(&mut connection, wanted)).await?;
         let lines = decide(lines)?;
@@ -288,17 +289,18 @@ async fn read(connection: &mut PgConnection, wanted: &[Wanted<'_>]) -> sqlx::Res
     if settled.is_empty() {
         return Ok(lines);
     }
-    for row in sqlx::query(ANSWERS).bind(&settled).fetch_all(connection).await? {
+    let settled: Vec<_> = settled.iter().map(|key| &**key).collect();
+    for row in sqlx::query(ANSWERS).bind(settled).fetch_all(connection).await? {
         let key: String = row.try_get("key")?;
-        if let Some(line) = lines.iter_mut().find(|line| line.key == key) {
-            line.answer = row.try_get("answer")?;
+        if let Some(line) = lines.iter_mut().find(|line| *line.key == *key) {
+            line.answer = perhaps(&row, "answer")?;
         }
     }
     Ok(lines)
 }
 
 /// One statement is one transaction.
-async fn write(connection: &mut PgConnection, lines: &[Line]) -> sqlx::Result<HashSet<String>> {
+async fn write(connection: &mut PgConnection, lines: &[Line]) -> sqlx::Result<HashSet<Arc<str>>> {
     fn column<'l, T>(lines: &'l [Line], of: impl Fn(&'l Line) -> T) -> Vec<T> {
         lines.iter().map(of).collect()
     }
@@ -328,13 +330,13 @@ async fn write(connection: &mut PgConnection, lines: &[Line]) -> sqlx::Result<Ha
 
 fn line(row: &PgRow) -> sqlx::Result<Line> {
     Ok(Line {
-        key: row.try_get("key")?,
-        session_id: row.try_get("session_id")?,
-        topic: row.try_get("topic")?,
+        key: text(row, "key")?,
+        session_id: perhaps(row, "session_id")?,
+        topic: text(row, "topic")?,
         partition: row.try_get("partition")?,
         offset: row.try_get("offset")?,
-        stage: row.try_get("stage")?,
-        owner: row.try_get("owner")?,
+        stage: row.try_get::<String, _>("stage")?.into(),
+        owner: text(row, "owner")?,
         version: row.try_get("version")?,
         first_seen_us: row.try_get("first_seen_us")?,
         deadline_us: row.try_get("deadline_us")?,
@@ -342,10 +344,10 @@ fn line(row: &PgRow) -> sqlx::Result<Line> {
         parked_until_us: row.try_get("parked_until_us")?,
         settled_at_us: row.try_get("settled_at_us")?,
         published_at_us: row.try_get("published_at_us")?,
-        published_to: row.try_get("published_to")?,
-        record: row.try_get("record")?,
-        memory: row.try_get("memory")?,
-        answer: row.try_get("answer")?,
-        steps: row.try_get("steps")?,
+        published_to: perhaps(row, "published_to")?,
+        record: perhaps(row, "record")?,
+        memory: perhaps(row, "memory")?,
+        answer: perhaps(row, "answer")?,
+        steps: text(row, "steps")?,
     })
 }

@@ -10,6 +10,7 @@ mod write;
 use std::collections::HashSet;
 use std::fs::{File, OpenOptions, TryLockError};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, anyhow, bail};
@@ -24,7 +25,7 @@ use sqlx::{ConnectOptions as _, Connection as _, Row as _, SqlSafeStr as _};
 use tokio::sync::Mutex;
 
 use self::write::write;
-use super::line::Line;
+use super::line::{Line, perhaps, text};
 use super::writer::{Decide, PRUNE_ROWS, Store as StorePort, Wanted, need_answers};
 
 const BUSY: Duration = Duration::from_secs(5);
@@ -103,7 +104,7 @@ impl Store {
 }
 
 impl StorePort for Store {
-    async fn advance(&mut self, lines: &[Line]) -> anyhow::Result<HashSet<String>> {
+    async fn advance(&mut self, lines: &[Line]) -> anyhow::Result<HashSet<Arc<str>>> {
         let file = self.file.clone();
         let explain = |error| explain(&file, error);
         let mut connection = self.take().await.map_err(explain)?;
@@ -116,7 +117,7 @@ impl StorePort for Store {
         &mut self,
         wanted: &[Wanted<'_>],
         decide: Decide<'_>,
-    ) -> anyhow::Result<HashSet<String>> {
+    ) -> anyhow::Result<HashSet<Arc<str>>> {
         let file = self.file.clone();
         let explain = |error| explain(&file, error);
         let mut connection = self.take().await.map_err(explain)?;
@@ -292,8 +293,8 @@ async fn read(change: &mut SqliteConnection, wanted: &[Wanted<'_>]) -> sqlx::Res
     }
     for row in sqlx::query(ANSWERS).bind(json(&settled)).fetch_all(change).await? {
         let key: String = row.try_get("key")?;
-        if let Some(line) = lines.iter_mut().find(|line| line.key == key) {
-            line.answer = row.try_get("answer")?;
+        if let Some(line) = lines.iter_mut().find(|line| *line.key == *key) {
+            line.answer = perhaps(&row, "answer")?;
         }
     }
     Ok(lines)
@@ -305,13 +306,13 @@ fn json<T: Serialize + ?Sized>(value: &T) -> String {
 
 fn line(row: &SqliteRow) -> sqlx::Result<Line> {
     Ok(Line {
-        key: row.try_get("key")?,
-        session_id: row.try_get("session_id")?,
-        topic: row.try_get("topic")?,
+        key: text(row, "key")?,
+        session_id: perhaps(row, "session_id")?,
+        topic: text(row, "topic")?,
         partition: row.try_get("partition")?,
         offset: row.try_get("offset")?,
-        stage: row.try_get("stage")?,
-        owner: row.try_get("owner")?,
+        stage: row.try_get::<String, _>("stage")?.into(),
+        owner: text(row, "owner")?,
         version: row.try_get("version")?,
         first_seen_us: row.try_get("first_seen_us")?,
         deadline_us: row.try_get("deadline_us")?,
@@ -319,10 +320,10 @@ fn line(row: &SqliteRow) -> sqlx::Result<Line> {
         parked_until_us: row.try_get("parked_until_us")?,
         settled_at_us: row.try_get("settled_at_us")?,
         published_at_us: row.try_get("published_at_us")?,
-        published_to: row.try_get("published_to")?,
-        record: row.try_get("record")?,
-        memory: row.try_get("memory")?,
-        answer: row.try_get("answer")?,
-        steps: row.try_get("steps")?,
+        published_to: perhaps(row, "published_to")?,
+        record: perhaps(row, "record")?,
+        memory: perhaps(row, "memory")?,
+        answer: perhaps(row, "answer")?,
+        steps: text(row, "steps")?,
     })
 }

@@ -1,4 +1,5 @@
-//! The one writer: takes what is queued, without waiting for more, and does it in one go.
+//! The one writer: takes what is queued, without waiting for more, and does it in one go. Only an
+//! acknowledgement, for which nothing waits but its offset, waits a moment for company.
 //!
 //! A key occurs once per batch, its next deed waits for the next batch; keys are sorted, so that
 //! two instances never wait for each other crosswise. A row that is known from its last writing is
@@ -15,7 +16,7 @@ use std::time::Duration;
 use anyhow::bail;
 use jiff::Timestamp;
 use tokio::sync::{mpsc, oneshot};
-use tokio::time::sleep;
+use tokio::time::{sleep, timeout};
 
 use super::health::Health;
 use super::known::Known;
@@ -25,6 +26,8 @@ use crate::domain::memory::{Actor, Deed, Entry, Reply, Step, apply};
 use crate::domain::record::Record;
 
 const MAX_JOBS: usize = 256;
+/// So long acknowledgements wait for something more urgent.
+const COMPANY: Duration = Duration::from_millis(5);
 const MAX_BYTES: usize = 4 * 1024 * 1024;
 const RETRY_FIRST: Duration = Duration::from_millis(100);
 const RETRY_LAST: Duration = Duration::from_secs(2);
@@ -38,7 +41,7 @@ pub(super) struct Wanted<'a> {
 }
 
 /// The keys whose answers are to be read as well: they are claimed, and settled.
-pub(super) fn need_answers(lines: &[Line], wanted: &[Wanted<'_>]) -> Vec<String> {
+pub(super) fn need_answers(lines: &[Line], wanted: &[Wanted<'_>]) -> Vec<Arc<str>> {
     let claimed: HashSet<_> = wanted.iter().filter(|w| w.claimed).map(|w| w.key).collect();
     let settled = lines.iter().filter(|line| line.is_settled());
     settled.filter(|line| claimed.contains(&*line.key)).map(|line| line.key.clone()).collect()
@@ -55,7 +58,7 @@ pub(super) trait Store: Send + 'static {
     fn advance(
         &mut self,
         lines: &[Line],
-    ) -> impl Future<Output = anyhow::Result<HashSet<String>>> + Send;
+    ) -> impl Future<Output = anyhow::Result<HashSet<Arc<str>>>> + Send;
 
     /// Read, decide, write, durably; which keys were written. A row that somebody else changed
     /// in between is not written.
@@ -63,7 +66,7 @@ pub(super) trait Store: Send + 'static {
         &mut self,
         wanted: &[Wanted<'_>],
         decide: Decide<'_>,
-    ) -> impl Future<Output = anyhow::Result<HashSet<String>>> + Send;
+    ) -> impl Future<Output = anyhow::Result<HashSet<Arc<str>>>> + Send;
 
     /// Delete some of what was published before then; how many rows.
     fn prune(&mut self, before: Timestamp) -> impl Future<Output = anyhow::Result<u64>> + Send;
@@ -89,6 +92,10 @@ pub(super) struct Job {
 }
 
 impl Job {
+    fn has_time(&self) -> bool {
+        matches!(self.deed, Deed::Publish { .. })
+    }
+
     fn weight(&self) -> usize {
         match &self.deed {
             Deed::Claim(_) => 0,
@@ -147,10 +154,21 @@ impl<S: Store> Writer<S> {
             let Some(order) = self.orders.recv().await else { return false };
             self.take(order);
         }
+        self.take_all();
+        if self.prunes.is_empty() && self.waiting.iter().all(Job::has_time) {
+            // What comes or does not come in this time is taken all the same.
+            if let Ok(Some(order)) = timeout(COMPANY, self.orders.recv()).await {
+                self.take(order);
+                self.take_all();
+            }
+        }
+        true
+    }
+
+    fn take_all(&mut self) {
         while let Ok(order) = self.orders.try_recv() {
             self.take(order);
         }
-        true
     }
 
     fn take(&mut self, order: Order) {

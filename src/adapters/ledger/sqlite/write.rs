@@ -6,13 +6,13 @@
 //! was not made from.
 
 use std::collections::HashSet;
-use std::sync::LazyLock;
+use std::sync::{Arc, LazyLock};
 
+use sqlx::Arguments as _;
 use sqlx::error::BoxDynError;
 use sqlx::sqlite::{SqliteArguments, SqliteConnection};
-use sqlx::{Arguments as _, Row as _};
 
-use super::super::line::Line;
+use super::super::line::{Line, text};
 
 /// Room for 1, 2, 4, .. 512 rows: more than a batch has.
 const SIZES: usize = 10;
@@ -51,7 +51,7 @@ fn sql(size: usize) -> &'static str {
 pub(super) async fn write(
     connection: &mut SqliteConnection,
     lines: &[Line],
-) -> sqlx::Result<HashSet<String>> {
+) -> sqlx::Result<HashSet<Arc<str>>> {
     let mut written = 0;
     for lines in lines.chunks(1 << (SIZES - 1)) {
         let size = lines.len().next_power_of_two();
@@ -76,12 +76,12 @@ pub(super) async fn write(
 async fn are_there(
     connection: &mut SqliteConnection,
     lines: &[Line],
-) -> sqlx::Result<HashSet<String>> {
+) -> sqlx::Result<HashSet<Arc<str>>> {
     let keys: Vec<_> = lines.iter().map(|line| &*line.key).collect();
     let rows = sqlx::query(THERE).bind(super::json(&keys)).fetch_all(connection).await?;
     let mut there = HashSet::new();
     for row in rows {
-        let (key, steps): (String, String) = (row.try_get("key")?, row.try_get("steps")?);
+        let (key, steps) = (text(&row, "key")?, text(&row, "steps")?);
         if lines.iter().any(|line| line.key == key && line.steps == steps) {
             there.insert(key);
         }
@@ -95,7 +95,7 @@ fn bind(values: &mut SqliteArguments, line: &Line) -> Result<(), BoxDynError> {
     values.add(line.topic.clone())?;
     values.add(line.partition)?;
     values.add(line.offset)?;
-    values.add(line.stage.clone())?;
+    values.add(&*line.stage)?;
     values.add(line.owner.clone())?;
     values.add(line.version)?;
     values.add(line.first_seen_us)?;
