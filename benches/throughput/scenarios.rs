@@ -63,13 +63,14 @@ fn compared(base: &Scenario) -> Vec<Scenario> {
         name: "hot-64",
         what: "backlog, one session has a tenth of all events (Zipf 1.0), 64 calls at once of 50 ms",
         keys: Keys::Zipf,
-        count: 3_000,
+        count: 6_000,
         ..base.clone()
     };
     let narrow = Scenario {
         name: "hot-8",
         what: "the same with 8 calls at once",
         concurrency: 8,
+        count: 3_000,
         ..hot.clone()
     };
     let open = Scenario {
@@ -96,7 +97,7 @@ fn alone(base: Scenario) -> [Scenario; 3] {
         name: "quota",
         what: "three instances share 200 transfers a second; one leaves and comes back",
         latency: MS(20),
-        count: 6_000,
+        count: 12_000,
         flow: Flow::Special(Special::Quota),
         kinds: ONE,
         ..base.clone()
