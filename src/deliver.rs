@@ -14,6 +14,7 @@ use std::future::{Future, poll_fn};
 use std::pin::pin;
 use std::sync::Arc;
 use std::task::Poll;
+use std::time::Duration;
 
 use jiff::Timestamp;
 use tokio::time::{Instant, sleep};
@@ -34,6 +35,9 @@ use crate::gate::{Gate, Near, Pass};
 use crate::ledger::Ledger;
 use crate::pulse::Pulse;
 use crate::telemetry::Metrics;
+
+/// A claim that waited for its turn for longer is made again: it may be somebody else's by now.
+const CLAIMED_AHEAD: Duration = Duration::from_secs(1);
 
 /// Tencent's side, as the walk needs it.
 pub trait Desk: Send + Sync + 'static {
@@ -164,6 +168,7 @@ pub async fn deliver<P: Ports>(
             }
         }
         Claimed::Settled { answer, published, at } => {
+            drop(near);
             if let Err(GivenUp) = my_turn(context, walk, event.deadline).await {
                 return Delivered::LeftOpen;
             }
@@ -178,13 +183,20 @@ pub async fn deliver<P: Ports>(
             info!(event.id = %event.id, source = %event.source, "id seen before: not answered again");
             return Delivered::Duplicate;
         }
-        Claimed::Conflict { .. } => return bury(context, walk.record, &conflict(event)).await,
+        Claimed::Conflict { .. } => {
+            drop(near);
+            return bury(context, walk.record, &conflict(event)).await;
+        }
     };
+    let claimed = Instant::now();
     // A doubt waits longer: it can be asked after only when nothing else of the session is out.
     if let Err(GivenUp) = my_turn(context, walk, course.gives_up_at()).await {
         if !course.in_doubt() {
             leave(context, &claim, &course, now).await;
         }
+        return Delivered::LeftOpen;
+    }
+    if claimed.elapsed() > CLAIMED_AHEAD && !claim_again(context, &claim).await {
         return Delivered::LeftOpen;
     }
     let parts = (near, &claim, &tell);
@@ -280,6 +292,7 @@ async fn decide<P: Ports>(
                 }
             }
             Step::Tell(tell) => {
+                drop(near.take());
                 if !announce(context, claim, course, *tell).await {
                     return None;
                 }
@@ -303,6 +316,17 @@ async fn decide<P: Ports>(
             }
         }
     }
+}
+
+/// Claim what was claimed long ago, before its turn; false: somebody else has claimed it meanwhile,
+/// and a call of theirs may be out.
+async fn claim_again<P: Ports>(context: &Context<P>, before: &Claim) -> bool {
+    context.pulse.steady().await;
+    let claim = Claim { at: (context.nature.now)(), ..before.clone() };
+    // The ledger keeps microseconds.
+    let ours = |at: Timestamp| at.as_microsecond() == before.at.as_microsecond();
+    let found = context.ledger.claim(claim).await;
+    matches!(found, Claimed::Resumed(last) if last.parked_until.is_none() && ours(last.claimed_at))
 }
 
 /// An event is known by its id; one without by its record's place.
@@ -382,8 +406,11 @@ async fn call<P: Ports>(
         duration_ms = took.as_millis() as u64,
         "called Desk"
     );
-    let next = if course.is_settled() { walk.turn.next() } else { None };
+    let next = course.is_settled().then(|| walk.turn.next()).flatten();
     pass.report(&heard.notice, next);
+    if !course.is_settled() {
+        walk.turn.came_back();
+    }
 }
 
 fn parking(course: &Course<'_>, until: Timestamp) -> Parking {

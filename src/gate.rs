@@ -31,7 +31,7 @@ use crate::telemetry::Metrics;
 /// wherever and whenever it was read; then the one that arrived first.
 pub type Rank = (Timestamp, Ticket);
 
-/// So long a pass is kept for the next event of a session: an answer is written down sooner.
+/// So long a pass is kept for the next event of a session: as a rule its turn comes sooner.
 const KEPT_FOR: Duration = Duration::from_millis(10);
 
 /// The gate.
@@ -192,8 +192,8 @@ impl Inner {
         self.kept.retain(|_, until| *until > now);
         let mut due: Option<Duration> = None;
         for (rank, command) in firsts.into_iter().flatten() {
-            let for_others = self.kept.len() - usize::from(self.kept.contains_key(&rank));
-            if self.out + for_others >= places {
+            let for_older = self.kept.range(..rank).count();
+            if self.out + for_older >= places {
                 due = [due, more_at, self.kept.values().min().copied()].into_iter().flatten().min();
                 continue;
             }

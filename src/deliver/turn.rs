@@ -30,8 +30,8 @@ pub struct Turn {
 
 struct Inner {
     nearness: Nearness,
-    /// Its event is or was with Desk.
-    called: bool,
+    /// Its event is with Desk.
+    with_desk: bool,
     /// The turn of the event behind it; weak, so that a long line is not freed in one go.
     next: Weak<Turn>,
 }
@@ -39,7 +39,7 @@ struct Inner {
 impl Turn {
     /// The turn of an event of this rank.
     pub fn new(rank: Rank) -> Arc<Self> {
-        let inner = Inner { nearness: Nearness::Far, called: false, next: Weak::new() };
+        let inner = Inner { nearness: Nearness::Far, with_desk: false, next: Weak::new() };
         Arc::new(Self { rank, inner: Mutex::new(inner), changed: Notify::new() })
     }
 
@@ -57,9 +57,9 @@ impl Turn {
     pub fn precedes(&self, next: &Arc<Self>) {
         let mut inner = self.lock();
         inner.next = Arc::downgrade(next);
-        let called = inner.called;
+        let with_desk = inner.with_desk;
         drop(inner);
-        if called {
+        if with_desk {
             next.come_to(Nearness::Next);
         }
     }
@@ -67,12 +67,18 @@ impl Turn {
     /// Its event goes to Desk.
     pub fn called(&self) {
         let mut inner = self.lock();
-        inner.called = true;
+        inner.with_desk = true;
         let next = inner.next.upgrade();
         drop(inner);
         if let Some(next) = next {
             next.come_to(Nearness::Next);
         }
+    }
+
+    /// Its event is not with Desk any more, and has no answer yet: whoever comes behind it now has
+    /// time.
+    pub fn came_back(&self) {
+        self.lock().with_desk = false;
     }
 
     /// The rank of the event behind it, where there is one.
@@ -126,6 +132,11 @@ mod tests {
         second.precedes(&third);
         assert_eq!(third.is(Nearness::Next).now_or_never(), Some(Nearness::Next));
         assert_eq!(second.next(), Some(third.rank()));
+        let fourth = turn(4);
+        third.called();
+        third.came_back();
+        third.precedes(&fourth);
+        assert_eq!(fourth.is(Nearness::Next).now_or_never(), None);
         drop(third);
         assert_eq!(second.next(), None);
     }

@@ -6,7 +6,9 @@
 //! This file never lets a partition go before `consume` has answered for it, or its time is up.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, TryRecvError, channel, sync_channel};
+use std::sync::mpsc::{
+    Receiver, RecvTimeoutError, SyncSender, TryRecvError, channel, sync_channel,
+};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use std::time::Duration;
 
@@ -116,7 +118,7 @@ impl Callbacks {
 
     /// Drain and commit all that is ours; nobody is told anything any more.
     pub(super) fn end(&self, client: &BaseConsumer<Self>, lost: bool) {
-        self.drained(|done| Inbound::Ending { lost, done });
+        let (_, lost) = self.drained(client, lost, |lost, done| Inbound::Ending { lost, done });
         if !lost {
             self.commit();
         }
@@ -180,8 +182,10 @@ impl Callbacks {
                 return;
             }
         } else {
-            let revoked = partitions.clone();
-            let told = self.drained(|done| Inbound::Revoked { partitions: revoked, lost, done });
+            let (told, lost) = self.drained(client, lost, |lost, done| {
+                let partitions = partitions.clone();
+                Inbound::Revoked { partitions, lost, done }
+            });
             if told && !lost {
                 self.commit();
             }
@@ -189,22 +193,35 @@ impl Callbacks {
         self.let_go(client, &partitions);
     }
 
-    /// Say it and wait until it is drained; false: nobody listens any more.
-    fn drained(&self, message: impl FnOnce(std::sync::mpsc::SyncSender<()>) -> Inbound) -> bool {
+    /// Say it and wait until it is drained. Whether anybody listens, and whether the partitions were
+    /// lost: while this waits nobody polls, so that no callback tells it.
+    fn drained(
+        &self,
+        client: &BaseConsumer<Self>,
+        lost: bool,
+        message: impl Fn(bool, SyncSender<()>) -> Inbound,
+    ) -> (bool, bool) {
+        let mut lost = lost || client.assignment_lost();
         let (done, drained) = sync_channel(1);
-        if !self.send(message(done)) {
-            return false;
+        if !self.send(message(lost, done)) {
+            return (false, lost);
         }
         let until = Instant::now() + self.drain + DRAIN_MARGIN;
         while let Err(RecvTimeoutError::Timeout) = drained.recv_timeout(COMMIT_PAUSE) {
             // Draining is not being stuck.
             self.pulse.polled();
+            if !lost && client.assignment_lost() {
+                warn!("the group has given our partitions to others: what still runs is fenced");
+                lost = true;
+                // The first one is answered as soon as this fence is done.
+                self.send(message(lost, sync_channel(1).0));
+            }
             if Instant::now() >= until {
                 warn!("draining took longer than its budget of {} s", self.drain.as_secs());
                 break;
             }
         }
-        true
+        (true, lost)
     }
 
     fn let_go(&self, client: &BaseConsumer<Self>, partitions: &[i32]) {
