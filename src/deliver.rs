@@ -6,6 +6,7 @@
 //! them. A failed call is data for the course; a broker or database that is away is waited for.
 //! This file never decides anything about an escalation; `domain::course` does.
 
+mod claim;
 mod publish;
 mod turn;
 mod wait;
@@ -14,13 +15,13 @@ use std::future::{Future, poll_fn};
 use std::pin::pin;
 use std::sync::Arc;
 use std::task::Poll;
-use std::time::Duration;
 
 use jiff::Timestamp;
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
+use self::claim::{claim_again, claim_of_event, claim_of_letter, is_old};
 use self::publish::{hand_over, publish_once, publish_unless_there};
 pub use self::turn::Turn;
 use self::wait::{GivenUp, approach, my_turn, until};
@@ -35,9 +36,6 @@ use crate::gate::{Gate, Near, Pass};
 use crate::ledger::Ledger;
 use crate::pulse::Pulse;
 use crate::telemetry::Metrics;
-
-/// A claim that waited for its turn for longer is made again: it may be somebody else's by now.
-const CLAIMED_AHEAD: Duration = Duration::from_secs(1);
 
 /// Tencent's side, as the walk needs it.
 pub trait Desk: Send + Sync + 'static {
@@ -196,7 +194,7 @@ pub async fn deliver<P: Ports>(
         }
         return Delivered::LeftOpen;
     }
-    if claimed.elapsed() > CLAIMED_AHEAD && !claim_again(context, &claim).await {
+    if is_old(claimed) && !claim_again(context, &claim).await {
         return Delivered::LeftOpen;
     }
     let parts = (near, &claim, &tell);
@@ -315,42 +313,6 @@ async fn decide<P: Ports>(
                 }
             }
         }
-    }
-}
-
-/// Claim what was claimed long ago, before its turn; false: somebody else has claimed it meanwhile,
-/// and a call of theirs may be out.
-async fn claim_again<P: Ports>(context: &Context<P>, before: &Claim) -> bool {
-    context.pulse.steady().await;
-    let claim = Claim { at: (context.nature.now)(), ..before.clone() };
-    // The ledger keeps microseconds.
-    let ours = |at: Timestamp| at.as_microsecond() == before.at.as_microsecond();
-    let found = context.ledger.claim(claim).await;
-    matches!(found, Claimed::Resumed(last) if last.parked_until.is_none() && ours(last.claimed_at))
-}
-
-/// An event is known by its id; one without by its record's place.
-fn claim_of_event(event: &Event, record: &Record, now: Timestamp) -> Claim {
-    let place = record.position.to_string();
-    let key =
-        if *event.id == place { format!("place:{place}") } else { format!("id:{}", event.id) };
-    Claim {
-        key: key.into(),
-        session_id: Some(event.session_id.clone()),
-        deadline: Some(event.deadline),
-        ..claim_of_letter(record, now)
-    }
-}
-
-/// A dead letter is known by the place of its record.
-fn claim_of_letter(record: &Record, now: Timestamp) -> Claim {
-    Claim {
-        key: format!("letter:{}", record.position).into(),
-        session_id: None,
-        source: record.position.clone(),
-        first_seen: now,
-        deadline: None,
-        at: now,
     }
 }
 

@@ -1,0 +1,58 @@
+//! What is claimed, under which key, and when a claim has to be made again.
+//!
+//! This file never reads what a claim found as anything but ours or not ours.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+use tokio::time::Instant;
+
+use super::{Context, Ports};
+use crate::domain::event::Event;
+use crate::domain::memory::{Claim, Claimed};
+use crate::domain::record::Record;
+use crate::ledger::Ledger as _;
+
+/// A claim that waited for its turn for longer is made again: it may be somebody else's by now.
+const CLAIMED_AHEAD: Duration = Duration::from_secs(1);
+
+/// Claimed so long ago that it may be somebody else's by now.
+pub(super) fn is_old(claimed: Instant) -> bool {
+    claimed.elapsed() > CLAIMED_AHEAD
+}
+
+/// Claim what was claimed long ago, before its turn; false: somebody else has claimed it meanwhile,
+/// and a call of theirs may be out.
+pub(super) async fn claim_again<P: Ports>(context: &Context<P>, before: &Claim) -> bool {
+    context.pulse.steady().await;
+    let claim = Claim { at: (context.nature.now)(), ..before.clone() };
+    // The ledger keeps microseconds.
+    let ours = |at: Timestamp| at.as_microsecond() == before.at.as_microsecond();
+    let found = context.ledger.claim(claim).await;
+    matches!(found, Claimed::Resumed(last) if last.parked_until.is_none() && ours(last.claimed_at))
+}
+
+/// An event is known by its id; one without by its record's place.
+pub(super) fn claim_of_event(event: &Event, record: &Record, now: Timestamp) -> Claim {
+    let place = record.position.to_string();
+    let key =
+        if *event.id == place { format!("place:{place}") } else { format!("id:{}", event.id) };
+    Claim {
+        key: key.into(),
+        session_id: Some(event.session_id.clone()),
+        deadline: Some(event.deadline),
+        ..claim_of_letter(record, now)
+    }
+}
+
+/// A dead letter is known by the place of its record.
+pub(super) fn claim_of_letter(record: &Record, now: Timestamp) -> Claim {
+    Claim {
+        key: format!("letter:{}", record.position).into(),
+        session_id: None,
+        source: record.position.clone(),
+        first_seen: now,
+        deadline: None,
+        at: now,
+    }
+}
