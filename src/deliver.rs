@@ -21,13 +21,13 @@ use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
-use self::claim::{claim_again, claim_of_event, claim_of_letter, is_old};
+use self::claim::{claim_again, claim_of_event, claim_of_letter, is_old, is_untouched};
 use self::publish::{hand_over, publish_once, publish_unless_there};
 pub use self::turn::Turn;
 use self::wait::{GivenUp, approach, my_turn, until};
 use crate::domain::course::{Call, Course, Memory, Moment, Policy, Step, Tell};
 use crate::domain::event::{Event, Malformed, MalformedClass};
-use crate::domain::memory::{Claim, Claimed, Parking};
+use crate::domain::memory::{Claim, Claimed, Parking, Resumed};
 use crate::domain::outcome::{Message, Outcome, dead_letter};
 use crate::domain::record::{Position, Record};
 use crate::domain::reply::Reply;
@@ -194,7 +194,8 @@ pub async fn deliver<P: Ports>(
         }
         return Delivered::LeftOpen;
     }
-    if is_old(claimed) && !claim_again(context, &claim).await {
+    let ours = |last: &Resumed| is_untouched(&claim, last);
+    if is_old(claimed) && !claim_again(context, &claim, ours).await {
         return Delivered::LeftOpen;
     }
     let parts = (near, &claim, &tell);
@@ -280,13 +281,9 @@ async fn decide<P: Ports>(
                 tell(Told::Parked);
                 until(sleep(wait), walk, course, now).await?;
                 near = until(context.gate.approach(walk.turn.rank()), walk, course, now).await?;
-                context.pulse.steady().await;
                 // The intent before the act, as for the first burst.
-                let claim = Claim { at: (context.nature.now)(), ..claim.clone() };
-                match context.ledger.claim(claim).await {
-                    Claimed::Resumed(resumed) if resumed.parked_until.is_some() => {}
-                    // Somebody else has claimed it meanwhile: a call of theirs may be out.
-                    _ => return None,
+                if !claim_again(context, claim, |last| last.parked_until.is_some()).await {
+                    return None;
                 }
             }
             Step::Tell(tell) => {
@@ -368,11 +365,13 @@ async fn call<P: Ports>(
         duration_ms = took.as_millis() as u64,
         "called Desk"
     );
-    let next = course.is_settled().then(|| walk.turn.next()).flatten();
-    pass.report(&heard.notice, next);
-    if !course.is_settled() {
+    let next = if course.is_settled() {
+        walk.turn.next()
+    } else {
         walk.turn.came_back();
-    }
+        None
+    };
+    pass.report(&heard.notice, next);
 }
 
 fn parking(course: &Course<'_>, until: Timestamp) -> Parking {

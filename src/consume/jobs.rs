@@ -47,6 +47,12 @@ pub(super) struct Job {
 }
 
 impl Job {
+    /// A dead letter; an event has a session, its place there and a deadline besides.
+    fn new(place: Place, weight: usize, abort: AbortHandle) -> Self {
+        let (parked, handed_over) = (false, false);
+        Self { place, ticket: 0, session: None, due: None, weight, parked, handed_over, abort }
+    }
+
     pub(super) fn place(&self) -> Place {
         self.place
     }
@@ -230,16 +236,7 @@ impl<P: Ports> Jobs<P> {
                 }
             }
         });
-        self.keep(Job {
-            place,
-            ticket: 0,
-            session: None,
-            due: None,
-            weight,
-            parked: false,
-            handed_over: false,
-            abort,
-        });
+        self.keep(Job::new(place, weight, abort));
     }
 
     fn walk(&mut self, event: Event, record: Record, at: (Place, &CancellationToken)) {
@@ -265,16 +262,7 @@ impl<P: Ports> Jobs<P> {
         };
         let abort = self.tasks.spawn(task.run());
         let (session, due) = (Some(session), Some(due));
-        self.keep(Job {
-            place,
-            ticket,
-            session,
-            due,
-            weight,
-            parked: false,
-            handed_over: false,
-            abort,
-        });
+        self.keep(Job { ticket, session, due, ..Job::new(place, weight, abort) });
     }
 
     fn keep(&mut self, job: Job) {

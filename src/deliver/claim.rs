@@ -9,7 +9,7 @@ use tokio::time::Instant;
 
 use super::{Context, Ports};
 use crate::domain::event::Event;
-use crate::domain::memory::{Claim, Claimed};
+use crate::domain::memory::{Claim, Claimed, Resumed};
 use crate::domain::record::Record;
 use crate::ledger::Ledger as _;
 
@@ -21,15 +21,23 @@ pub(super) fn is_old(claimed: Instant) -> bool {
     claimed.elapsed() > CLAIMED_AHEAD
 }
 
-/// Claim what was claimed long ago, before its turn; false: somebody else has claimed it meanwhile,
+/// Nobody has done anything to it since it was claimed so.
+pub(super) fn is_untouched(claim: &Claim, last: &Resumed) -> bool {
+    // The ledger keeps microseconds.
+    last.parked_until.is_none() && last.claimed_at.as_microsecond() == claim.at.as_microsecond()
+}
+
+/// Claim again what was ours. False: it was not any more. Somebody else has claimed it meanwhile,
 /// and a call of theirs may be out.
-pub(super) async fn claim_again<P: Ports>(context: &Context<P>, before: &Claim) -> bool {
+pub(super) async fn claim_again<P: Ports>(
+    context: &Context<P>,
+    before: &Claim,
+    ours: impl Fn(&Resumed) -> bool,
+) -> bool {
     context.pulse.steady().await;
     let claim = Claim { at: (context.nature.now)(), ..before.clone() };
-    // The ledger keeps microseconds.
-    let ours = |at: Timestamp| at.as_microsecond() == before.at.as_microsecond();
     let found = context.ledger.claim(claim).await;
-    matches!(found, Claimed::Resumed(last) if last.parked_until.is_none() && ours(last.claimed_at))
+    matches!(found, Claimed::Resumed(last) if ours(&last))
 }
 
 /// An event is known by its id; one without by its record's place.

@@ -291,8 +291,8 @@ async fn read(connection: &mut PgConnection, wanted: &[Wanted<'_>]) -> sqlx::Res
     }
     let settled: Vec<_> = settled.iter().map(|key| &**key).collect();
     for row in sqlx::query(ANSWERS).bind(settled).fetch_all(connection).await? {
-        let key: String = row.try_get("key")?;
-        if let Some(line) = lines.iter_mut().find(|line| *line.key == *key) {
+        let key = text(&row, "key")?;
+        if let Some(line) = lines.iter_mut().find(|line| line.key == key) {
             line.answer = perhaps(&row, "answer")?;
         }
     }

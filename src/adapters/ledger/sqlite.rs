@@ -292,8 +292,8 @@ async fn read(change: &mut SqliteConnection, wanted: &[Wanted<'_>]) -> sqlx::Res
         return Ok(lines);
     }
     for row in sqlx::query(ANSWERS).bind(json(&settled)).fetch_all(change).await? {
-        let key: String = row.try_get("key")?;
-        if let Some(line) = lines.iter_mut().find(|line| *line.key == *key) {
+        let key = text(&row, "key")?;
+        if let Some(line) = lines.iter_mut().find(|line| line.key == key) {
             line.answer = perhaps(&row, "answer")?;
         }
     }

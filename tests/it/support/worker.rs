@@ -170,13 +170,9 @@ impl World {
 
     /// Wait until everything that was read is committed, while the workers run.
     pub(crate) async fn all_is_committed(&self) {
-        let topic = self.topic("in");
         let until = Instant::now() + PATIENCE;
         while Instant::now() < until {
-            let ends = high_watermarks(&self.bootstrap, &topic).await;
-            let committed = committed(&self.bootstrap, &self.name, &topic, self.partitions).await;
-            let open = |(end, committed): (&i64, Option<i64>)| *end > 0 && committed != Some(*end);
-            if !ends.iter().zip(committed).any(open) {
+            if self.commits().await.iter().all(|(_, committed, end)| *committed == Some(*end)) {
                 return;
             }
             sleep(Duration::from_millis(200)).await;
@@ -185,12 +181,18 @@ impl World {
 
     /// Everything that was read is committed.
     pub(crate) async fn assert_all_committed(&self) {
+        for (partition, committed, end) in self.commits().await {
+            assert_eq!(committed, Some(end), "committed in partition {partition}");
+        }
+    }
+
+    /// Each partition that has records, what is committed in it, and where it ends.
+    async fn commits(&self) -> Vec<(usize, Option<i64>, i64)> {
         let topic = self.topic("in");
         let ends = high_watermarks(&self.bootstrap, &topic).await;
         let committed = committed(&self.bootstrap, &self.name, &topic, self.partitions).await;
-        for (partition, end) in ends.iter().enumerate().filter(|(_, end)| **end > 0) {
-            assert_eq!(committed[partition], Some(*end), "committed in partition {partition}");
-        }
+        let written = ends.into_iter().enumerate().filter(|(_, end)| *end > 0);
+        written.map(|(partition, end)| (partition, committed[partition], end)).collect()
     }
 }
 
