@@ -364,15 +364,20 @@ fn publish(entry: &Entry, place: Option<&Position>, actor: Actor<'_>) -> Applied
     (Some(step(published, (What::Published, &note), actor)), Reply::Done(true))
 }
 
-/// The same entry, changed once more; of a long story the beginning and the end are kept.
+/// The same entry, changed once more.
 fn step(mut entry: Entry, (what, note): (What, &str), actor: Actor<'_>) -> Entry {
     entry.version += 1;
-    if entry.steps.len() >= FIRST_STEPS + LAST_STEPS {
-        entry.steps.remove(FIRST_STEPS);
-    }
     let owner = actor.owner.clone();
-    entry.steps.push(Step { at: actor.now, what, owner, note: note.to_owned() });
+    lengthen(&mut entry.steps, Step { at: actor.now, what, owner, note: note.to_owned() });
     entry
+}
+
+/// One more step of a story; of a long one the beginning and the end are kept.
+pub fn lengthen(steps: &mut Vec<Step>, step: Step) {
+    if steps.len() >= FIRST_STEPS + LAST_STEPS {
+        steps.remove(FIRST_STEPS);
+    }
+    steps.push(step);
 }
 
 impl Entry {

@@ -1,16 +1,18 @@
 //! The ledger: one row per event, in SQLite (embedded, one instance) or PostgreSQL (several).
 //!
-//! `writer` groups what is asked for into few transactions; `sqlite` and `postgres` hold all the
-//! SQL of their database; `line` is the row; `health` says whether the database answers.
+//! `writer` groups what is asked for into few transactions, in a `thread` of its own where the
+//! database blocks; `sqlite` and `postgres` hold all the SQL of their database; `texts` is what
+//! stands in the columns; `health` says whether the database answers.
 //! What a deed does to a row is `domain::memory::apply`, the same for every database.
 //! This folder never decides anything about an escalation, and never says done before it is
 //! durable.
 
 mod health;
 mod known;
-mod line;
 mod postgres;
 mod sqlite;
+mod texts;
+mod thread;
 mod writer;
 
 use std::fmt;
@@ -20,15 +22,15 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Context as _, anyhow};
+use anyhow::anyhow;
 use jiff::Timestamp;
 use secrecy::{ExposeSecret as _, SecretString};
 use tokio::sync::{mpsc, oneshot};
+use tokio::task::spawn_blocking;
 use tokio::time::sleep;
 
 use self::health::Health;
-use self::line::Line;
-use self::writer::{Job, Order, PRUNE_ROWS, Writer};
+use self::writer::{Found, Job, Order, PRUNE_ROWS, Writer};
 use crate::domain::memory::{Claim, Claimed, Deed, Entry, Parking, Reply, Row};
 use crate::domain::outcome::Message;
 use crate::domain::record::Position;
@@ -120,9 +122,10 @@ pub async fn open(settings: &Settings) -> anyhow::Result<(Ledger, Work)> {
     let parts = (received, health.clone());
     let (reader, work): (Reader, Work) = match &settings.place {
         Place::Sqlite(file) => {
-            let store = sqlite::Store::open(file).await?;
+            let file = file.clone();
+            let store = spawn_blocking(move || sqlite::Store::open(&file)).await??;
             let reader = Reader::open(&settings.place).await?;
-            (reader, Box::pin(Writer::new(store, settings, parts).run()))
+            (reader, thread::run(Writer::new(store, settings, parts).run())?)
         }
         Place::Postgres(url) => {
             let store = postgres::Store::open(url).await?;
@@ -236,11 +239,11 @@ impl Reader {
 
     /// Everything that is known of one event.
     pub async fn story(&self, key: &str) -> anyhow::Result<Option<Entry>> {
-        let line = match self {
+        let found = match self {
             Self::Sqlite(reader) => reader.story(key).await?,
             Self::Postgres(reader) => reader.story(key).await?,
         };
-        Ok(line.map(Line::entry).transpose()?.map(|(_, entry)| entry))
+        Ok(found.map(|(_, entry)| entry))
     }
 
     /// How many of these partitions are not settled and published, by their stage.
@@ -257,15 +260,14 @@ impl Reader {
 
     /// What of these partitions is not published and was put away, in the order of the records.
     pub async fn unfinished(&self, topic: &str, partitions: &[i32]) -> anyhow::Result<Vec<Row>> {
-        let lines = match self {
+        let found = match self {
             Self::Sqlite(reader) => reader.unfinished(topic, partitions).await?,
             Self::Postgres(reader) => reader.unfinished(topic, partitions).await?,
         };
-        let row = |line: Line| {
-            let (key, entry) = line.entry()?;
-            let lost = anyhow!("the row of {key:?} is not finished and has no record");
+        let row = |(key, entry): Found| {
+            let lost = anyhow!("the ledger is damaged: {key:?} is not finished and has no record");
             entry.unfinished(key).ok_or(lost)
         };
-        lines.into_iter().map(row).collect::<anyhow::Result<_>>().context("the ledger is damaged")
+        found.into_iter().map(row).collect()
     }
 }

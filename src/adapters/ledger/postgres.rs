@@ -5,6 +5,8 @@
 //! only as the next version of what was read, so another instance's change is never lost.
 //! This file never waits for ever: a server that is silent for a while counts as gone.
 
+mod line;
+
 use std::collections::HashSet;
 use std::future::Future;
 use std::sync::Arc;
@@ -19,8 +21,8 @@ use sqlx::{ConnectOptions as _, Connection as _, Row as _, SqlSafeStr as _};
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
 
-use super::line::{Line, perhaps, text};
-use super::writer::{Decide, PRUNE_ROWS, Store as StorePort, Wanted, need_answers};
+use self::line::{Line, line, perhaps, text};
+use super::writer::{Change, Decide, Found, PRUNE_ROWS, Store as StorePort, Wanted};
 
 const CONNECT: Duration = Duration::from_secs(10);
 const STATEMENTS: Duration = Duration::from_secs(15);
@@ -162,9 +164,9 @@ impl Store {
 }
 
 impl StorePort for Store {
-    async fn advance(&mut self, lines: &[Line]) -> anyhow::Result<HashSet<Arc<str>>> {
+    async fn advance(&mut self, changes: &[Change]) -> anyhow::Result<Vec<bool>> {
         let mut connection = self.take().await?;
-        let written = self.server.within(STATEMENTS, write(&mut connection, lines)).await?;
+        let written = self.server.within(STATEMENTS, write(&mut connection, changes)).await?;
         self.connection = Some(connection);
         Ok(written)
     }
@@ -173,14 +175,12 @@ impl StorePort for Store {
         &mut self,
         wanted: &[Wanted<'_>],
         decide: Decide<'_>,
-    ) -> anyhow::Result<HashSet<Arc<str>>> {
+    ) -> anyhow::Result<Vec<bool>> {
         let mut connection = self.take().await?;
         let lines = self.server.within(STATEMENTS, read(&mut connection, wanted)).await?;
-        let lines = decide(lines)?;
-        let mut written = HashSet::new();
-        if !lines.is_empty() {
-            written = self.server.within(STATEMENTS, write(&mut connection, &lines)).await?;
-        }
+        let found = lines.into_iter().map(Line::entry).collect::<anyhow::Result<_>>()?;
+        let changes = decide(found)?;
+        let written = self.server.within(STATEMENTS, write(&mut connection, &changes)).await?;
         self.connection = Some(connection);
         Ok(written)
     }
@@ -222,18 +222,18 @@ impl Reader {
         Ok(reader)
     }
 
-    pub(super) async fn story(&self, key: &str) -> anyhow::Result<Option<Line>> {
+    pub(super) async fn story(&self, key: &str) -> anyhow::Result<Option<Found>> {
         let rows = self.rows(sqlx::query(STORY).bind(key)).await?;
-        Ok(rows.iter().map(line).next().transpose()?)
+        rows.first().map(|row| line(row)?.entry()).transpose()
     }
 
     pub(super) async fn unfinished(
         &self,
         topic: &str,
         partitions: &[i32],
-    ) -> anyhow::Result<Vec<Line>> {
+    ) -> anyhow::Result<Vec<Found>> {
         let rows = self.rows(sqlx::query(UNFINISHED).bind(topic).bind(partitions)).await?;
-        Ok(rows.iter().map(line).collect::<sqlx::Result<_>>()?)
+        rows.iter().map(|row| line(row)?.entry()).collect()
     }
 
     pub(super) async fn stages(
@@ -299,11 +299,23 @@ async fn read(connection: &mut PgConnection, wanted: &[Wanted<'_>]) -> sqlx::Res
     Ok(lines)
 }
 
+/// The keys whose answers are to be read as well: they are claimed, and settled.
+fn need_answers(lines: &[Line], wanted: &[Wanted<'_>]) -> Vec<Arc<str>> {
+    let claimed: HashSet<_> = wanted.iter().filter(|w| w.claimed).map(|w| w.key).collect();
+    let settled = lines.iter().filter(|line| line.is_settled());
+    settled.filter(|line| claimed.contains(&*line.key)).map(|line| line.key.clone()).collect()
+}
+
 /// One statement is one transaction.
-async fn write(connection: &mut PgConnection, lines: &[Line]) -> sqlx::Result<HashSet<Arc<str>>> {
+async fn write(connection: &mut PgConnection, changes: &[Change]) -> sqlx::Result<Vec<bool>> {
     fn column<'l, T>(lines: &'l [Line], of: impl Fn(&'l Line) -> T) -> Vec<T> {
         lines.iter().map(of).collect()
     }
+    if changes.is_empty() {
+        return Ok(vec![]);
+    }
+    let lines: Vec<_> = changes.iter().map(|change| Line::new(&change.key, &change.next)).collect();
+    let lines = &*lines;
     let query = sqlx::query(WRITE)
         .bind(column(lines, |line| &*line.key))
         .bind(column(lines, |line| line.session_id.as_deref()))
@@ -325,29 +337,7 @@ async fn write(connection: &mut PgConnection, lines: &[Line]) -> sqlx::Result<Ha
         .bind(column(lines, |line| line.answer.as_deref()))
         .bind(column(lines, |line| &*line.steps));
     let rows = query.fetch_all(connection).await?;
-    rows.iter().map(|row| row.try_get("key")).collect()
-}
-
-fn line(row: &PgRow) -> sqlx::Result<Line> {
-    Ok(Line {
-        key: text(row, "key")?,
-        session_id: perhaps(row, "session_id")?,
-        topic: text(row, "topic")?,
-        partition: row.try_get("partition")?,
-        offset: row.try_get("offset")?,
-        stage: row.try_get::<String, _>("stage")?.into(),
-        owner: text(row, "owner")?,
-        version: row.try_get("version")?,
-        first_seen_us: row.try_get("first_seen_us")?,
-        deadline_us: row.try_get("deadline_us")?,
-        claimed_at_us: row.try_get("claimed_at_us")?,
-        parked_until_us: row.try_get("parked_until_us")?,
-        settled_at_us: row.try_get("settled_at_us")?,
-        published_at_us: row.try_get("published_at_us")?,
-        published_to: perhaps(row, "published_to")?,
-        record: perhaps(row, "record")?,
-        memory: perhaps(row, "memory")?,
-        answer: perhaps(row, "answer")?,
-        steps: text(row, "steps")?,
-    })
+    let written: HashSet<Arc<str>> =
+        rows.iter().map(|row| text(row, "key")).collect::<sqlx::Result<_>>()?;
+    Ok(changes.iter().map(|change| written.contains(&change.key)).collect())
 }

@@ -1,34 +1,36 @@
-//! SQLite: all of its SQL.
+//! SQLite: its file, its connections, and what is read of it.
 //!
 //! One connection writes, in the WAL mode with every commit on the disk; another one reads. A
 //! lock file beside the database keeps a second service out; tools that only read need no lock.
-//! Many rows go in one statement: see `write`.
+//! `write` holds the changes, `rows` what a row means, `schema` the form of the file. It blocks: see `thread`.
 //! This file never decides what is written: `writer` does.
 
+mod rows;
+mod schema;
 mod write;
 
-use std::collections::HashSet;
 use std::fs::{File, OpenOptions, TryLockError};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use anyhow::{Context as _, anyhow, bail};
 use jiff::Timestamp;
+use rusqlite::{Connection, OpenFlags, Params, TransactionBehavior};
 use serde::Serialize;
-use sqlx::error::DatabaseError;
-use sqlx::migrate::{MigrateError, Migration, MigrationType, Migrator};
-use sqlx::sqlite::{
-    SqliteConnectOptions, SqliteConnection, SqliteJournalMode, SqliteRow, SqliteSynchronous,
-};
-use sqlx::{ConnectOptions as _, Connection as _, Row as _, SqlSafeStr as _};
-use tokio::sync::Mutex;
+use tokio::task::spawn_blocking;
 
-use self::write::write;
-use super::line::{Line, perhaps, text};
-use super::writer::{Decide, PRUNE_ROWS, Store as StorePort, Wanted, need_answers};
+use self::schema::Form;
+use super::writer::{Change, Decide, Found, PRUNE_ROWS, Store as StorePort, Wanted};
 
 const BUSY: Duration = Duration::from_secs(5);
+
+/// Statements that stay prepared: more than there are.
+const STATEMENTS: usize = 32;
+
+/// Every commit is on the disk before it is acknowledged.
+const DURABLE: &str = "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL;
+PRAGMA journal_size_limit = 67108864";
 
 /// Writes the file's mark ("hand"), so it fails where nothing can be written.
 const WRITABLE: &str = "PRAGMA application_id = 0x68616e64";
@@ -36,169 +38,179 @@ const WRITABLE: &str = "PRAGMA application_id = 0x68616e64";
 /// Moves what is in the write-ahead log into the file, so that the file alone is the ledger.
 const CHECKPOINT: &str = "PRAGMA wal_checkpoint(TRUNCATE)";
 
-const ROWS: &str = r#"SELECT key, session_id, topic, partition, "offset", stage, owner, version,
-  first_seen_us, deadline_us, claimed_at_us, parked_until_us, settled_at_us, published_at_us,
-  published_to, NULL AS record, memory, NULL AS answer, steps
-FROM handoff_events WHERE key IN (SELECT value FROM json_each(?))"#;
+const ROWS: &str = "SELECT * FROM handoff_ledger WHERE key IN (SELECT value FROM json_each(?))";
 
-const ANSWERS: &str = "SELECT key, answer FROM handoff_events
-WHERE key IN (SELECT value FROM json_each(?))";
+const OLD: &str = "SELECT json_group_array(event) FROM (SELECT event FROM handoff_published
+  WHERE published_at_us < ? ORDER BY published_at_us LIMIT ?)";
 
-const PRUNE: &str = "DELETE FROM handoff_events WHERE key IN (
-  SELECT key FROM handoff_events WHERE stage = 'published' AND published_at_us < ?
-  ORDER BY published_at_us LIMIT ?)";
+const PRUNE: [&str; 3] = [
+    "DELETE FROM handoff_published WHERE event IN (SELECT value FROM json_each(?))",
+    "DELETE FROM handoff_answers WHERE event IN (SELECT value FROM json_each(?))",
+    "DELETE FROM handoff_events WHERE event IN (SELECT value FROM json_each(?))",
+];
 
-const STORY: &str = "SELECT * FROM handoff_events WHERE key = ?";
+const STORY: &str = "SELECT * FROM handoff_ledger WHERE key = ?";
 
-const UNFINISHED: &str = r#"SELECT * FROM handoff_events
+const UNFINISHED: &str = r#"SELECT * FROM handoff_ledger
 WHERE stage <> 'published' AND record IS NOT NULL
   AND topic = ? AND partition IN (SELECT value FROM json_each(?))
 ORDER BY partition, "offset""#;
 
-const STAGES: &str = "SELECT stage, count(*) FROM handoff_events
+const STAGES: &str = "SELECT stage, count(*) FROM handoff_ledger
 WHERE stage <> 'published' AND topic = ? AND partition IN (SELECT value FROM json_each(?))
 GROUP BY stage ORDER BY stage";
-
-fn migrator() -> Migrator {
-    let sql = include_str!("../../../migrations/sqlite/0001_events.sql").into_sql_str();
-    let first = Migration::new(1, "events".into(), MigrationType::Simple, sql, false);
-    let mut migrator = Migrator::with_migrations(vec![first]);
-    migrator.dangerous_set_table_name("handoff_migrations");
-    migrator
-}
 
 /// The writing side, and the right to be it.
 pub(super) struct Store {
     file: PathBuf,
-    /// Taken out while it is in use: one that failed is not used again. After a full disk SQLite
-    /// has rolled back by itself, and sqlx believes the transaction open for ever.
-    connection: Option<SqliteConnection>,
+    /// Taken out while it is in use: one that failed is not used again.
+    connection: Option<Connection>,
     _lock: File,
 }
 
 impl Store {
     /// Create or open the file, take its lock and bring it up to date.
-    pub(super) async fn open(file: &Path) -> anyhow::Result<Self> {
+    pub(super) fn open(file: &Path) -> anyhow::Result<Self> {
         let lock = lock(file)?;
         let explain = |error| explain(file, error);
-        let mut connection = writable(file).connect().await.map_err(explain)?;
-        match migrator().run_direct(None, &mut connection, false).await {
-            Ok(()) => {}
-            Err(MigrateError::VersionMissing(_)) => bail!(newer(file)),
-            Err(MigrateError::Execute(error) | MigrateError::ExecuteMigration(error, _)) => {
-                return Err(explain(error));
-            }
-            Err(error) => bail!(anyhow!(error).context(format!("failed to set up {file:?}"))),
+        let mut connection = writable(file).map_err(explain)?;
+        if let Form::Newer = schema::migrate(&mut connection).map_err(explain)? {
+            bail!(newer(file));
         }
         // A file that can only be read is found out here and not at the first event.
-        sqlx::query(WRITABLE).execute(&mut connection).await.map_err(explain)?;
+        connection.execute_batch(WRITABLE).map_err(explain)?;
         Ok(Self { file: file.to_owned(), connection: Some(connection), _lock: lock })
     }
 
-    async fn take(&mut self) -> sqlx::Result<SqliteConnection> {
-        match self.connection.take() {
-            Some(connection) => Ok(connection),
-            None => writable(&self.file).connect().await,
-        }
+    /// Do it in one transaction; `false`: nothing is to be written.
+    fn change<T>(
+        &mut self,
+        deeds: impl FnOnce(&Connection) -> anyhow::Result<(T, bool)>,
+    ) -> anyhow::Result<T> {
+        let file = self.file.clone();
+        let explain = |error| explain(&file, error);
+        let mut connection = match self.connection.take() {
+            Some(connection) => connection,
+            None => writable(&file).map_err(explain)?,
+        };
+        let behavior = TransactionBehavior::Immediate;
+        let change = connection.transaction_with_behavior(behavior).map_err(explain)?;
+        let (done, changed) = deeds(&change)?;
+        let ended = if changed { change.commit() } else { change.rollback() };
+        ended.map_err(explain)?;
+        self.connection = Some(connection);
+        Ok(done)
     }
 }
 
 impl StorePort for Store {
-    async fn advance(&mut self, lines: &[Line]) -> anyhow::Result<HashSet<Arc<str>>> {
+    async fn advance(&mut self, changes: &[Change]) -> anyhow::Result<Vec<bool>> {
         let file = self.file.clone();
-        let explain = |error| explain(&file, error);
-        let mut connection = self.take().await.map_err(explain)?;
-        let written = write(&mut connection, lines).await.map_err(explain)?;
-        self.connection = Some(connection);
-        Ok(written)
+        self.change(|connection| Ok((write_all(connection, &file, changes)?, true)))
     }
 
     async fn exchange(
         &mut self,
         wanted: &[Wanted<'_>],
         decide: Decide<'_>,
-    ) -> anyhow::Result<HashSet<Arc<str>>> {
+    ) -> anyhow::Result<Vec<bool>> {
         let file = self.file.clone();
-        let explain = |error| explain(&file, error);
-        let mut connection = self.take().await.map_err(explain)?;
-        let mut change = connection.begin_with("BEGIN IMMEDIATE").await.map_err(explain)?;
-        let lines = decide(read(&mut change, wanted).await.map_err(explain)?)?;
-        let mut written = HashSet::new();
-        if lines.is_empty() {
-            change.rollback().await.map_err(explain)?;
-        } else {
-            written = write(&mut change, &lines).await.map_err(explain)?;
-            change.commit().await.map_err(explain)?;
-        }
-        self.connection = Some(connection);
-        Ok(written)
+        let keys = json(&wanted.iter().map(|wanted| wanted.key).collect::<Vec<_>>());
+        self.change(|connection| {
+            let changes = decide(read(connection, &file, (ROWS, [keys]))?)?;
+            Ok((write_all(connection, &file, &changes)?, !changes.is_empty()))
+        })
     }
 
     async fn prune(&mut self, before: Timestamp) -> anyhow::Result<u64> {
         let file = self.file.clone();
-        let explain = |error| explain(&file, error);
-        let mut connection = self.take().await.map_err(explain)?;
-        let prune = sqlx::query(PRUNE).bind(before.as_microsecond()).bind(PRUNE_ROWS);
-        let done = prune.execute(&mut connection).await.map_err(explain)?;
-        self.connection = Some(connection);
-        Ok(done.rows_affected())
+        let prune = |connection: &Connection| {
+            let old = (before.as_microsecond(), PRUNE_ROWS);
+            let old: String = connection.query_row(OLD, old, |row| row.get(0))?;
+            let delete = |sql: &&str| connection.execute(sql, [&old]);
+            PRUNE.iter().map(delete).collect::<rusqlite::Result<Vec<_>>>()
+        };
+        self.change(|connection| {
+            let rows = prune(connection).map_err(|error| explain(&file, error))?[0];
+            Ok((rows as u64, rows > 0))
+        })
     }
 
     async fn ping(&mut self) -> anyhow::Result<()> {
         let file = self.file.clone();
-        let explain = |error| explain(&file, error);
-        let mut connection = self.take().await.map_err(explain)?;
-        sqlx::query(WRITABLE).execute(&mut connection).await.map_err(explain)?;
-        self.connection = Some(connection);
-        Ok(())
+        let mark = |connection: &Connection| connection.execute_batch(WRITABLE);
+        self.change(|connection| Ok((mark(connection).map_err(|e| explain(&file, e))?, true)))
     }
 
     async fn close(self) {
-        let Some(mut connection) = self.connection else { return };
+        let Some(connection) = self.connection else { return };
         // Closing does this too, but not while a reader is still there.
-        let folded: sqlx::Result<i64> =
-            sqlx::query_scalar(CHECKPOINT).fetch_one(&mut connection).await;
+        let folded = connection.query_row(CHECKPOINT, (), |row| row.get::<_, i64>(0));
         if matches!(folded, Ok(busy) if busy != 0) {
             tracing::warn!("somebody reads the ledger: its log (-wal) stays beside it, keep both");
         }
-        if let Err(error) = folded.map(drop).and(connection.close().await) {
+        let closed = connection.close().map_err(|(_, error)| error);
+        if let Err(error) = folded.map(drop).and(closed) {
             tracing::warn!("the ledger was not closed in good order: {error}");
         }
     }
 }
 
+fn write_all(
+    connection: &Connection,
+    file: &Path,
+    changes: &[Change],
+) -> anyhow::Result<Vec<bool>> {
+    let written = changes.iter().map(|change| write::write(connection, change));
+    written.collect::<rusqlite::Result<_>>().map_err(|error| explain(file, error))
+}
+
+fn read(
+    connection: &Connection,
+    file: &Path,
+    (sql, parameters): (&str, impl Params),
+) -> anyhow::Result<Vec<Found>> {
+    let explain = |error| explain(file, error);
+    let mut query = connection.prepare_cached(sql).map_err(explain)?;
+    let mut rows = query.query(parameters).map_err(explain)?;
+    let mut found = Vec::new();
+    while let Some(row) = rows.next().map_err(explain)? {
+        found.push(rows::found(row)?);
+    }
+    Ok(found)
+}
+
 /// The reading side.
 pub struct Reader {
     file: PathBuf,
-    connection: Mutex<SqliteConnection>,
+    connection: Arc<Mutex<Connection>>,
 }
 
 impl Reader {
     pub(super) async fn open(file: &Path) -> anyhow::Result<Self> {
-        let explain = |error| explain(file, error);
-        let connection = options(file).read_only(true).connect().await.map_err(explain)?;
-        let reader = Self { file: file.to_owned(), connection: Mutex::new(connection) };
+        let connection =
+            Connection::open_with_flags(file, FLAGS | OpenFlags::SQLITE_OPEN_READ_ONLY)
+                .and_then(prepared)
+                .map_err(|error| explain(file, error))?;
+        let connection = Arc::new(Mutex::new(connection));
+        let reader = Self { file: file.to_owned(), connection };
         reader.check_form().await?;
         Ok(reader)
     }
 
-    pub(super) async fn story(&self, key: &str) -> anyhow::Result<Option<Line>> {
-        let mut connection = self.connection.lock().await;
-        let row = sqlx::query(STORY).bind(key).fetch_optional(&mut *connection).await;
-        let read = row.and_then(|row| row.as_ref().map(line).transpose());
-        read.map_err(|error| explain(&self.file, error))
+    pub(super) async fn story(&self, key: &str) -> anyhow::Result<Option<Found>> {
+        let key = key.to_owned();
+        let found = self.ask(move |connection, file| read(connection, file, (STORY, [key])));
+        Ok(found.await?.pop())
     }
 
     pub(super) async fn unfinished(
         &self,
         topic: &str,
         partitions: &[i32],
-    ) -> anyhow::Result<Vec<Line>> {
-        let mut connection = self.connection.lock().await;
-        let query = sqlx::query(UNFINISHED).bind(topic).bind(json(partitions));
-        let rows = query.fetch_all(&mut *connection).await;
-        let read = rows.and_then(|rows| rows.iter().map(line).collect());
-        read.map_err(|error| explain(&self.file, error))
+    ) -> anyhow::Result<Vec<Found>> {
+        let which = (topic.to_owned(), json(partitions));
+        self.ask(move |connection, file| read(connection, file, (UNFINISHED, which))).await
     }
 
     pub(super) async fn stages(
@@ -206,37 +218,60 @@ impl Reader {
         topic: &str,
         partitions: &[i32],
     ) -> anyhow::Result<Vec<(String, i64)>> {
-        let mut connection = self.connection.lock().await;
-        let query = sqlx::query_as(STAGES).bind(topic).bind(serde_json::to_string(partitions)?);
-        query.fetch_all(&mut *connection).await.map_err(|error| explain(&self.file, error))
+        let which = (topic.to_owned(), json(partitions));
+        self.ask(move |connection, file| {
+            let stages = || -> rusqlite::Result<_> {
+                let mut query = connection.prepare_cached(STAGES)?;
+                query.query_map(which, |row| Ok((row.get(0)?, row.get(1)?)))?.collect()
+            };
+            stages().map_err(|error| explain(file, error))
+        })
+        .await
     }
 
     /// It has the tables this program knows.
     async fn check_form(&self) -> anyhow::Result<()> {
-        let newest = "SELECT max(version) FROM handoff_migrations";
-        let mut connection = self.connection.lock().await;
-        let version: Option<i64> = sqlx::query_scalar(newest)
-            .fetch_one(&mut *connection)
-            .await
-            .map_err(|error| explain(&self.file, error).context(super::NOT_YET))?;
-        let known = migrator().iter().map(|migration| migration.version).max();
-        if version > known {
-            bail!(newer(&self.file));
-        }
-        Ok(())
+        self.ask(|connection, file| match schema::look(connection) {
+            Ok(Form::Ours) => Ok(()),
+            Ok(Form::None) => bail!(anyhow!("{file:?} has no such tables").context(super::NOT_YET)),
+            Ok(Form::Older) => bail!(
+                "the ledger {file:?} was written by an older handoff; start the service once, it \
+                 brings it up to date"
+            ),
+            Ok(Form::Newer) => bail!(newer(file)),
+            Err(error) => Err(explain(file, error)),
+        })
+        .await
+    }
+
+    /// Ask where blocking harms nobody.
+    async fn ask<T: Send + 'static>(
+        &self,
+        question: impl FnOnce(&Connection, &Path) -> anyhow::Result<T> + Send + 'static,
+    ) -> anyhow::Result<T> {
+        let (connection, file) = (self.connection.clone(), self.file.clone());
+        let ask = move || {
+            let connection = connection.lock().unwrap_or_else(PoisonError::into_inner);
+            question(&connection, &file)
+        };
+        spawn_blocking(ask).await?
     }
 }
 
-fn writable(file: &Path) -> SqliteConnectOptions {
-    options(file)
-        .create_if_missing(true)
-        .journal_mode(SqliteJournalMode::Wal)
-        .synchronous(SqliteSynchronous::Full)
-        .pragma("journal_size_limit", "67108864")
+/// Each connection is used by one thread at a time.
+const FLAGS: OpenFlags = OpenFlags::SQLITE_OPEN_NO_MUTEX;
+
+fn writable(file: &Path) -> rusqlite::Result<Connection> {
+    let create = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE;
+    let connection = prepared(Connection::open_with_flags(file, FLAGS | create)?)?;
+    connection.execute_batch(DURABLE)?;
+    Ok(connection)
 }
 
-fn options(file: &Path) -> SqliteConnectOptions {
-    SqliteConnectOptions::new().filename(file).busy_timeout(BUSY).disable_statement_logging()
+fn prepared(connection: Connection) -> rusqlite::Result<Connection> {
+    connection.busy_timeout(BUSY)?;
+    connection.set_prepared_statement_cache_capacity(STATEMENTS);
+    Ok(connection)
 }
 
 /// One service per file, and a clear word to the second one.
@@ -265,9 +300,8 @@ fn newer(file: &Path) -> String {
 }
 
 /// What SQLite means, in words that say what to repair.
-fn explain(file: &Path, error: sqlx::Error) -> anyhow::Error {
-    let code = error.as_database_error().and_then(primary_code);
-    let what = match code {
+fn explain(file: &Path, error: rusqlite::Error) -> anyhow::Error {
+    let what = match error.sqlite_error().map(|error| error.extended_code & 0xff) {
         Some(5 | 6) => "is locked by another program",
         Some(8) => "cannot be written: the file or its folder is read-only",
         Some(10) => "cannot be read or written: the disk reports an error",
@@ -279,51 +313,6 @@ fn explain(file: &Path, error: sqlx::Error) -> anyhow::Error {
     anyhow!(error).context(format!("the ledger {file:?} {what}"))
 }
 
-fn primary_code(error: &(dyn DatabaseError + 'static)) -> Option<i32> {
-    Some(error.code()?.parse::<i32>().ok()? & 0xff)
-}
-
-async fn read(change: &mut SqliteConnection, wanted: &[Wanted<'_>]) -> sqlx::Result<Vec<Line>> {
-    let keys: Vec<_> = wanted.iter().map(|wanted| wanted.key).collect();
-    let rows = sqlx::query(ROWS).bind(json(&keys)).fetch_all(&mut *change).await?;
-    let mut lines: Vec<_> = rows.iter().map(line).collect::<sqlx::Result<_>>()?;
-    let settled = need_answers(&lines, wanted);
-    if settled.is_empty() {
-        return Ok(lines);
-    }
-    for row in sqlx::query(ANSWERS).bind(json(&settled)).fetch_all(change).await? {
-        let key = text(&row, "key")?;
-        if let Some(line) = lines.iter_mut().find(|line| line.key == key) {
-            line.answer = perhaps(&row, "answer")?;
-        }
-    }
-    Ok(lines)
-}
-
 fn json<T: Serialize + ?Sized>(value: &T) -> String {
     serde_json::to_string(value).expect("texts and numbers are always JSON")
-}
-
-fn line(row: &SqliteRow) -> sqlx::Result<Line> {
-    Ok(Line {
-        key: text(row, "key")?,
-        session_id: perhaps(row, "session_id")?,
-        topic: text(row, "topic")?,
-        partition: row.try_get("partition")?,
-        offset: row.try_get("offset")?,
-        stage: row.try_get::<String, _>("stage")?.into(),
-        owner: text(row, "owner")?,
-        version: row.try_get("version")?,
-        first_seen_us: row.try_get("first_seen_us")?,
-        deadline_us: row.try_get("deadline_us")?,
-        claimed_at_us: row.try_get("claimed_at_us")?,
-        parked_until_us: row.try_get("parked_until_us")?,
-        settled_at_us: row.try_get("settled_at_us")?,
-        published_at_us: row.try_get("published_at_us")?,
-        published_to: perhaps(row, "published_to")?,
-        record: perhaps(row, "record")?,
-        memory: perhaps(row, "memory")?,
-        answer: perhaps(row, "answer")?,
-        steps: text(row, "steps")?,
-    })
 }

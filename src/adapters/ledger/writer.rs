@@ -20,7 +20,6 @@ use tokio::time::{sleep, timeout};
 
 use super::health::Health;
 use super::known::Known;
-use super::line::Line;
 use super::{Clock, Settings};
 use crate::domain::memory::{Actor, Deed, Entry, Reply, Step, apply};
 use crate::domain::record::Record;
@@ -40,33 +39,36 @@ pub(super) struct Wanted<'a> {
     pub(super) claimed: bool,
 }
 
-/// The keys whose answers are to be read as well: they are claimed, and settled.
-pub(super) fn need_answers(lines: &[Line], wanted: &[Wanted<'_>]) -> Vec<Arc<str>> {
-    let claimed: HashSet<_> = wanted.iter().filter(|w| w.claimed).map(|w| w.key).collect();
-    let settled = lines.iter().filter(|line| line.is_settled());
-    settled.filter(|line| claimed.contains(&*line.key)).map(|line| line.key.clone()).collect()
+/// A row as it stands, and its key.
+pub(super) type Found = (Arc<str>, Entry);
+
+/// A row as it shall stand.
+#[derive(Debug)]
+pub(super) struct Change {
+    pub(super) key: Arc<str>,
+    pub(super) next: Entry,
 }
 
 /// From the rows that are there to the rows to be written.
 pub(super) type Decide<'a> =
-    &'a mut (dyn FnMut(Vec<Line>) -> anyhow::Result<Vec<Line>> + Send + 'a);
+    &'a mut (dyn FnMut(Vec<Found>) -> anyhow::Result<Arc<[Change]>> + Send + 'a);
 
 /// A database, as the writer needs it.
 pub(super) trait Store: Send + 'static {
-    /// Write without reading, durably: each row as the next version of what is there; which keys
-    /// were written. What is not written stays as it is.
+    /// Write without reading, durably: each row as the next version of what is there; which of
+    /// them were written. What is not written stays as it is.
     fn advance(
         &mut self,
-        lines: &[Line],
-    ) -> impl Future<Output = anyhow::Result<HashSet<Arc<str>>>> + Send;
+        changes: &[Change],
+    ) -> impl Future<Output = anyhow::Result<Vec<bool>>> + Send;
 
-    /// Read, decide, write, durably; which keys were written. A row that somebody else changed
-    /// in between is not written.
+    /// Read, decide, write, durably; which of the changes were written. A row that somebody else
+    /// changed in between is not written.
     fn exchange(
         &mut self,
         wanted: &[Wanted<'_>],
         decide: Decide<'_>,
-    ) -> impl Future<Output = anyhow::Result<HashSet<Arc<str>>>> + Send;
+    ) -> impl Future<Output = anyhow::Result<Vec<bool>>> + Send;
 
     /// Delete some of what was published before then; how many rows.
     fn prune(&mut self, before: Timestamp) -> impl Future<Output = anyhow::Result<u64>> + Send;
@@ -110,6 +112,9 @@ impl Job {
 
 /// What the last, failed attempt would have written, and the reply to it.
 type Doubts = HashMap<Arc<str>, (i64, Vec<Step>, Reply)>;
+
+/// One for each job of a batch; `None`: it is not done yet.
+type Replies = Vec<Option<Reply>>;
 
 pub(super) struct Writer<S> {
     store: S,
@@ -210,14 +215,14 @@ impl<S: Store> Writer<S> {
         let mut pause = RETRY_FIRST;
         while !batch.is_empty() {
             let attempt = match self.advance(&batch, &mut doubts).await {
-                Ok(replies) if !replies.is_empty() => Ok(replies),
+                Ok(replies) if replies.iter().any(Option::is_some) => Ok(replies),
                 Ok(_) => self.exchange(&batch, &mut doubts).await,
                 Err(error) => Err(error),
             };
             match attempt {
-                Ok(mut replies) => {
+                Ok(replies) => {
                     self.health.well();
-                    batch = answer(batch, &mut replies);
+                    batch = answer(batch, replies);
                 }
                 Err(error) => {
                     self.health.ill(&error);
@@ -234,63 +239,63 @@ impl<S: Store> Writer<S> {
     }
 
     /// Write what can be written without reading; the replies of what was.
-    async fn advance(
-        &mut self,
-        batch: &[Job],
-        doubts: &mut Doubts,
-    ) -> anyhow::Result<HashMap<Arc<str>, Reply>> {
+    async fn advance(&mut self, batch: &[Job], doubts: &mut Doubts) -> anyhow::Result<Replies> {
         let actor = Actor { owner: &self.owner, now: (self.now)() };
-        let mut changes = Vec::new();
-        // What may have been written although nobody said so is read.
-        for job in batch.iter().filter(|job| !doubts.contains_key(&job.key)) {
+        let (mut changes, mut answers) = (Vec::new(), Vec::new());
+        for (index, job) in batch.iter().enumerate() {
+            // What may have been written although nobody said so is read.
+            if doubts.contains_key(&job.key) {
+                continue;
+            }
             let Some(entry) = self.known.assume(&job.key, &job.deed) else { continue };
             if let (Some(next), reply) = apply(entry, &job.deed, actor) {
-                changes.push((&job.key, next, reply));
+                changes.push(Change { key: job.key.clone(), next });
+                answers.push((index, reply));
             }
         }
+        let mut replies = vec![None; batch.len()];
         if changes.is_empty() {
-            return Ok(HashMap::new());
+            return Ok(replies);
         }
-        let lines: Vec<_> = changes.iter().map(|(key, next, _)| Line::new(key, next)).collect();
-        let written = match self.store.advance(&lines).await {
+        let written = match self.store.advance(&changes).await {
             Ok(written) => written,
             Err(error) => {
-                let doubt = |(key, next, reply): (&Arc<str>, Entry, _)| {
-                    (key.clone(), (next.version, next.steps, reply))
-                };
-                doubts.extend(changes.into_iter().map(doubt));
+                for (Change { key, next }, (_, reply)) in changes.into_iter().zip(answers) {
+                    doubts.insert(key, (next.version, next.steps, reply));
+                }
                 return Err(error);
             }
         };
-        let mut replies = HashMap::with_capacity(changes.len());
-        for (key, next, reply) in changes {
-            if written.contains(&**key) {
-                self.known.keep(key, next);
-                replies.insert(key.clone(), reply);
+        for ((Change { key, next }, (index, reply)), written) in
+            changes.into_iter().zip(answers).zip(written)
+        {
+            if written {
+                self.known.keep(&key, next);
+                replies[index] = Some(reply);
             } else {
-                self.known.forget(key);
+                self.known.forget(&key);
             }
         }
         Ok(replies)
     }
 
     /// Read, decide and write; the replies of what is done.
-    async fn exchange(
-        &mut self,
-        batch: &[Job],
-        doubts: &mut Doubts,
-    ) -> anyhow::Result<HashMap<Arc<str>, Reply>> {
+    async fn exchange(&mut self, batch: &[Job], doubts: &mut Doubts) -> anyhow::Result<Replies> {
         let claimed = |job: &Job| matches!(job.deed, Deed::Claim(_));
         let wanted: Vec<_> =
             batch.iter().map(|job| Wanted { key: &job.key, claimed: claimed(job) }).collect();
         let actor = Actor { owner: &self.owner, now: (self.now)() };
-        let mut round = Round { doubts, replies: HashMap::new(), changed: HashMap::new() };
-        let mut decide = |lines: Vec<Line>| round.decide(batch, lines, actor);
+        let replies = vec![None; batch.len()];
+        let mut round = Round { doubts, replies, changes: Arc::default(), of: Vec::new() };
+        let mut decide = |found: Vec<Found>| round.decide(batch, found, actor);
         let written = self.store.exchange(&wanted, &mut decide).await?;
-        let Round { mut replies, changed, .. } = round;
-        replies.retain(|key, _| !changed.contains_key(key) || written.contains(&**key));
-        for (key, next) in changed.into_iter().filter(|(key, _)| written.contains(&**key)) {
-            self.known.keep(&key, next);
+        let Round { mut replies, changes, of, .. } = round;
+        for ((Change { key, next }, index), written) in changes.iter().zip(of).zip(written) {
+            if written {
+                self.known.keep(key, next.clone());
+            } else {
+                replies[index] = None;
+            }
         }
         Ok(replies)
     }
@@ -328,26 +333,26 @@ impl<S: Store> Writer<S> {
 /// One attempt at a batch.
 struct Round<'a> {
     doubts: &'a mut Doubts,
-    replies: HashMap<Arc<str>, Reply>,
+    replies: Replies,
     /// The rows to be written; the other replies need no writing.
-    changed: HashMap<Arc<str>, Entry>,
+    changes: Arc<[Change]>,
+    /// Which job each change is of.
+    of: Vec<usize>,
 }
 
 impl Round<'_> {
     fn decide(
         &mut self,
         batch: &[Job],
-        lines: Vec<Line>,
+        found: Vec<Found>,
         actor: Actor<'_>,
-    ) -> anyhow::Result<Vec<Line>> {
-        let found: HashMap<Arc<str>, Entry> =
-            lines.into_iter().map(Line::entry).collect::<anyhow::Result<_>>()?;
-        let mut lines = Vec::new();
-        self.changed.clear();
-        for job in batch {
+    ) -> anyhow::Result<Arc<[Change]>> {
+        let found: HashMap<Arc<str>, Entry> = found.into_iter().collect();
+        let mut changes = Vec::new();
+        for (index, job) in batch.iter().enumerate() {
             let entry = found.get(&job.key);
             if let Some(reply) = self.done_before(&job.key, entry) {
-                self.replies.insert(job.key.clone(), reply);
+                self.replies[index] = Some(reply);
                 continue;
             }
             if let (Some(entry), Deed::Claim(_)) = (entry, &job.deed)
@@ -357,14 +362,15 @@ impl Round<'_> {
                 bail!("the answer of {:?} went while it was read", job.key);
             }
             let (next, reply) = apply(entry, &job.deed, actor);
-            self.replies.insert(job.key.clone(), reply.clone());
+            self.replies[index] = Some(reply.clone());
             if let Some(next) = next {
                 self.doubts.insert(job.key.clone(), (next.version, next.steps.clone(), reply));
-                lines.push(Line::new(&job.key, &next));
-                self.changed.insert(job.key.clone(), next);
+                changes.push(Change { key: job.key.clone(), next });
+                self.of.push(index);
             }
         }
-        Ok(lines)
+        self.changes = changes.into();
+        Ok(self.changes.clone())
     }
 
     /// The reply of an attempt that was taken for failed and was not.
@@ -377,10 +383,10 @@ impl Round<'_> {
 }
 
 /// Tell who is done; the jobs that are left.
-fn answer(batch: Vec<Job>, replies: &mut HashMap<Arc<str>, Reply>) -> Vec<Job> {
+fn answer(batch: Vec<Job>, replies: Replies) -> Vec<Job> {
     let mut left = Vec::new();
-    for job in batch {
-        match replies.remove(&job.key) {
+    for (job, reply) in batch.into_iter().zip(replies) {
+        match reply {
             // Whoever asked may be gone: what is done is done.
             Some(reply) => job.reply.send(reply).unwrap_or_default(),
             None => left.push(job),

@@ -18,6 +18,7 @@ use handoff::{
 use jiff::Timestamp;
 use tempfile::TempDir;
 use tokio::task::JoinHandle;
+use tokio::time::sleep;
 
 use crate::support::postgres;
 
@@ -60,7 +61,7 @@ impl World {
                 if let Some(before) = before {
                     before.abort().await;
                 }
-                let peer = open(&sqlite_url(folder), owner).await;
+                let peer = open_when_free(&sqlite_url(folder), owner).await;
                 *current.lock().unwrap() = Some(peer.clone());
                 peer
             }
@@ -84,6 +85,19 @@ pub(super) fn settings(url: &str, owner: &str) -> Settings {
 
 pub(super) async fn open(url: &str, owner: &str) -> Peer {
     try_open(url, owner).await.unwrap_or_else(|error| panic!("{error:#}"))
+}
+
+/// Its thread ends soon after its work was dropped.
+async fn open_when_free(url: &str, owner: &str) -> Peer {
+    for _ in 0..500 {
+        match try_open(url, owner).await {
+            Err(error) if format!("{error:#}").contains("in use by another") => {
+                sleep(Duration::from_millis(10)).await;
+            }
+            opened => return opened.unwrap_or_else(|error| panic!("{error:#}")),
+        }
+    }
+    panic!("the ledger stays in use")
 }
 
 pub(super) async fn try_open(url: &str, owner: &str) -> anyhow::Result<Peer> {

@@ -6,25 +6,23 @@ use std::{fs, process::Command, time::Duration};
 
 use handoff::{
     adapters::ledger::{Place, Reader},
-    domain::memory::{Claimed, Stage},
+    domain::memory::{Claim, Claimed, Stage, What},
+    domain::outcome::{Channel, Message},
+    domain::record::Position,
 };
-use sqlx::{Connection, SqliteConnection};
+use rusqlite::Connection;
 use tempfile::TempDir;
 use tokio::time::{sleep, timeout};
 
-use super::peer::{Peer, answer, at, claim, keeping, open, parking, refusal, sqlite_url};
+use super::peer::{Peer, World, answer, at, claim, keeping, open, parking, refusal, sqlite_url};
 use crate::support::guard::Guard;
 
 fn folder() -> TempDir {
     tempfile::tempdir().unwrap()
 }
 
-async fn connect(url: &str) -> SqliteConnection {
-    SqliteConnection::connect(url).await.unwrap()
-}
-
-async fn run(connection: &mut SqliteConnection, sql: &'static str) {
-    sqlx::raw_sql(sql).execute(connection).await.unwrap();
+fn run(connection: &Connection, sql: &str) {
+    connection.execute_batch(sql).unwrap();
 }
 
 /// Wait until it complains, and return the complaint.
@@ -119,13 +117,96 @@ async fn a_ledger_of_a_newer_program_is_refused() {
     let folder = folder();
     let url = sqlite_url(&folder);
     open(&url, "a").await.end().await;
-    let mut other = connect(&url).await;
-    run(&mut other, "INSERT INTO handoff_migrations SELECT 9999, 'x', installed_on, 1, x'00', 1 FROM handoff_migrations").await;
-    other.close().await.unwrap();
+    let other = Connection::open(folder.path().join("ledger.db")).unwrap();
+    run(
+        &other,
+        "INSERT INTO handoff_migrations SELECT 9999, 'x', installed_on, 1, x'00', 1 FROM handoff_migrations LIMIT 1",
+    );
+    other.close().unwrap();
     let refused = refusal(&url).await;
     assert!(refused.contains("written by a newer handoff"), "{refused}");
     let error = Reader::open(&Place::parse(&url).unwrap()).await.err().unwrap();
     assert!(error.to_string().contains("written by a newer handoff"), "{error:#}");
+}
+
+/// One row for each stage, as the first program wrote them.
+const OLD_ROWS: &str = r#"
+INSERT INTO handoff_events VALUES
+('open', 's', 'escalations', 0, 1, 'open', 'a', 1, 1800000000000000, 1800000600000000,
+  1800000001000000, NULL, NULL, NULL, NULL, NULL, NULL, NULL,
+  '[{"at":"2027-01-15T08:00:01Z","what":"claimed","by":"a"}]'),
+('parked', 's', 'escalations', 0, 2, 'parked', 'a', 2, 1800000000000000, 1800000600000000,
+  1800000001000000, 1800000009000000, NULL, NULL, NULL,
+  '{"timestamp":"2027-01-15T07:59:55Z","key":"s","value":"{\"id\":\"parked\"}","headers":[]}', '[1]', NULL,
+  '[{"at":"2027-01-15T08:00:01Z","what":"claimed","by":"a"},
+    {"at":"2027-01-15T08:16:40Z","what":"parked","by":"a","note":"until 9"}]'),
+('settled', 's', 'escalations', 0, 3, 'settled', 'a', 2, 1800000000000000, 1800000600000000,
+  1800000001000000, NULL, 1800000002000000, NULL, NULL, NULL, NULL,
+  '{"channel":"outcomes","key":"s","value":"it","headers":[["handoff-status","queued"]]}',
+  '[{"at":"2027-01-15T08:00:01Z","what":"claimed","by":"a"},
+    {"at":"2027-01-15T08:00:02Z","what":"settled","by":"a","note":"queued"}]'),
+('published', NULL, 'escalations', 0, 4, 'published', 'b', 3, 1800000000000000, NULL,
+  1800000001000000, NULL, 1800000002000000, 1800001000000000, 'outcomes/3/7', NULL, NULL,
+  '{"channel":"dead_letters","key":null,"value":{"base64":"/wD+"},"headers":[["x",null]]}',
+  '[{"at":"2027-01-15T08:00:01Z","what":"claimed","by":"b"},
+    {"at":"2027-01-15T08:00:02Z","what":"settled","by":"b","note":"malformed"},
+    {"at":"2027-01-15T08:16:40Z","what":"published","by":"b","note":"outcomes/3/7"}]');
+CREATE TABLE handoff_migrations (version BIGINT PRIMARY KEY, description TEXT NOT NULL,
+  installed_on TIMESTAMP NOT NULL DEFAULT CURRENT_TIMESTAMP, success BOOLEAN NOT NULL,
+  checksum BLOB NOT NULL, execution_time BIGINT NOT NULL);
+INSERT INTO handoff_migrations VALUES (1, 'events', '2026-11-24', 1, x'00', 1);"#;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_ledger_of_an_older_program_is_brought_up_to_date() {
+    let folder = folder();
+    let url = sqlite_url(&folder);
+    let other = Connection::open(folder.path().join("ledger.db")).unwrap();
+    let first = concat!(env!("CARGO_MANIFEST_DIR"), "/migrations/sqlite/0001_events.sql");
+    run(&other, &fs::read_to_string(first).unwrap());
+    run(&other, OLD_ROWS);
+    other.close().unwrap();
+    let error = Reader::open(&Place::parse(&url).unwrap()).await.err().unwrap();
+    assert!(error.to_string().contains("written by an older handoff"), "{error:#}");
+
+    let peer = open(&url, "c").await;
+    let model = World::memory();
+    let (a, b) = (model.peer("a").await, model.peer("b").await);
+    for (offset, key) in (1..).zip(["open", "parked", "settled"]) {
+        a.claim(claim(key, offset)).await;
+    }
+    let note = "until 9";
+    let letter = Message {
+        channel: Channel::DeadLetters,
+        key: None,
+        value: Some(vec![0xff, 0, 0xfe]),
+        headers: vec![("x".into(), None)],
+    };
+    a.park("parked", keeping(9, &claim("parked", 2))).await;
+    a.settle("settled", answer("it")).await;
+    let dead = Claim { session_id: None, deadline: None, ..claim("published", 4) };
+    b.claim(dead).await;
+    b.settle("published", letter).await;
+    let place = Position { topic: "outcomes".into(), partition: 3, offset: 7 };
+    b.published("published", Some(place)).await;
+    for key in ["open", "parked", "settled", "published"] {
+        let mut expected = a.story(key).await.unwrap();
+        for step in &mut expected.steps {
+            match step.what {
+                What::Parked => step.note = note.into(),
+                What::Settled if key == "published" => step.note = "malformed".into(),
+                _ => {}
+            }
+        }
+        assert_eq!(peer.story(key).await, Some(expected), "{key}");
+    }
+    assert!(matches!(peer.claim(claim("open", 1)).await, Claimed::Resumed(_)));
+    assert!(peer.settle("open", answer("at last")).await);
+    peer.published("settled", None).await;
+    peer.claim(claim("parked", 2)).await;
+    assert!(peer.settle("parked", answer("too")).await);
+    assert_eq!(peer.story("parked").await.unwrap().steps.len(), 4);
+    assert_eq!(peer.unfinished("escalations", &[0]).await.len(), 1, "it was put away");
+    assert_eq!(peer.prune(at(9_999)).await, 2);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -165,15 +246,15 @@ async fn it_waits_while_another_program_locks_the_file() {
     let folder = folder();
     let url = sqlite_url(&folder);
     let peer = open(&url, "a").await;
-    let mut other = connect(&url).await;
-    run(&mut other, "BEGIN IMMEDIATE").await;
+    let other = Connection::open(folder.path().join("ledger.db")).unwrap();
+    run(&other, "BEGIN IMMEDIATE");
     let claiming = {
         let peer = peer.clone();
         async move { peer.claim(claim("k", 1)).await }
     };
     let (told, claimed, ()) = tokio::join!(complaint(&peer), claiming, async {
         complaint(&peer).await;
-        run(&mut other, "COMMIT").await;
+        run(&other, "COMMIT");
     });
     assert!(told.contains("is locked by another program"), "{told}");
     assert_eq!(claimed, Claimed::Fresh);

@@ -1,112 +1,130 @@
-//! Many rows in one statement, each value bound as it is.
+//! One change, one statement: a row of its own for what happens once.
 //!
-//! A statement has room for a power of two of rows; what is left of the room is bound to NULL and
-//! left out. So there are few statements, each prepared once, and each is one errand to the thread
-//! of the database and a transaction by itself. This file never writes over a version that a row
-//! was not made from.
+//! This file never writes over a version that a change was not made from.
 
-use std::collections::HashSet;
-use std::sync::{Arc, LazyLock};
+use rusqlite::types::{ToSqlOutput, ValueRef};
+use rusqlite::{Connection, params};
 
-use sqlx::Arguments as _;
-use sqlx::error::BoxDynError;
-use sqlx::sqlite::{SqliteArguments, SqliteConnection};
+use super::super::texts::{channel_word, headers_text, record_text, steps_text};
+use super::super::writer::Change;
+use crate::domain::memory::{Entry, Stage, Step, What};
 
-use super::super::line::{Line, text};
+const CLAIM: &str = r#"INSERT INTO handoff_events (key, session_id, topic, partition, "offset",
+  owner, version, first_seen_us, deadline_us, claimed_at_us)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING"#;
 
-/// Room for 1, 2, 4, .. 512 rows: more than a batch has.
-const SIZES: usize = 10;
-const COLUMNS: usize = 19;
+/// Claimed again, or put away.
+const GO_ON: &str = "UPDATE handoff_events SET owner = ?, version = ?, claimed_at_us = ?,
+  parked_until_us = ?, record = coalesce(?, record), memory = coalesce(?, memory), steps = ?
+WHERE key = ?8 AND version = ?2 - 1
+  AND NOT EXISTS (SELECT 1 FROM handoff_answers AS a WHERE a.event = handoff_events.event)";
 
-const BEFORE: &str = r#"INSERT INTO handoff_events (key, session_id, topic, partition, "offset",
-  stage, owner, version, first_seen_us, deadline_us, claimed_at_us, parked_until_us,
-  settled_at_us, published_at_us, published_to, record, memory, answer, steps)
-SELECT * FROM (VALUES "#;
+const SETTLE: &str = "INSERT INTO handoff_answers
+SELECT event, ?, ?, ?, ?, ?, ?, ? FROM handoff_events WHERE key = ? AND version = ? - 1
+ON CONFLICT DO NOTHING";
 
-const AFTER: &str = ") WHERE column1 IS NOT NULL
-ON CONFLICT (key) DO UPDATE SET
-  stage = excluded.stage, owner = excluded.owner, version = excluded.version,
-  claimed_at_us = excluded.claimed_at_us, parked_until_us = excluded.parked_until_us,
-  settled_at_us = excluded.settled_at_us, published_at_us = excluded.published_at_us,
-  published_to = excluded.published_to,
-  record = CASE WHEN excluded.stage = 'published' THEN NULL
-    ELSE coalesce(excluded.record, record) END,
-  memory = coalesce(excluded.memory, memory), answer = coalesce(excluded.answer, answer),
-  steps = excluded.steps
-WHERE version = excluded.version - 1";
+const PUBLISH: &str = "INSERT INTO handoff_published
+SELECT event, ?, ?, ? FROM handoff_events WHERE key = ? AND version = ? - 2
+  AND EXISTS (SELECT 1 FROM handoff_answers AS a WHERE a.event = handoff_events.event)
+ON CONFLICT DO NOTHING";
 
-const THERE: &str =
-    "SELECT key, steps FROM handoff_events WHERE key IN (SELECT value FROM json_each(?))";
+const DROP_RECORD: &str = "UPDATE handoff_events SET record = NULL WHERE key = ?";
 
-/// The statement for so many rows; there is nothing in it but our own text.
-fn sql(size: usize) -> &'static str {
-    static STATEMENTS: LazyLock<[String; SIZES]> = LazyLock::new(|| {
-        let row = format!("(?{})", ", ?".repeat(COLUMNS - 1));
-        std::array::from_fn(|n| format!("{BEFORE}{}{AFTER}", vec![&*row; 1 << n].join(", ")))
-    });
-    &STATEMENTS[size.trailing_zeros() as usize]
+/// Was it written?
+pub(super) fn write(connection: &Connection, change: &Change) -> rusqlite::Result<bool> {
+    let next = &change.next;
+    let rows = match &next.stage {
+        Stage::Open if next.version == 1 => claim(connection, change)?,
+        Stage::Open => go_on(connection, change, None)?,
+        Stage::Parked { until } => go_on(connection, change, Some(until.as_microsecond()))?,
+        Stage::Settled { at } => settle(connection, change, at.as_microsecond())?,
+        Stage::Published { at, .. } => publish(connection, change, at.as_microsecond())?,
+    };
+    Ok(rows > 0)
 }
 
-/// Which rows were written.
-pub(super) async fn write(
-    connection: &mut SqliteConnection,
-    lines: &[Line],
-) -> sqlx::Result<HashSet<Arc<str>>> {
-    let mut written = 0;
-    for lines in lines.chunks(1 << (SIZES - 1)) {
-        let size = lines.len().next_power_of_two();
-        let mut values = SqliteArguments::default();
-        for line in lines {
-            bind(&mut values, line).map_err(sqlx::Error::Encode)?;
-        }
-        for _ in 0..(size - lines.len()) * COLUMNS {
-            values.add(None::<i64>).map_err(sqlx::Error::Encode)?;
-        }
-        let done = sqlx::query_with(sql(size), values).execute(&mut *connection).await?;
-        written += done.rows_affected();
-    }
-    // As a rule they are counted only: rows that come back cross to another thread one by one.
-    if written == lines.len() as u64 {
-        return Ok(lines.iter().map(|line| line.key.clone()).collect());
-    }
-    are_there(connection, lines).await
+fn claim(connection: &Connection, Change { key, next }: &Change) -> rusqlite::Result<usize> {
+    connection.prepare_cached(CLAIM)?.execute(params![
+        key,
+        next.session_id,
+        next.source.topic,
+        next.source.partition,
+        next.source.offset,
+        next.owner,
+        next.version,
+        next.first_seen.as_microsecond(),
+        next.deadline.map(|deadline| deadline.as_microsecond()),
+        next.claimed_at.as_microsecond(),
+    ])
 }
 
-/// Those that stand there as they should: the story of a row is never that of another writing.
-async fn are_there(
-    connection: &mut SqliteConnection,
-    lines: &[Line],
-) -> sqlx::Result<HashSet<Arc<str>>> {
-    let keys: Vec<_> = lines.iter().map(|line| &*line.key).collect();
-    let rows = sqlx::query(THERE).bind(super::json(&keys)).fetch_all(connection).await?;
-    let mut there = HashSet::new();
-    for row in rows {
-        let (key, steps) = (text(&row, "key")?, text(&row, "steps")?);
-        if lines.iter().any(|line| line.key == key && line.steps == steps) {
-            there.insert(key);
-        }
-    }
-    Ok(there)
+fn go_on(
+    connection: &Connection,
+    Change { key, next }: &Change,
+    parked_until_us: Option<i64>,
+) -> rusqlite::Result<usize> {
+    connection.prepare_cached(GO_ON)?.execute(params![
+        next.owner,
+        next.version,
+        next.claimed_at.as_microsecond(),
+        parked_until_us,
+        next.record.as_ref().map(record_text),
+        next.memory,
+        steps_text(&next.steps),
+        key,
+    ])
 }
 
-fn bind(values: &mut SqliteArguments, line: &Line) -> Result<(), BoxDynError> {
-    values.add(line.key.clone())?;
-    values.add(line.session_id.clone())?;
-    values.add(line.topic.clone())?;
-    values.add(line.partition)?;
-    values.add(line.offset)?;
-    values.add(&*line.stage)?;
-    values.add(line.owner.clone())?;
-    values.add(line.version)?;
-    values.add(line.first_seen_us)?;
-    values.add(line.deadline_us)?;
-    values.add(line.claimed_at_us)?;
-    values.add(line.parked_until_us)?;
-    values.add(line.settled_at_us)?;
-    values.add(line.published_at_us)?;
-    values.add(line.published_to.clone())?;
-    values.add(line.record.clone())?;
-    values.add(line.memory.clone())?;
-    values.add(line.answer.clone())?;
-    values.add(line.steps.clone())
+fn settle(
+    connection: &Connection,
+    Change { key, next }: &Change,
+    at_us: i64,
+) -> rusqlite::Result<usize> {
+    let answer = next.answer.as_ref().expect("what is settled has an answer");
+    let step = last(next, What::Settled);
+    connection.prepare_cached(SETTLE)?.execute(params![
+        at_us,
+        step.owner,
+        step.note,
+        channel_word(answer.channel),
+        bytes(answer.key.as_deref()),
+        bytes(answer.value.as_deref()),
+        headers_text(&answer.headers),
+        key,
+        next.version,
+    ])
+}
+
+fn publish(
+    connection: &Connection,
+    Change { key, next }: &Change,
+    at_us: i64,
+) -> rusqlite::Result<usize> {
+    let Stage::Published { place, .. } = &next.stage else { return Ok(0) };
+    let step = last(next, What::Published);
+    let to = place.is_some().then_some(&step.note);
+    let publish = params![at_us, step.owner, to, key, next.version];
+    let rows = connection.prepare_cached(PUBLISH)?.execute(publish)?;
+    // Only what was put away has one.
+    if rows > 0 && next.memory.is_some() {
+        connection.prepare_cached(DROP_RECORD)?.execute([key])?;
+    }
+    Ok(rows)
+}
+
+/// The step that this change adds to the story.
+fn last(entry: &Entry, what: What) -> &Step {
+    entry.steps.last().filter(|step| step.what == what).expect("every change is told in its story")
+}
+
+/// Bytes as they stand in a column: a text where a person can read it.
+pub(super) fn bytes(bytes: Option<&[u8]>) -> ToSqlOutput<'_> {
+    ToSqlOutput::Borrowed(match bytes {
+        None => ValueRef::Null,
+        // What reads texts elsewhere often stops at a NUL.
+        Some(bytes) if bytes.contains(&0) || std::str::from_utf8(bytes).is_err() => {
+            ValueRef::Blob(bytes)
+        }
+        Some(bytes) => ValueRef::Text(bytes),
+    })
 }
