@@ -21,13 +21,13 @@ use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
-use self::claim::{claim_again, claim_of_event, claim_of_letter, is_old, is_untouched};
+use self::claim::{claim_again, claim_of_event, claim_of_letter, is_old};
 use self::publish::{hand_over, publish_once, publish_unless_there};
 pub use self::turn::Turn;
 use self::wait::{GivenUp, approach, my_turn, until};
 use crate::domain::course::{Call, Course, Memory, Moment, Policy, Step, Tell};
 use crate::domain::event::{Event, Malformed, MalformedClass};
-use crate::domain::memory::{Claim, Claimed, Parking, Resumed};
+use crate::domain::memory::{Claim, Claimed, Parking};
 use crate::domain::outcome::{Message, Outcome, dead_letter};
 use crate::domain::record::{Position, Record};
 use crate::domain::reply::Reply;
@@ -119,6 +119,8 @@ pub struct Walk<'a> {
     pub record: &'a Record,
     /// Its turn in its session.
     pub turn: &'a Turn,
+    /// Its answer is not known without a call.
+    pub calls: bool,
     /// The partition is being given up: stop where nothing is in doubt.
     pub draining: &'a CancellationToken,
 }
@@ -151,7 +153,7 @@ pub async fn deliver<P: Ports>(
 ) -> Delivered {
     let Ok(near) = approach(context, walk).await else { return Delivered::LeftOpen };
     let now = (context.nature.now)();
-    let claim = claim_of_event(walk.event, walk.record, now);
+    let mut claim = claim_of_event(walk.event, walk.record, now);
     let (event, policy) = (walk.event, &context.policy);
     context.pulse.steady().await;
     let mut course = match context.ledger.claim(claim.clone()).await {
@@ -194,11 +196,10 @@ pub async fn deliver<P: Ports>(
         }
         return Delivered::LeftOpen;
     }
-    let ours = |last: &Resumed| is_untouched(&claim, last);
-    if is_old(claimed) && !claim_again(context, &claim, ours).await {
+    if is_old(claimed) && !claim_again(context, &mut claim).await {
         return Delivered::LeftOpen;
     }
-    let parts = (near, &claim, &tell);
+    let parts = (near, &mut claim, &tell);
     let Some(outcome) = decide(context, walk, &mut course, parts).await else {
         return Delivered::LeftOpen;
     };
@@ -208,7 +209,8 @@ pub async fn deliver<P: Ports>(
         warn!(event.id = %event.id, "somebody else has taken it over, and answers");
         return Delivered::LeftOpen;
     }
-    let place = hand_over(context, message, || tell(Told::Settled)).await;
+    let answer = (message, outcome.decided_at);
+    let place = hand_over(context, answer, || tell(Told::Settled)).await;
     context.ledger.published(claim.key, Some(place)).await;
     context.metrics.outcome(outcome.status, outcome.elapsed());
     log(&outcome);
@@ -243,7 +245,7 @@ pub async fn bury<P: Ports>(
                 "malformed record goes to the dead letters: {}",
                 malformed.error
             );
-            let place = hand_over(context, letter, || {}).await;
+            let place = hand_over(context, (letter, now), || {}).await;
             context.ledger.published(key, Some(place)).await;
             context.metrics.dead_letter(malformed.class);
         }
@@ -256,15 +258,17 @@ async fn decide<P: Ports>(
     context: &Context<P>,
     walk: &Walk<'_>,
     course: &mut Course<'_>,
-    (mut near, claim, tell): (Option<Near>, &Claim, &impl Fn(Told)),
+    (mut near, claim, tell): (Option<Near>, &mut Claim, &impl Fn(Told)),
 ) -> Option<Outcome> {
+    // No call is out while it is put away.
+    let mut claimed = true;
     loop {
         let now = (context.nature.now)();
         match course.next(now) {
             Step::Settle(outcome) => return Some(*outcome),
             Step::Wait(wait) => {
                 drop(near.take());
-                if until(sleep(wait), walk, course, now).await.is_none() {
+                if until(context, (walk, course), sleep(wait)).await.is_none() {
                     leave(context, claim, course, now).await;
                     return None;
                 }
@@ -279,22 +283,30 @@ async fn decide<P: Ports>(
                     return None;
                 }
                 tell(Told::Parked);
-                until(sleep(wait), walk, course, now).await?;
-                near = until(context.gate.approach(walk.turn.rank()), walk, course, now).await?;
-                // The intent before the act, as for the first burst.
-                if !claim_again(context, claim, |last| last.parked_until.is_some()).await {
-                    return None;
-                }
+                claimed = false;
+                until(context, (walk, course), sleep(wait)).await?;
             }
             Step::Tell(tell) => {
                 drop(near.take());
                 if !announce(context, claim, course, *tell).await {
                     return None;
                 }
+                claimed = false;
+            }
+            Step::Call(..) if !claimed => {
+                let approach = context.gate.approach(walk.turn.rank());
+                near = until(context, (walk, course), approach).await?;
+                if near.is_some() {
+                    // The intent before the act, as for the first burst.
+                    if !claim_again(context, claim).await {
+                        return None;
+                    }
+                    claimed = true;
+                }
             }
             Step::Call(command, body) => {
                 let pass = context.gate.enter(walk.turn.rank(), command);
-                match until(pass, walk, course, now).await {
+                match until(context, (walk, course), pass).await {
                     // The clock may have been set meanwhile: past the end nothing is called.
                     Some(Some(_)) if (context.nature.now)() >= course.gives_up_at() => {}
                     Some(Some(_)) if !context.pulse.is_steady() => context.pulse.steady().await,

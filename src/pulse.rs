@@ -82,10 +82,12 @@ impl Pulse {
     /// The consumer polled.
     pub fn polled(&self) {
         let now = self.elapsed_ms();
-        let last = self.polled_ms.swap(now, Ordering::AcqRel);
+        let last = self.polled_ms.load(Ordering::Acquire);
+        // In this order: nobody may see the new poll without the quarantine that it begins.
         if last > 0 && now - last > millis(FROZEN_AFTER) {
             self.quarantined_ms.store(now + millis(QUARANTINE), Ordering::Release);
         }
+        self.polled_ms.store(now, Ordering::Release);
     }
 
     /// The process runs, and has not been frozen just now: what it thinks is its own is its own.

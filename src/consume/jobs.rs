@@ -6,7 +6,6 @@
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
-use std::time::Duration;
 
 use jiff::Timestamp;
 use tokio::sync::mpsc;
@@ -16,9 +15,10 @@ use tokio_util::sync::CancellationToken;
 
 use super::assignment::{Key, Place};
 use crate::deliver::{Context, Delivered, Ports, Told, Turn, Walk, bury, deliver};
+use crate::domain::course::Policy;
 use crate::domain::event::{Event, Intake, Malformed, Rules, decode};
 use crate::domain::lanes::{Lanes, Ticket};
-use crate::domain::memory::Row;
+use crate::domain::memory::{Row, Stage};
 use crate::domain::record::Record;
 use crate::ledger::Ledger as _;
 
@@ -26,8 +26,9 @@ use crate::ledger::Ledger as _;
 const MAX_PARKED: usize = 10_000;
 const MAX_PARKED_BYTES: usize = 16 * 1024 * 1024;
 
-/// What a former owner has taken from us is taken back after this.
-const TAKEN_BACK_AFTER: Duration = Duration::from_secs(1);
+/// What a former owner has taken from us is taken back after so many times of what Desk needs to
+/// settle: if it lives, it asks what became of the call that it took for ours, and answers.
+const TAKEN_BACK_AFTER: u32 = 3;
 
 /// One event or dead letter in work.
 #[derive(Debug)]
@@ -41,16 +42,13 @@ pub(super) struct Job {
     weight: usize,
     /// Put away in the ledger: it holds no offset.
     parked: bool,
-    /// Its answer was handed over, and is not acknowledged yet.
-    handed_over: bool,
     abort: AbortHandle,
 }
 
 impl Job {
     /// A dead letter; an event has a session, its place there and a deadline besides.
     fn new(place: Place, weight: usize, abort: AbortHandle) -> Self {
-        let (parked, handed_over) = (false, false);
-        Self { place, ticket: 0, session: None, due: None, weight, parked, handed_over, abort }
+        Self { place, ticket: 0, session: None, due: None, weight, parked: false, abort }
     }
 
     pub(super) fn place(&self) -> Place {
@@ -127,14 +125,15 @@ impl<P: Ports> Jobs<P> {
     pub(super) fn begin(&mut self, record: Record, at: (Place, &CancellationToken)) -> bool {
         let now = (self.context.nature.now)();
         let intake = decode(&record, &self.rules, now);
-        self.begin_read(intake, record, at)
+        self.begin_read(intake, (record, false), at)
     }
 
     /// Go on with what was left open, judged by when it was first seen.
     pub(super) fn take_up(&mut self, row: Row, at: (Place, &CancellationToken)) -> bool {
         // It was accepted once, and nobody delivers it again: no rule of today turns it away.
         let intake = decode(&row.record, &self.rules.of_accepted(), row.first_seen);
-        self.begin_read(intake, row.record, at)
+        let answered = matches!(row.stage, Stage::Settled { .. });
+        self.begin_read(intake, (row.record, answered), at)
     }
 
     /// Ask the ledger what was left open in these partitions.
@@ -149,13 +148,13 @@ impl<P: Ports> Jobs<P> {
     fn begin_read(
         &mut self,
         intake: Intake,
-        record: Record,
+        (record, answered): (Record, bool),
         at: (Place, &CancellationToken),
     ) -> bool {
         match intake {
             Intake::NotForUs => return false,
             Intake::Malformed(malformed) => self.bury(record, malformed, at),
-            Intake::Event(event) => self.walk(*event, record, at),
+            Intake::Event(event) => self.walk(*event, (record, answered), at),
         }
         true
     }
@@ -181,7 +180,7 @@ impl<P: Ports> Jobs<P> {
         self.running.values().filter(|job| leaving.contains(&job.place.key())).count()
     }
 
-    /// Cancel what still runs for these assignments; whether an answer of theirs is on its way.
+    /// Cancel what still runs for these assignments; whether anything of theirs may be on its way.
     pub(super) fn cancel(&self, leaving: &[Key]) -> bool {
         let theirs = self.running.values().filter(|job| leaving.contains(&job.place.key()));
         let mut theirs: Vec<_> = theirs.collect();
@@ -189,7 +188,7 @@ impl<P: Ports> Jobs<P> {
         for job in &theirs {
             job.abort.abort();
         }
-        theirs.iter().any(|job| job.handed_over)
+        !theirs.is_empty()
     }
 
     /// The next thing that happens.
@@ -231,7 +230,7 @@ impl<P: Ports> Jobs<P> {
         let abort = self.tasks.spawn(async move {
             loop {
                 let delivered = bury(&context, &record, &malformed).await;
-                if !is_taken_back(delivered, &draining).await {
+                if !is_taken_back(delivered, &draining, &context.policy).await {
                     return delivered;
                 }
             }
@@ -239,7 +238,12 @@ impl<P: Ports> Jobs<P> {
         self.keep(Job::new(place, weight, abort));
     }
 
-    fn walk(&mut self, event: Event, record: Record, at: (Place, &CancellationToken)) {
+    fn walk(
+        &mut self,
+        event: Event,
+        (record, answered): (Record, bool),
+        at: (Place, &CancellationToken),
+    ) {
         let (place, draining) = at;
         self.tickets += 1;
         let ticket = self.tickets;
@@ -254,6 +258,7 @@ impl<P: Ports> Jobs<P> {
         let weight = record.weight();
         let task = Task {
             context: self.context.clone(),
+            calls: event.ask.is_ok() && !answered,
             event,
             record,
             turn,
@@ -282,7 +287,6 @@ impl<P: Ports> Jobs<P> {
                 Some(job.place)
             }
             Told::Settled => {
-                job.handed_over = true;
                 let (session, due, ticket) = (job.session.clone(), job.due, job.ticket);
                 self.pass_on(session, due, ticket);
                 None
@@ -314,14 +318,18 @@ impl<P: Ports> Jobs<P> {
 
 /// Left open although the partition is still ours: whoever took it from us had lost the
 /// partition without knowing it yet, and will not answer. True: it is our turn again.
-async fn is_taken_back(delivered: Delivered, draining: &CancellationToken) -> bool {
+async fn is_taken_back(
+    delivered: Delivered,
+    draining: &CancellationToken,
+    policy: &Policy,
+) -> bool {
     if delivered != Delivered::LeftOpen {
         return false;
     }
     tokio::select! {
         biased;
         () = draining.cancelled() => false,
-        () = sleep(TAKEN_BACK_AFTER) => true,
+        () = sleep(policy.settle * TAKEN_BACK_AFTER) => true,
     }
 }
 
@@ -330,6 +338,8 @@ struct Task<P: Ports> {
     context: Arc<Context<P>>,
     event: Event,
     record: Record,
+    /// Its answer is not known without a call.
+    calls: bool,
     turn: Arc<Turn>,
     draining: CancellationToken,
     said: mpsc::UnboundedSender<Said>,
@@ -341,6 +351,7 @@ impl<P: Ports> Task<P> {
             event: &self.event,
             record: &self.record,
             turn: &self.turn,
+            calls: self.calls,
             draining: &self.draining,
         };
         let task = tokio::task::id();
@@ -348,7 +359,7 @@ impl<P: Ports> Task<P> {
         let tell = |told| self.said.send(Said { task, told }).unwrap_or_default();
         loop {
             let delivered = deliver(&self.context, &walk, tell).await;
-            if !is_taken_back(delivered, &self.draining).await {
+            if !is_taken_back(delivered, &self.draining, &self.context.policy).await {
                 return delivered;
             }
         }

@@ -9,7 +9,7 @@ use tokio::time::Instant;
 
 use super::{Context, Ports};
 use crate::domain::event::Event;
-use crate::domain::memory::{Claim, Claimed, Resumed};
+use crate::domain::memory::{Claim, Claimed};
 use crate::domain::record::Record;
 use crate::ledger::Ledger as _;
 
@@ -21,23 +21,16 @@ pub(super) fn is_old(claimed: Instant) -> bool {
     claimed.elapsed() > CLAIMED_AHEAD
 }
 
-/// Nobody has done anything to it since it was claimed so.
-pub(super) fn is_untouched(claim: &Claim, last: &Resumed) -> bool {
-    // The ledger keeps microseconds.
-    last.parked_until.is_none() && last.claimed_at.as_microsecond() == claim.at.as_microsecond()
-}
-
 /// Claim again what was ours. False: it was not any more. Somebody else has claimed it meanwhile,
 /// and a call of theirs may be out.
-pub(super) async fn claim_again<P: Ports>(
-    context: &Context<P>,
-    before: &Claim,
-    ours: impl Fn(&Resumed) -> bool,
-) -> bool {
+pub(super) async fn claim_again<P: Ports>(context: &Context<P>, claim: &mut Claim) -> bool {
     context.pulse.steady().await;
-    let claim = Claim { at: (context.nature.now)(), ..before.clone() };
-    let found = context.ledger.claim(claim).await;
-    matches!(found, Claimed::Resumed(last) if ours(&last))
+    let before = claim.at;
+    claim.at = (context.nature.now)();
+    let found = context.ledger.claim(claim.clone()).await;
+    // Putting it away leaves the time of its claim alone; the ledger keeps microseconds.
+    matches!(found, Claimed::Resumed(last)
+        if last.claimed_at.as_microsecond() == before.as_microsecond())
 }
 
 /// An event is known by its id; one without by its record's place.

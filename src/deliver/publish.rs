@@ -29,6 +29,7 @@ pub(super) async fn publish_once<P: Ports>(
         }
         None => {
             let (channel, title) = (answer.channel, answer.title().to_owned());
+            let answer = (answer, settled_at);
             let place = hand_over(context, answer, || tell(Told::Settled)).await;
             context.metrics.answer_of_an_earlier_life(channel, &title);
             info!(event.key = %key, status = title, "answered with what an earlier life had decided");
@@ -48,17 +49,25 @@ pub(super) async fn publish_unless_there<P: Ports>(
     {
         return place;
     }
-    hand_over(context, message, || {}).await
+    let since = since.unwrap_or_else(|| (context.nature.now)());
+    hand_over(context, (message, since), || {}).await
 }
 
-/// Publish, once it is sure that this process was not frozen just now; `told` hears when it is
-/// handed over.
+/// Publish what exists since then, once it is sure that this process was not frozen just now. Where
+/// it may have been, a successor may have published it: that is looked for. `told` hears when
+/// it is handed over.
 pub(super) async fn hand_over<P: Ports>(
     context: &Context<P>,
-    message: Message,
+    (message, since): (Message, Timestamp),
     told: impl FnOnce(),
 ) -> Position {
-    context.pulse.steady().await;
+    while !context.pulse.is_steady() {
+        context.pulse.steady().await;
+        if let Some(place) = context.outcomes.published_at(&message, since).await {
+            told();
+            return place;
+        }
+    }
     let published = context.outcomes.publish(message);
     told();
     published.await

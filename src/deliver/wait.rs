@@ -18,14 +18,15 @@ use crate::gate::Near;
 pub(super) struct GivenUp;
 
 /// Wait until the event may be claimed: near the gate once its turn has come, or at once while the
-/// event before it is with Desk. One that has no more time waits for nothing.
+/// event before it is with Desk. One that has no more time waits for nothing, and one that needs no
+/// call not for the gate.
 pub(super) async fn approach<P: Ports>(
     context: &Context<P>,
     walk: &Walk<'_>,
 ) -> Result<Option<Near>, GivenUp> {
     let way = async {
         match walk.turn.is(Nearness::Next).await {
-            Nearness::Come => Some(context.gate.approach(walk.turn.rank()).await),
+            Nearness::Come if walk.calls => Some(context.gate.approach(walk.turn.rank()).await),
             _ => None,
         }
     };
@@ -63,13 +64,12 @@ async fn passes<P: Ports>(context: &Context<P>, until: Timestamp) {
 }
 
 /// Wait for `what`, at most until the course gives up (`Some(None)`); `None`: left open.
-pub(super) async fn until<T>(
+pub(super) async fn until<P: Ports, T>(
+    context: &Context<P>,
+    (walk, course): (&Walk<'_>, &Course<'_>),
     what: impl Future<Output = T>,
-    walk: &Walk<'_>,
-    course: &Course<'_>,
-    now: Timestamp,
 ) -> Option<Option<T>> {
-    let left = time_left(course.gives_up_at(), now);
+    let left = time_left(course.gives_up_at(), (context.nature.now)());
     tokio::select! {
         biased;
         () = walk.draining.cancelled(), if !course.in_doubt() => None,

@@ -247,7 +247,15 @@ impl Callbacks {
             drop(client);
             done.send(result).unwrap_or_default();
         });
-        let failed = match committed.recv_timeout(COMMIT_LIMIT * 2) {
+        let mut result = committed.recv_timeout(COMMIT_PAUSE);
+        while matches!(result, Err(RecvTimeoutError::Timeout))
+            && Instant::now() < until + COMMIT_LIMIT
+        {
+            // Committing is not being frozen.
+            self.pulse.polled();
+            result = committed.recv_timeout(COMMIT_PAUSE);
+        }
+        let failed = match result {
             // NoOffset: nothing new since the last commit.
             Ok(Ok(()) | Err(KafkaError::ConsumerCommit(RDKafkaErrorCode::NoOffset))) => return,
             Ok(Err(error)) => error.to_string(),

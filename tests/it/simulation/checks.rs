@@ -118,7 +118,8 @@ pub(super) fn at_commit(world: &World, (partition, offset): (i32, i64)) {
         let place = place as i64;
         let key = key(kind, (partition, place));
         let source = format!("{TOPIC}/{partition}/{place}");
-        let published = broker.posted.iter().any(|posted| posted.source == source);
+        let answers = |posted: &Posted| posted.source == source && !posted.interim;
+        let published = broker.posted.iter().any(answers);
         let parked = broker.parked.contains(key.as_str());
         let entry = world.ledger.story(&key);
         let duplicate = entry.is_some_and(|entry| entry.source.to_string() != source);
@@ -151,6 +152,11 @@ pub(super) fn source_of(message: &Message) -> String {
     format!("{topic}/{}/{}", source["partition"], source["offset"])
 }
 
+/// Another outcome of this event follows.
+pub(super) fn is_interim(message: &Message) -> bool {
+    message.channel == Channel::Outcomes && json(message)["final"] == false
+}
+
 /// All is over: what must have happened, once.
 pub(super) fn at_end(world: &World) {
     let broker = lock(&world.broker);
@@ -169,9 +175,19 @@ pub(super) fn at_end(world: &World) {
             let source = format!("{TOPIC}/{}/{}", place.0, place.1);
             let got = answers.get(&source).map_or(&[][..], Vec::as_slice);
             let expected = usize::from(expected(world, kind, &source));
-            let counted = got.iter().filter(|index| !is_repeat(&broker.posted, **index)).count();
-            if counted != expected {
-                faults.push(format!("{source} ({kind:?}): {counted} answers, not {expected}"));
+            let (interim, got): (Vec<_>, Vec<_>) =
+                got.iter().copied().partition(|index| broker.posted[*index].interim);
+            let counted = |of: &[usize]| {
+                of.iter().filter(|index| !is_repeat(&broker.posted, **index)).count()
+            };
+            if counted(&got) != expected {
+                faults.push(format!("{source} ({kind:?}): {got:?} answers, not {expected}"));
+            }
+            let late =
+                |index: &&usize| Some(*index) > got.first() && !is_repeat(&broker.posted, **index);
+            if counted(&interim) > 1 || interim.iter().any(|index| late(&index)) {
+                faults
+                    .push(format!("{source}: told {interim:?} that another follows; {got:?} did"));
             }
             for posted in got.iter().map(|index| &broker.posted[*index]) {
                 let arrived = partition.records[offset].timestamp.unwrap();

@@ -329,7 +329,7 @@ impl Poll {
         commit(&self.shelf.life, &stored);
     }
 
-    /// One record of each partition; false: there is none.
+    /// One record of each partition, one by one or together; false: there is none.
     async fn hand_out(&mut self) -> bool {
         let mut records = Vec::new();
         for (&partition, next) in &mut self.next {
@@ -344,8 +344,13 @@ impl Poll {
             }
         }
         let any = !records.is_empty();
-        for record in records {
-            self.tell(Inbound::Records(vec![record])).await;
+        if self.shelf.life.world.one_in(2) {
+            records.reverse();
+        }
+        let together = self.shelf.life.world.one_in(2);
+        while !records.is_empty() {
+            let left = records.split_off(if together { records.len() } else { 1 });
+            self.tell(Inbound::Records(std::mem::replace(&mut records, left))).await;
         }
         any
     }

@@ -49,6 +49,8 @@ pub(super) struct Posted {
     pub(super) message: Message,
     /// The record it answers.
     pub(super) source: String,
+    /// Another one follows.
+    pub(super) interim: bool,
     /// Sent by a process that had stood still since it was handed over.
     pub(super) late: bool,
     at: Timestamp,
@@ -122,7 +124,8 @@ impl Broker {
 
     pub(super) fn post(&mut self, message: Message, (at, late): (Timestamp, bool)) -> Position {
         let source = checks::source_of(&message);
-        self.posted.push(Posted { message, source, late, at });
+        let interim = checks::is_interim(&message);
+        self.posted.push(Posted { message, source, interim, late, at });
         let offset = self.posted.len() as i64 - 1;
         Position { topic: "outcomes".into(), partition: 0, offset }
     }

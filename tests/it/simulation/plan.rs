@@ -9,7 +9,8 @@ use std::time::Duration;
 use fastrand::Rng;
 use handoff::domain::course::Policy;
 use handoff::domain::pace::Backoff;
-use handoff::domain::route::Routes;
+use handoff::domain::plan::Target;
+use handoff::domain::route::{Draft, Patience, Routes};
 use handoff::domain::verdict::Verdicts;
 use jiff::Timestamp;
 use serde_json::json;
@@ -120,8 +121,23 @@ fn policy(rng: &mut Rng) -> Policy {
         settle: S(3),
         doubt_grace: S(rng.u64(5..25)),
         default_target: true,
-        routes: Routes::default(),
+        routes: routes(rng),
     }
+}
+
+/// In some worlds it is tried again where nobody is online, and told so.
+fn routes(rng: &mut Rng) -> Routes {
+    if rng.bool() {
+        return Routes::default();
+    }
+    let waits = vec![S(rng.u64(1..4)), S(rng.u64(2..9))];
+    let patient = Draft {
+        name: "patient".into(),
+        targets: vec![Target::Named { agents: vec![], group: Some(7) }],
+        while_nobody_online: Patience::KeepTrying(waits),
+        ..Draft::default()
+    };
+    Routes::compile(vec![patient]).unwrap()
 }
 
 fn weather(rng: &mut Rng, trouble: Duration) -> (Duration, Duration, Weather) {
