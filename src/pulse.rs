@@ -18,6 +18,9 @@ const STUCK_AFTER: Duration = Duration::from_secs(60);
 const FROZEN_AFTER: Duration = Duration::from_secs(5);
 /// After a freeze the consumer needs so long to find out whether its partitions are gone.
 const QUARANTINE: Duration = Duration::from_secs(3);
+/// So long without a word from a group that the broker runs, and its partitions may soon be gone:
+/// two thirds of the broker's time-out. Nobody else tells; the other protocols count by themselves.
+const CUT_OFF_AFTER: Duration = Duration::from_secs(30);
 const LOOK_AGAIN: Duration = Duration::from_millis(50);
 
 /// The signs.
@@ -29,6 +32,8 @@ pub struct Pulse {
     waits_for: Mutex<Option<String>>,
     broken: OnceLock<String>,
     polled_ms: AtomicU64,
+    /// When the group was heard of last; 0: nobody listens for it.
+    heard_ms: AtomicU64,
     /// Nothing begins before this.
     quarantined_ms: AtomicU64,
     consumed_ms: AtomicU64,
@@ -47,6 +52,7 @@ impl Pulse {
             waits_for: Mutex::default(),
             broken: OnceLock::new(),
             polled_ms: AtomicU64::new(0),
+            heard_ms: AtomicU64::new(0),
             quarantined_ms: AtomicU64::new(0),
             consumed_ms: AtomicU64::new(0),
             oldest_due_ms: AtomicI64::new(i64::MAX),
@@ -82,19 +88,46 @@ impl Pulse {
     /// The consumer polled.
     pub fn polled(&self) {
         let now = self.elapsed_ms();
-        let last = self.polled_ms.load(Ordering::Acquire);
-        // In this order: nobody may see the new poll without the quarantine that it begins.
-        if last > 0 && now - last > millis(FROZEN_AFTER) {
-            self.quarantined_ms.store(now + millis(QUARANTINE), Ordering::Release);
-        }
-        self.polled_ms.store(now, Ordering::Release);
+        self.sign(&self.polled_ms, now, (now, FROZEN_AFTER));
     }
 
-    /// The process runs, and has not been frozen just now: what it thinks is its own is its own.
+    /// The group's coordinator was heard of, so long ago.
+    pub fn heard_of_group(&self, ago: Duration) {
+        let now = self.elapsed_ms();
+        self.sign(&self.heard_ms, now.saturating_sub(millis(ago)), (now, CUT_OFF_AFTER));
+    }
+
+    /// Cut off from the group, in words, if it is.
+    pub fn cut_off(&self) -> Option<String> {
+        let heard = self.heard_ms.load(Ordering::Acquire);
+        let silent = Duration::from_millis(self.elapsed_ms().saturating_sub(heard));
+        (heard > 0 && silent > CUT_OFF_AFTER).then(|| {
+            let seconds = silent.as_secs();
+            format!("cut off from the consumer group for {seconds} s: nothing begins until it is heard of")
+        })
+    }
+
+    /// A sign of life; one that comes late begins a quarantine.
+    fn sign(&self, last_ms: &AtomicU64, at_ms: u64, (now, limit): (u64, Duration)) {
+        let last = last_ms.load(Ordering::Acquire);
+        // In this order: nobody may see the new sign without the quarantine that it begins.
+        if last > 0 && now - last > millis(limit) && now - at_ms <= millis(limit) {
+            self.quarantined_ms.store(now + millis(QUARANTINE), Ordering::Release);
+        }
+        last_ms.store(at_ms.max(last), Ordering::Release);
+    }
+
+    /// The process runs, has not been frozen or cut off from its group just now: what it thinks is
+    /// its own is its own.
     pub fn is_steady(&self) -> bool {
-        let (now, polled) = (self.elapsed_ms(), self.polled_ms.load(Ordering::Acquire));
-        let runs = polled == 0 || now.saturating_sub(polled) <= millis(FROZEN_AFTER);
-        runs && now >= self.quarantined_ms.load(Ordering::Acquire)
+        let now = self.elapsed_ms();
+        let fresh = |last_ms: &AtomicU64, limit| {
+            let last = last_ms.load(Ordering::Acquire);
+            last == 0 || now.saturating_sub(last) <= millis(limit)
+        };
+        fresh(&self.polled_ms, FROZEN_AFTER)
+            && fresh(&self.heard_ms, CUT_OFF_AFTER)
+            && now >= self.quarantined_ms.load(Ordering::Acquire)
     }
 
     /// Wait until the process is steady.
@@ -165,6 +198,31 @@ mod tests {
         let start = Instant::now();
         pulse.steady().await;
         assert!(start.elapsed() >= QUARANTINE);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_is_cut_off_from_the_group_begins_nothing_before_it_would_be_given_up() {
+        let pulse = Pulse::new(Duration::from_secs(90));
+        let pass = async |seconds| {
+            for _ in 0..seconds {
+                tokio::time::advance(Duration::from_secs(1)).await;
+                pulse.polled();
+            }
+        };
+        pass(100).await;
+        assert!(pulse.is_steady(), "nobody listens for the group");
+        pulse.heard_of_group(Duration::from_secs(5));
+        pass(25).await;
+        assert!(pulse.is_steady());
+        pass(1).await;
+        assert!(!pulse.is_steady(), "30 s after it was heard of");
+        assert!(pulse.cut_off().unwrap().contains("for 31 s"));
+        pulse.heard_of_group(Duration::from_secs(31));
+        assert!(!pulse.is_steady(), "no news");
+        pulse.heard_of_group(Duration::ZERO);
+        assert!(!pulse.is_steady(), "the consumer may not know yet that it has lost everything");
+        pass(3).await;
+        assert!(pulse.is_steady());
     }
 
     #[tokio::test(start_paused = true)]

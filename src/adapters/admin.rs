@@ -93,6 +93,9 @@ impl View {
         if !self.pulse.has_joined() {
             return Some("not a member of the consumer group yet".into());
         }
+        if let Some(problem) = self.pulse.cut_off() {
+            return Some(problem);
+        }
         if let Some(problem) = (self.ledger)() {
             return Some(format!("the ledger does not work: {problem}"));
         }

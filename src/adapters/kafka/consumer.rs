@@ -41,10 +41,11 @@ impl Consumer {
     /// Subscribe, and poll on a thread of its own until stopped.
     pub fn start(settings: &Settings, handle: Handle) -> anyhow::Result<(Self, Thread)> {
         let (stop, pulse) = (handle.stop.clone(), handle.pulse.clone());
+        let listens = settings.is_run_by_broker();
         let topic: Arc<str> = settings.topics.escalations.as_str().into();
         let client: BaseConsumer<Callbacks> = settings
             .consumer_config()
-            .create_with_context(Callbacks::new(topic.clone(), handle))
+            .create_with_context(Callbacks::new(topic.clone(), listens, handle))
             .map_err(plain)
             .context("failed to set up the Kafka consumer")?;
         info!(kafka.group = settings.group_id, kafka.topic = %topic, "joining the group");

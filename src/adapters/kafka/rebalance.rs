@@ -5,7 +5,7 @@
 //! somebody else's already: they are fenced at once and nothing is committed.
 //! This file never lets a partition go before `consume` has answered for it, or its time is up.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc::{
     Receiver, RecvTimeoutError, SyncSender, TryRecvError, channel, sync_channel,
 };
@@ -22,7 +22,7 @@ use rdkafka::{ClientContext, Statistics, TopicPartitionList};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
-use tracing::{debug, warn};
+use tracing::{debug, info, warn};
 
 use super::quiet::Quiet;
 use crate::consume::Inbound;
@@ -37,6 +37,9 @@ const COMMIT_LIMIT: Duration = Duration::from_secs(3);
 /// The wait for the number of the topic's partitions.
 const COUNT_LIMIT: Duration = Duration::from_secs(3);
 const COMMIT_PAUSE: Duration = Duration::from_millis(100);
+
+/// What librdkafka calls its connection to the group's coordinator.
+const COORDINATOR: &str = "GroupCoordinator";
 
 /// What the consumer's thread needs beside its settings.
 pub struct Handle {
@@ -55,6 +58,8 @@ pub struct Handle {
 /// The consumer's callbacks and what they share.
 pub(super) struct Callbacks {
     topic: Arc<str>,
+    /// The broker runs the group: whether it is heard of is looked after here.
+    listens: bool,
     /// `None` once the consumer is closing.
     inbound: Mutex<Option<mpsc::Sender<Inbound>>>,
     /// Records that were read and not handed on yet; they go before anything else is said.
@@ -68,6 +73,8 @@ pub(super) struct Callbacks {
     pulse: Arc<Pulse>,
     metrics: Arc<Metrics>,
     quiet: Quiet,
+    /// It was told that the group is not heard of.
+    cut_off: AtomicBool,
 }
 
 /// Partitions on their way out.
@@ -78,9 +85,10 @@ struct Leaving {
 }
 
 impl Callbacks {
-    pub(super) fn new(topic: Arc<str>, handle: Handle) -> Self {
+    pub(super) fn new(topic: Arc<str>, listens: bool, handle: Handle) -> Self {
         Self {
             topic,
+            listens,
             inbound: Mutex::new(Some(handle.inbound)),
             read: Mutex::new(Vec::new()),
             leaving: Mutex::new(None),
@@ -90,6 +98,7 @@ impl Callbacks {
             pulse: handle.pulse,
             metrics: handle.metrics,
             quiet: Quiet::default(),
+            cut_off: AtomicBool::new(false),
         }
     }
 
@@ -316,6 +325,20 @@ impl ClientContext for Callbacks {
         if statistics.cgrp.is_some_and(|group| group.join_state == "steady") {
             // An instance without partitions is a member too.
             self.pulse.joined();
+        }
+        // Where the broker runs the group, librdkafka does not count how long it was not heard of.
+        if self.listens
+            && let Some(coordinator) = statistics.brokers.get(COORDINATOR)
+            && coordinator.state == "UP"
+            && let Ok(idle_us) = u64::try_from(coordinator.rxidle)
+        {
+            self.pulse.heard_of_group(Duration::from_micros(idle_us));
+        }
+        let problem = self.pulse.cut_off();
+        match (self.cut_off.swap(problem.is_some(), Ordering::Relaxed), problem) {
+            (false, Some(problem)) => warn!("{problem}"),
+            (true, None) => info!("the consumer group is heard of again"),
+            _ => {}
         }
         for topic in statistics.topics.values() {
             self.tell_partitions(topic.partitions.keys().filter(|number| **number >= 0).count());

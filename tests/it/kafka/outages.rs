@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use handoff::sim::desk::{Command, DEMO_KEY, Options, Outage};
+use handoff::sim::desk::{Command, DEMO_KEY, Options, Outage, Span};
 use tokio::time::sleep;
 
 use crate::support::kafka::Broker;
@@ -34,6 +34,44 @@ async fn the_broker_is_away_for_ten_seconds() {
     worker.terminate().await;
     world.assert_all_committed().await;
     assert_eq!(world.desk.stats().of(Command::Transfer).calls, 200);
+}
+
+/// In a group that the broker runs nobody but the worker itself counts how long it was not heard of.
+#[tokio::test(flavor = "multi_thread")]
+async fn who_is_cut_off_from_the_group_stops_before_it_is_given_up() {
+    let mut broker = Broker::start().await;
+    let slow = Options { latency: Span::exactly(2_000), ..Options::default() };
+    let mut world = World::on(broker.bootstrap(), "cut-off", (3, slow)).await;
+    let port = free_port();
+    world.set("KAFKA__CONSUMER_PROPERTIES__GROUP_PROTOCOL", "consumer");
+    world.set("ADMIN__LISTEN", &format!("127.0.0.1:{port}")).set("DESK__CONCURRENCY", "2");
+    let worker = world.process();
+    publish(&world, 0..60).await;
+    world.outcomes(1).await;
+    broker.stop().await;
+    sleep(Duration::from_secs(15)).await;
+    let soon = world.desk.stats().of(Command::Transfer).calls;
+    sleep(Duration::from_secs(5)).await;
+    assert!(
+        world.desk.stats().of(Command::Transfer).calls > soon,
+        "its partitions are still its own"
+    );
+    sleep(Duration::from_secs(16)).await;
+    let late = world.desk.stats().of(Command::Transfer).calls;
+    sleep(Duration::from_secs(5)).await;
+    assert_eq!(world.desk.stats().of(Command::Transfer).calls, late, "they may not be any more");
+    assert!(late < 60, "there is something left to be called for");
+    let ready = ask_admin(port, "ready").await;
+    assert!(ready.0 == 503 && ready.1.contains("cut off from the consumer group"), "{ready:?}");
+    assert!(worker.log().contains("cut off from the consumer group"), "{}", worker.log());
+    assert_eq!(ask_admin(port, "health").await.0, 200, "a restart would not help");
+    broker.start_again().await;
+    let answered = by_event(world.outcomes(60).await);
+    assert!(answered.values().all(|outcome| outcome["status"] == "assigned"));
+    world.all_is_committed().await;
+    worker.terminate().await;
+    world.assert_all_committed().await;
+    assert_eq!(world.desk.stats().transferred_again, 0);
 }
 
 #[tokio::test(flavor = "multi_thread")]
