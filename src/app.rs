@@ -253,7 +253,7 @@ impl Service {
         let gate = GateState::new(config.gate, &Speed::new(config.quota_per_second));
         let gate = Gate::new(gate, config.concurrency, metrics.clone());
         // Our part of the quota comes with the partitions.
-        gate.share(0.0, 0.0);
+        gate.share(&[], &[], 1);
         let pulse = Arc::new(Pulse::new(config.policy.doubt_grace + OVERDUE));
         let owner = format!("{:016x}{:016x}", token(), token()).into();
         Ok(Self {

@@ -86,12 +86,12 @@ impl Gate {
         self.approach.enter(rank).await
     }
 
-    /// From now on these parts of the quota are ours, from 0 to 1.
-    pub fn share(self: &Arc<Self>, transfers: f64, questions: f64) {
+    /// From now on the parts of the quota that go with these of all partitions are ours.
+    pub fn share(self: &Arc<Self>, transfers: &[i32], questions: &[i32], all: usize) {
         let mut inner = self.lock();
         let now = self.epoch.elapsed();
-        inner.state.set_share(Command::TransferToHuman, transfers, now);
-        inner.state.set_share(Command::GetSessionState, questions, now);
+        inner.state.set_share(Command::TransferToHuman, (transfers, all), now);
+        inner.state.set_share(Command::GetSessionState, (questions, all), now);
         drop(inner);
         self.pump();
     }
@@ -371,12 +371,12 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn without_a_share_nothing_goes_until_one_comes() {
         let gate = gate(1);
-        gate.share(0.0, 1.0);
+        gate.share(&[], &[0], 1);
         let transfer = gate.enter(rank(1), Command::TransferToHuman);
         tokio::pin!(transfer);
         assert!(tokio::time::timeout(Duration::from_secs(1), &mut transfer).await.is_err());
         drop(gate.enter(rank(2), Command::GetSessionState).await);
-        gate.share(1.0, 1.0);
+        gate.share(&[0], &[0], 1);
         drop(transfer.await);
     }
 

@@ -127,9 +127,15 @@ impl Assignments {
         self.partitions.len()
     }
 
+    /// All of them.
+    pub(super) fn all(&self) -> Vec<i32> {
+        self.partitions.keys().copied().collect()
+    }
+
     /// Those that are not being taken away.
-    pub(super) fn staying(&self) -> usize {
-        self.partitions.values().filter(|a| !a.draining.is_cancelled()).count()
+    pub(super) fn staying(&self) -> Vec<i32> {
+        let staying = self.partitions.iter().filter(|(_, a)| !a.draining.is_cancelled());
+        staying.map(|(partition, _)| *partition).collect()
     }
 
     /// The topic has at least so many partitions.

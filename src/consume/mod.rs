@@ -309,10 +309,9 @@ impl<P: Ports, S: Source> Worker<P, S> {
     /// Our part of the group's quota is that of the partitions; what is in doubt is asked after
     /// until the partition has gone.
     fn share(&self) {
-        let all = self.partitions.max(self.assignments.at_least()) as f64;
-        let part = |partitions: usize| partitions as f64 / all;
-        let (transfers, questions) = (self.assignments.staying(), self.assignments.len());
-        self.context.gate.share(part(transfers), part(questions));
+        let all = self.partitions.max(self.assignments.at_least());
+        let (transfers, questions) = (self.assignments.staying(), self.assignments.all());
+        self.context.gate.share(&transfers, &questions, all);
     }
 
     /// There is no room for a moment: what comes next waits where it is. Only a longer wait is

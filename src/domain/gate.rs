@@ -100,9 +100,10 @@ impl GateState {
         Self { policy, speeds, silent: 0, shut: None, opened: None }
     }
 
-    /// From now on this part of the quota of a command is ours, from 0 to 1.
-    pub fn set_share(&mut self, command: Command, share: f64, now: Duration) {
-        self.speed(command).set_share(share, now);
+    /// From now on the part of a command's quota that goes with these of all partitions is ours.
+    pub fn set_share(&mut self, command: Command, (ours, all): (&[i32], usize), now: Duration) {
+        let speed = self.speed(command);
+        speed.set_share(speed.part(ours, all), now);
     }
 
     /// How many of the `all` calls may be out at once now, and when it may be more: after an
@@ -299,7 +300,7 @@ mod tests {
         assert_eq!(gate.admit(Command::TransferToHuman, S(0)), Admit::Go);
         assert!(matches!(gate.admit(Command::TransferToHuman, S(0)), Admit::NotBefore(_)));
         assert_eq!(gate.admit(Command::GetSessionState, S(0)), Admit::Go);
-        gate.set_share(Command::TransferToHuman, 0.0, S(0));
+        gate.set_share(Command::TransferToHuman, (&[], 1), S(0));
         assert_eq!(gate.admit(Command::TransferToHuman, S(9)), Admit::Later);
         assert_eq!(gate.admit(Command::GetSessionState, S(9)), Admit::Go);
     }

@@ -67,6 +67,19 @@ impl Speed {
         }
     }
 
+    /// The part of the quota that goes with these of all partitions. Each has a whole number of
+    /// calls where there are enough of them, so that together they use all of it.
+    pub fn part(&self, partitions: &[i32], all: usize) -> f64 {
+        let all = all.max(1) as f64;
+        let up_to = |partition: f64| (self.quota.floor() * partition / all).floor();
+        if self.quota.is_infinite() || self.quota < all {
+            return partitions.len() as f64 / all;
+        }
+        let calls =
+            |partition: &i32| up_to(f64::from(partition + 1)) - up_to(f64::from(*partition));
+        partitions.iter().map(calls).sum::<f64>() / self.quota
+    }
+
     /// From now on this part of the quota is ours, from 0 to 1. Less is so at once. More is so when
     /// the last second of whoever had it is over; who had nothing waits for one call only, which
     /// the spread covers from 70 calls a second on.
@@ -241,13 +254,24 @@ mod tests {
 
     #[test]
     fn the_quota_is_used_but_for_the_spread() {
-        for (quota, instances) in [(200.0, 1), (200.0, 2), (200.0, 3), (100.0, 4), (12.0, 3)] {
-            let mut speed = Speed::new(Some(quota));
-            speed.set_share(1.0 / f64::from(instances), MS(0));
-            let begun = as_fast_as_it_goes(&mut speed, MS(0), MS(60_000)).len() as f64;
-            let used = begun * f64::from(instances) / 60.0 / quota;
-            assert!((0.97..=1.0).contains(&used), "{quota} among {instances}: {used}");
+        for (quota, instances) in [(200.0, 1), (200.0, 3), (100.0, 4), (12.5, 3), (77.0, 5)] {
+            let all: Vec<i32> = (0..12).collect();
+            let mut begun = 0;
+            for ours in all.chunks(all.len().div_ceil(instances)) {
+                let mut speed = Speed::new(Some(quota));
+                speed.set_share(speed.part(ours, all.len()), MS(0));
+                begun += as_fast_as_it_goes(&mut speed, MS(0), MS(60_000)).len();
+            }
+            let used = begun as f64 / 60.0 / quota.floor();
+            assert!((0.98..=1.0).contains(&used), "{quota} among {instances}: {used}");
         }
+    }
+
+    #[test]
+    fn a_small_quota_leaves_no_instance_without_calls() {
+        let speed = Speed::new(Some(5.0));
+        assert_eq!(speed.part(&[3], 12), 1.0 / 12.0);
+        assert_eq!(Speed::new(None).part(&[0, 1], 4), 0.5);
     }
 
     proptest! {
@@ -273,7 +297,7 @@ mod tests {
         #[test]
         fn a_group_never_exceeds_its_quota_while_shares_change(
             quota in 70u32..300,
-            partitions in prop::collection::vec((0usize..13, 0u64..2500), 2..12),
+            partitions in prop::collection::vec((0i32..13, 0u64..2500), 2..12),
         ) {
             // Two instances own all twelve between them; a share is lowered before another is raised.
             let mut group = [Speed::new(Some(f64::from(quota))), Speed::new(Some(f64::from(quota)))];
@@ -287,13 +311,15 @@ mod tests {
                 now += MS(steady);
                 let (lowered, raised) = if next < own { (0, 1) } else { (1, 0) };
                 own = next;
-                let share = |instance: usize| [next, 12 - next][instance] as f64 / 12.0;
-                group[lowered].set_share(share(lowered), now);
+                let owned = [(0..next).collect::<Vec<_>>(), (next..12).collect()];
+                let part = group[lowered].part(&owned[lowered], 12);
+                group[lowered].set_share(part, now);
                 for speed in &mut group {
                     begun.extend(as_fast_as_it_goes(speed, now, now + MS(50)));
                 }
                 now += MS(50);
-                group[raised].set_share(share(raised), now);
+                let part = group[raised].part(&owned[raised], 12);
+                group[raised].set_share(part, now);
             }
             begun.sort();
             for (i, start) in begun.iter().enumerate() {

@@ -124,8 +124,12 @@ impl Settings {
         // A full queue is looked at again soon: by default it stays empty for up to a second.
         config.set("fetch.queue.backoff.ms", "10");
         config.set("fetch.wait.max.ms", "100");
-        if !self.is_run_by_broker() && !own("partition.assignment.strategy") {
-            config.set("partition.assignment.strategy", "cooperative-sticky");
+        if !self.is_run_by_broker() {
+            // That somebody comes or goes is heard of with a heartbeat.
+            config.set("heartbeat.interval.ms", "1000");
+            if !own("partition.assignment.strategy") {
+                config.set("partition.assignment.strategy", "cooperative-sticky");
+            }
         }
         config.extend(self.properties.clone());
         config.extend(self.consumer_properties.clone());
