@@ -48,6 +48,9 @@ const SECOND: Duration = Duration::from_secs(1);
 const SPREAD: f64 = 1.015;
 /// A call that is late by this much does not delay the ones behind it.
 const LATE: Duration = Duration::from_millis(4);
+/// Who gets more calls waits for so many of them, and for so long at least.
+const PAID: f64 = 3.1;
+const LEAST_WAIT: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 /// So long without a complaint, and the slow-down is forgotten.
 const FORGIVEN_AFTER: Duration = Duration::from_secs(60);
@@ -80,20 +83,25 @@ impl Speed {
         partitions.iter().map(calls).sum::<f64>() / self.quota
     }
 
-    /// From now on this part of the quota is ours, from 0 to 1. Less is so at once. More is so when
-    /// the last second of whoever had it is over; who had nothing waits for one call only, which
-    /// the spread covers from 70 calls a second on.
+    /// From now on this part of the quota is ours, from 0 to 1.
+    ///
+    /// Calls in even distances at a rate that changes fill a second as the rate says, but for one
+    /// call at each change. Who gets less pays for it with one call; who gets more waits as long as
+    /// a few calls of the more take, which pays for whoever has left, too.
     pub fn set_share(&mut self, share: f64, now: Duration) {
         let share = share.clamp(0.0, 1.0);
         self.share = self.share_at(now);
         self.raise = None;
-        if share <= self.share {
+        if share < self.share {
             self.share = share;
-        } else if self.share > 0.0 {
-            self.raise = Some((now + SECOND.mul_f64(SPREAD), share));
-        } else {
+            let spacing = self.spacing(now).unwrap_or_default();
+            self.slot = self.slot.map(|slot| slot + spacing);
+        } else if self.quota.is_infinite() {
             self.share = share;
-            self.slot = self.slot.max(Some(now));
+        } else if share > self.share {
+            let more = self.quota * (share - self.share);
+            let wait = Duration::from_secs_f64((PAID / more).min(SPREAD)).max(LEAST_WAIT);
+            self.raise = Some((now + wait, share));
         }
     }
 
@@ -230,22 +238,25 @@ mod tests {
         speed.set_share(0.0, MS(0));
         assert_eq!(speed.ready_at(MS(5)), None);
         speed.set_share(4.0 / 12.0, MS(0));
-        assert_eq!(as_fast_as_it_goes(&mut speed, MS(0), MS(10_000)).len(), 650);
+        assert_eq!(as_fast_as_it_goes(&mut speed, MS(100), MS(10_100)).len(), 651);
         let mut unlimited = Speed::new(None);
         unlimited.set_share(0.0, MS(0));
         assert_eq!(unlimited.ready_at(MS(5)), None);
         unlimited.set_share(0.5, MS(5));
-        assert_eq!(unlimited.ready_at(MS(5)), Some(MS(5)));
+        assert!(unlimited.ready_at(MS(5)).is_some_and(|at| at <= MS(5)));
     }
 
     #[test]
-    fn less_is_at_once_and_more_when_the_last_second_of_the_others_is_over() {
+    fn less_is_at_once_and_more_when_it_is_paid_for() {
         let mut speed = Speed::new(Some(100.0));
         speed.set_share(0.25, MS(0));
         assert_eq!(speed.rate(MS(0)), 25.0);
         speed.set_share(0.75, MS(100));
-        assert_eq!(speed.rate(MS(1100)), 25.0);
-        assert_eq!(speed.rate(MS(1115)), 75.0);
+        assert_eq!(speed.rate(MS(199)), 25.0);
+        assert_eq!(speed.rate(MS(200)), 75.0);
+        speed.set_share(0.76, MS(300));
+        assert_eq!(speed.rate(MS(1314)), 75.0, "one call more is waited for a second");
+        assert_eq!(speed.rate(MS(1315)), 76.0);
         speed.set_share(1.0, MS(2000));
         speed.set_share(0.5, MS(2001));
         assert_eq!(speed.rate(MS(2001)), 50.0);
@@ -296,30 +307,26 @@ mod tests {
 
         #[test]
         fn a_group_never_exceeds_its_quota_while_shares_change(
-            quota in 70u32..300,
-            partitions in prop::collection::vec((0i32..13, 0u64..2500), 2..12),
+            quota in 12u32..300,
+            moves in prop::collection::vec((0i32..13, 0i32..13, 0u64..2500), 2..12),
         ) {
-            // Two instances own all twelve between them; a share is lowered before another is raised.
-            let mut group = [Speed::new(Some(f64::from(quota))), Speed::new(Some(f64::from(quota)))];
+            // Three instances own all twelve between them; shares are lowered just before others
+            // are raised.
+            let mut group = [(); 3].map(|()| Speed::new(Some(f64::from(quota))));
             group[0].set_share(1.0, Duration::ZERO);
-            group[1].set_share(0.0, Duration::ZERO);
-            let (mut begun, mut now, mut own) = (Vec::new(), Duration::ZERO, 12);
-            for (next, steady) in partitions {
+            group[1..].iter_mut().for_each(|speed| speed.set_share(0.0, Duration::ZERO));
+            let (mut begun, mut now) = (Vec::new(), Duration::ZERO);
+            for (one, other, steady) in moves {
                 for speed in &mut group {
                     begun.extend(as_fast_as_it_goes(speed, now, now + MS(steady)));
                 }
                 now += MS(steady);
-                let (lowered, raised) = if next < own { (0, 1) } else { (1, 0) };
-                own = next;
-                let owned = [(0..next).collect::<Vec<_>>(), (next..12).collect()];
-                let part = group[lowered].part(&owned[lowered], 12);
-                group[lowered].set_share(part, now);
-                for speed in &mut group {
-                    begun.extend(as_fast_as_it_goes(speed, now, now + MS(50)));
+                let (first, second) = (one.min(other), one.max(other));
+                let owned = [0..first, first..second, second..12];
+                for (speed, owned) in group.iter_mut().zip(owned) {
+                    let owned: Vec<_> = owned.collect();
+                    speed.set_share(speed.part(&owned, 12), now);
                 }
-                now += MS(50);
-                let part = group[raised].part(&owned[raised], 12);
-                group[raised].set_share(part, now);
             }
             begun.sort();
             for (i, start) in begun.iter().enumerate() {
