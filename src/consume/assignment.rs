@@ -4,7 +4,7 @@
 //! the same partition is recognised and refused.
 //! This file never touches a task.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::mpsc::SyncSender;
 
 use tokio::time::Instant;
@@ -28,8 +28,10 @@ pub(super) struct Assignment {
     pub(super) progress: Progress,
     /// Cancelled when the partition is being taken away.
     pub(super) draining: CancellationToken,
-    /// Records that wait until it is known what the last owner left open.
-    pub(super) held: Option<Vec<Record>>,
+    /// It is known what the last owner left open; nothing begins before that.
+    pub(super) looked_up: bool,
+    /// Records that have come and did not begin.
+    waiting: VecDeque<Record>,
     /// Offsets that were taken up from the ledger, and whether they are done.
     pub(super) left_open: HashMap<i64, bool>,
     partition: i32,
@@ -56,6 +58,8 @@ pub(super) type Key = (i32, u64);
 pub(super) struct Assignments {
     partitions: BTreeMap<i32, Assignment>,
     epochs: u64,
+    /// Records of all of them that wait, and their bytes.
+    waiting: (usize, usize),
 }
 
 impl Place {
@@ -80,7 +84,8 @@ impl Assignments {
                 draining: CancellationToken::new(),
                 partition,
                 epoch: self.epochs,
-                held: Some(Vec::new()),
+                looked_up: false,
+                waiting: VecDeque::new(),
                 left_open: HashMap::new(),
                 paused: false,
             };
@@ -89,16 +94,47 @@ impl Assignments {
         self.epochs
     }
 
-    /// Let these partitions drain; `None`: all of them. Returns which assignments that are.
-    pub(super) fn drain(&self, partitions: Option<&[i32]>) -> Vec<Key> {
-        let asked = |a: &&Assignment| partitions.is_none_or(|some| some.contains(&a.partition));
-        let leaving = self.partitions.values().filter(asked);
+    /// Let these partitions drain; `None`: all of them. What waits of them is dropped: their next
+    /// owner reads it again. Returns which assignments that are.
+    pub(super) fn drain(&mut self, partitions: Option<&[i32]>) -> Vec<Key> {
+        let asked = |a: &&mut Assignment| partitions.is_none_or(|some| some.contains(&a.partition));
+        let mut leaving = Vec::new();
+        for assignment in self.partitions.values_mut().filter(asked) {
+            assignment.draining.cancel();
+            for record in assignment.waiting.drain(..) {
+                self.waiting.0 -= 1;
+                self.waiting.1 -= record.weight();
+            }
+            leaving.push((assignment.partition, assignment.epoch));
+        }
         leaving
-            .map(|assignment| {
-                assignment.draining.cancel();
-                (assignment.partition, assignment.epoch)
-            })
-            .collect()
+    }
+
+    /// A record has come: it waits until there is room. One of a partition that drains, or is
+    /// not ours, is somebody else's.
+    pub(super) fn push(&mut self, record: Record) {
+        let assignment = self.partitions.get_mut(&record.position.partition);
+        let Some(assignment) = assignment.filter(|a| !a.draining.is_cancelled()) else { return };
+        self.waiting.0 += 1;
+        self.waiting.1 += record.weight();
+        assignment.waiting.push_back(record);
+    }
+
+    /// The oldest record that may begin: what was fetched first of one partition does not keep
+    /// older ones of another waiting.
+    pub(super) fn next(&mut self) -> Option<Record> {
+        let ready = self.partitions.values_mut().filter(|a| a.looked_up);
+        let firsts = ready.filter_map(|a| Some((a.waiting.front()?.timestamp, a)));
+        let (_, oldest) = firsts.min_by_key(|(timestamp, _)| *timestamp)?;
+        let record = oldest.waiting.pop_front()?;
+        self.waiting.0 -= 1;
+        self.waiting.1 -= record.weight();
+        Some(record)
+    }
+
+    /// Records that wait, and their bytes.
+    pub(super) fn waiting(&self) -> (usize, usize) {
+        self.waiting
     }
 
     /// Forget these assignments. Returns the partitions of theirs that were paused.
@@ -158,8 +194,7 @@ impl Assignments {
             } else {
                 span >= max_span
             };
-            let held = assignment.held.is_some() || assignment.draining.is_cancelled();
-            let paused = full || too_far || held;
+            let paused = full || too_far || assignment.draining.is_cancelled();
             if paused != assignment.paused {
                 assignment.paused = paused;
                 if paused { &mut pause } else { &mut resume }.push(assignment.partition);
@@ -171,7 +206,10 @@ impl Assignments {
 
 #[cfg(test)]
 mod tests {
+    use jiff::Timestamp;
+
     use super::*;
+    use crate::domain::record::Position;
 
     #[test]
     fn a_partition_that_comes_back_is_another_assignment() {
@@ -188,13 +226,46 @@ mod tests {
         assert_eq!(ours.len(), 1);
     }
 
+    fn record(partition: i32, offset: i64, second: i64) -> Record {
+        Record {
+            position: Position { topic: "t".into(), partition, offset },
+            timestamp: Some(Timestamp::from_second(second).unwrap()),
+            key: None,
+            value: Some(vec![0; 10]),
+            headers: vec![],
+        }
+    }
+
+    #[test]
+    fn the_oldest_record_begins_first_whatever_was_fetched_first() {
+        let mut ours = Assignments::default();
+        ours.add(&[0, 1, 2]);
+        for (partition, offset, second) in
+            [(2, 0, 30), (2, 1, 31), (0, 7, 10), (0, 8, 40), (1, 5, 1)]
+        {
+            ours.push(record(partition, offset, second));
+        }
+        ours.push(record(9, 0, 0));
+        assert_eq!(ours.waiting().0, 5, "one was not for us");
+        assert_eq!(ours.next(), None, "what the last owner left open goes first");
+        for partition in [0, 2] {
+            ours.get_mut(partition).unwrap().looked_up = true;
+        }
+        let mut begun = Vec::new();
+        while let Some(record) = ours.next() {
+            begun.push((record.position.partition, record.position.offset));
+        }
+        assert_eq!(begun, [(0, 7), (2, 0), (2, 1), (0, 8)]);
+        ours.drain(None);
+        assert_eq!(ours.waiting(), (0, 0));
+        ours.push(record(0, 9, 50));
+        assert_eq!(ours.waiting(), (0, 0), "its next owner reads it");
+    }
+
     #[test]
     fn a_draining_partition_is_paused_and_told_so_when_it_goes() {
         let mut ours = Assignments::default();
         ours.add(&[3, 4]);
-        for partition in [3, 4] {
-            ours.get_mut(partition).unwrap().held = None;
-        }
         let leaving = ours.drain(Some(&[3]));
         assert_eq!(ours.flow(false, 8), (vec![3], vec![]));
         assert_eq!(ours.remove(&leaving), [3], "the client would keep the pause for ever");
@@ -205,9 +276,6 @@ mod tests {
     fn only_the_partition_that_runs_too_far_ahead_is_paused() {
         let mut ours = Assignments::default();
         ours.add(&[0, 1]);
-        for partition in [0, 1] {
-            ours.get_mut(partition).unwrap().held = None;
-        }
         for offset in 0..8 {
             ours.get_mut(1).unwrap().progress.start(offset);
         }

@@ -72,7 +72,7 @@ pub struct Settings {
     pub topic: Arc<str>,
     /// How records are read.
     pub rules: Rules,
-    /// Unfinished events in memory.
+    /// Unfinished events in memory; as many records may wait to become one.
     pub max_events: usize,
     /// Bytes of unfinished events in memory.
     pub max_bytes: usize,
@@ -84,6 +84,9 @@ pub struct Settings {
 
 /// So long the consumer's thread may wait for room before partitions are paused.
 const HOLD: Duration = Duration::from_millis(300);
+
+/// Bytes of records that wait to begin.
+const MAX_WAITING_BYTES: usize = 4 * 1024 * 1024;
 
 /// A part of a bound that has to be free before more is taken in.
 const ROOM: usize = 16;
@@ -130,6 +133,7 @@ pub async fn consume<P: Ports, S: Source>(
             },
             _ = tick.tick() => {}
         }
+        worker.admit();
         worker.answer_revocations();
         worker.bound_intake();
         worker.pulse.consumed();
@@ -141,7 +145,7 @@ struct Worker<P: Ports, S> {
     jobs: Jobs<P>,
     assignments: Assignments,
     revocations: Vec<Revocation>,
-    /// Since when a bound of the whole intake is reached.
+    /// Since when no more records can wait.
     full: Option<Instant>,
     /// All partitions of the topic, ours or not; 0 while that is not known.
     partitions: usize,
@@ -165,7 +169,9 @@ impl<P: Ports, S: Source> Worker<P, S> {
                 self.jobs.look_up(&self.settings.topic, partitions, epoch);
                 self.pulse.joined();
             }
-            Inbound::Records(records) => records.into_iter().for_each(|record| self.begin(record)),
+            Inbound::Records(records) => {
+                records.into_iter().for_each(|record| self.assignments.push(record));
+            }
             Inbound::Revoked { partitions, lost, done } => {
                 info!(kafka.partitions = ?partitions, lost, "partitions revoked");
                 self.drain(Some(&partitions), lost, done);
@@ -183,16 +189,23 @@ impl<P: Ports, S: Source> Worker<P, S> {
         self.revocations.push(Revocation { leaving, until, lost, done });
     }
 
+    /// Begin what waits, as far as there is room.
+    fn admit(&mut self) {
+        let Settings { max_events, max_bytes, .. } = self.settings;
+        loop {
+            let (events, bytes) = self.jobs.load();
+            if events >= max_events || bytes >= max_bytes {
+                return;
+            }
+            let Some(record) = self.assignments.next() else { return };
+            self.begin(record);
+        }
+    }
+
     fn begin(&mut self, record: Record) {
         let Some(assignment) = self.assignments.get_mut(record.position.partition) else { return };
-        if let Some(held) = &mut assignment.held {
-            // What the last owner left open goes first.
-            held.push(record);
-            return;
-        }
         let offset = record.position.offset;
-        // A draining partition begins nothing new: its next owner will read it again.
-        if assignment.draining.is_cancelled() || !assignment.progress.start(offset) {
+        if !assignment.progress.start(offset) {
             return;
         }
         let place = assignment.place(offset);
@@ -221,7 +234,7 @@ impl<P: Ports, S: Source> Worker<P, S> {
         }
     }
 
-    /// Go on with what the last owner left open, then with the records that waited for that.
+    /// Go on with what the last owner left open; the records that waited for that may begin.
     fn take_up(&mut self, partitions: &[i32], epoch: u64, rows: Vec<Row>) {
         for row in rows {
             let (partition, offset) = (row.record.position.partition, row.record.position.offset);
@@ -233,9 +246,8 @@ impl<P: Ports, S: Source> Worker<P, S> {
             }
         }
         for partition in partitions {
-            let Some(assignment) = self.assignments.of_epoch(*partition, epoch) else { continue };
-            for record in assignment.held.take().into_iter().flatten() {
-                self.begin(record);
+            if let Some(assignment) = self.assignments.of_epoch(*partition, epoch) {
+                assignment.looked_up = true;
             }
         }
     }
@@ -323,14 +335,14 @@ impl<P: Ports, S: Source> Worker<P, S> {
 
     /// Pause and resume partitions, with some distance in between.
     fn bound_intake(&mut self) {
-        let Settings { max_events, max_bytes, max_span, .. } = self.settings;
-        let (events, bytes) = self.jobs.load();
+        let Settings { max_events, max_span, .. } = self.settings;
+        let (events, bytes) = self.assignments.waiting();
         // Whoever is paused stays so for a while; whoever only waits goes on at the first room.
         let room = if self.holds() { ROOM } else { ROOM_AFTER_A_PAUSE };
         let over = |value, bound| over(value, bound, room);
         self.full = match self.full {
-            Some(_) if !over(events, max_events) && !over(bytes, max_bytes) => None,
-            None if events >= max_events || bytes >= max_bytes => Some(Instant::now()),
+            Some(_) if !over(events, max_events) && !over(bytes, MAX_WAITING_BYTES) => None,
+            None if events >= max_events || bytes >= MAX_WAITING_BYTES => Some(Instant::now()),
             unchanged => unchanged,
         };
         let paused = self.full.is_some() && !self.holds() || self.context.ledger.is_away();
@@ -344,7 +356,7 @@ impl<P: Ports, S: Source> Worker<P, S> {
         let metrics = &self.context.metrics;
         metrics.intake_paused.set(i64::from(paused));
         metrics.partitions.set(self.assignments.len() as i64);
-        metrics.unfinished.set(events as i64);
+        metrics.unfinished.set(self.jobs.load().0 as i64);
         metrics.sessions.set(self.jobs.sessions() as i64);
     }
 }
