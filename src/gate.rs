@@ -381,6 +381,26 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
+    async fn who_waits_without_a_share_goes_as_soon_as_its_share_begins() {
+        let policy = GatePolicy {
+            probe_initial: Duration::from_secs(5),
+            probe_max: Duration::from_secs(60),
+            outage_after: 10,
+        };
+        let state = GateState::new(policy, &Speed::new(Some(100.0)));
+        let gate = Gate::new(state, 8, Arc::new(Metrics::new()));
+        let mut tasks = tokio::task::JoinSet::new();
+        tasks.spawn(gate.clone().drive());
+        gate.share(&[], &[], 4);
+        let transfer = gate.enter(rank(1), Command::TransferToHuman);
+        tokio::pin!(transfer);
+        assert!(tokio::time::timeout(Duration::from_secs(1), &mut transfer).await.is_err());
+        gate.share(&[2], &[2], 4);
+        let pass = tokio::time::timeout(Duration::from_millis(200), transfer).await;
+        assert!(pass.is_ok(), "nobody else has to come");
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn a_question_does_not_wait_for_the_speed_of_transfers() {
         let policy = GatePolicy {
             probe_initial: Duration::from_secs(5),

@@ -115,6 +115,17 @@ impl Speed {
 
     /// The earliest time at which the next call may begin; `None`: not with this share.
     pub fn ready_at(&self, now: Duration) -> Option<Duration> {
+        match self.raise {
+            Some((from, _)) if now < from => match self.next_slot(now) {
+                Some(at) if at <= from => Some(at),
+                _ => self.next_slot(from).map(|at| at.max(from)),
+            },
+            _ => self.next_slot(now),
+        }
+    }
+
+    /// When the next call is due at the rate of this moment.
+    fn next_slot(&self, now: Duration) -> Option<Duration> {
         let spacing = self.spacing(now)?;
         Some(self.slot.map_or(Duration::ZERO, |slot| slot + spacing).max(self.not_before))
     }
@@ -238,7 +249,8 @@ mod tests {
         speed.set_share(0.0, MS(0));
         assert_eq!(speed.ready_at(MS(5)), None);
         speed.set_share(4.0 / 12.0, MS(0));
-        assert_eq!(as_fast_as_it_goes(&mut speed, MS(100), MS(10_100)).len(), 651);
+        assert_eq!(speed.ready_at(MS(5)), Some(MS(100)), "whoever waits looks again then");
+        assert_eq!(as_fast_as_it_goes(&mut speed, MS(0), MS(10_100)).len(), 651);
         let mut unlimited = Speed::new(None);
         unlimited.set_share(0.0, MS(0));
         assert_eq!(unlimited.ready_at(MS(5)), None);
@@ -257,6 +269,11 @@ mod tests {
         speed.set_share(0.76, MS(300));
         assert_eq!(speed.rate(MS(1314)), 75.0, "one call more is waited for a second");
         assert_eq!(speed.rate(MS(1315)), 76.0);
+        let mut slow = Speed::new(Some(100.0));
+        slow.set_share(0.01, MS(0));
+        slow.begin(MS(0));
+        slow.set_share(0.5, MS(100));
+        assert_eq!(slow.ready_at(MS(101)), Some(MS(200)), "not a second later");
         speed.set_share(1.0, MS(2000));
         speed.set_share(0.5, MS(2001));
         assert_eq!(speed.rate(MS(2001)), 50.0);
