@@ -30,6 +30,7 @@ const REFUSED: &[(&str, &str)] = &[
     ("message.timeout.ms", "an outcome is sent until it is acknowledged"),
     ("delivery.timeout.ms", "an outcome is sent until it is acknowledged"),
     ("transactional.id", "handoff uses no transactions"),
+    ("statistics.interval.ms", "the worker looks at them each second"),
     ("enable.partition.eof", "handoff has no use for the ends of partitions"),
 ];
 

@@ -77,6 +77,8 @@ impl Assignment {
 impl Assignments {
     /// Partitions of one assignment share an epoch.
     pub(super) fn add(&mut self, partitions: &[i32]) -> u64 {
+        // Whatever was not given back before is over.
+        self.drain(Some(partitions));
         self.epochs += 1;
         for &partition in partitions {
             let assignment = Assignment {
@@ -185,8 +187,14 @@ impl Assignments {
     }
 
     /// Which partitions to pause and which to resume now.
-    pub(super) fn flow(&mut self, full: bool, max_span: usize) -> (Vec<i32>, Vec<i32>) {
+    pub(super) fn flow(
+        &mut self,
+        full: bool,
+        (max_span, max_waiting): (usize, usize),
+    ) -> (Vec<i32>, Vec<i32>) {
         let (mut pause, mut resume) = (Vec::new(), Vec::new());
+        // What may not begin yet leaves room for the others.
+        let max_waiting = max_waiting / self.partitions.len().max(1);
         for assignment in self.partitions.values_mut() {
             let span = assignment.progress.span();
             let too_far = if assignment.paused {
@@ -194,7 +202,8 @@ impl Assignments {
             } else {
                 span >= max_span
             };
-            let paused = full || too_far || assignment.draining.is_cancelled();
+            let held = !assignment.looked_up && assignment.waiting.len() >= max_waiting.max(1);
+            let paused = full || too_far || held || assignment.draining.is_cancelled();
             if paused != assignment.paused {
                 assignment.paused = paused;
                 if paused { &mut pause } else { &mut resume }.push(assignment.partition);
@@ -267,7 +276,7 @@ mod tests {
         let mut ours = Assignments::default();
         ours.add(&[3, 4]);
         let leaving = ours.drain(Some(&[3]));
-        assert_eq!(ours.flow(false, 8), (vec![3], vec![]));
+        assert_eq!(ours.flow(false, (8, 100)), (vec![3], vec![]));
         assert_eq!(ours.remove(&leaving), [3], "the client would keep the pause for ever");
         assert_eq!(ours.drain(None).len(), 1);
     }
@@ -279,13 +288,13 @@ mod tests {
         for offset in 0..8 {
             ours.get_mut(1).unwrap().progress.start(offset);
         }
-        assert_eq!(ours.flow(false, 8), (vec![1], vec![]));
-        assert_eq!(ours.flow(false, 8), (vec![], vec![]));
+        assert_eq!(ours.flow(false, (8, 100)), (vec![1], vec![]));
+        assert_eq!(ours.flow(false, (8, 100)), (vec![], vec![]));
         ours.get_mut(1).unwrap().progress.finish(0);
-        assert_eq!(ours.flow(false, 8), (vec![], vec![]), "seven of eight is still close");
+        assert_eq!(ours.flow(false, (8, 100)), (vec![], vec![]), "seven of eight is still close");
         ours.get_mut(1).unwrap().progress.finish(1);
-        assert_eq!(ours.flow(false, 8), (vec![], vec![1]));
-        let (mut paused, _) = ours.flow(true, 8);
+        assert_eq!(ours.flow(false, (8, 100)), (vec![], vec![1]));
+        let (mut paused, _) = ours.flow(true, (8, 100));
         paused.sort_unstable();
         assert_eq!(paused, [0, 1]);
     }

@@ -346,7 +346,7 @@ impl<P: Ports, S: Source> Worker<P, S> {
             unchanged => unchanged,
         };
         let paused = self.full.is_some() && !self.holds() || self.context.ledger.is_away();
-        let (pause, resume) = self.assignments.flow(paused, max_span);
+        let (pause, resume) = self.assignments.flow(paused, (max_span, max_events));
         if !pause.is_empty() {
             self.source.pause(&pause);
         }

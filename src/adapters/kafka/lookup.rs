@@ -1,6 +1,7 @@
 //! Whether a message is in its topic already: read from when it was written down to the end.
 //!
-//! Asked only after a crash between the acknowledgement and its note in the ledger. Questions
+//! Asked after a crash between the acknowledgement and its note in the ledger, after a freeze, and
+//! before what may have arrived is sent again. Questions
 //! that come together share one reading. A broker that is away is waited for.
 //! This file never says "absent" before it has read to the end as it was when asked.
 

@@ -116,7 +116,6 @@ impl Settings {
         let own = |name: &str| self.property(name).is_some();
         config.set("auto.offset.reset", "earliest");
         config.set("auto.commit.interval.ms", "1000");
-        config.set("statistics.interval.ms", "1000");
         // librdkafka's own 64 MiB and 100,000 records would come on top of our bounds. A little of
         // each partition at a time, so that none waits behind all that another one has.
         config.set("queued.max.messages.kbytes", "4096").set("queued.min.messages", "2000");
@@ -134,6 +133,8 @@ impl Settings {
         config.extend(self.properties.clone());
         config.extend(self.consumer_properties.clone());
         config.set("group.id", &self.group_id);
+        // The sign that the group is heard of.
+        config.set("statistics.interval.ms", "1000");
         // Offsets are stored by us, below the watermark only, and committed by librdkafka.
         config.set("enable.auto.commit", "true").set("enable.auto.offset.store", "false");
         config
@@ -161,10 +162,8 @@ impl Settings {
         config.extend(self.properties.clone());
         config.extend(self.producer_properties.clone());
         config.set("enable.idempotence", "true").set("acks", "all");
-        // Never given up, but taken out of the client before the group may give us up, so that
-        // nothing leaves after a successor has looked for it: it is looked for and sent again.
-        let limit = self.session_timeout() * 2 / 3;
-        config.set("message.timeout.ms", limit.as_millis().to_string());
+        // Never given up: a message that timed out might be there all the same.
+        config.set("message.timeout.ms", "0");
         config
     }
 

@@ -200,7 +200,8 @@ async fn acknowledged(sent: Result<DeliveryFuture, KafkaError>) -> Result<Delive
     }
 }
 
-/// Whether the message may have arrived all the same: not where it was refused, or never left.
+/// Whether the message may have arrived all the same: not where it was refused, or never left. What
+/// was taken back out of the queue may stand there to be sent again.
 fn may_be_there(error: &KafkaError) -> bool {
     use RDKafkaErrorCode as Code;
     !matches!(error, KafkaError::Canceled)
@@ -208,7 +209,6 @@ fn may_be_there(error: &KafkaError) -> bool {
             error.rdkafka_error_code(),
             Some(
                 Code::QueueFull
-                    | Code::PurgeQueue
                     | Code::MessageSizeTooLarge
                     | Code::MessageBatchTooLarge
                     | Code::TopicAuthorizationFailed

@@ -1,4 +1,4 @@
-//! The ledger: one row per event, in SQLite (embedded, one instance) or PostgreSQL (several).
+//! The ledger: what is known of each event, in SQLite (embedded, one instance) or PostgreSQL (several).
 //!
 //! `writer` groups what is asked for into few transactions, in a `thread` of its own where the
 //! database blocks; `sqlite` and `postgres` hold all the SQL of their database; `texts` is what
