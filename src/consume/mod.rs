@@ -336,13 +336,13 @@ impl<P: Ports, S: Source> Worker<P, S> {
     /// Pause and resume partitions, with some distance in between.
     fn bound_intake(&mut self) {
         let Settings { max_events, max_span, .. } = self.settings;
-        let (events, bytes) = self.assignments.waiting();
+        let (records, bytes) = self.assignments.waiting();
         // Whoever is paused stays so for a while; whoever only waits goes on at the first room.
         let room = if self.holds() { ROOM } else { ROOM_AFTER_A_PAUSE };
         let over = |value, bound| over(value, bound, room);
         self.full = match self.full {
-            Some(_) if !over(events, max_events) && !over(bytes, MAX_WAITING_BYTES) => None,
-            None if events >= max_events || bytes >= MAX_WAITING_BYTES => Some(Instant::now()),
+            Some(_) if !over(records, max_events) && !over(bytes, MAX_WAITING_BYTES) => None,
+            None if records >= max_events || bytes >= MAX_WAITING_BYTES => Some(Instant::now()),
             unchanged => unchanged,
         };
         let paused = self.full.is_some() && !self.holds() || self.context.ledger.is_away();

@@ -9,12 +9,16 @@ fn rank(ticket: Ticket) -> Rank {
 }
 
 fn gate(concurrency: usize) -> Arc<Gate> {
+    limited(concurrency, None)
+}
+
+fn limited(concurrency: usize, per_second: Option<f64>) -> Arc<Gate> {
     let policy = GatePolicy {
         probe_initial: Duration::from_secs(5),
         probe_max: Duration::from_secs(60),
         outage_after: 10,
     };
-    let state = GateState::new(policy, &Speed::new(None));
+    let state = GateState::new(policy, &Speed::new(per_second));
     Gate::new(state, concurrency, Arc::new(Metrics::new()))
 }
 
@@ -110,13 +114,7 @@ async fn without_a_share_nothing_goes_until_one_comes() {
 
 #[tokio::test(start_paused = true)]
 async fn who_waits_without_a_share_goes_as_soon_as_its_share_begins() {
-    let policy = GatePolicy {
-        probe_initial: Duration::from_secs(5),
-        probe_max: Duration::from_secs(60),
-        outage_after: 10,
-    };
-    let state = GateState::new(policy, &Speed::new(Some(100.0)));
-    let gate = Gate::new(state, 8, Arc::new(Metrics::new()));
+    let gate = limited(8, Some(100.0));
     let mut tasks = tokio::task::JoinSet::new();
     tasks.spawn(gate.clone().drive());
     gate.share(&[], &[], 4);
@@ -130,13 +128,7 @@ async fn who_waits_without_a_share_goes_as_soon_as_its_share_begins() {
 
 #[tokio::test(start_paused = true)]
 async fn a_question_does_not_wait_for_the_speed_of_transfers() {
-    let policy = GatePolicy {
-        probe_initial: Duration::from_secs(5),
-        probe_max: Duration::from_secs(60),
-        outage_after: 10,
-    };
-    let state = GateState::new(policy, &Speed::new(Some(1.0)));
-    let gate = Gate::new(state, 8, Arc::new(Metrics::new()));
+    let gate = limited(8, Some(1.0));
     let mut tasks = tokio::task::JoinSet::new();
     tasks.spawn(gate.clone().drive());
     drop(gate.enter(rank(1), Command::TransferToHuman).await);

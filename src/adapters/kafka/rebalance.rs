@@ -216,21 +216,39 @@ impl Callbacks {
             return (false, lost);
         }
         let until = Instant::now() + self.drain + DRAIN_MARGIN;
-        while let Err(RecvTimeoutError::Timeout) = drained.recv_timeout(COMMIT_PAUSE) {
-            // Draining is not being stuck.
-            self.pulse.polled();
+        let ended = self.awaited(&drained, until, || {
             if !lost && client.assignment_lost() {
                 warn!("the group has given our partitions to others: what still runs is fenced");
                 lost = true;
                 // The first one is answered as soon as this fence is done.
                 self.send(message(lost, sync_channel(1).0));
             }
-            if Instant::now() >= until {
-                warn!("draining took longer than its budget of {} s", self.drain.as_secs());
-                break;
-            }
+        });
+        if let Err(RecvTimeoutError::Timeout) = ended {
+            warn!("draining took longer than its budget of {} s", self.drain.as_secs());
         }
         (true, lost)
+    }
+
+    /// Wait for it, at most until then, with a look around now and then. Nobody polls meanwhile,
+    /// which is not being stuck or frozen.
+    fn awaited<T>(
+        &self,
+        what: &Receiver<T>,
+        until: Instant,
+        mut look: impl FnMut(),
+    ) -> Result<T, RecvTimeoutError> {
+        loop {
+            let came = what.recv_timeout(COMMIT_PAUSE);
+            if !matches!(came, Err(RecvTimeoutError::Timeout)) {
+                return came;
+            }
+            self.pulse.polled();
+            look();
+            if Instant::now() >= until {
+                return came;
+            }
+        }
     }
 
     fn let_go(&self, client: &BaseConsumer<Self>, partitions: &[i32]) {
@@ -256,15 +274,7 @@ impl Callbacks {
             drop(client);
             done.send(result).unwrap_or_default();
         });
-        let mut result = committed.recv_timeout(COMMIT_PAUSE);
-        while matches!(result, Err(RecvTimeoutError::Timeout))
-            && Instant::now() < until + COMMIT_LIMIT
-        {
-            // Committing is not being frozen.
-            self.pulse.polled();
-            result = committed.recv_timeout(COMMIT_PAUSE);
-        }
-        let failed = match result {
+        let failed = match self.awaited(&committed, until + COMMIT_LIMIT, || {}) {
             // NoOffset: nothing new since the last commit.
             Ok(Ok(()) | Err(KafkaError::ConsumerCommit(RDKafkaErrorCode::NoOffset))) => return,
             Ok(Err(error)) => error.to_string(),

@@ -85,17 +85,17 @@ impl Store {
     /// Do it in one transaction; `false`: nothing is to be written.
     fn change<T>(
         &mut self,
-        deeds: impl FnOnce(&Connection) -> anyhow::Result<(T, bool)>,
+        deeds: impl FnOnce(&Connection, &Path) -> anyhow::Result<(T, bool)>,
     ) -> anyhow::Result<T> {
-        let file = self.file.clone();
-        let explain = |error| explain(&file, error);
+        let file = self.file.as_path();
+        let explain = |error| explain(file, error);
         let mut connection = match self.connection.take() {
             Some(connection) => connection,
-            None => writable(&file).map_err(explain)?,
+            None => writable(file).map_err(explain)?,
         };
         let behavior = TransactionBehavior::Immediate;
         let change = connection.transaction_with_behavior(behavior).map_err(explain)?;
-        let (done, changed) = deeds(&change)?;
+        let (done, changed) = deeds(&change, file)?;
         let ended = if changed { change.commit() } else { change.rollback() };
         ended.map_err(explain)?;
         self.connection = Some(connection);
@@ -105,8 +105,7 @@ impl Store {
 
 impl StorePort for Store {
     async fn advance(&mut self, changes: &[Change]) -> anyhow::Result<Vec<bool>> {
-        let file = self.file.clone();
-        self.change(|connection| Ok((write_all(connection, &file, changes)?, true)))
+        self.change(|connection, file| Ok((write_all(connection, file, changes)?, true)))
     }
 
     async fn exchange(
@@ -114,32 +113,31 @@ impl StorePort for Store {
         wanted: &[Wanted<'_>],
         decide: Decide<'_>,
     ) -> anyhow::Result<Vec<bool>> {
-        let file = self.file.clone();
         let keys = json(&wanted.iter().map(|wanted| wanted.key).collect::<Vec<_>>());
-        self.change(|connection| {
-            let changes = decide(read(connection, &file, (ROWS, [keys]))?)?;
-            Ok((write_all(connection, &file, &changes)?, !changes.is_empty()))
+        self.change(|connection, file| {
+            let changes = decide(read(connection, file, (ROWS, [keys]))?)?;
+            Ok((write_all(connection, file, &changes)?, !changes.is_empty()))
         })
     }
 
     async fn prune(&mut self, before: Timestamp) -> anyhow::Result<u64> {
-        let file = self.file.clone();
         let prune = |connection: &Connection| {
             let old = (before.as_microsecond(), PRUNE_ROWS);
             let old: String = connection.query_row(OLD, old, |row| row.get(0))?;
             let delete = |sql: &&str| connection.execute(sql, [&old]);
             PRUNE.iter().map(delete).collect::<rusqlite::Result<Vec<_>>>()
         };
-        self.change(|connection| {
-            let rows = prune(connection).map_err(|error| explain(&file, error))?[0];
+        self.change(|connection, file| {
+            let rows = prune(connection).map_err(|error| explain(file, error))?[0];
             Ok((rows as u64, rows > 0))
         })
     }
 
     async fn ping(&mut self) -> anyhow::Result<()> {
-        let file = self.file.clone();
-        let mark = |connection: &Connection| connection.execute_batch(WRITABLE);
-        self.change(|connection| Ok((mark(connection).map_err(|e| explain(&file, e))?, true)))
+        self.change(|connection, file| {
+            let marked = connection.execute_batch(WRITABLE);
+            Ok((marked.map_err(|error| explain(file, error))?, true))
+        })
     }
 
     async fn close(self) {

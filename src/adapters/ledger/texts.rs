@@ -12,7 +12,7 @@ use base64::engine::general_purpose::STANDARD as BASE64;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::domain::memory::{Step, What};
+use crate::domain::memory::{Stage, Step, What};
 use crate::domain::outcome::{Channel, Message};
 use crate::domain::record::{Header, Position, Record};
 
@@ -52,7 +52,27 @@ pub(super) fn time(us: i64) -> anyhow::Result<Timestamp> {
     Ok(Timestamp::from_microsecond(us)?)
 }
 
-pub(super) fn read_position(text: &str) -> anyhow::Result<Position> {
+/// How far an event is, from the word for it and its columns.
+pub(super) fn read_stage(
+    word: &str,
+    [parked_until_us, settled_at_us, published_at_us]: [Option<i64>; 3],
+    published_to: Option<&str>,
+) -> anyhow::Result<Stage> {
+    let at = |us: Option<i64>| time(us.context("a time is missing")?);
+    Ok(match word {
+        "open" => Stage::Open,
+        "parked" => Stage::Parked { until: at(parked_until_us)? },
+        "settled" => Stage::Settled { at: at(settled_at_us)? },
+        "published" => Stage::Published {
+            settled_at: at(settled_at_us)?,
+            at: at(published_at_us)?,
+            place: published_to.map(read_position).transpose()?,
+        },
+        other => bail!("unknown stage {other:?}"),
+    })
+}
+
+fn read_position(text: &str) -> anyhow::Result<Position> {
     let mut parts = text.rsplitn(3, '/');
     let (offset, partition, topic) = (parts.next(), parts.next(), parts.next());
     let missing = || anyhow!("{text:?} is not topic/partition/offset");

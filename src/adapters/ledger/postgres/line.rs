@@ -5,14 +5,13 @@
 use std::borrow::Cow;
 use std::sync::Arc;
 
-use anyhow::{Context as _, bail};
+use anyhow::Context as _;
 use jiff::Timestamp;
 use sqlx::Row as _;
 use sqlx::postgres::PgRow;
 
 use super::super::texts::{
-    message_text, read_message, read_position, read_record, read_steps, record_text, steps_text,
-    time,
+    message_text, read_message, read_record, read_stage, read_steps, record_text, steps_text, time,
 };
 use crate::domain::memory::{Entry, Stage};
 use crate::domain::record::Position;
@@ -97,7 +96,8 @@ impl Line {
     }
 
     fn read(self) -> anyhow::Result<Entry> {
-        let stage = self.read_stage()?;
+        let times = [self.parked_until_us, self.settled_at_us, self.published_at_us];
+        let stage = read_stage(&self.stage, times, self.published_to.as_deref())?;
         let source = self.source();
         let record = self.record.map(|text| read_record(&text, source.clone())).transpose()?;
         Ok(Entry {
@@ -119,21 +119,6 @@ impl Line {
     fn source(&self) -> Position {
         let topic = self.topic.clone();
         Position { topic, partition: self.partition, offset: self.offset }
-    }
-
-    fn read_stage(&self) -> anyhow::Result<Stage> {
-        let at = |us: Option<i64>| time(us.context("a time is missing")?);
-        Ok(match &*self.stage {
-            "open" => Stage::Open,
-            "parked" => Stage::Parked { until: at(self.parked_until_us)? },
-            "settled" => Stage::Settled { at: at(self.settled_at_us)? },
-            "published" => Stage::Published {
-                settled_at: at(self.settled_at_us)?,
-                at: at(self.published_at_us)?,
-                place: self.published_to.as_deref().map(read_position).transpose()?,
-            },
-            other => bail!("unknown stage {other:?}"),
-        })
     }
 }
 

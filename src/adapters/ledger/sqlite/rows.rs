@@ -6,13 +6,11 @@
 
 use std::sync::Arc;
 
-use anyhow::{Context as _, bail};
+use anyhow::Context as _;
 use rusqlite::Row;
 use rusqlite::types::ValueRef;
 
-use super::super::texts::{
-    read_channel, read_headers, read_position, read_record, read_steps, time,
-};
+use super::super::texts::{read_channel, read_headers, read_record, read_stage, read_steps, time};
 use super::super::writer::Found;
 use crate::domain::memory::{Entry, Stage, Step, What, lengthen};
 use crate::domain::outcome::Message;
@@ -52,21 +50,10 @@ fn entry(row: &Row<'_>) -> anyhow::Result<Entry> {
 }
 
 fn stage(row: &Row<'_>) -> anyhow::Result<Stage> {
-    let at = |column| time(row.get(column)?);
-    Ok(match row.get::<_, String>("stage")?.as_str() {
-        "open" => Stage::Open,
-        "parked" => Stage::Parked { until: at("parked_until_us")? },
-        "settled" => Stage::Settled { at: at("settled_at_us")? },
-        "published" => {
-            let place = row.get::<_, Option<String>>("published_to")?;
-            Stage::Published {
-                settled_at: at("settled_at_us")?,
-                at: at("published_at_us")?,
-                place: place.as_deref().map(read_position).transpose()?,
-            }
-        }
-        other => bail!("unknown stage {other:?}"),
-    })
+    let times =
+        [row.get("parked_until_us")?, row.get("settled_at_us")?, row.get("published_at_us")?];
+    let place = row.get::<_, Option<String>>("published_to")?;
+    read_stage(&row.get::<_, String>("stage")?, times, place.as_deref())
 }
 
 fn steps(row: &Row<'_>, stage: &Stage) -> anyhow::Result<Vec<Step>> {

@@ -4,7 +4,7 @@
 //! This file never changes a step that was once shipped.
 
 use rusqlite::functions::{Context, FunctionFlags};
-use rusqlite::types::{ToSqlOutput, Value};
+use rusqlite::types::Value;
 use rusqlite::{Connection, OptionalExtension as _, TransactionBehavior};
 
 use super::super::texts::read_bytes;
@@ -79,9 +79,5 @@ fn bytes(context: &Context<'_>) -> rusqlite::Result<Value> {
     let json = context.get::<Option<String>>(0)?;
     let bytes = json.map(|json| read_bytes(&json)).transpose();
     let bytes = bytes.map_err(|error| rusqlite::Error::UserFunctionError(error.into()))?;
-    match super::write::bytes(bytes.flatten().as_deref()) {
-        ToSqlOutput::Borrowed(value) => Ok(value.try_into()?),
-        ToSqlOutput::Owned(value) => Ok(value),
-        _ => Ok(Value::Null),
-    }
+    Ok(super::write::bytes(bytes.flatten().as_deref()).try_into()?)
 }

@@ -87,8 +87,8 @@ fn settle(
         step.owner,
         step.note,
         channel_word(answer.channel),
-        bytes(answer.key.as_deref()),
-        bytes(answer.value.as_deref()),
+        ToSqlOutput::Borrowed(bytes(answer.key.as_deref())),
+        ToSqlOutput::Borrowed(bytes(answer.value.as_deref())),
         headers_text(&answer.headers),
         key,
         next.version,
@@ -118,13 +118,13 @@ fn last(entry: &Entry, what: What) -> &Step {
 }
 
 /// Bytes as they stand in a column: a text where a person can read it.
-pub(super) fn bytes(bytes: Option<&[u8]>) -> ToSqlOutput<'_> {
-    ToSqlOutput::Borrowed(match bytes {
+pub(super) fn bytes(bytes: Option<&[u8]>) -> ValueRef<'_> {
+    match bytes {
         None => ValueRef::Null,
         // What reads texts elsewhere often stops at a NUL.
         Some(bytes) if bytes.contains(&0) || std::str::from_utf8(bytes).is_err() => {
             ValueRef::Blob(bytes)
         }
         Some(bytes) => ValueRef::Text(bytes),
-    })
+    }
 }
