@@ -47,10 +47,11 @@ const LEDGER_LIMIT: Duration = Duration::from_secs(10);
 /// Between two prunings of the ledger.
 const PRUNE_EVERY: Duration = Duration::from_secs(3600);
 
-/// The real clock.
+/// The real clock, in whole microseconds: a ledger keeps no more, and what it gives back is equal to
+/// what it was given.
 #[expect(clippy::disallowed_methods, reason = "this is where the clock enters")]
 pub fn now() -> Timestamp {
-    Timestamp::now()
+    Timestamp::from_microsecond(Timestamp::now().as_microsecond()).expect("it was one before")
 }
 
 #[expect(clippy::disallowed_methods, reason = "this is where chance enters")]

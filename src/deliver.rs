@@ -22,7 +22,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
 use self::claim::{claim_again, claim_of_event, claim_of_letter, is_old};
-use self::publish::{hand_over, publish_once, publish_unless_there};
+use self::publish::{hand_over, hand_over_unless_there, publish_once};
 pub use self::turn::Turn;
 use self::wait::{GivenUp, approach, my_turn, until};
 use crate::domain::course::{Call, Course, Memory, Moment, Policy, Step, Tell};
@@ -204,13 +204,13 @@ pub async fn deliver<P: Ports>(
         return Delivered::LeftOpen;
     };
     let message = outcome.to_message(event);
-    context.pulse.steady().await;
+    let steady = context.pulse.steady().await;
     if !context.ledger.settle(claim.key.clone(), message.clone(), outcome.decided_at).await {
         warn!(event.id = %event.id, "somebody else has taken it over, and answers");
         return Delivered::LeftOpen;
     }
     let answer = (message, outcome.decided_at);
-    let place = hand_over(context, answer, || tell(Told::Settled)).await;
+    let place = hand_over(context, steady, answer, || tell(Told::Settled)).await;
     context.ledger.published(claim.key, Some(place)).await;
     context.metrics.outcome(outcome.status, outcome.elapsed());
     log(&outcome);
@@ -226,7 +226,7 @@ pub async fn bury<P: Ports>(
     let now = (context.nature.now)();
     let claim = claim_of_letter(record, now);
     let key = claim.key.clone();
-    context.pulse.steady().await;
+    let steady = context.pulse.steady().await;
     match context.ledger.claim(claim).await {
         Claimed::Settled { published: true, .. }
         | Claimed::Duplicate
@@ -245,7 +245,7 @@ pub async fn bury<P: Ports>(
                 "malformed record goes to the dead letters: {}",
                 malformed.error
             );
-            let place = hand_over(context, (letter, now), || {}).await;
+            let place = hand_over(context, steady, (letter, now), || {}).await;
             context.ledger.published(key, Some(place)).await;
             context.metrics.dead_letter(malformed.class);
         }
@@ -309,7 +309,9 @@ async fn decide<P: Ports>(
                 match until(context, (walk, course), pass).await {
                     // The clock may have been set meanwhile: past the end nothing is called.
                     Some(Some(_)) if (context.nature.now)() >= course.gives_up_at() => {}
-                    Some(Some(_)) if !context.pulse.is_steady() => context.pulse.steady().await,
+                    Some(Some(_)) if !context.pulse.is_steady() => {
+                        context.pulse.steady().await;
+                    }
                     Some(Some(pass)) => {
                         drop(near.take());
                         call(context, (walk, course), (command, body), pass).await;
@@ -339,11 +341,16 @@ async fn announce<P: Ports>(
     tell: Tell,
 ) -> bool {
     // Written down before it is out, so that nobody tells it again unseen.
+    let steady = context.pulse.steady().await;
     let now = (context.nature.now)();
     if !context.ledger.park(claim.key.clone(), parking(course, now)).await {
         return false;
     }
-    publish_unless_there(context, (tell.message, tell.since)).await;
+    match tell.since {
+        // An earlier life may have.
+        Some(since) => drop(hand_over_unless_there(context, (tell.message, since), || {}).await),
+        None => drop(hand_over(context, steady, (tell.message, now), || {}).await),
+    }
     course.told();
     context.metrics.interim_outcome();
     info!(event.key = %claim.key, "nobody is online: told so, to be asked again");
@@ -419,3 +426,6 @@ fn log(outcome: &Outcome) {
         "escalation answered"
     );
 }
+
+#[cfg(test)]
+mod tests;

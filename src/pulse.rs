@@ -23,6 +23,12 @@ const QUARANTINE: Duration = Duration::from_secs(3);
 const CUT_OFF_AFTER: Duration = Duration::from_secs(30);
 const LOOK_AGAIN: Duration = Duration::from_millis(50);
 
+/// Steady from some moment on; lasts until the process is frozen or cut off from its group.
+#[derive(Debug, Clone, Copy)]
+pub struct Steady {
+    quarantines: u64,
+}
+
 /// The signs.
 #[derive(Debug)]
 pub struct Pulse {
@@ -36,6 +42,8 @@ pub struct Pulse {
     heard_ms: AtomicU64,
     /// Nothing begins before this.
     quarantined_ms: AtomicU64,
+    /// How many times that has been set.
+    quarantines: AtomicU64,
     consumed_ms: AtomicU64,
     /// Milliseconds since the Unix epoch; `i64::MAX` where nothing is unfinished.
     oldest_due_ms: AtomicI64,
@@ -54,6 +62,7 @@ impl Pulse {
             polled_ms: AtomicU64::new(0),
             heard_ms: AtomicU64::new(0),
             quarantined_ms: AtomicU64::new(0),
+            quarantines: AtomicU64::new(0),
             consumed_ms: AtomicU64::new(0),
             oldest_due_ms: AtomicI64::new(i64::MAX),
             grace,
@@ -113,6 +122,7 @@ impl Pulse {
         // In this order: nobody may see the new sign without the quarantine that it begins.
         if last > 0 && now - last > millis(limit) && now - at_ms <= millis(limit) {
             self.quarantined_ms.store(now + millis(QUARANTINE), Ordering::Release);
+            self.quarantines.fetch_add(1, Ordering::AcqRel);
         }
         last_ms.store(at_ms.max(last), Ordering::Release);
     }
@@ -131,10 +141,19 @@ impl Pulse {
     }
 
     /// Wait until the process is steady.
-    pub async fn steady(&self) {
-        while !self.is_steady() {
+    pub async fn steady(&self) -> Steady {
+        loop {
+            let quarantines = self.quarantines.load(Ordering::Acquire);
+            if self.is_steady() {
+                return Steady { quarantines };
+            }
             tokio::time::sleep(LOOK_AGAIN).await;
         }
+    }
+
+    /// It has been steady all the time since then.
+    pub fn is_still(&self, since: Steady) -> bool {
+        self.is_steady() && self.quarantines.load(Ordering::Acquire) == since.quarantines
     }
 
     /// The consuming task turned.
@@ -196,8 +215,15 @@ mod tests {
         pulse.polled();
         assert!(!pulse.is_steady(), "the consumer may not know yet that it has lost everything");
         let start = Instant::now();
-        pulse.steady().await;
+        let steady = pulse.steady().await;
         assert!(start.elapsed() >= QUARANTINE);
+        assert!(pulse.is_still(steady));
+        tokio::time::advance(Duration::from_secs(6)).await;
+        assert!(!pulse.is_still(steady));
+        pulse.polled();
+        let after = pulse.steady().await;
+        assert!(!pulse.is_still(steady), "whoever slept through it does not take it for steady");
+        assert!(pulse.is_still(after));
     }
 
     #[tokio::test(start_paused = true)]

@@ -30,8 +30,9 @@ pub(super) struct Assignment {
     pub(super) draining: CancellationToken,
     /// It is known what the last owner left open; nothing begins before that.
     pub(super) looked_up: bool,
-    /// Records that have come and did not begin.
+    /// Records that have come and did not begin, and their bytes.
     waiting: VecDeque<Record>,
+    waiting_bytes: usize,
     /// Offsets that were taken up from the ledger, and whether they are done.
     pub(super) left_open: HashMap<i64, bool>,
     partition: i32,
@@ -58,8 +59,17 @@ pub(super) type Key = (i32, u64);
 pub(super) struct Assignments {
     partitions: BTreeMap<i32, Assignment>,
     epochs: u64,
-    /// Records of all of them that wait, and their bytes.
-    waiting: (usize, usize),
+}
+
+/// How much may be ahead of what is finished.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Bounds {
+    /// Of one partition, in offsets.
+    pub(super) span: usize,
+    /// Records that wait.
+    pub(super) records: usize,
+    /// Their bytes.
+    pub(super) bytes: usize,
 }
 
 impl Place {
@@ -81,6 +91,8 @@ impl Assignments {
         self.drain(Some(partitions));
         self.epochs += 1;
         for &partition in partitions {
+            // The client keeps a pause as long as nobody resumes it.
+            let paused = self.partitions.get(&partition).is_some_and(|before| before.paused);
             let assignment = Assignment {
                 progress: Progress::default(),
                 draining: CancellationToken::new(),
@@ -88,8 +100,9 @@ impl Assignments {
                 epoch: self.epochs,
                 looked_up: false,
                 waiting: VecDeque::new(),
+                waiting_bytes: 0,
                 left_open: HashMap::new(),
-                paused: false,
+                paused,
             };
             self.partitions.insert(partition, assignment);
         }
@@ -103,10 +116,8 @@ impl Assignments {
         let mut leaving = Vec::new();
         for assignment in self.partitions.values_mut().filter(asked) {
             assignment.draining.cancel();
-            for record in assignment.waiting.drain(..) {
-                self.waiting.0 -= 1;
-                self.waiting.1 -= record.weight();
-            }
+            assignment.waiting.clear();
+            assignment.waiting_bytes = 0;
             leaving.push((assignment.partition, assignment.epoch));
         }
         leaving
@@ -117,8 +128,7 @@ impl Assignments {
     pub(super) fn push(&mut self, record: Record) {
         let assignment = self.partitions.get_mut(&record.position.partition);
         let Some(assignment) = assignment.filter(|a| !a.draining.is_cancelled()) else { return };
-        self.waiting.0 += 1;
-        self.waiting.1 += record.weight();
+        assignment.waiting_bytes += record.weight();
         assignment.waiting.push_back(record);
     }
 
@@ -129,14 +139,17 @@ impl Assignments {
         let firsts = ready.filter_map(|a| Some((a.waiting.front()?.timestamp, a)));
         let (_, oldest) = firsts.min_by_key(|(timestamp, _)| *timestamp)?;
         let record = oldest.waiting.pop_front()?;
-        self.waiting.0 -= 1;
-        self.waiting.1 -= record.weight();
+        oldest.waiting_bytes -= record.weight();
         Some(record)
     }
 
-    /// Records that wait, and their bytes.
+    /// Records that wait for room, and their bytes. What waits for a look-up is not among them:
+    /// each such partition has a bound of its own, and holds up no other.
     pub(super) fn waiting(&self) -> (usize, usize) {
-        self.waiting
+        let ready = self.partitions.values().filter(|a| a.looked_up);
+        ready.fold((0, 0), |(records, bytes), a| {
+            (records + a.waiting.len(), bytes + a.waiting_bytes)
+        })
     }
 
     /// Forget these assignments. Returns the partitions of theirs that were paused.
@@ -187,22 +200,19 @@ impl Assignments {
     }
 
     /// Which partitions to pause and which to resume now.
-    pub(super) fn flow(
-        &mut self,
-        full: bool,
-        (max_span, max_waiting): (usize, usize),
-    ) -> (Vec<i32>, Vec<i32>) {
+    pub(super) fn flow(&mut self, full: bool, bounds: Bounds) -> (Vec<i32>, Vec<i32>) {
         let (mut pause, mut resume) = (Vec::new(), Vec::new());
-        // What may not begin yet leaves room for the others.
-        let max_waiting = max_waiting / self.partitions.len().max(1);
+        let part = |bound: usize| (bound / self.partitions.len().max(1)).max(1);
+        let (records, bytes) = (part(bounds.records), part(bounds.bytes));
         for assignment in self.partitions.values_mut() {
-            let span = assignment.progress.span();
+            let ahead = assignment.progress.span() + assignment.waiting.len();
             let too_far = if assignment.paused {
-                over(span, max_span, ROOM_AFTER_A_PAUSE)
+                over(ahead, bounds.span, ROOM_AFTER_A_PAUSE)
             } else {
-                span >= max_span
+                ahead >= bounds.span
             };
-            let held = !assignment.looked_up && assignment.waiting.len() >= max_waiting.max(1);
+            let held = !assignment.looked_up
+                && (assignment.waiting.len() >= records || assignment.waiting_bytes >= bytes);
             let paused = full || too_far || held || assignment.draining.is_cancelled();
             if paused != assignment.paused {
                 assignment.paused = paused;
@@ -219,6 +229,8 @@ mod tests {
 
     use super::*;
     use crate::domain::record::Position;
+
+    const BOUNDS: Bounds = Bounds { span: 8, records: 100, bytes: 1000 };
 
     #[test]
     fn a_partition_that_comes_back_is_another_assignment() {
@@ -255,11 +267,12 @@ mod tests {
             ours.push(record(partition, offset, second));
         }
         ours.push(record(9, 0, 0));
-        assert_eq!(ours.waiting().0, 5, "one was not for us");
+        assert_eq!(ours.waiting(), (0, 0), "nothing waits for room");
         assert_eq!(ours.next(), None, "what the last owner left open goes first");
         for partition in [0, 2] {
             ours.get_mut(partition).unwrap().looked_up = true;
         }
+        assert_eq!(ours.waiting().0, 4, "one waits for the look-up, one was not for us");
         let mut begun = Vec::new();
         while let Some(record) = ours.next() {
             begun.push((record.position.partition, record.position.offset));
@@ -276,9 +289,47 @@ mod tests {
         let mut ours = Assignments::default();
         ours.add(&[3, 4]);
         let leaving = ours.drain(Some(&[3]));
-        assert_eq!(ours.flow(false, (8, 100)), (vec![3], vec![]));
+        assert_eq!(ours.flow(false, BOUNDS), (vec![3], vec![]));
         assert_eq!(ours.remove(&leaving), [3], "the client would keep the pause for ever");
         assert_eq!(ours.drain(None).len(), 1);
+    }
+
+    #[test]
+    fn what_waits_for_a_look_up_holds_up_its_own_partition_only() {
+        let mut ours = Assignments::default();
+        ours.add(&[0, 1]);
+        ours.get_mut(1).unwrap().looked_up = true;
+        let bounds = Bounds { span: 1000, records: 6, bytes: 1 << 20 };
+        for offset in 0..20 {
+            ours.push(record(0, offset, 1));
+        }
+        assert_eq!(ours.waiting(), (0, 0));
+        assert_eq!(ours.flow(false, bounds), (vec![0], vec![]));
+        let few_bytes = Bounds { records: 1000, bytes: 20, ..bounds };
+        assert_eq!(ours.flow(false, few_bytes), (vec![], vec![]), "bytes count as well");
+        ours.get_mut(0).unwrap().looked_up = true;
+        assert_eq!(ours.waiting().0, 20, "now it takes the room of all");
+        assert_eq!(ours.flow(false, bounds), (vec![], vec![0]));
+    }
+
+    #[test]
+    fn a_partition_assigned_anew_is_resumed_if_it_was_paused() {
+        let mut ours = Assignments::default();
+        ours.add(&[0]);
+        ours.flow(true, BOUNDS);
+        ours.add(&[0]);
+        assert_eq!(ours.flow(false, BOUNDS), (vec![], vec![0]), "the client still pauses it");
+    }
+
+    #[test]
+    fn what_waits_counts_as_read_ahead() {
+        let mut ours = Assignments::default();
+        ours.add(&[0]);
+        ours.get_mut(0).unwrap().looked_up = true;
+        for offset in 0..8 {
+            ours.push(record(0, offset, 1));
+        }
+        assert_eq!(ours.flow(false, BOUNDS), (vec![0], vec![]));
     }
 
     #[test]
@@ -288,13 +339,13 @@ mod tests {
         for offset in 0..8 {
             ours.get_mut(1).unwrap().progress.start(offset);
         }
-        assert_eq!(ours.flow(false, (8, 100)), (vec![1], vec![]));
-        assert_eq!(ours.flow(false, (8, 100)), (vec![], vec![]));
+        assert_eq!(ours.flow(false, BOUNDS), (vec![1], vec![]));
+        assert_eq!(ours.flow(false, BOUNDS), (vec![], vec![]));
         ours.get_mut(1).unwrap().progress.finish(0);
-        assert_eq!(ours.flow(false, (8, 100)), (vec![], vec![]), "seven of eight is still close");
+        assert_eq!(ours.flow(false, BOUNDS), (vec![], vec![]), "seven of eight is still close");
         ours.get_mut(1).unwrap().progress.finish(1);
-        assert_eq!(ours.flow(false, (8, 100)), (vec![], vec![1]));
-        let (mut paused, _) = ours.flow(true, (8, 100));
+        assert_eq!(ours.flow(false, BOUNDS), (vec![], vec![1]));
+        let (mut paused, _) = ours.flow(true, BOUNDS);
         paused.sort_unstable();
         assert_eq!(paused, [0, 1]);
     }

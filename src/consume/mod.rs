@@ -25,7 +25,7 @@ use crate::domain::record::Record;
 use crate::ledger::Ledger as _;
 use crate::pulse::Pulse;
 
-use assignment::{Assignments, Place, Revocation};
+use assignment::{Assignments, Bounds, Place, Revocation};
 use jobs::{Ended, Happened, Job, Jobs};
 
 /// What comes from the consumer, in its order.
@@ -72,7 +72,8 @@ pub struct Settings {
     pub topic: Arc<str>,
     /// How records are read.
     pub rules: Rules,
-    /// Unfinished events in memory; as many records may wait to become one.
+    /// Unfinished events in memory; as many records may wait for room to become one, and as many
+    /// for a look-up.
     pub max_events: usize,
     /// Bytes of unfinished events in memory.
     pub max_bytes: usize,
@@ -85,7 +86,7 @@ pub struct Settings {
 /// So long the consumer's thread may wait for room before partitions are paused.
 const HOLD: Duration = Duration::from_millis(300);
 
-/// Bytes of records that wait to begin.
+/// Bytes of records that wait for room; as many may wait for a look-up.
 const MAX_WAITING_BYTES: usize = 4 * 1024 * 1024;
 
 /// A part of a bound that has to be free before more is taken in.
@@ -346,7 +347,8 @@ impl<P: Ports, S: Source> Worker<P, S> {
             unchanged => unchanged,
         };
         let paused = self.full.is_some() && !self.holds() || self.context.ledger.is_away();
-        let (pause, resume) = self.assignments.flow(paused, (max_span, max_events));
+        let bounds = Bounds { span: max_span, records: max_events, bytes: MAX_WAITING_BYTES };
+        let (pause, resume) = self.assignments.flow(paused, bounds);
         if !pause.is_empty() {
             self.source.pause(&pause);
         }

@@ -90,12 +90,16 @@ impl Speed {
     /// a few calls of the more take, which pays for whoever has left, too.
     pub fn set_share(&mut self, share: f64, now: Duration) {
         let share = share.clamp(0.0, 1.0);
+        if self.raise.is_some_and(|(from, raised)| now < from && raised == share) {
+            return;
+        }
         self.share = self.share_at(now);
         self.raise = None;
         if share < self.share {
             self.share = share;
             let spacing = self.spacing(now).unwrap_or_default();
-            self.slot = self.slot.map(|slot| slot + spacing);
+            // Once for several in a row: the first has put the next call far enough away.
+            self.slot = self.slot.map(|slot| slot.max((slot + spacing).min(now + spacing)));
         } else if self.quota.is_infinite() {
             self.share = share;
         } else if share > self.share {
@@ -278,6 +282,21 @@ mod tests {
         speed.set_share(0.5, MS(2001));
         assert_eq!(speed.rate(MS(2001)), 50.0);
         assert_eq!(speed.rate(MS(9000)), 50.0, "a raise that was taken back never comes");
+    }
+
+    #[test]
+    fn what_is_told_again_changes_nothing_and_many_steps_down_cost_one_call() {
+        let mut speed = Speed::new(Some(100.0));
+        speed.set_share(0.25, MS(0));
+        speed.set_share(0.75, MS(0));
+        speed.set_share(0.75, MS(60));
+        assert_eq!(speed.rate(MS(100)), 75.0, "100 ms after it was told first");
+        let mut small = Speed::new(Some(12.0));
+        small.begin(MS(0));
+        for twelfths in (1..12).rev() {
+            small.set_share(f64::from(twelfths) / 12.0, MS(10));
+        }
+        assert_eq!(small.ready_at(MS(10)), Some(MS(10 + 2 * 1015)), "one call a second");
     }
 
     #[test]
