@@ -258,7 +258,7 @@ impl Service {
         let pulse = Arc::new(Pulse::new(config.policy.doubt_grace + OVERDUE));
         let owner = format!("{:016x}{:016x}", token(), token()).into();
         Ok(Self {
-            producer: kafka::Producer::start(&config.kafka, Arc::new(now))?,
+            producer: kafka::Producer::start(&config.kafka, pulse.clone(), Arc::new(now))?,
             desk: desk_client(config.desk)?,
             gate,
             policy: config.policy,

@@ -8,6 +8,7 @@
 
 mod claim;
 mod publish;
+mod put_away;
 mod turn;
 mod wait;
 
@@ -22,10 +23,11 @@ use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
 use self::claim::{claim_again, claim_of_event, claim_of_letter, is_old};
-use self::publish::{hand_over, hand_over_unless_there, publish_once};
+use self::publish::{hand_over, publish_once};
+use self::put_away::{announce, leave, parking, remembered};
 pub use self::turn::Turn;
 use self::wait::{GivenUp, approach, my_turn, until};
-use crate::domain::course::{Call, Course, Memory, Moment, Policy, Step, Tell};
+use crate::domain::course::{Call, Course, Moment, Policy, Step};
 use crate::domain::event::{Event, Malformed, MalformedClass};
 use crate::domain::memory::{Claim, Claimed, Parking};
 use crate::domain::outcome::{Message, Outcome, dead_letter};
@@ -34,7 +36,7 @@ use crate::domain::reply::Reply;
 use crate::domain::request::Command;
 use crate::gate::{Gate, Near, Pass};
 use crate::ledger::Ledger;
-use crate::pulse::Pulse;
+use crate::pulse::{Pulse, Steady};
 use crate::telemetry::Metrics;
 
 /// Tencent's side, as the walk needs it.
@@ -155,7 +157,7 @@ pub async fn deliver<P: Ports>(
     let now = (context.nature.now)();
     let mut claim = claim_of_event(walk.event, walk.record, now);
     let (event, policy) = (walk.event, &context.policy);
-    context.pulse.steady().await;
+    let mut steady = context.pulse.steady().await;
     let mut course = match context.ledger.claim(claim.clone()).await {
         Claimed::Fresh => Course::new(event, policy, now),
         Claimed::Resumed(resumed) => {
@@ -196,10 +198,13 @@ pub async fn deliver<P: Ports>(
         }
         return Delivered::LeftOpen;
     }
-    if is_old(claimed) && !claim_again(context, &mut claim).await {
-        return Delivered::LeftOpen;
+    if is_old(claimed) {
+        let Some(again) = claim_again(context, &mut claim).await else {
+            return Delivered::LeftOpen;
+        };
+        steady = again;
     }
-    let parts = (near, &mut claim, &tell);
+    let parts = (near, (&mut claim, steady), &tell);
     let Some(outcome) = decide(context, walk, &mut course, parts).await else {
         return Delivered::LeftOpen;
     };
@@ -210,10 +215,13 @@ pub async fn deliver<P: Ports>(
         return Delivered::LeftOpen;
     }
     let answer = (message, outcome.decided_at);
-    let place = hand_over(context, steady, answer, || tell(Told::Settled)).await;
-    context.ledger.published(claim.key, Some(place)).await;
-    context.metrics.outcome(outcome.status, outcome.elapsed());
-    log(&outcome);
+    let published = hand_over(context, Some(steady), answer, || tell(Told::Settled)).await;
+    context.ledger.published(claim.key, Some(published.place)).await;
+    // Else whoever did has counted and told it.
+    if published.by_us {
+        context.metrics.outcome(outcome.status, outcome.elapsed());
+        log(&outcome);
+    }
     Delivered::Published
 }
 
@@ -245,9 +253,11 @@ pub async fn bury<P: Ports>(
                 "malformed record goes to the dead letters: {}",
                 malformed.error
             );
-            let place = hand_over(context, steady, (letter, now), || {}).await;
-            context.ledger.published(key, Some(place)).await;
-            context.metrics.dead_letter(malformed.class);
+            let published = hand_over(context, Some(steady), (letter, now), || {}).await;
+            context.ledger.published(key, Some(published.place)).await;
+            if published.by_us {
+                context.metrics.dead_letter(malformed.class);
+            }
         }
     }
     Delivered::Published
@@ -258,10 +268,11 @@ async fn decide<P: Ports>(
     context: &Context<P>,
     walk: &Walk<'_>,
     course: &mut Course<'_>,
-    (mut near, claim, tell): (Option<Near>, &mut Claim, &impl Fn(Told)),
+    (mut near, (claim, steady), tell): (Option<Near>, (&mut Claim, Steady), &impl Fn(Told)),
 ) -> Option<Outcome> {
-    // No call is out while it is put away.
-    let mut claimed = true;
+    // No call is out while it is put away, and none begins once the process was frozen: it may be
+    // somebody else's since then.
+    let mut claimed = Some(steady);
     loop {
         let now = (context.nature.now)();
         match course.next(now) {
@@ -283,7 +294,7 @@ async fn decide<P: Ports>(
                     return None;
                 }
                 tell(Told::Parked);
-                claimed = false;
+                claimed = None;
                 until(context, (walk, course), sleep(wait)).await?;
             }
             Step::Tell(tell) => {
@@ -291,17 +302,24 @@ async fn decide<P: Ports>(
                 if !announce(context, claim, course, *tell).await {
                     return None;
                 }
-                claimed = false;
+                claimed = None;
             }
-            Step::Call(..) if !claimed => {
-                let approach = context.gate.approach(walk.turn.rank());
-                near = until(context, (walk, course), approach).await?;
+            Step::Call(..) if !claimed.is_some_and(|since| context.pulse.is_still(since)) => {
+                if near.is_none() {
+                    let approach = context.gate.approach(walk.turn.rank());
+                    match until(context, (walk, course), approach).await {
+                        Some(come) => near = come,
+                        None => {
+                            if claimed.is_some() {
+                                leave(context, claim, course, now).await;
+                            }
+                            return None;
+                        }
+                    }
+                }
                 if near.is_some() {
                     // The intent before the act, as for the first burst.
-                    if !claim_again(context, claim).await {
-                        return None;
-                    }
-                    claimed = true;
+                    claimed = Some(claim_again(context, claim).await?);
                 }
             }
             Step::Call(command, body) => {
@@ -309,9 +327,8 @@ async fn decide<P: Ports>(
                 match until(context, (walk, course), pass).await {
                     // The clock may have been set meanwhile: past the end nothing is called.
                     Some(Some(_)) if (context.nature.now)() >= course.gives_up_at() => {}
-                    Some(Some(_)) if !context.pulse.is_steady() => {
-                        context.pulse.steady().await;
-                    }
+                    Some(Some(_))
+                        if !claimed.is_some_and(|since| context.pulse.is_still(since)) => {}
                     Some(Some(pass)) => {
                         drop(near.take());
                         call(context, (walk, course), (command, body), pass).await;
@@ -325,36 +342,6 @@ async fn decide<P: Ports>(
             }
         }
     }
-}
-
-/// Leave it to the next owner: no call is out, and nothing that is known is lost.
-async fn leave<P: Ports>(context: &Context<P>, claim: &Claim, course: &Course<'_>, now: Timestamp) {
-    // Where it is somebody else's by now, there is nothing to leave.
-    context.ledger.park(claim.key.clone(), parking(course, now)).await;
-}
-
-/// Publish an interim outcome, once; false: the event is somebody else's by now.
-async fn announce<P: Ports>(
-    context: &Context<P>,
-    claim: &Claim,
-    course: &mut Course<'_>,
-    tell: Tell,
-) -> bool {
-    // Written down before it is out, so that nobody tells it again unseen.
-    let steady = context.pulse.steady().await;
-    let now = (context.nature.now)();
-    if !context.ledger.park(claim.key.clone(), parking(course, now)).await {
-        return false;
-    }
-    match tell.since {
-        // An earlier life may have.
-        Some(since) => drop(hand_over_unless_there(context, (tell.message, since), || {}).await),
-        None => drop(hand_over(context, steady, (tell.message, now), || {}).await),
-    }
-    course.told();
-    context.metrics.interim_outcome();
-    info!(event.key = %claim.key, "nobody is online: told so, to be asked again");
-    true
 }
 
 async fn call<P: Ports>(
@@ -391,18 +378,6 @@ async fn call<P: Ports>(
         None
     };
     pass.report(&heard.notice, next);
-}
-
-fn parking(course: &Course<'_>, until: Timestamp) -> Parking {
-    let memory = course.memory();
-    let note = memory.note();
-    let memory = serde_json::to_string(&memory).expect("texts and numbers are always JSON");
-    Parking { until, memory, note, record: None }
-}
-
-/// A memory of another version that cannot be read is none: the doubt remains.
-fn remembered(text: Option<&str>) -> Memory {
-    text.and_then(|text| serde_json::from_str(text).ok()).unwrap_or_default()
 }
 
 fn conflict(event: &Event) -> Malformed {

@@ -21,6 +21,8 @@ const QUARANTINE: Duration = Duration::from_secs(3);
 /// So long without a word from a group that the broker runs, and its partitions may soon be gone:
 /// two thirds of the broker's time-out. Nobody else tells; the other protocols count by themselves.
 const CUT_OFF_AFTER: Duration = Duration::from_secs(30);
+/// So long the look into the ledger for what was left open may take, unnoticed.
+const HELD_FOR: Duration = Duration::from_secs(30);
 const LOOK_AGAIN: Duration = Duration::from_millis(50);
 
 /// Steady from some moment on; lasts until the process is frozen or cut off from its group.
@@ -47,6 +49,8 @@ pub struct Pulse {
     consumed_ms: AtomicU64,
     /// Milliseconds since the Unix epoch; `i64::MAX` where nothing is unfinished.
     oldest_due_ms: AtomicI64,
+    /// Since when partitions wait for the ledger to say what was left open; 0: none does.
+    held_ms: AtomicU64,
     /// How long after its deadline an event may still be unfinished.
     grace: Duration,
 }
@@ -65,6 +69,7 @@ impl Pulse {
             quarantines: AtomicU64::new(0),
             consumed_ms: AtomicU64::new(0),
             oldest_due_ms: AtomicI64::new(i64::MAX),
+            held_ms: AtomicU64::new(0),
             grace,
         }
     }
@@ -143,12 +148,17 @@ impl Pulse {
     /// Wait until the process is steady.
     pub async fn steady(&self) -> Steady {
         loop {
-            let quarantines = self.quarantines.load(Ordering::Acquire);
+            let steady = self.as_it_is();
             if self.is_steady() {
-                return Steady { quarantines };
+                return steady;
             }
             tokio::time::sleep(LOOK_AGAIN).await;
         }
+    }
+
+    /// For those who know that it is steady: from this moment on.
+    pub fn as_it_is(&self) -> Steady {
+        Steady { quarantines: self.quarantines.load(Ordering::Acquire) }
     }
 
     /// It has been steady all the time since then.
@@ -165,6 +175,24 @@ impl Pulse {
     pub fn oldest_due(&self, due: Option<Timestamp>) {
         let due = due.map_or(i64::MAX, Timestamp::as_millisecond);
         self.oldest_due_ms.store(due, Ordering::Relaxed);
+    }
+
+    /// Since when partitions wait for the ledger to say what was left open in them.
+    pub fn held_since(&self, since: Option<Instant>) {
+        let since = since.map_or(0, |since| millis(since - self.epoch).max(1));
+        self.held_ms.store(since, Ordering::Relaxed);
+    }
+
+    /// Partitions wait for the ledger for too long, in words.
+    pub fn held(&self) -> Option<String> {
+        let since = self.held_ms.load(Ordering::Relaxed);
+        let held = Duration::from_millis(self.elapsed_ms().saturating_sub(since));
+        (since > 0 && held > HELD_FOR).then(|| {
+            let seconds = held.as_secs();
+            format!(
+                "partitions wait for the ledger for {seconds} s: it does not say what was left open"
+            )
+        })
     }
 
     /// What is stuck, if anything is. What waits for the ledger is not stuck: a restart would not
@@ -249,6 +277,18 @@ mod tests {
         assert!(!pulse.is_steady(), "the consumer may not know yet that it has lost everything");
         pass(3).await;
         assert!(pulse.is_steady());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn partitions_that_wait_for_the_ledger_are_told() {
+        let pulse = Pulse::new(Duration::from_secs(90));
+        pulse.held_since(Some(Instant::now()));
+        tokio::time::advance(Duration::from_secs(30)).await;
+        assert_eq!(pulse.held(), None);
+        tokio::time::advance(Duration::from_secs(1)).await;
+        assert!(pulse.held().unwrap().contains("for 30 s"));
+        pulse.held_since(None);
+        assert_eq!(pulse.held(), None);
     }
 
     #[tokio::test(start_paused = true)]

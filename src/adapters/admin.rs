@@ -99,6 +99,9 @@ impl View {
         if let Some(problem) = (self.ledger)() {
             return Some(format!("the ledger does not work: {problem}"));
         }
+        if let Some(problem) = self.pulse.held() {
+            return Some(problem);
+        }
         self.gate.shut().map(|(why, text)| format!("{}: {text}", why.as_str()))
     }
 }

@@ -37,6 +37,7 @@ pub(super) struct Assignment {
     pub(super) left_open: HashMap<i64, bool>,
     partition: i32,
     epoch: u64,
+    since: Instant,
     paused: bool,
 }
 
@@ -61,12 +62,12 @@ pub(super) struct Assignments {
     epochs: u64,
 }
 
-/// How much may be ahead of what is finished.
+/// How much may be read ahead.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Bounds {
-    /// Of one partition, in offsets.
+    /// Of one partition: offsets from the lowest unfinished one, and records that wait.
     pub(super) span: usize,
-    /// Records that wait.
+    /// Records that wait for a look-up, of all partitions together.
     pub(super) records: usize,
     /// Their bytes.
     pub(super) bytes: usize,
@@ -98,6 +99,7 @@ impl Assignments {
                 draining: CancellationToken::new(),
                 partition,
                 epoch: self.epochs,
+                since: Instant::now(),
                 looked_up: false,
                 waiting: VecDeque::new(),
                 waiting_bytes: 0,
@@ -150,6 +152,12 @@ impl Assignments {
         ready.fold((0, 0), |(records, bytes), a| {
             (records + a.waiting.len(), bytes + a.waiting_bytes)
         })
+    }
+
+    /// Since when the first of them waits for its look-up.
+    pub(super) fn held_since(&self) -> Option<Instant> {
+        let staying = self.partitions.values().filter(|a| !a.draining.is_cancelled());
+        staying.filter(|a| !a.looked_up).map(|a| a.since).min()
     }
 
     /// Forget these assignments. Returns the partitions of theirs that were paused.

@@ -12,6 +12,7 @@ use tokio::sync::mpsc;
 use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
+use tracing::error;
 
 use super::assignment::{Key, Place};
 use crate::deliver::{Context, Delivered, Ports, Told, Turn, Walk, bury, deliver};
@@ -202,10 +203,16 @@ impl<P: Ports> Jobs<P> {
                     }
                 }
                 Some(looked_up) = self.lookups.join_next() => {
-                    // Nobody cancels a look-up; one that panicked leaves its partitions held,
-                    // and the panic is told by the runtime.
-                    if let Ok((partitions, epoch, rows)) = looked_up {
-                        return Happened::LookedUp { partitions, epoch, rows };
+                    match looked_up {
+                        Ok((partitions, epoch, rows)) => {
+                            return Happened::LookedUp { partitions, epoch, rows };
+                        }
+                        // Nobody cancels a look-up. Its partitions stay held.
+                        Err(panicked) => {
+                            let text = format!("looking up what was left open: {panicked}: a bug");
+                            error!("{text}; its partitions begin nothing before a restart");
+                            self.context.pulse.broke(text);
+                        }
                     }
                 }
                 Some(joined) = self.tasks.join_next_with_id() => {

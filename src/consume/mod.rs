@@ -86,7 +86,7 @@ pub struct Settings {
 /// So long the consumer's thread may wait for room before partitions are paused.
 const HOLD: Duration = Duration::from_millis(300);
 
-/// Bytes of records that wait for room; as many may wait for a look-up.
+/// Bytes of records that wait for room; as many may wait for a look-up, and join these after it.
 const MAX_WAITING_BYTES: usize = 4 * 1024 * 1024;
 
 /// A part of a bound that has to be free before more is taken in.
@@ -139,6 +139,7 @@ pub async fn consume<P: Ports, S: Source>(
         worker.bound_intake();
         worker.pulse.consumed();
         worker.pulse.oldest_due(worker.jobs.oldest_due());
+        worker.pulse.held_since(worker.assignments.held_since());
     }
 }
 

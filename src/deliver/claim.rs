@@ -12,6 +12,7 @@ use crate::domain::event::Event;
 use crate::domain::memory::{Claim, Claimed};
 use crate::domain::record::Record;
 use crate::ledger::Ledger as _;
+use crate::pulse::Steady;
 
 /// A claim that waited for its turn for longer is made again: it may be somebody else's by now.
 const CLAIMED_AHEAD: Duration = Duration::from_secs(1);
@@ -21,16 +22,18 @@ pub(super) fn is_old(claimed: Instant) -> bool {
     claimed.elapsed() > CLAIMED_AHEAD
 }
 
-/// Claim again what was ours. False: it was not any more. Somebody else has claimed it meanwhile,
+/// Claim again what was ours. `None`: it was not any more. Somebody else has claimed it meanwhile,
 /// and a call of theirs may be out.
-pub(super) async fn claim_again<P: Ports>(context: &Context<P>, claim: &mut Claim) -> bool {
-    context.pulse.steady().await;
+pub(super) async fn claim_again<P: Ports>(
+    context: &Context<P>,
+    claim: &mut Claim,
+) -> Option<Steady> {
+    let steady = context.pulse.steady().await;
     let before = claim.at;
     claim.at = (context.nature.now)();
     let found = context.ledger.claim(claim.clone()).await;
-    // Putting it away leaves the time of its claim alone; the ledger keeps microseconds.
-    matches!(found, Claimed::Resumed(last)
-        if last.claimed_at.as_microsecond() == before.as_microsecond())
+    // Putting it away leaves the time of its claim alone.
+    matches!(found, Claimed::Resumed(last) if last.claimed_at == before).then_some(steady)
 }
 
 /// An event is known by its id; one without by its record's place.

@@ -1,8 +1,8 @@
 //! Publishing what was decided: once, whatever an earlier life did with it.
 //!
-//! An answer that an earlier life wrote down may be in its topic already: that is read first.
-//! This file never hands a message over while this process may have been frozen, nor after it without
-//! looking.
+//! An answer that an earlier life wrote down may be in its topic already: that is read first. The
+//! same where the process was frozen between writing an answer down and publishing it.
+//! This file never hands a message over while this process may have been frozen.
 
 use std::sync::Arc;
 
@@ -26,61 +26,41 @@ pub(super) async fn publish_once<P: Ports>(
     let (channel, title) = (answer.channel, answer.title().to_owned());
     let answer = (answer, settled_at);
     let told = || tell(Told::Settled);
-    let place = match hand_over_unless_there(context, answer, told).await {
-        Place::Found(place) => place,
-        Place::New(place) => {
-            context.metrics.answer_of_an_earlier_life(channel, &title);
-            info!(event.key = %key, status = title, "answered with what an earlier life had decided");
-            place
-        }
-    };
-    context.ledger.published(key, Some(place)).await;
-}
-
-/// Where a message lies.
-pub(super) enum Place {
-    /// Somebody, or an earlier life, has published it.
-    Found(Position),
-    /// Published now.
-    New(Position),
-}
-
-/// Publish what exists since then, unless somebody did.
-pub(super) async fn hand_over_unless_there<P: Ports>(
-    context: &Context<P>,
-    (message, since): (Message, Timestamp),
-    told: impl FnOnce(),
-) -> Place {
-    loop {
-        let steady = context.pulse.steady().await;
-        if let Some(place) = context.outcomes.published_at(&message, since).await {
-            told();
-            return Place::Found(place);
-        }
-        // Looking takes its time, and a successor may have been quicker.
-        if context.pulse.is_still(steady) {
-            let published = context.outcomes.publish(message);
-            told();
-            return Place::New(published.await);
-        }
+    let published = hand_over(context, None, answer, told).await;
+    if published.by_us {
+        context.metrics.answer_of_an_earlier_life(channel, &title);
+        info!(event.key = %key, status = title, "answered with what an earlier life had decided");
     }
+    context.ledger.published(key, Some(published.place)).await;
 }
 
-/// Publish what exists since then; nobody but us could, while the process was `steady`. Where it
-/// may have been frozen since, a successor may have published it: that is looked for. `told` hears
-/// when it is handed over.
+/// A message is in its topic.
+pub(super) struct Published {
+    pub(super) place: Position,
+    /// False: a successor, or an earlier life, had done it.
+    pub(super) by_us: bool,
+}
+
+/// Publish what exists since then. Nobody but us could since the process was `steady`; where it was
+/// frozen meanwhile a successor may have, and without `steady` an earlier life: that is looked for.
+/// `told` hears when it is there or handed over.
 pub(super) async fn hand_over<P: Ports>(
     context: &Context<P>,
-    steady: Steady,
+    mut steady: Option<Steady>,
     (message, since): (Message, Timestamp),
     told: impl FnOnce(),
-) -> Position {
-    if !context.pulse.is_still(steady) {
-        let (Place::Found(place) | Place::New(place)) =
-            hand_over_unless_there(context, (message, since), told).await;
-        return place;
+) -> Published {
+    loop {
+        if steady.is_some_and(|steady| context.pulse.is_still(steady)) {
+            let published = context.outcomes.publish(message);
+            told();
+            return Published { place: published.await, by_us: true };
+        }
+        // Looking takes its time, and somebody may be quicker: that counts from before it.
+        steady = Some(context.pulse.steady().await);
+        if let Some(place) = context.outcomes.published_at(&message, since).await {
+            told();
+            return Published { place, by_us: false };
+        }
     }
-    let published = context.outcomes.publish(message);
-    told();
-    published.await
 }

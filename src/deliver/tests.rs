@@ -1,46 +1,85 @@
-//! What becomes of an answer when the process is frozen while it is written down.
+//! What a process does that was frozen while it waited for the ledger or for a look into the topic.
 //!
 //! No test here talks to Desk, Kafka or a database, and none waits for a real clock.
 
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use super::*;
 use crate::domain::event::{Intake, Rules, decode};
 use crate::domain::gate::{GatePolicy, GateState};
-use crate::domain::memory::Row;
+use crate::domain::memory::{Resumed, Row};
 use crate::domain::pace::Backoff;
+use crate::domain::reply::Answer;
 use crate::domain::route::Routes;
 use crate::domain::speed::Speed;
 use crate::domain::verdict::Verdicts;
 
 const RECEIVED: Timestamp = Timestamp::constant(1_795_428_000, 0);
 
-/// A ledger that takes its time; so long, and the process sleeps in it.
-struct Slow {
-    pulse: Arc<Pulse>,
-    sleeps: Duration,
+/// When the process sleeps.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum During {
+    Nothing,
+    Claim,
+    Settle,
+    Look,
 }
 
-/// A topic in which a successor has published already.
-#[derive(Default)]
-struct Topic {
+/// The process, and what it did.
+struct Life {
+    pulse: Arc<Pulse>,
+    sleeps: Mutex<During>,
+    claims: AtomicUsize,
+    calls: AtomicUsize,
     published: AtomicUsize,
 }
 
-struct NoDesk;
+impl Life {
+    /// It sleeps once, and what it waits for takes longer than the quarantine.
+    async fn goes_on(&self, during: During) {
+        let sleeps = std::mem::replace(&mut *self.sleeps.lock().unwrap(), During::Nothing);
+        if sleeps != during {
+            *self.sleeps.lock().unwrap() = sleeps;
+            return;
+        }
+        tokio::time::advance(Duration::from_secs(60)).await;
+        for _ in 0..10 {
+            self.pulse.polled();
+            tokio::time::advance(Duration::from_secs(1)).await;
+        }
+    }
+
+    /// Claims, calls and publications.
+    fn counts(&self) -> (usize, usize, usize) {
+        let [claims, calls, published] =
+            [&self.claims, &self.calls, &self.published].map(|count| count.load(Ordering::Relaxed));
+        (claims, calls, published)
+    }
+}
+
+/// Desk, at which everybody is assigned.
+struct Desks(Arc<Life>);
+
+/// A topic in which a successor publishes while the process sleeps.
+struct Topic(Arc<Life>);
+
+/// A ledger in which nobody else ever takes anything over.
+struct Book(Arc<Life>);
 
 struct Doubles;
 
 impl Ports for Doubles {
-    type Desk = NoDesk;
+    type Desk = Desks;
     type Outcomes = Topic;
-    type Ledger = Slow;
+    type Ledger = Book;
 }
 
-impl Desk for NoDesk {
+impl Desk for Desks {
     async fn call(&self, _: Command, _: Vec<u8>, _: Option<Timestamp>) -> Reply {
-        unreachable!("it is too late for a call")
+        self.0.calls.fetch_add(1, Ordering::Relaxed);
+        Reply::Answer(Answer { agent_id: Some("a".into()), ..Answer::default() })
     }
 }
 
@@ -50,7 +89,7 @@ fn place(offset: i64) -> Position {
 
 impl Outcomes for Topic {
     async fn publish(&self, _: Message) -> Position {
-        self.published.fetch_add(1, Ordering::Relaxed);
+        self.0.published.fetch_add(1, Ordering::Relaxed);
         place(8)
     }
 
@@ -58,17 +97,29 @@ impl Outcomes for Topic {
 
     async fn published_at(&self, _: &Message, since: Timestamp) -> Option<Position> {
         assert_eq!(since, RECEIVED, "whoever came later wrote it later");
-        Some(place(7))
+        let first = *self.0.sleeps.lock().unwrap() == During::Look;
+        self.0.goes_on(During::Look).await;
+        (!first).then(|| place(7))
     }
 }
 
-impl Ledger for Slow {
+impl Ledger for Book {
     fn is_away(&self) -> bool {
         false
     }
 
-    async fn claim(&self, _: Claim) -> Claimed {
-        Claimed::Fresh
+    async fn claim(&self, claim: Claim) -> Claimed {
+        let again = self.0.claims.fetch_add(1, Ordering::Relaxed) > 0;
+        self.0.goes_on(During::Claim).await;
+        if !again {
+            return Claimed::Fresh;
+        }
+        Claimed::Resumed(Resumed {
+            memory: None,
+            first_seen: RECEIVED,
+            claimed_at: claim.at,
+            parked_until: None,
+        })
     }
 
     async fn park(&self, _: Arc<str>, _: Parking) -> bool {
@@ -76,12 +127,7 @@ impl Ledger for Slow {
     }
 
     async fn settle(&self, _: Arc<str>, _: Message, _: Timestamp) -> bool {
-        tokio::time::advance(self.sleeps).await;
-        // Awake again, and the ledger's reply is slower than the quarantine.
-        for _ in 0..10 {
-            self.pulse.polled();
-            tokio::time::advance(Duration::from_secs(1)).await;
-        }
+        self.0.goes_on(During::Settle).await;
         true
     }
 
@@ -94,16 +140,23 @@ impl Ledger for Slow {
     }
 }
 
-async fn context(sleeps: Duration) -> Context<Doubles> {
+async fn context(sleeps: During) -> (Context<Doubles>, Arc<Life>) {
     let second = Duration::from_secs(1);
     let (pulse, metrics) = (Arc::new(Pulse::new(60 * second)), Arc::new(Metrics::new()));
     tokio::time::advance(second).await;
     pulse.polled();
+    let life = Arc::new(Life {
+        pulse: pulse.clone(),
+        sleeps: Mutex::new(sleeps),
+        claims: AtomicUsize::new(0),
+        calls: AtomicUsize::new(0),
+        published: AtomicUsize::new(0),
+    });
     let gate = GatePolicy { probe_initial: second, probe_max: second, outage_after: 3 };
-    Context {
-        desk: NoDesk,
-        outcomes: Topic::default(),
-        ledger: Slow { pulse: pulse.clone(), sleeps },
+    let context = Context {
+        desk: Desks(life.clone()),
+        outcomes: Topic(life.clone()),
+        ledger: Book(life.clone()),
         gate: Gate::new(GateState::new(gate, &Speed::new(None)), 1, metrics.clone()),
         policy: Policy {
             verdicts: Verdicts::default(),
@@ -118,45 +171,68 @@ async fn context(sleeps: Duration) -> Context<Doubles> {
         nature: Nature { now: Arc::new(|| RECEIVED), jitter: Arc::new(|| 0.5) },
         pulse,
         metrics,
-    }
+    };
+    (context, life)
 }
 
-/// An escalation of an hour ago.
-fn late() -> Record {
+fn record() -> Record {
     Record {
         position: Position { topic: "escalations".into(), partition: 3, offset: 7 },
-        timestamp: Some(RECEIVED - Duration::from_secs(3600)),
+        timestamp: Some(RECEIVED - Duration::from_secs(10)),
         key: None,
         value: Some(br#"{"session_id": "s"}"#.to_vec()),
         headers: vec![],
     }
 }
 
-/// How many times an answer is published, and a dead letter, if the process sleeps so long while
-/// they are written down.
-async fn published(sleeps: Duration) -> (usize, usize) {
+fn event() -> Event {
     let rules = Rules {
         types: vec!["escalation".to_owned()],
         max_bytes: 1000,
         time_to_live: Duration::from_secs(60),
     };
-    let record = late();
-    let Intake::Event(event) = decode(&record, &rules, RECEIVED) else { panic!("no event") };
+    let Intake::Event(event) = decode(&record(), &rules, RECEIVED) else { panic!("no event") };
+    *event
+}
+
+/// How often an event is claimed, Desk called and its answer published.
+async fn delivered(sleeps: During) -> (usize, usize, usize) {
+    let (context, life) = context(sleeps).await;
+    let (event, record, draining) = (event(), record(), CancellationToken::new());
     let turn = Turn::new((RECEIVED, 1));
     turn.give();
-    let draining = CancellationToken::new();
     let walk =
-        Walk { event: &event, record: &record, turn: &turn, calls: false, draining: &draining };
-    let answers = context(sleeps).await;
-    assert_eq!(deliver(&answers, &walk, |_| {}).await, Delivered::Published);
-    let letters = context(sleeps).await;
-    assert_eq!(bury(&letters, &record, &conflict(&event)).await, Delivered::Published);
-    let count = |context: &Context<Doubles>| context.outcomes.published.load(Ordering::Relaxed);
-    (count(&answers), count(&letters))
+        Walk { event: &event, record: &record, turn: &turn, calls: true, draining: &draining };
+    assert_eq!(deliver(&context, &walk, |_| {}).await, Delivered::Published);
+    life.counts()
+}
+
+/// The same of a dead letter.
+async fn buried(sleeps: During) -> (usize, usize, usize) {
+    let (context, life) = context(sleeps).await;
+    assert_eq!(bury(&context, &record(), &conflict(&event())).await, Delivered::Published);
+    life.counts()
 }
 
 #[tokio::test(start_paused = true)]
 async fn who_slept_while_an_answer_was_written_down_looks_whether_a_successor_published_it() {
-    assert_eq!(published(Duration::from_secs(1)).await, (1, 1));
-    assert_eq!(published(Duration::from_secs(60)).await, (0, 0));
+    assert_eq!(delivered(During::Nothing).await, (1, 1, 1));
+    assert_eq!(delivered(During::Settle).await, (1, 1, 0));
+    assert_eq!(buried(During::Nothing).await, (1, 0, 1));
+    assert_eq!(buried(During::Claim).await, (1, 0, 0));
+    assert_eq!(buried(During::Settle).await, (1, 0, 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_slept_while_it_looked_looks_again() {
+    let (context, life) = context(During::Look).await;
+    let letter = dead_letter(record(), &conflict(&event()), RECEIVED);
+    let published = hand_over(&context, None, (letter, RECEIVED), || {}).await;
+    assert_eq!((published.by_us, published.place), (false, place(7)));
+    assert_eq!(life.counts(), (0, 0, 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_slept_while_it_claimed_claims_again_before_it_calls() {
+    assert_eq!(delivered(During::Claim).await, (2, 1, 1));
 }

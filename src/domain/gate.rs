@@ -102,8 +102,7 @@ impl GateState {
 
     /// From now on the part of a command's quota that goes with these of all partitions is ours.
     pub fn set_share(&mut self, command: Command, (ours, all): (&[i32], usize), now: Duration) {
-        let speed = self.speed(command);
-        speed.set_share(speed.part(ours, all), now);
+        self.speed(command).set_share(ours, all, now);
     }
 
     /// How many of the `all` calls may be out at once now, and when it may be more: after an

@@ -13,10 +13,10 @@ use std::time::Duration;
 pub struct Speed {
     /// What the whole group may do; infinite where there is no limit.
     quota: f64,
-    /// The part of it that is ours, from 0 to 1.
-    share: f64,
+    /// What of it is ours.
+    part: Part,
     /// More of it is ours from then on.
-    raise: Option<(Duration, f64)>,
+    raise: Option<(Duration, Part)>,
     /// The limit in force while Desk complains.
     slowed: Option<Slowed>,
     /// When the last call was due.
@@ -25,6 +25,14 @@ pub struct Speed {
     not_before: Duration,
     /// Calls begun in the current and the last second, to know what "half" is.
     recent: Recent,
+}
+
+/// What of the quota goes with some partitions.
+#[derive(Debug, Clone, Copy, PartialEq)]
+struct Part {
+    /// From 0 to 1.
+    share: f64,
+    partitions: usize,
 }
 
 /// From `since` on, `rate` grows by `step` every second.
@@ -48,8 +56,9 @@ const SECOND: Duration = Duration::from_secs(1);
 const SPREAD: f64 = 1.015;
 /// A call that is late by this much does not delay the ones behind it.
 const LATE: Duration = Duration::from_millis(4);
-/// Who gets more calls waits for so many of them, and for so long at least.
-const PAID: f64 = 3.1;
+/// Who gets more calls waits for so many of them and one for each partition that comes: whoever had
+/// it may have called just now. And for so long at least.
+const PAID: f64 = 1.1;
 const LEAST_WAIT: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 /// So long without a complaint, and the slow-down is forgotten.
@@ -61,7 +70,7 @@ impl Speed {
     pub fn new(per_second: Option<f64>) -> Self {
         Self {
             quota: per_second.unwrap_or(f64::INFINITY),
-            share: 1.0,
+            part: Part { share: 1.0, partitions: usize::MAX },
             raise: None,
             slowed: None,
             slot: None,
@@ -70,50 +79,52 @@ impl Speed {
         }
     }
 
-    /// The part of the quota that goes with these of all partitions. Each has a whole number of
-    /// calls where there are enough of them, so that together they use all of it.
-    pub fn part(&self, partitions: &[i32], all: usize) -> f64 {
-        let all = all.max(1) as f64;
-        let up_to = |partition: f64| (self.quota.floor() * partition / all).floor();
-        if self.quota.is_infinite() || self.quota < all {
-            return partitions.len() as f64 / all;
-        }
-        let calls =
-            |partition: &i32| up_to(f64::from(partition + 1)) - up_to(f64::from(*partition));
-        partitions.iter().map(calls).sum::<f64>() / self.quota
-    }
-
-    /// From now on this part of the quota is ours, from 0 to 1.
+    /// From now on what goes with these of all partitions is ours.
     ///
     /// Calls in even distances at a rate that changes fill a second as the rate says, but for one
-    /// call at each change. Who gets less pays for it with one call; who gets more waits as long as
-    /// a few calls of the more take, which pays for whoever has left, too.
-    pub fn set_share(&mut self, share: f64, now: Duration) {
-        let share = share.clamp(0.0, 1.0);
-        if self.raise.is_some_and(|(from, raised)| now < from && raised == share) {
+    /// call at each change. Who gets less pays for it with one call, who gets nothing any more
+    /// cannot; who gets more waits as long as some calls of the more take, which pays for all.
+    pub fn set_share(&mut self, ours: &[i32], all: usize, now: Duration) {
+        let part = self.part_of(ours, all);
+        if self.raise.is_some_and(|(from, raised)| now < from && raised == part) {
             return;
         }
-        self.share = self.share_at(now);
-        self.raise = None;
-        if share < self.share {
-            self.share = share;
+        let before = self.part_at(now);
+        (self.part, self.raise) = (before, None);
+        if part.share < before.share {
+            self.part = part;
             let spacing = self.spacing(now).unwrap_or_default();
             // Once for several in a row: the first has put the next call far enough away.
-            self.slot = self.slot.map(|slot| slot.max((slot + spacing).min(now + spacing)));
+            self.slot = self.slot.map(|slot| slot.max(slot.min(now) + spacing));
         } else if self.quota.is_infinite() {
-            self.share = share;
-        } else if share > self.share {
-            let more = self.quota * (share - self.share);
-            let wait = Duration::from_secs_f64((PAID / more).min(SPREAD)).max(LEAST_WAIT);
-            self.raise = Some((now + wait, share));
+            self.part = part;
+        } else if part.share > before.share {
+            let more = self.quota * (part.share - before.share);
+            let paid = PAID + part.partitions.saturating_sub(before.partitions) as f64;
+            let wait = Duration::from_secs_f64((paid / more).min(SPREAD)).max(LEAST_WAIT);
+            self.raise = Some((now + wait, part));
         }
+    }
+
+    /// Each partition has a whole number of calls where there are enough of them, so that together
+    /// they use all of the quota.
+    fn part_of(&self, ours: &[i32], all: usize) -> Part {
+        let (partitions, all) = (ours.len(), all.max(1) as f64);
+        if self.quota.is_infinite() || self.quota < all {
+            return Part { share: (partitions as f64 / all).min(1.0), partitions };
+        }
+        let up_to = |partition: f64| (self.quota.floor() * partition / all).floor();
+        let calls =
+            |partition: &i32| up_to(f64::from(partition + 1)) - up_to(f64::from(*partition));
+        let share = ours.iter().map(calls).sum::<f64>() / self.quota;
+        Part { share: share.min(1.0), partitions }
     }
 
     /// The limit in force, in calls per second.
     pub fn rate(&self, now: Duration) -> f64 {
         let slowed = self.slowed.as_ref().map_or(f64::INFINITY, |slowed| slowed.rate_at(now));
         // Infinity times zero would be no number.
-        let share = self.share_at(now);
+        let Part { share, .. } = self.part_at(now);
         slowed.min(if share == 0.0 { 0.0 } else { self.quota * share })
     }
 
@@ -159,10 +170,10 @@ impl Speed {
         Some(rate)
     }
 
-    fn share_at(&self, now: Duration) -> f64 {
+    fn part_at(&self, now: Duration) -> Part {
         match self.raise {
-            Some((from, share)) if now >= from => share,
-            _ => self.share,
+            Some((from, part)) if now >= from => part,
+            _ => self.part,
         }
     }
 
@@ -247,66 +258,97 @@ mod tests {
         assert_eq!(speed.ready_at(MS(1)), Some(MS(60_000)));
     }
 
+    /// So many of the partitions.
+    fn first(partitions: i32) -> Vec<i32> {
+        (0..partitions).collect()
+    }
+
     #[test]
     fn without_partitions_there_is_no_call_and_with_some_there_is_a_part() {
         let mut speed = Speed::new(Some(200.0));
-        speed.set_share(0.0, MS(0));
+        speed.set_share(&[], 12, MS(0));
         assert_eq!(speed.ready_at(MS(5)), None);
-        speed.set_share(4.0 / 12.0, MS(0));
+        speed.set_share(&first(4), 12, MS(0));
         assert_eq!(speed.ready_at(MS(5)), Some(MS(100)), "whoever waits looks again then");
         assert_eq!(as_fast_as_it_goes(&mut speed, MS(0), MS(10_100)).len(), 651);
         let mut unlimited = Speed::new(None);
-        unlimited.set_share(0.0, MS(0));
+        unlimited.set_share(&[], 12, MS(0));
         assert_eq!(unlimited.ready_at(MS(5)), None);
-        unlimited.set_share(0.5, MS(5));
+        unlimited.set_share(&first(6), 12, MS(5));
         assert_eq!(unlimited.ready_at(MS(5)), Some(MS(0)), "at once");
     }
 
     #[test]
     fn less_is_at_once_and_more_when_it_is_paid_for() {
         let mut speed = Speed::new(Some(100.0));
-        speed.set_share(0.25, MS(0));
+        speed.set_share(&first(1), 4, MS(0));
         assert_eq!(speed.rate(MS(0)), 25.0);
-        speed.set_share(0.75, MS(100));
+        speed.set_share(&first(3), 4, MS(100));
         assert_eq!(speed.rate(MS(199)), 25.0);
         assert_eq!(speed.rate(MS(200)), 75.0);
-        speed.set_share(0.76, MS(300));
-        assert_eq!(speed.rate(MS(1314)), 75.0, "one call more is waited for a second");
-        assert_eq!(speed.rate(MS(1315)), 76.0);
-        let mut slow = Speed::new(Some(100.0));
-        slow.set_share(0.01, MS(0));
-        slow.begin(MS(0));
-        slow.set_share(0.5, MS(100));
-        assert_eq!(slow.ready_at(MS(101)), Some(MS(200)), "not a second later");
-        speed.set_share(1.0, MS(2000));
-        speed.set_share(0.5, MS(2001));
+        speed.set_share(&first(4), 4, MS(2000));
+        speed.set_share(&first(2), 4, MS(2001));
         assert_eq!(speed.rate(MS(2001)), 50.0);
         assert_eq!(speed.rate(MS(9000)), 50.0, "a raise that was taken back never comes");
+        let mut slow = Speed::new(Some(100.0));
+        slow.set_share(&first(1), 100, MS(0));
+        slow.begin(MS(0));
+        slow.set_share(&first(2), 100, MS(100));
+        assert_eq!(slow.rate(MS(1114)), 1.0, "one call more is waited for a second");
+        assert_eq!(slow.rate(MS(1115)), 2.0);
     }
 
     #[test]
     fn what_is_told_again_changes_nothing_and_many_steps_down_cost_one_call() {
         let mut speed = Speed::new(Some(100.0));
-        speed.set_share(0.25, MS(0));
-        speed.set_share(0.75, MS(0));
-        speed.set_share(0.75, MS(60));
+        speed.set_share(&first(1), 4, MS(0));
+        speed.set_share(&first(3), 4, MS(0));
+        speed.set_share(&first(3), 4, MS(60));
         assert_eq!(speed.rate(MS(100)), 75.0, "100 ms after it was told first");
         let mut small = Speed::new(Some(12.0));
         small.begin(MS(0));
-        for twelfths in (1..12).rev() {
-            small.set_share(f64::from(twelfths) / 12.0, MS(10));
+        for partitions in (1..12).rev() {
+            small.set_share(&first(partitions), 12, MS(10));
         }
         assert_eq!(small.ready_at(MS(10)), Some(MS(10 + 2 * 1015)), "one call a second");
     }
 
     #[test]
+    fn who_gets_everything_waits_for_all_who_have_just_called() {
+        for (quota, instances) in (12..60).flat_map(|quota| (2..=12).map(move |n| (quota, n))) {
+            let (all, moved) = (first(12), MS(10_000));
+            let mut begun = Vec::new();
+            let mut heir = Speed::new(Some(f64::from(quota)));
+            for (who, ours) in all.chunks(12_usize.div_ceil(instances)).enumerate() {
+                let mut speed = Speed::new(Some(f64::from(quota)));
+                speed.set_share(ours, 12, MS(0));
+                let spacing = speed.spacing(MS(0)).unwrap();
+                // The last of their calls begins as they go.
+                let calls = (0..50_u32).map(|n| moved - MS(1) - spacing * n);
+                begun.extend(calls.take_while(|at| *at > moved - SECOND));
+                if who == 0 {
+                    speed.begin(moved - MS(1));
+                    heir = speed;
+                }
+            }
+            heir.set_share(&all, 12, moved);
+            begun.extend(as_fast_as_it_goes(&mut heir, moved, moved + SECOND));
+            begun.sort();
+            for (i, start) in begun.iter().enumerate() {
+                let in_second = begun[i..].iter().take_while(|t| **t < *start + SECOND).count();
+                assert!(in_second <= quota as usize, "{in_second} of {quota}, {instances}");
+            }
+        }
+    }
+
+    #[test]
     fn the_quota_is_used_but_for_the_spread() {
         for (quota, instances) in [(200.0, 1), (200.0, 3), (100.0, 4), (12.5, 3), (77.0, 5)] {
-            let all: Vec<i32> = (0..12).collect();
+            let all = first(12);
             let mut begun = 0;
             for ours in all.chunks(all.len().div_ceil(instances)) {
                 let mut speed = Speed::new(Some(quota));
-                speed.set_share(speed.part(ours, all.len()), MS(0));
+                speed.set_share(ours, all.len(), MS(0));
                 begun += as_fast_as_it_goes(&mut speed, MS(0), MS(60_000)).len();
             }
             let used = begun as f64 / 60.0 / quota.floor();
@@ -316,9 +358,9 @@ mod tests {
 
     #[test]
     fn a_small_quota_leaves_no_instance_without_calls() {
-        let speed = Speed::new(Some(5.0));
-        assert_eq!(speed.part(&[3], 12), 1.0 / 12.0);
-        assert_eq!(Speed::new(None).part(&[0, 1], 4), 0.5);
+        let mut speed = Speed::new(Some(5.0));
+        speed.set_share(&[3], 12, MS(0));
+        assert!((speed.rate(MS(0)) - 5.0 / 12.0).abs() < 1e-9);
     }
 
     proptest! {
@@ -342,27 +384,34 @@ mod tests {
         }
 
         #[test]
-        fn a_group_never_exceeds_its_quota_while_shares_change(
+        fn a_group_never_exceeds_its_quota_while_partitions_change_hands(
             quota in 12u32..300,
-            moves in prop::collection::vec((0i32..13, 0i32..13, 0u64..2500), 2..12),
+            instances in 2usize..9,
+            moves in prop::collection::vec((prop::collection::vec(0usize..8, 12), 0u64..2500), 2..12),
         ) {
-            // Three instances own all twelve between them; shares are lowered just before others
-            // are raised.
-            let mut group = [(); 3].map(|()| Speed::new(Some(f64::from(quota))));
-            group[0].set_share(1.0, Duration::ZERO);
-            group[1..].iter_mut().for_each(|speed| speed.set_share(0.0, Duration::ZERO));
+            // Together they own all twelve; some are given up just before others come.
+            let mut group = vec![Speed::new(Some(f64::from(quota))); instances];
+            let mut owners = vec![0; 12];
             let (mut begun, mut now) = (Vec::new(), Duration::ZERO);
-            for (one, other, steady) in moves {
+            let owned = |owners: &[usize], who: usize| -> Vec<i32> {
+                (0..12).filter(|partition| owners[*partition as usize] == who).collect()
+            };
+            for (who, speed) in group.iter_mut().enumerate() {
+                speed.set_share(&owned(&owners, who), 12, now);
+            }
+            for (wanted, steady) in moves {
                 for speed in &mut group {
                     begun.extend(as_fast_as_it_goes(speed, now, now + MS(steady)));
                 }
                 now += MS(steady);
-                let (first, second) = (one.min(other), one.max(other));
-                let owned = [0..first, first..second, second..12];
-                for (speed, owned) in group.iter_mut().zip(owned) {
-                    let owned: Vec<_> = owned.collect();
-                    speed.set_share(speed.part(&owned, 12), now);
+                let next: Vec<_> = wanted.into_iter().map(|who| who % instances).collect();
+                for (who, speed) in group.iter_mut().enumerate() {
+                    let mut kept = owned(&owners, who);
+                    kept.retain(|partition| next[*partition as usize] == who);
+                    speed.set_share(&kept, 12, now);
+                    speed.set_share(&owned(&next, who), 12, now);
                 }
+                owners = next;
             }
             begun.sort();
             for (i, start) in begun.iter().enumerate() {

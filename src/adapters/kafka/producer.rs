@@ -5,7 +5,8 @@
 //! tried again until it is taken or the caller goes; what may have arrived all the same is looked
 //! for first.
 //! A whole batch is refused for its size where its sum is too large; so each of its messages goes
-//! again alone, and only one that is refused alone is made smaller.
+//! again alone, and only one that is refused alone is made smaller. Nothing is handed over again by a
+//! process that was frozen meanwhile without a look whether a successor has published it.
 //! This file never says "published" before the broker has acknowledged.
 
 use std::future::Future;
@@ -29,6 +30,7 @@ use super::{Settings, plain};
 use crate::deliver::Outcomes;
 use crate::domain::outcome::{Channel, Message};
 use crate::domain::record::Position;
+use crate::pulse::Pulse;
 
 const RETRY_AFTER: Duration = Duration::from_secs(1);
 const ROOM_AFTER: Duration = Duration::from_millis(20);
@@ -44,6 +46,7 @@ pub struct Producer {
     settings: Settings,
     lookup: Arc<Lookup>,
     turns: Arc<Turns>,
+    pulse: Arc<Pulse>,
     now: Clock,
 }
 
@@ -52,15 +55,15 @@ pub type Clock = Arc<dyn Fn() -> Timestamp + Send + Sync>;
 
 impl Producer {
     /// A producer; brokers are connected to in the background.
-    pub fn start(settings: &Settings, now: Clock) -> anyhow::Result<Self> {
+    pub fn start(settings: &Settings, pulse: Arc<Pulse>, now: Clock) -> anyhow::Result<Self> {
         let config = settings.producer_config();
         let mut alone = config.clone();
         alone.set("batch.num.messages", "1");
         let together =
             Line::open(config).map_err(plain).context("failed to set up the Kafka producer")?;
         let (alone, settings) = (Line::later(alone), settings.clone());
-        let (quiet, lookup) = (Arc::default(), Arc::default());
-        Ok(Self { together, alone, quiet, settings, lookup, turns: Arc::default(), now })
+        let (quiet, lookup, turns) = (Arc::default(), Arc::default(), Arc::default());
+        Ok(Self { together, alone, quiet, settings, lookup, turns, pulse, now })
     }
 
     /// Wait, at most so long, for what is still on its way.
@@ -147,6 +150,7 @@ impl Outcomes for Producer {
 
     fn publish(&self, mut message: Message) -> impl Future<Output = Position> + Send {
         let since = (self.now)();
+        let mut steady = self.pulse.as_it_is();
         let number = self.turns.number();
         let key = Self::order(&message);
         let mut line = &self.together;
@@ -171,13 +175,18 @@ impl Outcomes for Producer {
                 if let Some(turn) = &turn {
                     turn.comes().await;
                 }
+                let mut known = true;
                 if let Some(error) = error {
                     line = self.prepare(line, &mut message, &error).await;
-                    if may_be_there(&error)
-                        && let Some(place) = self.published_at(&message, since).await
-                    {
+                    known = !may_be_there(&error);
+                }
+                // Waiting takes its time: a successor may have published it, too.
+                while !(known && self.pulse.is_still(steady)) {
+                    steady = self.pulse.steady().await;
+                    if let Some(place) = self.published_at(&message, since).await {
                         return place;
                     }
+                    known = true;
                 }
                 sent = Some(self.send(line, &message));
             }

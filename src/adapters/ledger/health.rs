@@ -1,9 +1,9 @@
-//! Whether the database answers, and the log lines about it: one when it goes, one per while
-//! as long as it is away, one when it is back.
+//! Whether the database takes what is written, or can be read, and the log lines about it: one when
+//! it goes, one per while as long as it is away, one when it is back.
 //!
 //! This file never hides the first failure, and never repeats itself faster than a reader reads.
 
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -13,9 +13,17 @@ const WHILE: Duration = Duration::from_secs(10);
 /// A new reason is told earlier.
 const MOMENT: Duration = Duration::from_secs(1);
 
-/// The state of the database as it was seen last.
-#[derive(Default)]
-pub(super) struct Health(Mutex<Option<Illness>>);
+/// The state of the database as it was seen last, by those who do one thing with it.
+pub(super) struct Health {
+    words: Words,
+    state: Mutex<Option<Illness>>,
+}
+
+/// What it means when it goes and when it is back.
+struct Words {
+    ill: &'static str,
+    well: &'static str,
+}
 
 struct Illness {
     since: Instant,
@@ -24,11 +32,31 @@ struct Illness {
 }
 
 impl Health {
+    /// Of those who write.
+    pub(super) fn of_writing() -> Self {
+        Self::new(Words {
+            ill: "the ledger does not work, nothing goes on until it does",
+            well: "the ledger works again",
+        })
+    }
+
+    /// Of those who look up what earlier owners left open.
+    pub(super) fn of_looking_up() -> Self {
+        Self::new(Words {
+            ill: "the ledger cannot be read, partitions that were just assigned wait for it",
+            well: "the ledger can be read again",
+        })
+    }
+
+    fn new(words: Words) -> Self {
+        Self { words, state: Mutex::default() }
+    }
+
     /// It answered.
     pub(super) fn well(&self) {
-        let illness = self.0.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let illness = self.lock().take();
         if let Some(illness) = illness {
-            info!(after_s = illness.since.elapsed().as_secs(), "the ledger works again");
+            info!(after_s = illness.since.elapsed().as_secs(), "{}", self.words.well);
         }
     }
 
@@ -36,7 +64,7 @@ impl Health {
     pub(super) fn ill(&self, error: &anyhow::Error) {
         let text = format!("{error:#}");
         let now = Instant::now();
-        let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut state = self.lock();
         let (since, tell) = match &*state {
             Some(illness) => {
                 let pause = if illness.text == text { WHILE } else { MOMENT };
@@ -48,13 +76,16 @@ impl Health {
         *state = Some(Illness { since, told, text: text.clone() });
         drop(state);
         if tell {
-            error!("the ledger does not work, nothing goes on until it does: {text}");
+            error!("{}: {text}", self.words.ill);
         }
     }
 
     /// Why it does not work; `None`: it does, as far as is known.
     pub(super) fn problem(&self) -> Option<String> {
-        let state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        state.as_ref().map(|illness| illness.text.clone())
+        self.lock().as_ref().map(|illness| illness.text.clone())
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Option<Illness>> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

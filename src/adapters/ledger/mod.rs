@@ -112,14 +112,16 @@ impl fmt::Debug for Place {
 pub struct Ledger {
     orders: mpsc::UnboundedSender<Order>,
     reader: Reader,
-    health: Arc<Health>,
+    writing: Arc<Health>,
+    looking_up: Arc<Health>,
 }
 
 /// Open the ledger for the service: created where it is absent, brought up to date, and ours.
 pub async fn open(settings: &Settings) -> anyhow::Result<(Ledger, Work)> {
     let (orders, received) = mpsc::unbounded_channel();
-    let health = Arc::new(Health::default());
-    let parts = (received, health.clone());
+    let writing = Arc::new(Health::of_writing());
+    let looking_up = Arc::new(Health::of_looking_up());
+    let parts = (received, writing.clone());
     let (reader, work): (Reader, Work) = match &settings.place {
         Place::Sqlite(file) => {
             let file = file.clone();
@@ -133,13 +135,13 @@ pub async fn open(settings: &Settings) -> anyhow::Result<(Ledger, Work)> {
             (reader, Box::pin(Writer::new(store, settings, parts).run()))
         }
     };
-    Ok((Ledger { orders, reader, health }, work))
+    Ok((Ledger { orders, reader, writing, looking_up }, work))
 }
 
 impl Ledger {
-    /// Why nothing goes on, if nothing does.
+    /// Why something does not go on, if so.
     pub fn problem(&self) -> Option<String> {
-        self.health.problem()
+        self.writing.problem().or_else(|| self.looking_up.problem())
     }
 
     /// Forget what was published before then, a few rows at a time; how many it were.
@@ -183,7 +185,8 @@ impl Ledger {
 
 impl crate::ledger::Ledger for Ledger {
     fn is_away(&self) -> bool {
-        self.problem().is_some()
+        // A look-up that fails holds up its own partitions only.
+        self.writing.problem().is_some()
     }
 
     async fn claim(&self, claim: Claim) -> Claimed {
@@ -209,10 +212,10 @@ impl crate::ledger::Ledger for Ledger {
         loop {
             match self.reader.unfinished(&topic, &partitions).await {
                 Ok(rows) => {
-                    self.health.well();
+                    self.looking_up.well();
                     return rows;
                 }
-                Err(error) => self.health.ill(&error),
+                Err(error) => self.looking_up.ill(&error),
             }
             sleep(RETRY).await;
         }

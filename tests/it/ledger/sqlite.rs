@@ -262,6 +262,33 @@ async fn it_waits_while_another_program_locks_the_file() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_cannot_be_looked_up_is_told_and_holds_up_nobody_else() {
+    let folder = folder();
+    let peer = open(&sqlite_url(&folder), "a").await;
+    let parked = claim("k", 1);
+    peer.claim(parked.clone()).await;
+    assert!(peer.park("k", keeping(9, &parked)).await);
+    let other = Connection::open(folder.path().join("ledger.db")).unwrap();
+    run(&other, "CREATE TABLE kept AS SELECT record FROM handoff_events");
+    run(&other, "UPDATE handoff_events SET record = '{'");
+    let looking_up = {
+        let (peer, place) = (peer.clone(), parked.source);
+        async move { peer.unfinished(&place.topic, &[place.partition]).await }
+    };
+    let (told, rows, ()) = tokio::join!(complaint(&peer), looking_up, async {
+        complaint(&peer).await;
+        assert!(!peer.is_away(), "what it is told it takes");
+        assert_eq!(peer.claim(claim("other", 2)).await, Claimed::Fresh);
+        assert!(peer.problem().is_some(), "and still cannot say what was left open");
+        let mend = "UPDATE handoff_events SET record = (SELECT record FROM kept) WHERE key = 'k'";
+        run(&other, mend);
+    });
+    assert!(told.contains("cannot be read"), "{told}");
+    assert_eq!(rows.len(), 1);
+    assert_eq!(peer.problem(), None);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_full_disk_is_waited_for() {
     let folder = folder();
     let path = folder.path().display().to_string();
