@@ -22,7 +22,7 @@ use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
-use self::claim::{claim_again, claim_of_event, claim_of_letter, is_old};
+use self::claim::{claim_in_time, claim_of_event, claim_of_letter, is_old};
 use self::publish::{hand_over, publish_once};
 use self::put_away::{announce, leave, parking, remembered};
 pub use self::turn::Turn;
@@ -52,9 +52,9 @@ pub trait Desk: Send + Sync + 'static {
 
 /// The outcome and dead-letter topics, as the walk needs them.
 pub trait Outcomes: Send + Sync + 'static {
-    /// Publish. Handed over at once, in the order of the calls; done once acknowledged, however
-    /// long that takes.
-    fn publish(&self, message: Message) -> impl Future<Output = Position> + Send;
+    /// Publish what nobody else could since the process was `steady`. Handed over at once, in the
+    /// order of the calls; done once acknowledged, however long that takes.
+    fn publish(&self, message: Message, steady: Steady) -> impl Future<Output = Published> + Send;
 
     /// Forget what was handed over and has not left: its event is somebody else's by now. What of
     /// it was for events that still are ours is published again.
@@ -66,6 +66,15 @@ pub trait Outcomes: Send + Sync + 'static {
         message: &Message,
         since: Timestamp,
     ) -> impl Future<Output = Option<Position>> + Send;
+}
+
+/// A message is in its topic.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Published {
+    /// Where.
+    pub place: Position,
+    /// False: a successor, or an earlier life, had done it.
+    pub by_us: bool,
 }
 
 /// The ports of a walk, together.
@@ -157,7 +166,7 @@ pub async fn deliver<P: Ports>(
     let now = (context.nature.now)();
     let mut claim = claim_of_event(walk.event, walk.record, now);
     let (event, policy) = (walk.event, &context.policy);
-    let mut steady = context.pulse.steady().await;
+    let steady = context.pulse.steady().await;
     let mut course = match context.ledger.claim(claim.clone()).await {
         Claimed::Fresh => Course::new(event, policy, now),
         Claimed::Resumed(resumed) => {
@@ -198,12 +207,7 @@ pub async fn deliver<P: Ports>(
         }
         return Delivered::LeftOpen;
     }
-    if is_old(claimed) {
-        let Some(again) = claim_again(context, &mut claim).await else {
-            return Delivered::LeftOpen;
-        };
-        steady = again;
-    }
+    let steady = (!is_old(claimed)).then_some(steady);
     let parts = (near, (&mut claim, steady), &tell);
     let Some(outcome) = decide(context, walk, &mut course, parts).await else {
         return Delivered::LeftOpen;
@@ -268,11 +272,15 @@ async fn decide<P: Ports>(
     context: &Context<P>,
     walk: &Walk<'_>,
     course: &mut Course<'_>,
-    (mut near, (claim, steady), tell): (Option<Near>, (&mut Claim, Steady), &impl Fn(Told)),
+    (mut near, (claim, mut claimed), tell): (
+        Option<Near>,
+        (&mut Claim, Option<Steady>),
+        &impl Fn(Told),
+    ),
 ) -> Option<Outcome> {
-    // No call is out while it is put away, and none begins once the process was frozen: it may be
-    // somebody else's since then.
-    let mut claimed = Some(steady);
+    // No call begins once the process was frozen since the claim: it may be somebody else's. None
+    // is out while it is put away.
+    let mut put_away = false;
     loop {
         let now = (context.nature.now)();
         match course.next(now) {
@@ -294,7 +302,7 @@ async fn decide<P: Ports>(
                     return None;
                 }
                 tell(Told::Parked);
-                claimed = None;
+                (claimed, put_away) = (None, true);
                 until(context, (walk, course), sleep(wait)).await?;
             }
             Step::Tell(tell) => {
@@ -302,25 +310,17 @@ async fn decide<P: Ports>(
                 if !announce(context, claim, course, *tell).await {
                     return None;
                 }
-                claimed = None;
+                (claimed, put_away) = (None, true);
             }
             Step::Call(..) if !claimed.is_some_and(|since| context.pulse.is_still(since)) => {
-                if near.is_none() {
+                if put_away && near.is_none() {
                     let approach = context.gate.approach(walk.turn.rank());
-                    match until(context, (walk, course), approach).await {
-                        Some(come) => near = come,
-                        None => {
-                            if claimed.is_some() {
-                                leave(context, claim, course, now).await;
-                            }
-                            return None;
-                        }
-                    }
+                    near = until(context, (walk, course), approach).await?;
+                    continue;
                 }
-                if near.is_some() {
-                    // The intent before the act, as for the first burst.
-                    claimed = Some(claim_again(context, claim).await?);
-                }
+                // The intent before the act, as for the first burst.
+                claimed = claim_in_time(context, (walk, course), claim).await?;
+                put_away &= claimed.is_none();
             }
             Step::Call(command, body) => {
                 let pass = context.gate.enter(walk.turn.rank(), command);

@@ -60,6 +60,7 @@ struct Inner {
 /// The right to make one call; given back when dropped.
 pub struct Pass {
     gate: Arc<Gate>,
+    command: Command,
     probe: bool,
     reported: bool,
 }
@@ -142,10 +143,10 @@ impl Gate {
         let mut inner = self.lock();
         let before = inner.due.take();
         match inner.admit_oldest(self.epoch.elapsed()) {
-            Ok((waiter, probe)) => {
+            Ok((waiter, command, probe)) => {
                 inner.out += 1;
                 self.metrics.in_flight.inc();
-                Some((waiter, Pass { gate: self.clone(), probe, reported: false }))
+                Some((waiter, Pass { gate: self.clone(), command, probe, reported: false }))
             }
             Err(due) => {
                 inner.due = due;
@@ -179,11 +180,12 @@ impl Gate {
 }
 
 impl Inner {
-    /// The oldest who may go now, and whether it is a probe; else when to look again.
+    /// The oldest who may go now, to which command, and whether it is a probe; else when to look
+    /// again.
     fn admit_oldest(
         &mut self,
         now: Duration,
-    ) -> Result<(oneshot::Sender<Pass>, bool), Option<Duration>> {
+    ) -> Result<(oneshot::Sender<Pass>, Command, bool), Option<Duration>> {
         let (places, more_at) = self.state.places(self.places, now);
         let first =
             |command: Command| Some((*self.waiting[command as usize].keys().next()?, command));
@@ -208,7 +210,7 @@ impl Inner {
             };
             let (_, waiter) = self.waiting[command as usize].pop_first().ok_or(None)?;
             self.kept.remove(&rank);
-            return Ok((waiter, probe));
+            return Ok((waiter, command, probe));
         }
         Err(due)
     }
@@ -221,6 +223,11 @@ impl Inner {
 }
 
 impl Pass {
+    /// No call was made: the next one need not wait for it.
+    pub fn unused(self) {
+        self.gate.lock().state.unused(self.command);
+    }
+
     /// The call came back. `next` follows in its session as soon as the answer is written down.
     pub fn report(mut self, notice: &Notice, next: Option<Rank>) {
         self.reported = true;

@@ -1,7 +1,8 @@
-//! Signs of progress, for `/health`: when the consumer last polled, when the consuming task last
-//! turned, and when the oldest unfinished event is due.
+//! Signs of progress: when the consumer last polled, when the group was heard of, when the consuming
+//! task last turned, since when partitions wait, and when the oldest unfinished event is due.
 //!
-//! Written from the hot path with plain atomics, read by the admin port.
+//! Written from the hot path with plain atomics, read by the admin port and by whoever must know
+//! whether the process was frozen or cut off.
 //! This file never decides to stop anything.
 
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
@@ -22,7 +23,7 @@ const QUARANTINE: Duration = Duration::from_secs(3);
 /// two thirds of the broker's time-out. Nobody else tells; the other protocols count by themselves.
 const CUT_OFF_AFTER: Duration = Duration::from_secs(30);
 /// So long the look into the ledger for what was left open may take, unnoticed.
-const HELD_FOR: Duration = Duration::from_secs(30);
+const HELD_FOR: Duration = Duration::from_secs(10);
 const LOOK_AGAIN: Duration = Duration::from_millis(50);
 
 /// Steady from some moment on; lasts until the process is frozen or cut off from its group.
@@ -148,17 +149,12 @@ impl Pulse {
     /// Wait until the process is steady.
     pub async fn steady(&self) -> Steady {
         loop {
-            let steady = self.as_it_is();
+            let steady = Steady { quarantines: self.quarantines.load(Ordering::Acquire) };
             if self.is_steady() {
                 return steady;
             }
             tokio::time::sleep(LOOK_AGAIN).await;
         }
-    }
-
-    /// For those who know that it is steady: from this moment on.
-    pub fn as_it_is(&self) -> Steady {
-        Steady { quarantines: self.quarantines.load(Ordering::Acquire) }
     }
 
     /// It has been steady all the time since then.
@@ -190,13 +186,14 @@ impl Pulse {
         (since > 0 && held > HELD_FOR).then(|| {
             let seconds = held.as_secs();
             format!(
-                "partitions wait for the ledger for {seconds} s: it does not say what was left open"
+                "the ledger has not said for {seconds} s what was left open in partitions that were \
+                 assigned: they wait; the log says why"
             )
         })
     }
 
-    /// What is stuck, if anything is. What waits for the ledger is not stuck: a restart would not
-    /// help it.
+    /// What is stuck, if anything is. What waits for the ledger or for Kafka is not stuck: a restart
+    /// would not help it.
     pub fn stuck(&self, now: Timestamp, ledger_is_away: bool) -> Option<String> {
         let late = |since_ms: &AtomicU64| {
             let age = self.elapsed_ms().saturating_sub(since_ms.load(Ordering::Relaxed));
@@ -211,6 +208,7 @@ impl Pulse {
         } else if late(&self.consumed_ms) {
             Some(format!("the consuming task has not turned for {} s", STUCK_AFTER.as_secs()))
         } else if !ledger_is_away
+            && self.cut_off().is_none()
             && u64::try_from(overdue).is_ok_and(|ms| u128::from(ms) > self.grace.as_millis())
         {
             Some(format!("an event is unfinished {} s after its deadline", overdue / 1000))
@@ -271,6 +269,9 @@ mod tests {
         pass(1).await;
         assert!(!pulse.is_steady(), "30 s after it was heard of");
         assert!(pulse.cut_off().unwrap().contains("for 31 s"));
+        pulse.consumed();
+        pulse.oldest_due(Some(Timestamp::MIN));
+        assert_eq!(pulse.stuck(Timestamp::UNIX_EPOCH, false), None, "a restart would not help");
         pulse.heard_of_group(Duration::from_secs(31));
         assert!(!pulse.is_steady(), "no news");
         pulse.heard_of_group(Duration::ZERO);
@@ -283,10 +284,10 @@ mod tests {
     async fn partitions_that_wait_for_the_ledger_are_told() {
         let pulse = Pulse::new(Duration::from_secs(90));
         pulse.held_since(Some(Instant::now()));
-        tokio::time::advance(Duration::from_secs(30)).await;
+        tokio::time::advance(Duration::from_secs(10)).await;
         assert_eq!(pulse.held(), None);
         tokio::time::advance(Duration::from_secs(1)).await;
-        assert!(pulse.held().unwrap().contains("for 30 s"));
+        assert!(pulse.held().unwrap().contains("for 10 s"));
         pulse.held_since(None);
         assert_eq!(pulse.held(), None);
     }

@@ -154,6 +154,11 @@ impl Assignments {
         })
     }
 
+    /// Something of this assignment is still ours.
+    pub(super) fn has(&self, epoch: u64) -> bool {
+        self.partitions.values().any(|a| a.epoch == epoch)
+    }
+
     /// Since when the first of them waits for its look-up.
     pub(super) fn held_since(&self) -> Option<Instant> {
         let staying = self.partitions.values().filter(|a| !a.draining.is_cancelled());

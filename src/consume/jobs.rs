@@ -88,6 +88,8 @@ pub(super) struct Jobs<P: Ports> {
     turns: HashMap<Ticket, Arc<Turn>>,
     said: (mpsc::UnboundedSender<Said>, mpsc::UnboundedReceiver<Said>),
     lookups: JoinSet<(Vec<i32>, u64, Vec<Row>)>,
+    /// Of each assignment the look-up that is under way.
+    looking_up: HashMap<u64, AbortHandle>,
     /// Deadlines of the events that are not settled.
     due: BTreeSet<(Timestamp, Ticket)>,
     /// Of all events, and of the parked among them.
@@ -114,6 +116,7 @@ impl<P: Ports> Jobs<P> {
             turns: HashMap::new(),
             said: mpsc::unbounded_channel(),
             lookups: JoinSet::new(),
+            looking_up: HashMap::new(),
             parked: 0,
             due: BTreeSet::new(),
             bytes: 0,
@@ -140,9 +143,21 @@ impl<P: Ports> Jobs<P> {
     /// Ask the ledger what was left open in these partitions.
     pub(super) fn look_up(&mut self, topic: &Arc<str>, partitions: Vec<i32>, epoch: u64) {
         let (context, topic) = (self.context.clone(), topic.clone());
-        self.lookups.spawn(async move {
+        let look_up = self.lookups.spawn(async move {
             let rows = context.ledger.unfinished(topic, partitions.clone()).await;
             (partitions, epoch, rows)
+        });
+        self.looking_up.insert(epoch, look_up);
+    }
+
+    /// Nobody waits any more for what was left open in other assignments than these.
+    pub(super) fn stop_look_ups(&mut self, but: impl Fn(u64) -> bool) {
+        self.looking_up.retain(|epoch, look_up| {
+            let wanted = but(*epoch);
+            if !wanted {
+                look_up.abort();
+            }
+            wanted
         });
     }
 
@@ -205,9 +220,11 @@ impl<P: Ports> Jobs<P> {
                 Some(looked_up) = self.lookups.join_next() => {
                     match looked_up {
                         Ok((partitions, epoch, rows)) => {
+                            self.looking_up.remove(&epoch);
                             return Happened::LookedUp { partitions, epoch, rows };
                         }
-                        // Nobody cancels a look-up. Its partitions stay held.
+                        Err(stopped) if stopped.is_cancelled() => {}
+                        // Its partitions stay held.
                         Err(panicked) => {
                             let text = format!("looking up what was left open: {panicked}: a bug");
                             error!("{text}; its partitions begin nothing before a restart");

@@ -37,6 +37,8 @@ pub enum Inbound {
     Assigned(Vec<i32>),
     /// Records of partitions that are ours, in the order of each partition.
     Records(Vec<Record>),
+    /// Not heard of the group for so long that what is ours may soon be somebody else's.
+    CutOff,
     /// These partitions are being taken away; answer `done` when they are drained.
     Revoked {
         /// Which.
@@ -167,6 +169,7 @@ impl<P: Ports, S: Source> Worker<P, S> {
             Inbound::Assigned(partitions) => {
                 info!(kafka.partitions = ?partitions, "partitions assigned");
                 let epoch = self.assignments.add(&partitions);
+                self.jobs.stop_look_ups(|epoch| self.assignments.has(epoch));
                 self.share();
                 self.jobs.look_up(&self.settings.topic, partitions, epoch);
                 self.pulse.joined();
@@ -174,6 +177,8 @@ impl<P: Ports, S: Source> Worker<P, S> {
             Inbound::Records(records) => {
                 records.into_iter().for_each(|record| self.assignments.push(record));
             }
+            // It would leave when the network is back; then it is looked for first.
+            Inbound::CutOff => self.context.outcomes.take_back(),
             Inbound::Revoked { partitions, lost, done } => {
                 info!(kafka.partitions = ?partitions, lost, "partitions revoked");
                 self.drain(Some(&partitions), lost, done);
@@ -308,6 +313,7 @@ impl<P: Ports, S: Source> Worker<P, S> {
                 self.context.outcomes.take_back();
             }
             let paused = self.assignments.remove(&revocation.leaving);
+            self.jobs.stop_look_ups(|epoch| self.assignments.has(epoch));
             self.share();
             if !paused.is_empty() {
                 // The client keeps a pause across assignments, and whoever comes back starts

@@ -7,7 +7,10 @@ use std::time::Duration;
 use jiff::Timestamp;
 use tokio::time::Instant;
 
-use super::{Context, Ports};
+use super::put_away::leave;
+use super::wait::until;
+use super::{Context, Ports, Walk};
+use crate::domain::course::Course;
 use crate::domain::event::Event;
 use crate::domain::memory::{Claim, Claimed};
 use crate::domain::record::Record;
@@ -22,18 +25,26 @@ pub(super) fn is_old(claimed: Instant) -> bool {
     claimed.elapsed() > CLAIMED_AHEAD
 }
 
-/// Claim again what was ours. `None`: it was not any more. Somebody else has claimed it meanwhile,
-/// and a call of theirs may be out.
-pub(super) async fn claim_again<P: Ports>(
+/// Claim again what was ours, once the process is steady. `Some(None)`: there is no more time;
+/// `None`: it is left open, or was not ours any more. Somebody else has claimed it then, and a call
+/// of theirs may be out.
+pub(super) async fn claim_in_time<P: Ports>(
     context: &Context<P>,
+    (walk, course): (&Walk<'_>, &Course<'_>),
     claim: &mut Claim,
-) -> Option<Steady> {
-    let steady = context.pulse.steady().await;
+) -> Option<Option<Steady>> {
+    let now = (context.nature.now)();
+    let Some(steady) = until(context, (walk, course), context.pulse.steady()).await else {
+        leave(context, claim, course, now).await;
+        return None;
+    };
+    let Some(steady) = steady else { return Some(None) };
     let before = claim.at;
     claim.at = (context.nature.now)();
     let found = context.ledger.claim(claim.clone()).await;
     // Putting it away leaves the time of its claim alone.
-    matches!(found, Claimed::Resumed(last) if last.claimed_at == before).then_some(steady)
+    let is_ours = matches!(found, Claimed::Resumed(last) if last.claimed_at == before);
+    is_ours.then_some(Some(steady))
 }
 
 /// An event is known by its id; one without by its record's place.

@@ -9,9 +9,8 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use tracing::info;
 
-use super::{Context, Outcomes as _, Ports, Told};
+use super::{Context, Outcomes as _, Ports, Published, Told};
 use crate::domain::outcome::Message;
-use crate::domain::record::Position;
 use crate::ledger::Ledger as _;
 use crate::pulse::Steady;
 
@@ -34,13 +33,6 @@ pub(super) async fn publish_once<P: Ports>(
     context.ledger.published(key, Some(published.place)).await;
 }
 
-/// A message is in its topic.
-pub(super) struct Published {
-    pub(super) place: Position,
-    /// False: a successor, or an earlier life, had done it.
-    pub(super) by_us: bool,
-}
-
 /// Publish what exists since then. Nobody but us could since the process was `steady`; where it was
 /// frozen meanwhile a successor may have, and without `steady` an earlier life: that is looked for.
 /// `told` hears when it is there or handed over.
@@ -51,10 +43,10 @@ pub(super) async fn hand_over<P: Ports>(
     told: impl FnOnce(),
 ) -> Published {
     loop {
-        if steady.is_some_and(|steady| context.pulse.is_still(steady)) {
-            let published = context.outcomes.publish(message);
+        if let Some(steady) = steady.filter(|steady| context.pulse.is_still(*steady)) {
+            let published = context.outcomes.publish(message, steady);
             told();
-            return Published { place: published.await, by_us: true };
+            return published.await;
         }
         // Looking takes its time, and somebody may be quicker: that counts from before it.
         steady = Some(context.pulse.steady().await);

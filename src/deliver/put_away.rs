@@ -38,10 +38,12 @@ pub(super) async fn announce<P: Ports>(
     }
     // Nobody has told it so far, or an earlier life may have.
     let (steady, since) = tell.since.map_or((Some(steady), now), |since| (None, since));
-    hand_over(context, steady, (tell.message, since), || {}).await;
+    let published = hand_over(context, steady, (tell.message, since), || {}).await;
     course.told();
-    context.metrics.interim_outcome();
-    info!(event.key = %claim.key, "nobody is online: told so, to be asked again");
+    if published.by_us {
+        context.metrics.interim_outcome();
+        info!(event.key = %claim.key, "nobody is online: told so, to be asked again");
+    }
     true
 }
 

@@ -88,9 +88,10 @@ fn place(offset: i64) -> Position {
 }
 
 impl Outcomes for Topic {
-    async fn publish(&self, _: Message) -> Position {
+    async fn publish(&self, _: Message, steady: Steady) -> Published {
+        assert!(self.0.pulse.is_still(steady));
         self.0.published.fetch_add(1, Ordering::Relaxed);
-        place(8)
+        Published { place: place(8), by_us: true }
     }
 
     fn take_back(&self) {}

@@ -168,6 +168,11 @@ impl GateState {
         None
     }
 
+    /// The last call to this command that was admitted was not made.
+    pub fn unused(&mut self, command: Command) {
+        self.speed(command).unused();
+    }
+
     /// A call that was admitted was given up without a result.
     pub fn abandon(&mut self, probe: bool) {
         if probe && let Some(shut) = &mut self.shut {

@@ -27,10 +27,10 @@ use super::lookup::Lookup;
 use super::quiet::Quiet;
 use super::turns::Turns;
 use super::{Settings, plain};
-use crate::deliver::Outcomes;
+use crate::deliver::{Outcomes, Published};
 use crate::domain::outcome::{Channel, Message};
 use crate::domain::record::Position;
-use crate::pulse::Pulse;
+use crate::pulse::{Pulse, Steady};
 
 const RETRY_AFTER: Duration = Duration::from_secs(1);
 const ROOM_AFTER: Duration = Duration::from_millis(20);
@@ -148,9 +148,12 @@ impl Outcomes for Producer {
         self.alone.purge();
     }
 
-    fn publish(&self, mut message: Message) -> impl Future<Output = Position> + Send {
+    fn publish(
+        &self,
+        mut message: Message,
+        mut steady: Steady,
+    ) -> impl Future<Output = Published> + Send {
         let since = (self.now)();
-        let mut steady = self.pulse.as_it_is();
         let number = self.turns.number();
         let key = Self::order(&message);
         let mut line = &self.together;
@@ -162,7 +165,10 @@ impl Outcomes for Producer {
             loop {
                 let error = match sent.take() {
                     Some(sent) => match acknowledged(sent).await {
-                        Ok(delivery) => return self.place(message.channel, &delivery),
+                        Ok(delivery) => {
+                            let place = self.place(message.channel, &delivery);
+                            return Published { place, by_us: true };
+                        }
                         Err(error) => Some(error),
                     },
                     None => None,
@@ -182,9 +188,10 @@ impl Outcomes for Producer {
                 }
                 // Waiting takes its time: a successor may have published it, too.
                 while !(known && self.pulse.is_still(steady)) {
+                    let by_us = self.pulse.is_still(steady);
                     steady = self.pulse.steady().await;
                     if let Some(place) = self.published_at(&message, since).await {
-                        return place;
+                        return Published { place, by_us };
                     }
                     known = true;
                 }

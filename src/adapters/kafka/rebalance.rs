@@ -346,7 +346,10 @@ impl ClientContext for Callbacks {
         }
         let problem = self.pulse.cut_off();
         match (self.cut_off.swap(problem.is_some(), Ordering::Relaxed), problem) {
-            (false, Some(problem)) => warn!("{problem}"),
+            (false, Some(problem)) => {
+                warn!("{problem}; what has not left is taken back");
+                self.send(Inbound::CutOff);
+            }
             (true, None) => info!("the consumer group is heard of again"),
             _ => {}
         }

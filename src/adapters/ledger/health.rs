@@ -21,7 +21,7 @@ pub(super) struct Health {
 
 /// What it means when it goes and when it is back.
 struct Words {
-    ill: &'static str,
+    ill: String,
     well: &'static str,
 }
 
@@ -35,15 +35,15 @@ impl Health {
     /// Of those who write.
     pub(super) fn of_writing() -> Self {
         Self::new(Words {
-            ill: "the ledger does not work, nothing goes on until it does",
+            ill: "the ledger does not work, nothing goes on until it does".into(),
             well: "the ledger works again",
         })
     }
 
-    /// Of those who look up what earlier owners left open.
-    pub(super) fn of_looking_up() -> Self {
+    /// Of one who looks up what earlier owners left open in these partitions.
+    pub(super) fn of_looking_up(partitions: &[i32]) -> Self {
         Self::new(Words {
-            ill: "the ledger cannot be read, partitions that were just assigned wait for it",
+            ill: format!("the ledger cannot be read, the partitions {partitions:?} wait for it"),
             well: "the ledger can be read again",
         })
     }

@@ -113,14 +113,12 @@ pub struct Ledger {
     orders: mpsc::UnboundedSender<Order>,
     reader: Reader,
     writing: Arc<Health>,
-    looking_up: Arc<Health>,
 }
 
 /// Open the ledger for the service: created where it is absent, brought up to date, and ours.
 pub async fn open(settings: &Settings) -> anyhow::Result<(Ledger, Work)> {
     let (orders, received) = mpsc::unbounded_channel();
     let writing = Arc::new(Health::of_writing());
-    let looking_up = Arc::new(Health::of_looking_up());
     let parts = (received, writing.clone());
     let (reader, work): (Reader, Work) = match &settings.place {
         Place::Sqlite(file) => {
@@ -135,13 +133,13 @@ pub async fn open(settings: &Settings) -> anyhow::Result<(Ledger, Work)> {
             (reader, Box::pin(Writer::new(store, settings, parts).run()))
         }
     };
-    Ok((Ledger { orders, reader, writing, looking_up }, work))
+    Ok((Ledger { orders, reader, writing }, work))
 }
 
 impl Ledger {
-    /// Why something does not go on, if so.
+    /// Why nothing goes on, if nothing does. Who only cannot look up holds up nobody else.
     pub fn problem(&self) -> Option<String> {
-        self.writing.problem().or_else(|| self.looking_up.problem())
+        self.writing.problem()
     }
 
     /// Forget what was published before then, a few rows at a time; how many it were.
@@ -185,8 +183,7 @@ impl Ledger {
 
 impl crate::ledger::Ledger for Ledger {
     fn is_away(&self) -> bool {
-        // A look-up that fails holds up its own partitions only.
-        self.writing.problem().is_some()
+        self.problem().is_some()
     }
 
     async fn claim(&self, claim: Claim) -> Claimed {
@@ -209,13 +206,14 @@ impl crate::ledger::Ledger for Ledger {
     }
 
     async fn unfinished(&self, topic: Arc<str>, partitions: Vec<i32>) -> Vec<Row> {
+        let health = Health::of_looking_up(&partitions);
         loop {
             match self.reader.unfinished(&topic, &partitions).await {
                 Ok(rows) => {
-                    self.looking_up.well();
+                    health.well();
                     return rows;
                 }
-                Err(error) => self.looking_up.ill(&error),
+                Err(error) => health.ill(&error),
             }
             sleep(RETRY).await;
         }

@@ -221,14 +221,6 @@ impl Peer {
         }
     }
 
-    /// Nothing new is worth taking in.
-    pub(super) fn is_away(&self) -> bool {
-        match self {
-            Self::Memory(ledger) => ledger.is_away(),
-            Self::Database(ledger, _) => ledger.is_away(),
-        }
-    }
-
     /// The instance is gone, as after `kill -9`; whoever still waits waits for ever.
     async fn abort(self) {
         if let Self::Database(_, task) = self {

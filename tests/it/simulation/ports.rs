@@ -10,11 +10,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::FutureExt as _;
-use handoff::deliver::Outcomes;
+use handoff::deliver::{Outcomes, Published};
 use handoff::domain::memory::{Claim, Claimed, Parking, Row};
 use handoff::domain::outcome::Message;
 use handoff::domain::record::Position;
 use handoff::ledger::Ledger;
+use handoff::pulse::Steady;
 use handoff::sim::ledger::Memory;
 use jiff::Timestamp;
 use tokio::sync::{mpsc, oneshot};
@@ -226,7 +227,7 @@ impl Sending {
 }
 
 impl Outcomes for Producer {
-    fn publish(&self, message: Message) -> impl Future<Output = Position> + Send {
+    fn publish(&self, message: Message, _: Steady) -> impl Future<Output = Published> + Send {
         let (acknowledged, told) = oneshot::channel();
         let handed_over = Instant::now();
         for _ in 0..mutations::copies(&self.life) {
@@ -239,7 +240,7 @@ impl Outcomes for Producer {
             let place = told.await;
             self.life.go_on().await;
             match place {
-                Ok(place) => place,
+                Ok(place) => Published { place, by_us: true },
                 Err(_) => std::future::pending().await,
             }
         }
