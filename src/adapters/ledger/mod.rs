@@ -7,6 +7,7 @@
 //! This folder never decides anything about an escalation, and never says done before it is
 //! durable.
 
+mod aside;
 mod health;
 mod known;
 mod postgres;
@@ -28,6 +29,7 @@ use secrecy::{ExposeSecret as _, SecretString};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::spawn_blocking;
 use tokio::time::sleep;
+use tracing::error;
 
 use self::health::Health;
 use self::writer::{Found, Job, Order, PRUNE_ROWS, Writer};
@@ -113,13 +115,15 @@ pub struct Ledger {
     orders: mpsc::UnboundedSender<Order>,
     reader: Reader,
     writing: Arc<Health>,
+    rows: Arc<Health>,
 }
 
 /// Open the ledger for the service: created where it is absent, brought up to date, and ours.
 pub async fn open(settings: &Settings) -> anyhow::Result<(Ledger, Work)> {
     let (orders, received) = mpsc::unbounded_channel();
     let writing = Arc::new(Health::of_writing());
-    let parts = (received, writing.clone());
+    let rows = Arc::new(Health::of_rows());
+    let parts = (received, writing.clone(), rows.clone());
     let (reader, work): (Reader, Work) = match &settings.place {
         Place::Sqlite(file) => {
             let file = file.clone();
@@ -133,13 +137,14 @@ pub async fn open(settings: &Settings) -> anyhow::Result<(Ledger, Work)> {
             (reader, Box::pin(Writer::new(store, settings, parts).run()))
         }
     };
-    Ok((Ledger { orders, reader, writing }, work))
+    Ok((Ledger { orders, reader, writing, rows }, work))
 }
 
 impl Ledger {
-    /// Why nothing goes on, if nothing does. Who only cannot look up holds up nobody else.
+    /// Why nothing goes on, or one event does not, if so. Who only cannot look up is told by his
+    /// partitions, which wait.
     pub fn problem(&self) -> Option<String> {
-        self.writing.problem()
+        self.writing.problem().or_else(|| self.rows.problem())
     }
 
     /// Forget what was published before then, a few rows at a time; how many it were.
@@ -183,7 +188,7 @@ impl Ledger {
 
 impl crate::ledger::Ledger for Ledger {
     fn is_away(&self) -> bool {
-        self.problem().is_some()
+        self.writing.problem().is_some()
     }
 
     async fn claim(&self, claim: Claim) -> Claimed {
@@ -211,7 +216,7 @@ impl crate::ledger::Ledger for Ledger {
             match self.reader.unfinished(&topic, &partitions).await {
                 Ok(rows) => {
                     health.well();
-                    return rows;
+                    return rows.into_iter().filter_map(readable).collect();
                 }
                 Err(error) => health.ill(&error),
             }
@@ -244,7 +249,7 @@ impl Reader {
             Self::Sqlite(reader) => reader.story(key).await?,
             Self::Postgres(reader) => reader.story(key).await?,
         };
-        Ok(found.map(|(_, entry)| entry))
+        found.map(|(_, entry)| entry).transpose()
     }
 
     /// How many of these partitions are not settled and published, by their stage.
@@ -259,16 +264,32 @@ impl Reader {
         }
     }
 
-    /// What of these partitions is not published and was put away, in the order of the records.
-    pub async fn unfinished(&self, topic: &str, partitions: &[i32]) -> anyhow::Result<Vec<Row>> {
+    /// What of these partitions is not published and was put away, in the order of the records; each
+    /// if it can be read.
+    pub async fn unfinished(
+        &self,
+        topic: &str,
+        partitions: &[i32],
+    ) -> anyhow::Result<Vec<anyhow::Result<Row>>> {
         let found = match self {
             Self::Sqlite(reader) => reader.unfinished(topic, partitions).await?,
             Self::Postgres(reader) => reader.unfinished(topic, partitions).await?,
         };
         let row = |(key, entry): Found| {
             let lost = anyhow!("the ledger is damaged: {key:?} is not finished and has no record");
-            entry.unfinished(key).ok_or(lost)
+            entry?.unfinished(key).ok_or(lost)
         };
-        found.into_iter().map(row).collect()
+        Ok(found.into_iter().map(row).collect())
     }
+}
+
+/// One that cannot be read holds up nobody else: its event is told to whoever can repair it.
+fn readable(row: anyhow::Result<Row>) -> Option<Row> {
+    row.inspect_err(|error| {
+        error!(
+            "an event that was put away is left out, nobody answers it: {error:#}; repair the row, \
+             then restart"
+        );
+    })
+    .ok()
 }

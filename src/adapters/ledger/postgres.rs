@@ -178,8 +178,7 @@ impl StorePort for Store {
     ) -> anyhow::Result<Vec<bool>> {
         let mut connection = self.take().await?;
         let lines = self.server.within(STATEMENTS, read(&mut connection, wanted)).await?;
-        let found = lines.into_iter().map(Line::entry).collect::<anyhow::Result<_>>()?;
-        let changes = decide(found)?;
+        let changes = decide(lines.into_iter().map(Line::entry).collect())?;
         let written = self.server.within(STATEMENTS, write(&mut connection, &changes)).await?;
         self.connection = Some(connection);
         Ok(written)
@@ -224,7 +223,7 @@ impl Reader {
 
     pub(super) async fn story(&self, key: &str) -> anyhow::Result<Option<Found>> {
         let rows = self.rows(sqlx::query(STORY).bind(key)).await?;
-        rows.first().map(|row| line(row)?.entry()).transpose()
+        rows.first().map(|row| Ok(line(row)?.entry())).transpose()
     }
 
     pub(super) async fn unfinished(
@@ -233,7 +232,7 @@ impl Reader {
         partitions: &[i32],
     ) -> anyhow::Result<Vec<Found>> {
         let rows = self.rows(sqlx::query(UNFINISHED).bind(topic).bind(partitions)).await?;
-        rows.iter().map(|row| line(row)?.entry()).collect()
+        rows.iter().map(|row| Ok(line(row)?.entry())).collect()
     }
 
     pub(super) async fn stages(

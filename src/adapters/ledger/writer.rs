@@ -5,7 +5,7 @@
 //! two instances never wait for each other crosswise. A row that is known from its last writing is
 //! written without being read again. What failed is done again until it is done or nobody waits
 //! for it any more; a change that was made although its acknowledgement was lost is recognized by
-//! its version and its story.
+//! its version and its story. A row that cannot be read holds up its own event only.
 //! This file never replies before the database has acknowledged.
 
 use std::collections::{HashMap, HashSet, VecDeque};
@@ -18,6 +18,7 @@ use jiff::Timestamp;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{sleep, timeout};
 
+use super::aside::Aside;
 use super::health::Health;
 use super::known::Known;
 use super::{Clock, Settings};
@@ -39,8 +40,8 @@ pub(super) struct Wanted<'a> {
     pub(super) claimed: bool,
 }
 
-/// A row as it stands, and its key.
-pub(super) type Found = (Arc<str>, Entry);
+/// A row as it stands, if it can be read, and its key.
+pub(super) type Found = (Arc<str>, anyhow::Result<Entry>);
 
 /// A row as it shall stand.
 #[derive(Debug)]
@@ -123,6 +124,7 @@ pub(super) struct Writer<S> {
     health: Arc<Health>,
     orders: mpsc::UnboundedReceiver<Order>,
     waiting: VecDeque<Job>,
+    aside: Aside,
     prunes: VecDeque<(Timestamp, oneshot::Sender<u64>)>,
     known: Known,
 }
@@ -131,12 +133,12 @@ impl<S: Store> Writer<S> {
     pub(super) fn new(
         store: S,
         settings: &Settings,
-        (orders, health): (mpsc::UnboundedReceiver<Order>, Arc<Health>),
+        (orders, health, rows): (mpsc::UnboundedReceiver<Order>, Arc<Health>, Arc<Health>),
     ) -> Self {
         let (owner, now) = (settings.owner.clone(), settings.now.clone());
         let (waiting, prunes) = (VecDeque::new(), VecDeque::new());
-        let known = Known::default();
-        Self { store, owner, now, health, orders, waiting, prunes, known }
+        let (known, aside) = (Known::default(), Aside::new(rows));
+        Self { store, owner, now, health, orders, waiting, aside, prunes, known }
     }
 
     /// Work until nobody can order anything any more.
@@ -155,9 +157,16 @@ impl<S: Store> Writer<S> {
 
     /// Everything that is queued; false: nothing is, and nothing will be.
     async fn fill(&mut self) -> bool {
-        if self.waiting.is_empty() && self.prunes.is_empty() {
-            let Some(order) = self.orders.recv().await else { return false };
-            self.take(order);
+        self.waiting.extend(self.aside.due());
+        while self.waiting.is_empty() && self.prunes.is_empty() {
+            tokio::select! {
+                biased;
+                order = self.orders.recv() => match order {
+                    Some(order) => self.take(order),
+                    None => return false,
+                },
+                () = self.aside.comes_due() => self.waiting.extend(self.aside.due()),
+            }
         }
         self.take_all();
         if self.prunes.is_empty() && self.waiting.iter().all(Job::has_time) {
@@ -222,7 +231,7 @@ impl<S: Store> Writer<S> {
             match attempt {
                 Ok(replies) => {
                     self.health.well();
-                    batch = answer(batch, replies);
+                    batch = self.aside.take(answer(batch, replies), self.waiting.is_empty());
                 }
                 Err(error) => {
                     self.health.ill(&error);
@@ -286,7 +295,10 @@ impl<S: Store> Writer<S> {
             batch.iter().map(|job| Wanted { key: &job.key, claimed: claimed(job) }).collect();
         let actor = Actor { owner: &self.owner, now: (self.now)() };
         let replies = vec![None; batch.len()];
-        let mut round = Round { doubts, replies, changes: Arc::default(), of: Vec::new() };
+        let unreadable = &mut self.aside.unreadable;
+        unreadable.clear();
+        let mut round =
+            Round { doubts, replies, changes: Arc::default(), of: Vec::new(), unreadable };
         let mut decide = |found: Vec<Found>| round.decide(batch, found, actor);
         let written = self.store.exchange(&wanted, &mut decide).await?;
         let Round { mut replies, changes, of, .. } = round;
@@ -338,6 +350,8 @@ struct Round<'a> {
     changes: Arc<[Change]>,
     /// Which job each change is of.
     of: Vec<usize>,
+    /// What cannot be read.
+    unreadable: &'a mut HashMap<Arc<str>, anyhow::Error>,
 }
 
 impl Round<'_> {
@@ -347,10 +361,19 @@ impl Round<'_> {
         found: Vec<Found>,
         actor: Actor<'_>,
     ) -> anyhow::Result<Arc<[Change]>> {
-        let found: HashMap<Arc<str>, Entry> = found.into_iter().collect();
+        let mut entries: HashMap<Arc<str>, Entry> = HashMap::new();
+        for (key, entry) in found {
+            match entry {
+                Ok(entry) => drop(entries.insert(key, entry)),
+                Err(error) => drop(self.unreadable.insert(key, error)),
+            }
+        }
         let mut changes = Vec::new();
         for (index, job) in batch.iter().enumerate() {
-            let entry = found.get(&job.key);
+            if self.unreadable.contains_key(&job.key) {
+                continue;
+            }
+            let entry = entries.get(&job.key);
             if let Some(reply) = self.done_before(&job.key, entry) {
                 self.replies[index] = Some(reply);
                 continue;

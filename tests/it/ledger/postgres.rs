@@ -12,6 +12,7 @@ use handoff::{
 use tokio::time::sleep;
 
 use super::peer::{answer, claim, keeping, open, refusal, try_open};
+use super::suite;
 use crate::support::postgres::{Server, execute, schema};
 
 #[tokio::test(flavor = "multi_thread")]
@@ -66,6 +67,13 @@ async fn urls_are_checked() {
     }
     assert_eq!(Place::parse("sqlite://a/b.db").unwrap().to_string(), "sqlite://a/b.db");
     assert_eq!(Place::parse("sqlite:///a/b.db").unwrap().to_string(), "sqlite:///a/b.db");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_row_that_cannot_be_read_holds_up_its_own_event_only() {
+    let url = schema().await;
+    let peer = open(&url, "a").await;
+    suite::a_row_that_cannot_be_read(&peer, async |sql| execute(&url, sql).await.unwrap()).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

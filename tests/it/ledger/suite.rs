@@ -1,13 +1,16 @@
 //! What every ledger does, one deed after the other. It never looks inside.
 
+use std::time::Duration;
+
 use handoff::domain::{
     memory::{Claim, Claimed, Parking, Resumed, Stage, What},
     outcome::{Channel, Message},
     record::{Position, Record},
 };
 use jiff::Timestamp;
+use tokio::time::{sleep, timeout};
 
-use super::peer::{World, answer, at, claim, keeping, now, parking, position, record};
+use super::peer::{Peer, World, answer, at, claim, keeping, now, parking, position, record};
 
 pub(super) async fn a_claim_finds_what_was_left(world: &World) {
     let peer = world.peer("a").await;
@@ -287,4 +290,30 @@ pub(super) async fn the_story_says_who_did_what(world: &World) {
             (now(), What::Published, "b", "escalations/5/6"),
         ]
     );
+}
+
+/// `run` is the hand that damages a row behind the ledger's back, and repairs it.
+pub(super) async fn a_row_that_cannot_be_read(peer: &Peer, run: impl AsyncFn(&str)) {
+    for (offset, key) in (1..).zip(["damaged", "sound"]) {
+        peer.claim(claim(key, offset)).await;
+        assert!(peer.park(key, keeping(9, &claim(key, offset))).await);
+    }
+    run("CREATE TABLE kept AS SELECT key, steps FROM handoff_events").await;
+    run("UPDATE handoff_events SET steps = '{' WHERE key = 'damaged'").await;
+    let place = claim("damaged", 1).source;
+    let rows = peer.unfinished(&place.topic, &[place.partition]).await;
+    assert_eq!(rows.iter().map(|row| &*row.key).collect::<Vec<_>>(), ["sound"]);
+    let others = async {
+        sleep(Duration::from_millis(500)).await;
+        for (offset, key) in (2..).zip(["sound", "new"]) {
+            timeout(Duration::from_secs(2), peer.claim(claim(key, offset))).await.unwrap();
+        }
+        let problem = peer.problem().expect("it says so");
+        assert!(problem.contains(r#"the row of "damaged" cannot be read"#), "{problem}");
+        let kept = "(SELECT steps FROM kept WHERE key = 'damaged')";
+        run(&format!("UPDATE handoff_events SET steps = {kept} WHERE key = 'damaged'")).await;
+    };
+    let (claimed, ()) = tokio::join!(peer.claim(claim("damaged", 1)), others);
+    assert!(matches!(claimed, Claimed::Resumed(_)), "{claimed:?}");
+    assert_eq!(peer.problem(), None);
 }

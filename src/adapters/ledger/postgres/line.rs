@@ -13,6 +13,7 @@ use sqlx::postgres::PgRow;
 use super::super::texts::{
     message_text, read_message, read_record, read_stage, read_steps, record_text, steps_text, time,
 };
+use super::super::writer::Found;
 use crate::domain::memory::{Entry, Stage};
 use crate::domain::record::Position;
 
@@ -88,11 +89,11 @@ impl Line {
         self.stage == "settled" || self.stage == "published"
     }
 
-    /// The entry and its key.
-    pub(super) fn entry(self) -> anyhow::Result<(Arc<str>, Entry)> {
+    /// The entry, if it can be read, and its key.
+    pub(super) fn entry(self) -> Found {
         let key = self.key.clone();
-        let entry = self.read().with_context(|| format!("the row of {key:?} cannot be read"))?;
-        Ok((key, entry))
+        let entry = self.read().with_context(|| format!("the row of {key:?} cannot be read"));
+        (key, entry)
     }
 
     fn read(self) -> anyhow::Result<Entry> {

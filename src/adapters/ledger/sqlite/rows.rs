@@ -19,7 +19,7 @@ use crate::domain::record::Position;
 /// The entry of a row of `handoff_ledger`, and its key.
 pub(super) fn found(row: &Row<'_>) -> anyhow::Result<Found> {
     let key: Arc<str> = row.get("key")?;
-    let entry = entry(row).with_context(|| format!("the row of {key:?} cannot be read"))?;
+    let entry = entry(row).with_context(|| format!("the row of {key:?} cannot be read"));
     Ok((key, entry))
 }
 
