@@ -325,10 +325,13 @@ async fn decide<P: Ports>(
             Step::Call(command, body) => {
                 let pass = context.gate.enter(walk.turn.rank(), command);
                 match until(context, (walk, course), pass).await {
-                    // The clock may have been set meanwhile: past the end nothing is called.
-                    Some(Some(_)) if (context.nature.now)() >= course.gives_up_at() => {}
-                    Some(Some(_))
-                        if !claimed.is_some_and(|since| context.pulse.is_still(since)) => {}
+                    Some(Some(pass))
+                        // The clock may have been set meanwhile: past the end nothing is called.
+                        if (context.nature.now)() >= course.gives_up_at()
+                            || !claimed.is_some_and(|since| context.pulse.is_still(since)) =>
+                    {
+                        pass.unused();
+                    }
                     Some(Some(pass)) => {
                         drop(near.take());
                         call(context, (walk, course), (command, body), pass).await;

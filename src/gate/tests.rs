@@ -147,3 +147,18 @@ async fn a_question_does_not_wait_for_the_speed_of_transfers() {
     );
     assert!(asked.is_zero() && transferred >= Duration::from_secs(1), "{transferred:?}");
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_pass_that_was_not_used_leaves_its_part_of_the_quota() {
+    let gate = limited(1, Some(1.0));
+    let mut tasks = tokio::task::JoinSet::new();
+    tasks.spawn(gate.clone().drive());
+    let start = Instant::now();
+    for ticket in 0..5 {
+        gate.enter(rank(ticket), Command::TransferToHuman).await.unused();
+    }
+    assert_eq!(start.elapsed(), Duration::ZERO);
+    drop(gate.enter(rank(5), Command::TransferToHuman).await);
+    drop(gate.enter(rank(6), Command::TransferToHuman).await);
+    assert!(start.elapsed() >= Duration::from_secs(1), "who called, or may have, has used it");
+}
