@@ -21,8 +21,9 @@ pub struct Speed {
     slowed: Option<Slowed>,
     /// When the last call was due.
     slot: Option<Duration>,
-    /// When the one before it was, until that is known to be made.
+    /// When the one before it was due, and whether that counts again if the last was not made.
     slot_before: Option<Duration>,
+    takes_back: bool,
     /// Nothing begins earlier, whatever the speed.
     not_before: Duration,
     /// Calls begun in the current and the last second, to know what "half" is.
@@ -77,6 +78,7 @@ impl Speed {
             slowed: None,
             slot: None,
             slot_before: None,
+            takes_back: false,
             not_before: Duration::ZERO,
             recent: Recent::default(),
         }
@@ -152,14 +154,14 @@ impl Speed {
     pub fn begin(&mut self, now: Duration) {
         self.recent.count_one(now.as_secs());
         let due = self.ready_at(now).unwrap_or(now);
-        self.slot_before = self.slot;
+        (self.slot_before, self.takes_back) = (self.slot, true);
         self.slot = Some(due.max(now.saturating_sub(LATE)));
     }
 
     /// The last call that began was not made after all.
     pub fn unused(&mut self) {
-        if let Some(before) = self.slot_before.take() {
-            self.slot = Some(before);
+        if std::mem::take(&mut self.takes_back) {
+            self.slot = self.slot_before;
         }
     }
 
