@@ -20,13 +20,13 @@ use std::task::Poll;
 use jiff::Timestamp;
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
-use tracing::{debug, info, warn};
+use tracing::{debug, error, info, warn};
 
 use self::claim::{claim_in_time, claim_of_event, claim_of_letter, is_old};
 use self::publish::{hand_over, publish_once};
 use self::put_away::{announce, leave, parking, remembered};
 pub use self::turn::Turn;
-use self::wait::{GivenUp, approach, my_turn, until};
+use self::wait::{GivenUp, approach, my_turn, steady, until};
 use crate::domain::course::{Call, Course, Moment, Policy, Step};
 use crate::domain::event::{Event, Malformed, MalformedClass};
 use crate::domain::memory::{Claim, Claimed, Parking};
@@ -143,6 +143,8 @@ pub enum Told {
     Parked,
     /// Its answer is written down and handed over; its session may go on.
     Settled,
+    /// It waits for somebody to repair something; a restart would not help.
+    Stuck,
 }
 
 /// How a walk ended.
@@ -163,10 +165,10 @@ pub async fn deliver<P: Ports>(
     tell: impl Fn(Told),
 ) -> Delivered {
     let Ok(near) = approach(context, walk).await else { return Delivered::LeftOpen };
+    let Ok(steady) = steady(context, walk).await else { return Delivered::LeftOpen };
     let now = (context.nature.now)();
     let mut claim = claim_of_event(walk.event, walk.record, now);
     let (event, policy) = (walk.event, &context.policy);
-    let steady = context.pulse.steady().await;
     let mut course = match context.ledger.claim(claim.clone()).await {
         Claimed::Fresh => Course::new(event, policy, now),
         Claimed::Resumed(resumed) => {
@@ -193,6 +195,11 @@ pub async fn deliver<P: Ports>(
         Claimed::Duplicate => {
             info!(event.id = %event.id, source = %event.source, "id seen before: not answered again");
             return Delivered::Duplicate;
+        }
+        Claimed::Unreadable { why } => {
+            error!(event.id = %event.id, source = %event.source, "an event waits for the ledger: {why}");
+            tell(Told::Stuck);
+            return Delivered::LeftOpen;
         }
         Claimed::Conflict { .. } => {
             drop(near);
@@ -245,6 +252,10 @@ pub async fn bury<P: Ports>(
         | Claimed::Conflict { .. } => {}
         Claimed::Settled { answer, at, .. } => {
             publish_once(context, key, (answer, at), |_| {}).await;
+        }
+        Claimed::Unreadable { why } => {
+            error!(source = %record.position, "a malformed record waits for the ledger: {why}");
+            return Delivered::LeftOpen;
         }
         Claimed::Fresh | Claimed::Resumed(_) => {
             let letter = dead_letter(record.clone(), malformed, now);

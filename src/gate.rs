@@ -61,6 +61,7 @@ struct Inner {
 pub struct Pass {
     gate: Arc<Gate>,
     command: Command,
+    number: u64,
     probe: bool,
     reported: bool,
 }
@@ -146,7 +147,8 @@ impl Gate {
             Ok((waiter, command, probe)) => {
                 inner.out += 1;
                 self.metrics.in_flight.inc();
-                Some((waiter, Pass { gate: self.clone(), command, probe, reported: false }))
+                let (gate, number) = (self.clone(), inner.state.last(command));
+                Some((waiter, Pass { gate, command, number, probe, reported: false }))
             }
             Err(due) => {
                 inner.due = due;
@@ -225,7 +227,7 @@ impl Inner {
 impl Pass {
     /// No call was made: the next one need not wait for it.
     pub fn unused(self) {
-        self.gate.lock().state.unused(self.command);
+        self.gate.lock().state.unused(self.command, self.number);
     }
 
     /// The call came back. `next` follows in its session as soon as the answer is written down.

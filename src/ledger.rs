@@ -42,5 +42,14 @@ pub trait Ledger: Send + Sync + 'static {
         &self,
         topic: Arc<str>,
         partitions: Vec<i32>,
-    ) -> impl Future<Output = Vec<Row>> + Send;
+    ) -> impl Future<Output = Unfinished> + Send;
+}
+
+/// What an earlier owner left.
+#[derive(Debug, Default)]
+pub struct Unfinished {
+    /// In the order of the records.
+    pub rows: Vec<Row>,
+    /// Partitions of which something cannot be read: nothing of them is in `rows`; ask again.
+    pub unread: Vec<i32>,
 }

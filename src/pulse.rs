@@ -208,7 +208,7 @@ impl Pulse {
         } else if late(&self.consumed_ms) {
             Some(format!("the consuming task has not turned for {} s", STUCK_AFTER.as_secs()))
         } else if !ledger_is_away
-            && self.cut_off().is_none()
+            && self.is_steady()
             && u64::try_from(overdue).is_ok_and(|ms| u128::from(ms) > self.grace.as_millis())
         {
             Some(format!("an event is unfinished {} s after its deadline", overdue / 1000))

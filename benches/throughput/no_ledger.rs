@@ -7,10 +7,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use anyhow::Result;
 use handoff::app::Service;
-use handoff::domain::memory::{Claim, Claimed, Parking, Resumed, Row};
+use handoff::domain::memory::{Claim, Claimed, Parking, Resumed};
 use handoff::domain::outcome::Message;
 use handoff::domain::record::Position;
-use handoff::ledger::Ledger;
+use handoff::ledger::{Ledger, Unfinished};
 use handoff::{config, telemetry};
 use jiff::Timestamp;
 use tokio::task::JoinSet;
@@ -56,8 +56,8 @@ impl Ledger for NoLedger {
 
     async fn published(&self, _: Arc<str>, _: Option<Position>) {}
 
-    async fn unfinished(&self, _: Arc<str>, _: Vec<i32>) -> Vec<Row> {
-        Vec::new()
+    async fn unfinished(&self, _: Arc<str>, _: Vec<i32>) -> Unfinished {
+        Unfinished::default()
     }
 }
 

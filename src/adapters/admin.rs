@@ -32,7 +32,7 @@ pub struct View {
     pub gate: Arc<Gate>,
     /// What is counted.
     pub metrics: Arc<Metrics>,
-    /// Why the ledger does not answer, or not for one event, if so.
+    /// Why the ledger does not answer, if it does not.
     pub ledger: Arc<dyn Fn() -> Option<String> + Send + Sync>,
     /// The time.
     pub now: Arc<dyn Fn() -> Timestamp + Send + Sync>,

@@ -6,6 +6,7 @@
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
+use std::time::Duration;
 
 use jiff::Timestamp;
 use tokio::sync::mpsc;
@@ -21,7 +22,7 @@ use crate::domain::event::{Event, Intake, Malformed, Rules, decode};
 use crate::domain::lanes::{Lanes, Ticket};
 use crate::domain::memory::{Row, Stage};
 use crate::domain::record::Record;
-use crate::ledger::Ledger as _;
+use crate::ledger::{Ledger as _, Unfinished};
 
 /// So many parked events do not count as unfinished, and so many bytes of theirs.
 const MAX_PARKED: usize = 10_000;
@@ -75,7 +76,7 @@ pub(super) enum Happened {
     /// A job was put away in the ledger.
     Parked(Place),
     /// What the last owner of these partitions left open.
-    LookedUp { partitions: Vec<i32>, epoch: u64, rows: Vec<Row> },
+    LookedUp { partitions: Vec<i32>, epoch: u64, found: Unfinished },
 }
 
 /// All of them.
@@ -87,7 +88,7 @@ pub(super) struct Jobs<P: Ports> {
     lanes: Lanes,
     turns: HashMap<Ticket, Arc<Turn>>,
     said: (mpsc::UnboundedSender<Said>, mpsc::UnboundedReceiver<Said>),
-    lookups: JoinSet<(Vec<i32>, u64, Vec<Row>)>,
+    lookups: JoinSet<(Vec<i32>, u64, Unfinished)>,
     /// Of each assignment the look-up that is under way.
     looking_up: HashMap<u64, AbortHandle>,
     /// Deadlines of the events that are not settled.
@@ -141,11 +142,17 @@ impl<P: Ports> Jobs<P> {
     }
 
     /// Ask the ledger what was left open in these partitions.
-    pub(super) fn look_up(&mut self, topic: &Arc<str>, partitions: Vec<i32>, epoch: u64) {
+    pub(super) fn look_up(
+        &mut self,
+        topic: &Arc<str>,
+        (partitions, epoch): (Vec<i32>, u64),
+        after: Duration,
+    ) {
         let (context, topic) = (self.context.clone(), topic.clone());
         let look_up = self.lookups.spawn(async move {
-            let rows = context.ledger.unfinished(topic, partitions.clone()).await;
-            (partitions, epoch, rows)
+            sleep(after).await;
+            let found = context.ledger.unfinished(topic, partitions.clone()).await;
+            (partitions, epoch, found)
         });
         self.looking_up.insert(epoch, look_up);
     }
@@ -219,9 +226,9 @@ impl<P: Ports> Jobs<P> {
                 }
                 Some(looked_up) = self.lookups.join_next() => {
                     match looked_up {
-                        Ok((partitions, epoch, rows)) => {
+                        Ok((partitions, epoch, found)) => {
                             self.looking_up.remove(&epoch);
-                            return Happened::LookedUp { partitions, epoch, rows };
+                            return Happened::LookedUp { partitions, epoch, found };
                         }
                         Err(stopped) if stopped.is_cancelled() => {}
                         // Its partitions stay held.
@@ -313,6 +320,12 @@ impl<P: Ports> Jobs<P> {
             Told::Settled => {
                 let (session, due, ticket) = (job.session.clone(), job.due, job.ticket);
                 self.pass_on(session, due, ticket);
+                None
+            }
+            Told::Stuck => {
+                if let Some(due) = job.due {
+                    self.due.remove(&(due, job.ticket));
+                }
                 None
             }
         }

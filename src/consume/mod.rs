@@ -91,6 +91,9 @@ const HOLD: Duration = Duration::from_millis(300);
 /// Bytes of records that wait for room; as many may wait for a look-up, and join these after it.
 const MAX_WAITING_BYTES: usize = 4 * 1024 * 1024;
 
+/// Until somebody has repaired what could not be read.
+const LOOK_UP_AGAIN: Duration = Duration::from_secs(5);
+
 /// A part of a bound that has to be free before more is taken in.
 const ROOM: usize = 16;
 const ROOM_AFTER_A_PAUSE: usize = 4;
@@ -171,7 +174,7 @@ impl<P: Ports, S: Source> Worker<P, S> {
                 let epoch = self.assignments.add(&partitions);
                 self.jobs.stop_look_ups(|epoch| self.assignments.has(epoch));
                 self.share();
-                self.jobs.look_up(&self.settings.topic, partitions, epoch);
+                self.jobs.look_up(&self.settings.topic, (partitions, epoch), Duration::ZERO);
                 self.pulse.joined();
             }
             Inbound::Records(records) => {
@@ -235,8 +238,13 @@ impl<P: Ports, S: Source> Worker<P, S> {
             Happened::Ended(job, ended) => self.finished(&job, ended),
             Happened::Parked(place) if self.assignments.is_current(place) => self.done(place),
             Happened::Parked(_) => {}
-            Happened::LookedUp { partitions, epoch, rows } => {
-                self.take_up(&partitions, epoch, rows);
+            Happened::LookedUp { mut partitions, epoch, found } => {
+                partitions.retain(|partition| !found.unread.contains(partition));
+                self.take_up(&partitions, epoch, found.rows);
+                if !found.unread.is_empty() && self.assignments.has(epoch) {
+                    let unread = (found.unread, epoch);
+                    self.jobs.look_up(&self.settings.topic, unread, LOOK_UP_AGAIN);
+                }
             }
         }
     }

@@ -9,12 +9,13 @@ use std::time::Duration;
 use super::*;
 use crate::domain::event::{Intake, Rules, decode};
 use crate::domain::gate::{GatePolicy, GateState};
-use crate::domain::memory::{Resumed, Row};
+use crate::domain::memory::Resumed;
 use crate::domain::pace::Backoff;
 use crate::domain::reply::Answer;
 use crate::domain::route::Routes;
 use crate::domain::speed::Speed;
 use crate::domain::verdict::Verdicts;
+use crate::ledger::Unfinished;
 
 const RECEIVED: Timestamp = Timestamp::constant(1_795_428_000, 0);
 
@@ -22,6 +23,8 @@ const RECEIVED: Timestamp = Timestamp::constant(1_795_428_000, 0);
 #[derive(Debug, Clone, Copy, PartialEq)]
 enum During {
     Nothing,
+    /// It never sleeps, but the ledger cannot read what it has.
+    Unreadable,
     Claim,
     Settle,
     Look,
@@ -112,6 +115,9 @@ impl Ledger for Book {
     async fn claim(&self, claim: Claim) -> Claimed {
         let again = self.0.claims.fetch_add(1, Ordering::Relaxed) > 0;
         self.0.goes_on(During::Claim).await;
+        if *self.0.sleeps.lock().unwrap() == During::Unreadable {
+            return Claimed::Unreadable { why: "damaged".into() };
+        }
         if !again {
             return Claimed::Fresh;
         }
@@ -136,8 +142,8 @@ impl Ledger for Book {
         assert!(place.is_some());
     }
 
-    async fn unfinished(&self, _: Arc<str>, _: Vec<i32>) -> Vec<Row> {
-        Vec::new()
+    async fn unfinished(&self, _: Arc<str>, _: Vec<i32>) -> Unfinished {
+        Unfinished::default()
     }
 }
 
@@ -196,16 +202,25 @@ fn event() -> Event {
     *event
 }
 
-/// How often an event is claimed, Desk called and its answer published.
-async fn delivered(sleeps: During) -> (usize, usize, usize) {
+/// How an event ends, what is told of it, and how often it is claimed, Desk called and an answer
+/// published.
+async fn walked(sleeps: During) -> (Delivered, Vec<Told>, (usize, usize, usize)) {
     let (context, life) = context(sleeps).await;
     let (event, record, draining) = (event(), record(), CancellationToken::new());
     let turn = Turn::new((RECEIVED, 1));
     turn.give();
     let walk =
         Walk { event: &event, record: &record, turn: &turn, calls: true, draining: &draining };
-    assert_eq!(deliver(&context, &walk, |_| {}).await, Delivered::Published);
-    life.counts()
+    let told = Mutex::new(Vec::new());
+    let ended = deliver(&context, &walk, |what| told.lock().unwrap().push(what)).await;
+    (ended, told.into_inner().unwrap(), life.counts())
+}
+
+/// Of an event that is answered.
+async fn delivered(sleeps: During) -> (usize, usize, usize) {
+    let (ended, told, counts) = walked(sleeps).await;
+    assert_eq!((ended, told), (Delivered::Published, vec![Told::Settled]));
+    counts
 }
 
 /// The same of a dead letter.
@@ -236,4 +251,10 @@ async fn who_slept_while_it_looked_looks_again() {
 #[tokio::test(start_paused = true)]
 async fn who_slept_while_it_claimed_claims_again_before_it_calls() {
     assert_eq!(delivered(During::Claim).await, (2, 1, 1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_the_ledger_cannot_read_is_left_alone_and_told() {
+    let stuck = (Delivered::LeftOpen, vec![Told::Stuck], (1, 0, 0));
+    assert_eq!(walked(During::Unreadable).await, stuck);
 }

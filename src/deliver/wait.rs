@@ -13,6 +13,7 @@ use super::turn::Nearness;
 use super::{Context, Ports, Walk};
 use crate::domain::course::Course;
 use crate::gate::Near;
+use crate::pulse::Steady;
 
 /// The partition is being given up.
 pub(super) struct GivenUp;
@@ -35,6 +36,18 @@ pub(super) async fn approach<P: Ports>(
         () = walk.draining.cancelled() => Err(GivenUp),
         near = way => Ok(near),
         () = passes(context, walk.event.deadline) => Ok(None),
+    }
+}
+
+/// Wait until the process is steady.
+pub(super) async fn steady<P: Ports>(
+    context: &Context<P>,
+    walk: &Walk<'_>,
+) -> Result<Steady, GivenUp> {
+    tokio::select! {
+        biased;
+        steady = context.pulse.steady() => Ok(steady),
+        () = walk.draining.cancelled() => Err(GivenUp),
     }
 }
 

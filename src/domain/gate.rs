@@ -168,9 +168,14 @@ impl GateState {
         None
     }
 
-    /// The last call to this command that was admitted was not made.
-    pub fn unused(&mut self, command: Command) {
-        self.speed(command).unused();
+    /// The number of the call to this command that was admitted last.
+    pub fn last(&self, command: Command) -> u64 {
+        self.speeds[command as usize].begun()
+    }
+
+    /// The call of this number to this command was not made.
+    pub fn unused(&mut self, command: Command, number: u64) {
+        self.speed(command).unused(number);
     }
 
     /// A call that was admitted was given up without a result.

@@ -57,6 +57,11 @@ pub enum Claimed {
         /// The session that has it; none: a dead letter has it.
         session_id: Option<Arc<str>>,
     },
+    /// What is known of it cannot be read: damaged, or written by a version that knows more.
+    Unreadable {
+        /// What to repair.
+        why: String,
+    },
 }
 
 /// What an earlier claim left.

@@ -21,9 +21,11 @@ pub struct Speed {
     slowed: Option<Slowed>,
     /// When the last call was due.
     slot: Option<Duration>,
-    /// When the one before it was due, and whether that counts again if the last was not made.
+    /// When the one before it was due; that counts again where this call was not made.
     slot_before: Option<Duration>,
-    takes_back: bool,
+    revocable: Option<u64>,
+    /// Calls begun so far.
+    begun: u64,
     /// Nothing begins earlier, whatever the speed.
     not_before: Duration,
     /// Calls begun in the current and the last second, to know what "half" is.
@@ -78,7 +80,8 @@ impl Speed {
             slowed: None,
             slot: None,
             slot_before: None,
-            takes_back: false,
+            revocable: None,
+            begun: 0,
             not_before: Duration::ZERO,
             recent: Recent::default(),
         }
@@ -98,6 +101,7 @@ impl Speed {
         (self.part, self.raise) = (before, None);
         if part.share < before.share {
             self.part = part;
+            self.revocable = None;
             let spacing = self.spacing(now).unwrap_or_default();
             // Once for several in a row: the first has put the next call far enough away.
             self.slot = self.slot.map(|slot| slot.max(slot.min(now) + spacing));
@@ -154,14 +158,23 @@ impl Speed {
     pub fn begin(&mut self, now: Duration) {
         self.recent.count_one(now.as_secs());
         let due = self.ready_at(now).unwrap_or(now);
-        (self.slot_before, self.takes_back) = (self.slot, true);
+        self.begun += 1;
+        (self.slot_before, self.revocable) = (self.slot, Some(self.begun));
         self.slot = Some(due.max(now.saturating_sub(LATE)));
     }
 
-    /// The last call that began was not made after all.
-    pub fn unused(&mut self) {
-        if std::mem::take(&mut self.takes_back) {
+    /// Calls begun so far: the number of the last.
+    pub fn begun(&self) -> u64 {
+        self.begun
+    }
+
+    /// The call of this number was not made after all: the next one need not wait for it, if none
+    /// has begun and nothing has changed since.
+    pub fn unused(&mut self, number: u64) {
+        if self.revocable == Some(number) {
+            self.revocable = None;
             self.slot = self.slot_before;
+            self.recent.count = self.recent.count.saturating_sub(1);
         }
     }
 

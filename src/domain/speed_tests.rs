@@ -129,11 +129,14 @@ fn a_call_that_was_not_made_takes_nothing_of_the_quota() {
     speed.begin(MS(0));
     for second in 1..100 {
         speed.begin(MS(1015));
-        speed.unused();
+        speed.unused(speed.begun());
         assert_eq!(speed.ready_at(MS(1015)), Some(MS(1015)), "{second}");
     }
-    speed.unused();
-    assert_eq!(speed.ready_at(MS(1015)), Some(MS(1015)), "the first one was made");
+    speed.begin(MS(1015));
+    let first = speed.begun();
+    speed.begin(MS(2030));
+    speed.unused(first);
+    assert_eq!(speed.ready_at(MS(2030)), Some(MS(3045)), "another one was made since");
 }
 
 #[test]

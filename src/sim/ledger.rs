@@ -9,12 +9,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use jiff::Timestamp;
 
-use crate::domain::memory::{
-    Actor, Claim, Claimed, Deed, Entry, Parking, Reply, Row, Stage, apply,
-};
+use crate::domain::memory::{Actor, Claim, Claimed, Deed, Entry, Parking, Reply, Stage, apply};
 use crate::domain::outcome::Message;
 use crate::domain::record::Position;
-use crate::ledger::Ledger;
+use crate::ledger::{Ledger, Unfinished};
 
 /// The ledger in memory, as one owner sees it.
 #[derive(Clone)]
@@ -95,7 +93,7 @@ impl Ledger for Memory {
         self.perform(&key, &Deed::Publish { place });
     }
 
-    async fn unfinished(&self, topic: Arc<str>, partitions: Vec<i32>) -> Vec<Row> {
+    async fn unfinished(&self, topic: Arc<str>, partitions: Vec<i32>) -> Unfinished {
         let entries = self.lock();
         let ours =
             |source: &Position| source.topic == topic && partitions.contains(&source.partition);
@@ -103,6 +101,6 @@ impl Ledger for Memory {
         let mut rows: Vec<_> =
             rows.filter_map(|(key, entry)| entry.clone().unfinished(key.clone())).collect();
         rows.sort_by_key(|row| (row.record.position.partition, row.record.position.offset));
-        rows
+        Unfinished { rows, unread: Vec::new() }
     }
 }

@@ -62,11 +62,11 @@ impl Line {
         }
     }
 
-    /// Drop what has not left, and what has left and is not acknowledged: it fails.
+    /// Drop what has not left, and what has left and is not acknowledged: it fails. Never waits.
     pub(super) fn purge(&self) {
         let client = self.0.client.read().unwrap_or_else(PoisonError::into_inner).clone();
         if let Some(client) = client {
-            client.purge(PurgeConfig::default().queue().inflight());
+            client.purge(PurgeConfig::default().queue().inflight().non_blocking());
         }
     }
 

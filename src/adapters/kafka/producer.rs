@@ -188,7 +188,8 @@ impl Outcomes for Producer {
                 }
                 // Waiting takes its time: a successor may have published it, too.
                 while !(known && self.pulse.is_still(steady)) {
-                    let by_us = self.pulse.is_still(steady);
+                    // What may have arrived is taken for ours.
+                    let by_us = !known || self.pulse.is_still(steady);
                     steady = self.pulse.steady().await;
                     if let Some(place) = self.published_at(&message, since).await {
                         return Published { place, by_us };

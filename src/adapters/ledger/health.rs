@@ -40,14 +40,6 @@ impl Health {
         })
     }
 
-    /// Of single rows.
-    pub(super) fn of_rows() -> Self {
-        Self::new(Words {
-            ill: "a row of the ledger cannot be read, its event waits until it can".into(),
-            well: "no event waits any more for a row of the ledger that cannot be read",
-        })
-    }
-
     /// Of one who looks up what earlier owners left open in these partitions.
     pub(super) fn of_looking_up(partitions: &[i32]) -> Self {
         Self::new(Words {

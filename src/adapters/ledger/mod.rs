@@ -7,7 +7,6 @@
 //! This folder never decides anything about an escalation, and never says done before it is
 //! durable.
 
-mod aside;
 mod health;
 mod known;
 mod postgres;
@@ -36,6 +35,7 @@ use self::writer::{Found, Job, Order, PRUNE_ROWS, Writer};
 use crate::domain::memory::{Claim, Claimed, Deed, Entry, Parking, Reply, Row};
 use crate::domain::outcome::Message;
 use crate::domain::record::Position;
+use crate::ledger::Unfinished;
 
 /// What is said of a database without our tables.
 pub const NOT_YET: &str = "it is not a ledger, or not one yet";
@@ -115,15 +115,13 @@ pub struct Ledger {
     orders: mpsc::UnboundedSender<Order>,
     reader: Reader,
     writing: Arc<Health>,
-    rows: Arc<Health>,
 }
 
 /// Open the ledger for the service: created where it is absent, brought up to date, and ours.
 pub async fn open(settings: &Settings) -> anyhow::Result<(Ledger, Work)> {
     let (orders, received) = mpsc::unbounded_channel();
     let writing = Arc::new(Health::of_writing());
-    let rows = Arc::new(Health::of_rows());
-    let parts = (received, writing.clone(), rows.clone());
+    let parts = (received, writing.clone());
     let (reader, work): (Reader, Work) = match &settings.place {
         Place::Sqlite(file) => {
             let file = file.clone();
@@ -137,14 +135,13 @@ pub async fn open(settings: &Settings) -> anyhow::Result<(Ledger, Work)> {
             (reader, Box::pin(Writer::new(store, settings, parts).run()))
         }
     };
-    Ok((Ledger { orders, reader, writing, rows }, work))
+    Ok((Ledger { orders, reader, writing }, work))
 }
 
 impl Ledger {
-    /// Why nothing goes on, or one event does not, if so. Who only cannot look up is told by his
-    /// partitions, which wait.
+    /// Why nothing goes on, if nothing does. Who only cannot look up holds up nobody else.
     pub fn problem(&self) -> Option<String> {
-        self.writing.problem().or_else(|| self.rows.problem())
+        self.writing.problem()
     }
 
     /// Forget what was published before then, a few rows at a time; how many it were.
@@ -188,7 +185,7 @@ impl Ledger {
 
 impl crate::ledger::Ledger for Ledger {
     fn is_away(&self) -> bool {
-        self.writing.problem().is_some()
+        self.problem().is_some()
     }
 
     async fn claim(&self, claim: Claim) -> Claimed {
@@ -210,13 +207,13 @@ impl crate::ledger::Ledger for Ledger {
         self.done(key, Deed::Publish { place }).await;
     }
 
-    async fn unfinished(&self, topic: Arc<str>, partitions: Vec<i32>) -> Vec<Row> {
+    async fn unfinished(&self, topic: Arc<str>, partitions: Vec<i32>) -> Unfinished {
         let health = Health::of_looking_up(&partitions);
         loop {
             match self.reader.unfinished(&topic, &partitions).await {
                 Ok(rows) => {
                     health.well();
-                    return rows.into_iter().filter_map(readable).collect();
+                    return unfinished(rows);
                 }
                 Err(error) => health.ill(&error),
             }
@@ -249,7 +246,7 @@ impl Reader {
             Self::Sqlite(reader) => reader.story(key).await?,
             Self::Postgres(reader) => reader.story(key).await?,
         };
-        found.map(|(_, entry)| entry).transpose()
+        found.map(|found| found.entry).transpose()
     }
 
     /// How many of these partitions are not settled and published, by their stage.
@@ -265,31 +262,37 @@ impl Reader {
     }
 
     /// What of these partitions is not published and was put away, in the order of the records; each
-    /// if it can be read.
+    /// with its partition, if it can be read.
     pub async fn unfinished(
         &self,
         topic: &str,
         partitions: &[i32],
-    ) -> anyhow::Result<Vec<anyhow::Result<Row>>> {
+    ) -> anyhow::Result<Vec<(i32, anyhow::Result<Row>)>> {
         let found = match self {
             Self::Sqlite(reader) => reader.unfinished(topic, partitions).await?,
             Self::Postgres(reader) => reader.unfinished(topic, partitions).await?,
         };
-        let row = |(key, entry): Found| {
+        let row = |Found { key, partition, entry }| {
             let lost = anyhow!("the ledger is damaged: {key:?} is not finished and has no record");
-            entry?.unfinished(key).ok_or(lost)
+            (partition, entry.and_then(|entry: Entry| entry.unfinished(key).ok_or(lost)))
         };
         Ok(found.into_iter().map(row).collect())
     }
 }
 
-/// One that cannot be read holds up nobody else: its event is told to whoever can repair it.
-fn readable(row: anyhow::Result<Row>) -> Option<Row> {
-    row.inspect_err(|error| {
-        error!(
-            "an event that was put away is left out, nobody answers it: {error:#}; repair the row, \
-             then restart"
-        );
-    })
-    .ok()
+/// What can be read of the partitions of which all can be.
+fn unfinished(found: Vec<(i32, anyhow::Result<Row>)>) -> Unfinished {
+    let (mut rows, mut unread) = (Vec::new(), Vec::new());
+    for (partition, row) in found {
+        match row {
+            Ok(row) => rows.push(row),
+            Err(error) => {
+                error!("partition {partition} waits for the ledger: {error:#}");
+                unread.push(partition);
+            }
+        }
+    }
+    rows.retain(|row| !unread.contains(&row.record.position.partition));
+    unread.dedup();
+    Unfinished { rows, unread }
 }

@@ -5,7 +5,7 @@
 //! two instances never wait for each other crosswise. A row that is known from its last writing is
 //! written without being read again. What failed is done again until it is done or nobody waits
 //! for it any more; a change that was made although its acknowledgement was lost is recognized by
-//! its version and its story. A row that cannot be read holds up its own event only.
+//! its version and its story. A row that cannot be read holds up nothing else.
 //! This file never replies before the database has acknowledged.
 
 use std::collections::{HashMap, HashSet, VecDeque};
@@ -13,16 +13,14 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::bail;
 use jiff::Timestamp;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{sleep, timeout};
 
-use super::aside::Aside;
 use super::health::Health;
 use super::known::Known;
 use super::{Clock, Settings};
-use crate::domain::memory::{Actor, Deed, Entry, Reply, Step, apply};
+use crate::domain::memory::{Actor, Claimed, Deed, Entry, Reply, Step, apply};
 use crate::domain::record::Record;
 
 const MAX_JOBS: usize = 256;
@@ -40,8 +38,12 @@ pub(super) struct Wanted<'a> {
     pub(super) claimed: bool,
 }
 
-/// A row as it stands, if it can be read, and its key.
-pub(super) type Found = (Arc<str>, anyhow::Result<Entry>);
+/// A row as it stands, if it can be read.
+pub(super) struct Found {
+    pub(super) key: Arc<str>,
+    pub(super) partition: i32,
+    pub(super) entry: anyhow::Result<Entry>,
+}
 
 /// A row as it shall stand.
 #[derive(Debug)]
@@ -124,7 +126,6 @@ pub(super) struct Writer<S> {
     health: Arc<Health>,
     orders: mpsc::UnboundedReceiver<Order>,
     waiting: VecDeque<Job>,
-    aside: Aside,
     prunes: VecDeque<(Timestamp, oneshot::Sender<u64>)>,
     known: Known,
 }
@@ -133,12 +134,12 @@ impl<S: Store> Writer<S> {
     pub(super) fn new(
         store: S,
         settings: &Settings,
-        (orders, health, rows): (mpsc::UnboundedReceiver<Order>, Arc<Health>, Arc<Health>),
+        (orders, health): (mpsc::UnboundedReceiver<Order>, Arc<Health>),
     ) -> Self {
         let (owner, now) = (settings.owner.clone(), settings.now.clone());
         let (waiting, prunes) = (VecDeque::new(), VecDeque::new());
-        let (known, aside) = (Known::default(), Aside::new(rows));
-        Self { store, owner, now, health, orders, waiting, aside, prunes, known }
+        let known = Known::default();
+        Self { store, owner, now, health, orders, waiting, prunes, known }
     }
 
     /// Work until nobody can order anything any more.
@@ -157,16 +158,9 @@ impl<S: Store> Writer<S> {
 
     /// Everything that is queued; false: nothing is, and nothing will be.
     async fn fill(&mut self) -> bool {
-        self.waiting.extend(self.aside.due());
-        while self.waiting.is_empty() && self.prunes.is_empty() {
-            tokio::select! {
-                biased;
-                order = self.orders.recv() => match order {
-                    Some(order) => self.take(order),
-                    None => return false,
-                },
-                () = self.aside.comes_due() => self.waiting.extend(self.aside.due()),
-            }
+        if self.waiting.is_empty() && self.prunes.is_empty() {
+            let Some(order) = self.orders.recv().await else { return false };
+            self.take(order);
         }
         self.take_all();
         if self.prunes.is_empty() && self.waiting.iter().all(Job::has_time) {
@@ -231,7 +225,7 @@ impl<S: Store> Writer<S> {
             match attempt {
                 Ok(replies) => {
                     self.health.well();
-                    batch = self.aside.take(answer(batch, replies), self.waiting.is_empty());
+                    batch = answer(batch, replies);
                 }
                 Err(error) => {
                     self.health.ill(&error);
@@ -295,10 +289,7 @@ impl<S: Store> Writer<S> {
             batch.iter().map(|job| Wanted { key: &job.key, claimed: claimed(job) }).collect();
         let actor = Actor { owner: &self.owner, now: (self.now)() };
         let replies = vec![None; batch.len()];
-        let unreadable = &mut self.aside.unreadable;
-        unreadable.clear();
-        let mut round =
-            Round { doubts, replies, changes: Arc::default(), of: Vec::new(), unreadable };
+        let mut round = Round { doubts, replies, changes: Arc::default(), of: Vec::new() };
         let mut decide = |found: Vec<Found>| round.decide(batch, found, actor);
         let written = self.store.exchange(&wanted, &mut decide).await?;
         let Round { mut replies, changes, of, .. } = round;
@@ -350,8 +341,6 @@ struct Round<'a> {
     changes: Arc<[Change]>,
     /// Which job each change is of.
     of: Vec<usize>,
-    /// What cannot be read.
-    unreadable: &'a mut HashMap<Arc<str>, anyhow::Error>,
 }
 
 impl Round<'_> {
@@ -361,19 +350,18 @@ impl Round<'_> {
         found: Vec<Found>,
         actor: Actor<'_>,
     ) -> anyhow::Result<Arc<[Change]>> {
-        let mut entries: HashMap<Arc<str>, Entry> = HashMap::new();
-        for (key, entry) in found {
-            match entry {
-                Ok(entry) => drop(entries.insert(key, entry)),
-                Err(error) => drop(self.unreadable.insert(key, error)),
-            }
-        }
+        let found: HashMap<Arc<str>, anyhow::Result<Entry>> =
+            found.into_iter().map(|found| (found.key, found.entry)).collect();
         let mut changes = Vec::new();
         for (index, job) in batch.iter().enumerate() {
-            if self.unreadable.contains_key(&job.key) {
-                continue;
-            }
-            let entry = entries.get(&job.key);
+            let entry = match found.get(&job.key) {
+                Some(Ok(entry)) => Some(entry),
+                Some(Err(error)) => {
+                    self.replies[index] = Some(unreadable(&job.deed, format!("{error:#}")));
+                    continue;
+                }
+                None => None,
+            };
             if let Some(reply) = self.done_before(&job.key, entry) {
                 self.replies[index] = Some(reply);
                 continue;
@@ -382,7 +370,10 @@ impl Round<'_> {
                 && entry.is_settled()
                 && entry.answer.is_none()
             {
-                bail!("the answer of {:?} went while it was read", job.key);
+                // It has just been forgotten, or it is damaged.
+                let why = format!("the row of {:?} has no answer", job.key);
+                self.replies[index] = Some(unreadable(&job.deed, why));
+                continue;
             }
             let (next, reply) = apply(entry, &job.deed, actor);
             self.replies[index] = Some(reply.clone());
@@ -402,6 +393,14 @@ impl Round<'_> {
         let (version, steps, reply) = self.doubts.get(key)?;
         let same = |entry: &&Entry| entry.version == *version && entry.steps == *steps;
         entry.filter(same).map(|_| reply.clone())
+    }
+}
+
+/// The reply to a deed on a row that cannot be read: nothing was done.
+fn unreadable(deed: &Deed, why: String) -> Reply {
+    match deed {
+        Deed::Claim(_) => Reply::Claimed(Claimed::Unreadable { why }),
+        _ => Reply::Done(false),
     }
 }
 

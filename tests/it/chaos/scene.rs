@@ -61,7 +61,7 @@ impl Scene {
         let rows = reader.unfinished(&self.topic("in"), &partitions).await.expect("rows");
         let mut text = String::new();
         for row in rows {
-            let row = row.expect("a row that can be read");
+            let row = row.1.expect("a row that can be read");
             let story = reader.story(&row.key).await.expect("a story");
             text.push_str(&format!("{}: {story:#?}\n", row.key));
         }

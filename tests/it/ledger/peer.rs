@@ -12,7 +12,7 @@ use handoff::{
         outcome::{Channel, Message},
         record::{Position, Record},
     },
-    ledger::Ledger as _,
+    ledger::{Ledger as _, Unfinished},
     sim::ledger::Memory,
 };
 use jiff::Timestamp;
@@ -192,6 +192,10 @@ impl Peer {
     }
 
     pub(super) async fn unfinished(&self, topic: &str, partitions: &[i32]) -> Vec<Row> {
+        self.left_open(topic, partitions).await.rows
+    }
+
+    pub(super) async fn left_open(&self, topic: &str, partitions: &[i32]) -> Unfinished {
         let partitions = partitions.to_vec();
         match self {
             Self::Memory(ledger) => ledger.unfinished(topic.into(), partitions).await,

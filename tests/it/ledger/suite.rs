@@ -1,14 +1,12 @@
 //! What every ledger does, one deed after the other. It never looks inside.
 
-use std::time::Duration;
-
+use futures_util::future::join_all;
 use handoff::domain::{
     memory::{Claim, Claimed, Parking, Resumed, Stage, What},
     outcome::{Channel, Message},
     record::{Position, Record},
 };
 use jiff::Timestamp;
-use tokio::time::{sleep, timeout};
 
 use super::peer::{Peer, World, answer, at, claim, keeping, now, parking, position, record};
 
@@ -294,26 +292,35 @@ pub(super) async fn the_story_says_who_did_what(world: &World) {
 
 /// `run` is the hand that damages a row behind the ledger's back, and repairs it.
 pub(super) async fn a_row_that_cannot_be_read(peer: &Peer, run: impl AsyncFn(&str)) {
-    for (offset, key) in (1..).zip(["damaged", "sound"]) {
-        peer.claim(claim(key, offset)).await;
-        assert!(peer.park(key, keeping(9, &claim(key, offset))).await);
+    let elsewhere = |key, offset, partition| {
+        let mut claim = claim(key, offset);
+        claim.source.partition = partition;
+        claim
+    };
+    let (damaged, beside) = (claim("damaged", 1), claim("beside", 2));
+    let sound = elsewhere("sound", 3, damaged.source.partition + 1);
+    for put_away in [&damaged, &beside, &sound] {
+        peer.claim(put_away.clone()).await;
+        assert!(peer.park(&put_away.key, keeping(9, put_away)).await);
     }
     run("CREATE TABLE kept AS SELECT key, steps FROM handoff_events").await;
     run("UPDATE handoff_events SET steps = '{' WHERE key = 'damaged'").await;
-    let place = claim("damaged", 1).source;
-    let rows = peer.unfinished(&place.topic, &[place.partition]).await;
-    assert_eq!(rows.iter().map(|row| &*row.key).collect::<Vec<_>>(), ["sound"]);
-    let others = async {
-        sleep(Duration::from_millis(500)).await;
-        for (offset, key) in (2..).zip(["sound", "new"]) {
-            timeout(Duration::from_secs(2), peer.claim(claim(key, offset))).await.unwrap();
-        }
-        let problem = peer.problem().expect("it says so");
-        assert!(problem.contains(r#"the row of "damaged" cannot be read"#), "{problem}");
-        let kept = "(SELECT steps FROM kept WHERE key = 'damaged')";
-        run(&format!("UPDATE handoff_events SET steps = {kept} WHERE key = 'damaged'")).await;
-    };
-    let (claimed, ()) = tokio::join!(peer.claim(claim("damaged", 1)), others);
-    assert!(matches!(claimed, Claimed::Resumed(_)), "{claimed:?}");
-    assert_eq!(peer.problem(), None);
+
+    let topic = &damaged.source.topic;
+    let partitions = [damaged.source.partition, sound.source.partition];
+    let found = peer.left_open(topic, &partitions).await;
+    assert_eq!(found.unread, [damaged.source.partition], "it is asked for again");
+    assert_eq!(found.rows.iter().map(|row| &*row.key).collect::<Vec<_>>(), ["sound"]);
+
+    let all = [claim("new", 4), sound, damaged.clone(), beside];
+    let mut claimed = join_all(all.map(|claim| peer.claim(claim))).await;
+    let Claimed::Unreadable { why } = claimed.remove(2) else { panic!("{claimed:?}") };
+    assert!(why.contains(r#"the row of "damaged" cannot be read"#), "{why}");
+    assert_eq!(claimed.remove(0), Claimed::Fresh);
+    assert!(claimed.iter().all(|other| matches!(other, Claimed::Resumed(_))), "{claimed:?}");
+    assert_eq!(peer.problem(), None, "all others go on");
+
+    let kept = "(SELECT steps FROM kept WHERE key = 'damaged')";
+    run(&format!("UPDATE handoff_events SET steps = {kept} WHERE key = 'damaged'")).await;
+    assert!(matches!(peer.claim(damaged).await, Claimed::Resumed(_)));
 }

@@ -11,10 +11,10 @@ use std::time::Duration;
 
 use futures_util::FutureExt as _;
 use handoff::deliver::{Outcomes, Published};
-use handoff::domain::memory::{Claim, Claimed, Parking, Row};
+use handoff::domain::memory::{Claim, Claimed, Parking};
 use handoff::domain::outcome::Message;
 use handoff::domain::record::Position;
-use handoff::ledger::Ledger;
+use handoff::ledger::{Ledger, Unfinished};
 use handoff::pulse::Steady;
 use handoff::sim::ledger::Memory;
 use jiff::Timestamp;
@@ -167,17 +167,17 @@ impl Ledger for Book {
         self.order(what, move |memory| now(memory.published(key, place))).await;
     }
 
-    async fn unfinished(&self, topic: Arc<str>, partitions: Vec<i32>) -> Vec<Row> {
+    async fn unfinished(&self, topic: Arc<str>, partitions: Vec<i32>) -> Unfinished {
         self.life.point("the ledger is about to be read").await;
         self.life.takes(20).await;
-        let rows = now(self.memory.unfinished(topic, partitions));
+        let Unfinished { rows, unread } = now(self.memory.unfinished(topic, partitions));
         let rows = mutations::unfinished(&self.life, rows);
         self.life.world.say(|| {
             let keys: Vec<_> = rows.iter().map(|row| &*row.key).collect();
             format!("{} ledger: unfinished: {keys:?}", self.life.name)
         });
         self.life.takes(20).await;
-        rows
+        Unfinished { rows, unread }
     }
 }
 

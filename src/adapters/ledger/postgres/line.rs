@@ -91,9 +91,9 @@ impl Line {
 
     /// The entry, if it can be read, and its key.
     pub(super) fn entry(self) -> Found {
-        let key = self.key.clone();
+        let (key, partition) = (self.key.clone(), self.partition);
         let entry = self.read().with_context(|| format!("the row of {key:?} cannot be read"));
-        (key, entry)
+        Found { key, partition, entry }
     }
 
     fn read(self) -> anyhow::Result<Entry> {

@@ -16,11 +16,11 @@ use crate::domain::memory::{Entry, Stage, Step, What, lengthen};
 use crate::domain::outcome::Message;
 use crate::domain::record::Position;
 
-/// The entry of a row of `handoff_ledger`, and its key.
+/// A row of `handoff_ledger`.
 pub(super) fn found(row: &Row<'_>) -> anyhow::Result<Found> {
     let key: Arc<str> = row.get("key")?;
     let entry = entry(row).with_context(|| format!("the row of {key:?} cannot be read"));
-    Ok((key, entry))
+    Ok(Found { key, partition: row.get("partition")?, entry })
 }
 
 fn entry(row: &Row<'_>) -> anyhow::Result<Entry> {
