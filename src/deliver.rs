@@ -143,8 +143,10 @@ pub enum Told {
     Parked,
     /// Its answer is written down and handed over; its session may go on.
     Settled,
-    /// It waits for somebody to repair something; a restart would not help.
+    /// It waits for a row of the ledger that cannot be read; a restart would not help.
     Stuck,
+    /// It is tried again.
+    Again,
 }
 
 /// How a walk ended.
@@ -203,7 +205,7 @@ pub async fn deliver<P: Ports>(
         }
         Claimed::Conflict { .. } => {
             drop(near);
-            return bury(context, walk.record, &conflict(event)).await;
+            return bury(context, walk.record, &conflict(event), &tell).await;
         }
     };
     let claimed = Instant::now();
@@ -241,6 +243,7 @@ pub async fn bury<P: Ports>(
     context: &Context<P>,
     record: &Record,
     malformed: &Malformed,
+    tell: impl Fn(Told),
 ) -> Delivered {
     let now = (context.nature.now)();
     let claim = claim_of_letter(record, now);
@@ -255,6 +258,7 @@ pub async fn bury<P: Ports>(
         }
         Claimed::Unreadable { why } => {
             error!(source = %record.position, "a malformed record waits for the ledger: {why}");
+            tell(Told::Stuck);
             return Delivered::LeftOpen;
         }
         Claimed::Fresh | Claimed::Resumed(_) => {

@@ -5,7 +5,7 @@
 //! whether the process was frozen or cut off.
 //! This file never decides to stop anything.
 
-use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
@@ -52,6 +52,8 @@ pub struct Pulse {
     oldest_due_ms: AtomicI64,
     /// Since when partitions wait for the ledger to say what was left open; 0: none does.
     held_ms: AtomicU64,
+    /// Events that wait for a row of the ledger that cannot be read.
+    unreadable: AtomicUsize,
     /// How long after its deadline an event may still be unfinished.
     grace: Duration,
 }
@@ -71,6 +73,7 @@ impl Pulse {
             consumed_ms: AtomicU64::new(0),
             oldest_due_ms: AtomicI64::new(i64::MAX),
             held_ms: AtomicU64::new(0),
+            unreadable: AtomicUsize::new(0),
             grace,
         }
     }
@@ -179,8 +182,19 @@ impl Pulse {
         self.held_ms.store(since, Ordering::Relaxed);
     }
 
-    /// Partitions wait for the ledger for too long, in words.
+    /// So many events wait for a row of the ledger that cannot be read.
+    pub fn unreadable(&self, events: usize) {
+        self.unreadable.store(events, Ordering::Relaxed);
+    }
+
+    /// What waits for a part of the ledger that cannot be read, in words, if anything does.
     pub fn held(&self) -> Option<String> {
+        let events = self.unreadable.load(Ordering::Relaxed);
+        if events > 0 {
+            return Some(format!(
+                "{events} events wait for rows of the ledger that cannot be read; the log names them"
+            ));
+        }
         let since = self.held_ms.load(Ordering::Relaxed);
         let held = Duration::from_millis(self.elapsed_ms().saturating_sub(since));
         (since > 0 && held > HELD_FOR).then(|| {
@@ -290,6 +304,8 @@ mod tests {
         assert!(pulse.held().unwrap().contains("for 10 s"));
         pulse.held_since(None);
         assert_eq!(pulse.held(), None);
+        pulse.unreadable(2);
+        assert!(pulse.held().unwrap().starts_with("2 events wait"));
     }
 
     #[tokio::test(start_paused = true)]

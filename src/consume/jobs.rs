@@ -31,6 +31,8 @@ const MAX_PARKED_BYTES: usize = 16 * 1024 * 1024;
 /// What a former owner has taken from us is taken back after so many times of what Desk needs to
 /// settle: if it lives, it asks what became of the call that it took for ours, and answers.
 const TAKEN_BACK_AFTER: u32 = 3;
+/// Between two tries, whatever the policy.
+const AT_LEAST: Duration = Duration::from_secs(1);
 
 /// One event or dead letter in work.
 #[derive(Debug)]
@@ -91,6 +93,8 @@ pub(super) struct Jobs<P: Ports> {
     lookups: JoinSet<(Vec<i32>, u64, Unfinished)>,
     /// Of each assignment the look-up that is under way.
     looking_up: HashMap<u64, AbortHandle>,
+    /// Those that wait for a row of the ledger that cannot be read.
+    stuck: HashMap<tokio::task::Id, Ticket>,
     /// Deadlines of the events that are not settled.
     due: BTreeSet<(Timestamp, Ticket)>,
     /// Of all events, and of the parked among them.
@@ -119,6 +123,7 @@ impl<P: Ports> Jobs<P> {
             lookups: JoinSet::new(),
             looking_up: HashMap::new(),
             parked: 0,
+            stuck: HashMap::new(),
             due: BTreeSet::new(),
             bytes: 0,
             parked_bytes: 0,
@@ -193,9 +198,15 @@ impl<P: Ports> Jobs<P> {
         self.lanes.len()
     }
 
-    /// The earliest deadline of an event that is not settled.
+    /// The earliest deadline of an event that is not settled, and could be.
     pub(super) fn oldest_due(&self) -> Option<Timestamp> {
-        self.due.first().map(|(due, _)| *due)
+        let is_stuck = |ticket| self.stuck.values().any(|stuck| stuck == ticket);
+        self.due.iter().find(|(_, ticket)| !is_stuck(ticket)).map(|(due, _)| *due)
+    }
+
+    /// How many wait for a row of the ledger that cannot be read.
+    pub(super) fn stuck(&self) -> usize {
+        self.stuck.len()
     }
 
     /// How many still run for these assignments.
@@ -245,6 +256,7 @@ impl<P: Ports> Jobs<P> {
                         Err(error) if error.is_panic() => (error.id(), Ended::Panicked),
                         Err(error) => (error.id(), Ended::Cancelled),
                     };
+                    self.stuck.remove(&id);
                     if let Some(job) = self.running.remove(&id) {
                         self.clear(&job);
                         return Happened::Ended(job, ended);
@@ -258,12 +270,15 @@ impl<P: Ports> Jobs<P> {
         let (place, draining) = (at.0, at.1.clone());
         let context = self.context.clone();
         let weight = record.weight();
+        let said = self.said.0.clone();
         let abort = self.tasks.spawn(async move {
+            let tell = teller(&said);
             loop {
-                let delivered = bury(&context, &record, &malformed).await;
+                let delivered = bury(&context, &record, &malformed, &tell).await;
                 if !is_taken_back(delivered, &draining, &context.policy).await {
                     return delivered;
                 }
+                tell(Told::Again);
             }
         });
         self.keep(Job::new(place, weight, abort));
@@ -323,9 +338,11 @@ impl<P: Ports> Jobs<P> {
                 None
             }
             Told::Stuck => {
-                if let Some(due) = job.due {
-                    self.due.remove(&(due, job.ticket));
-                }
+                self.stuck.insert(said.task, job.ticket);
+                None
+            }
+            Told::Again => {
+                self.stuck.remove(&said.task);
                 None
             }
         }
@@ -366,8 +383,15 @@ async fn is_taken_back(
     tokio::select! {
         biased;
         () = draining.cancelled() => false,
-        () = sleep(policy.settle * TAKEN_BACK_AFTER) => true,
+        () = sleep((policy.settle * TAKEN_BACK_AFTER).max(AT_LEAST)) => true,
     }
+}
+
+/// How this task says what happens.
+fn teller(said: &mpsc::UnboundedSender<Said>) -> impl Fn(Told) {
+    let task = tokio::task::id();
+    // Nobody listens any more only when the whole intake has ended.
+    move |told| said.send(Said { task, told }).unwrap_or_default()
 }
 
 /// What the task of an event carries.
@@ -391,14 +415,13 @@ impl<P: Ports> Task<P> {
             calls: self.calls,
             draining: &self.draining,
         };
-        let task = tokio::task::id();
-        // Nobody listens any more only when the whole intake has ended.
-        let tell = |told| self.said.send(Said { task, told }).unwrap_or_default();
+        let tell = teller(&self.said);
         loop {
-            let delivered = deliver(&self.context, &walk, tell).await;
+            let delivered = deliver(&self.context, &walk, &tell).await;
             if !is_taken_back(delivered, &self.draining, &self.context.policy).await {
                 return delivered;
             }
+            tell(Told::Again);
         }
     }
 }

@@ -145,6 +145,7 @@ pub async fn consume<P: Ports, S: Source>(
         worker.pulse.consumed();
         worker.pulse.oldest_due(worker.jobs.oldest_due());
         worker.pulse.held_since(worker.assignments.held_since());
+        worker.pulse.unreadable(worker.jobs.stuck());
     }
 }
 
@@ -241,9 +242,14 @@ impl<P: Ports, S: Source> Worker<P, S> {
             Happened::LookedUp { mut partitions, epoch, found } => {
                 partitions.retain(|partition| !found.unread.contains(partition));
                 self.take_up(&partitions, epoch, found.rows);
-                if !found.unread.is_empty() && self.assignments.has(epoch) {
-                    let unread = (found.unread, epoch);
-                    self.jobs.look_up(&self.settings.topic, unread, LOOK_UP_AGAIN);
+                let staying = self.assignments.staying();
+                let ours = |partition: &i32| {
+                    staying.contains(partition)
+                        && self.assignments.of_epoch(*partition, epoch).is_some()
+                };
+                let unread: Vec<i32> = found.unread.into_iter().filter(ours).collect();
+                if !unread.is_empty() {
+                    self.jobs.look_up(&self.settings.topic, (unread, epoch), LOOK_UP_AGAIN);
                 }
             }
         }

@@ -226,7 +226,7 @@ async fn delivered(sleeps: During) -> (usize, usize, usize) {
 /// The same of a dead letter.
 async fn buried(sleeps: During) -> (usize, usize, usize) {
     let (context, life) = context(sleeps).await;
-    assert_eq!(bury(&context, &record(), &conflict(&event())).await, Delivered::Published);
+    assert_eq!(bury(&context, &record(), &conflict(&event()), |_| {}).await, Delivered::Published);
     life.counts()
 }
 

@@ -187,7 +187,14 @@ impl Outcomes for Producer {
                     known = !may_be_there(&error);
                 }
                 // Waiting takes its time: a successor may have published it, too.
-                while !(known && self.pulse.is_still(steady)) {
+                loop {
+                    // One before it may have failed only now.
+                    if let Some(turn) = &turn {
+                        turn.comes().await;
+                    }
+                    if known && self.pulse.is_still(steady) {
+                        break;
+                    }
                     // What may have arrived is taken for ours.
                     let by_us = !known || self.pulse.is_still(steady);
                     steady = self.pulse.steady().await;
