@@ -15,7 +15,7 @@ use crate::support::kafka::{
 };
 
 const LONG: Duration = Duration::from_secs(30);
-const SHORT: Duration = Duration::from_millis(500);
+const SHORT: Duration = Duration::from_secs(3);
 
 fn values(records: &[Received]) -> Vec<&str> {
     let bytes = records.iter().map(|record| record.value.as_deref().expect("a value"));

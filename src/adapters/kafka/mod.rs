@@ -22,7 +22,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::time::Duration;
 
-use anyhow::anyhow;
+use anyhow::{Context as _, anyhow};
 use rdkafka::ClientConfig;
 use rdkafka::error::KafkaError;
 
@@ -108,6 +108,18 @@ impl Settings {
             config.set("ssl.ca.location", "probe");
         }
         config
+    }
+
+    /// Every property is known to the client and has a value that it takes; asks no broker.
+    pub fn verify(&self) -> anyhow::Result<()> {
+        let verify =
+            |config: ClientConfig, own: &str| {
+                config.create_native_config().map(drop).map_err(plain).with_context(|| {
+                    format!("check [kafka.properties] and [kafka.{own}_properties]")
+                })
+            };
+        verify(self.consumer_config(), "consumer")?;
+        verify(self.producer_config(), "producer")
     }
 
     /// Properties of the service's consumer.

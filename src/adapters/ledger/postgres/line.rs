@@ -100,7 +100,8 @@ impl Line {
         let times = [self.parked_until_us, self.settled_at_us, self.published_at_us];
         let stage = read_stage(&self.stage, times, self.published_to.as_deref())?;
         let source = self.source();
-        let record = self.record.map(|text| read_record(&text, source.clone())).transpose()?;
+        let record = self.record.map(|text| read_record(&text, source.clone())).transpose();
+        let record = record.context("its record")?;
         Ok(Entry {
             session_id: self.session_id,
             source,
@@ -112,8 +113,12 @@ impl Line {
             version: self.version,
             stage,
             memory: self.memory.as_deref().map(str::to_owned),
-            answer: self.answer.map(|text| read_message(&text)).transpose()?,
-            steps: read_steps(&self.steps)?,
+            answer: self
+                .answer
+                .map(|text| read_message(&text))
+                .transpose()
+                .context("its answer")?,
+            steps: read_steps(&self.steps).context("its steps")?,
         })
     }
 

@@ -20,7 +20,9 @@ use crate::domain::record::Position;
 pub(super) fn found(row: &Row<'_>) -> anyhow::Result<Found> {
     let key: Arc<str> = row.get("key")?;
     let entry = entry(row).with_context(|| format!("the row of {key:?} cannot be read"));
-    Ok(Found { key, partition: row.get("partition")?, entry })
+    // A look-up asks for real partitions only; a row whose own cannot be read is none of theirs.
+    let partition = row.get("partition").unwrap_or(-1);
+    Ok(Found { key, partition, entry })
 }
 
 fn entry(row: &Row<'_>) -> anyhow::Result<Entry> {
@@ -30,7 +32,8 @@ fn entry(row: &Row<'_>) -> anyhow::Result<Entry> {
         offset: row.get("offset")?,
     };
     let record = row.get::<_, Option<String>>("record")?;
-    let record = record.map(|text| read_record(&text, source.clone())).transpose()?;
+    let record = record.map(|text| read_record(&text, source.clone())).transpose();
+    let record = record.context("its record")?;
     let stage = stage(row)?;
     let answered = matches!(stage, Stage::Settled { .. } | Stage::Published { .. });
     Ok(Entry {
@@ -45,7 +48,7 @@ fn entry(row: &Row<'_>) -> anyhow::Result<Entry> {
         steps: steps(row, &stage)?,
         stage,
         memory: row.get("memory")?,
-        answer: if answered { Some(answer(row)?) } else { None },
+        answer: if answered { Some(answer(row).context("its answer")?) } else { None },
     })
 }
 
@@ -58,7 +61,7 @@ fn stage(row: &Row<'_>) -> anyhow::Result<Stage> {
 
 fn steps(row: &Row<'_>, stage: &Stage) -> anyhow::Result<Vec<Step>> {
     let mut steps = match row.get::<_, Option<String>>("steps")? {
-        Some(steps) => read_steps(&steps)?,
+        Some(steps) => read_steps(&steps).context("its steps")?,
         None => {
             let at = time(row.get("claimed_at_us")?)?;
             vec![Step { at, what: What::Claimed, owner: row.get("owner")?, note: String::new() }]
