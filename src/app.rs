@@ -250,7 +250,8 @@ pub struct Service {
 impl Service {
     /// Build every part; what fails here is wrong in the configuration.
     pub fn build(config: Config) -> anyhow::Result<Self> {
-        config.kafka.verify()?;
+        config.kafka.verify_consumer()?;
+        config.kafka.verify_producer()?;
         let metrics = Arc::new(Metrics::new());
         let gate = GateState::new(config.gate, &Speed::new(config.quota_per_second));
         let gate = Gate::new(gate, config.concurrency, metrics.clone());

@@ -145,8 +145,8 @@ pub enum Told {
     Settled,
     /// It waits for a row of the ledger that cannot be read; a restart would not help.
     Stuck,
-    /// It is tried again.
-    Again,
+    /// It is ours; what it waited for, if it did, is repaired.
+    Claimed,
 }
 
 /// How a walk ended.
@@ -208,6 +208,7 @@ pub async fn deliver<P: Ports>(
             return bury(context, walk.record, &conflict(event), &tell).await;
         }
     };
+    tell(Told::Claimed);
     let claimed = Instant::now();
     // A doubt waits longer: it can be asked after only when nothing else of the session is out.
     if let Err(GivenUp) = my_turn(context, walk, course.gives_up_at()).await {

@@ -16,6 +16,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::error;
 
 use super::assignment::{Key, Place};
+use super::said::{Said, teller};
 use crate::deliver::{Context, Delivered, Ports, Told, Turn, Walk, bury, deliver};
 use crate::domain::course::Policy;
 use crate::domain::event::{Event, Intake, Malformed, Rules, decode};
@@ -93,8 +94,8 @@ pub(super) struct Jobs<P: Ports> {
     lookups: JoinSet<(Vec<i32>, u64, Unfinished)>,
     /// Of each assignment the look-up that is under way.
     looking_up: HashMap<u64, AbortHandle>,
-    /// Those that wait for a row of the ledger that cannot be read.
-    stuck: HashMap<tokio::task::Id, Ticket>,
+    /// Those that wait for a row of the ledger that cannot be read, with what they have in `due` else.
+    stuck: HashMap<tokio::task::Id, Option<(Timestamp, Ticket)>>,
     /// Deadlines of the events that are not settled.
     due: BTreeSet<(Timestamp, Ticket)>,
     /// Of all events, and of the parked among them.
@@ -102,12 +103,6 @@ pub(super) struct Jobs<P: Ports> {
     parked_bytes: usize,
     parked: usize,
     tickets: Ticket,
-}
-
-/// What a task says of its event on the way.
-struct Said {
-    task: tokio::task::Id,
-    told: Told,
 }
 
 impl<P: Ports> Jobs<P> {
@@ -200,8 +195,7 @@ impl<P: Ports> Jobs<P> {
 
     /// The earliest deadline of an event that is not settled, and could be.
     pub(super) fn oldest_due(&self) -> Option<Timestamp> {
-        let is_stuck = |ticket| self.stuck.values().any(|stuck| stuck == ticket);
-        self.due.iter().find(|(_, ticket)| !is_stuck(ticket)).map(|(due, _)| *due)
+        self.due.first().map(|(due, _)| *due)
     }
 
     /// How many wait for a row of the ledger that cannot be read.
@@ -278,7 +272,6 @@ impl<P: Ports> Jobs<P> {
                 if !is_taken_back(delivered, &draining, &context.policy).await {
                     return delivered;
                 }
-                tell(Told::Again);
             }
         });
         self.keep(Job::new(place, weight, abort));
@@ -338,11 +331,13 @@ impl<P: Ports> Jobs<P> {
                 None
             }
             Told::Stuck => {
-                self.stuck.insert(said.task, job.ticket);
+                let due = job.due.map(|due| (due, job.ticket));
+                due.map(|due| self.due.remove(&due));
+                self.stuck.insert(said.task, due);
                 None
             }
-            Told::Again => {
-                self.stuck.remove(&said.task);
+            Told::Claimed => {
+                self.due.extend(self.stuck.remove(&said.task).flatten());
                 None
             }
         }
@@ -387,13 +382,6 @@ async fn is_taken_back(
     }
 }
 
-/// How this task says what happens.
-fn teller(said: &mpsc::UnboundedSender<Said>) -> impl Fn(Told) {
-    let task = tokio::task::id();
-    // Nobody listens any more only when the whole intake has ended.
-    move |told| said.send(Said { task, told }).unwrap_or_default()
-}
-
 /// What the task of an event carries.
 struct Task<P: Ports> {
     context: Arc<Context<P>>,
@@ -421,7 +409,6 @@ impl<P: Ports> Task<P> {
             if !is_taken_back(delivered, &self.draining, &self.context.policy).await {
                 return delivered;
             }
-            tell(Told::Again);
         }
     }
 }

@@ -8,6 +8,7 @@
 
 mod assignment;
 mod jobs;
+mod said;
 
 use std::sync::Arc;
 use std::sync::mpsc::SyncSender;

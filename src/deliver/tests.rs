@@ -219,7 +219,7 @@ async fn walked(sleeps: During) -> (Delivered, Vec<Told>, (usize, usize, usize))
 /// Of an event that is answered.
 async fn delivered(sleeps: During) -> (usize, usize, usize) {
     let (ended, told, counts) = walked(sleeps).await;
-    assert_eq!((ended, told), (Delivered::Published, vec![Told::Settled]));
+    assert_eq!((ended, told), (Delivered::Published, vec![Told::Claimed, Told::Settled]));
     counts
 }
 

@@ -110,16 +110,14 @@ impl Settings {
         config
     }
 
-    /// Every property is known to the client and has a value that it takes; asks no broker.
-    pub fn verify(&self) -> anyhow::Result<()> {
-        let verify =
-            |config: ClientConfig, own: &str| {
-                config.create_native_config().map(drop).map_err(plain).with_context(|| {
-                    format!("check [kafka.properties] and [kafka.{own}_properties]")
-                })
-            };
-        verify(self.consumer_config(), "consumer")?;
-        verify(self.producer_config(), "producer")
+    /// The consumer knows every property and takes its value; asks no broker.
+    pub fn verify_consumer(&self) -> anyhow::Result<()> {
+        verify(&self.consumer_config(), "consumer")
+    }
+
+    /// The same of the producer.
+    pub fn verify_producer(&self) -> anyhow::Result<()> {
+        verify(&self.producer_config(), "producer")
     }
 
     /// Properties of the service's consumer.
@@ -209,6 +207,14 @@ impl Settings {
 /// any case.
 pub fn runs_by_broker(group_protocol: &str) -> bool {
     group_protocol.eq_ignore_ascii_case("consumer")
+}
+
+fn verify(config: &ClientConfig, own: &str) -> anyhow::Result<()> {
+    config
+        .create_native_config()
+        .map(drop)
+        .map_err(plain)
+        .with_context(|| format!("check [kafka.properties] and [kafka.{own}_properties]"))
 }
 
 /// An error as it may be shown: not the value of a property, which may be a password, and not the

@@ -161,6 +161,7 @@ impl Outcomes for Producer {
         let held = self.turns.holds(key.as_deref());
         let mut turn = held.then(|| self.turns.join(key.as_deref(), number));
         let mut sent = (!held).then(|| self.send(line, &message));
+        let mut doubtful = false;
         async move {
             loop {
                 let error = match sent.take() {
@@ -196,7 +197,8 @@ impl Outcomes for Producer {
                         break;
                     }
                     // What may have arrived is taken for ours.
-                    let by_us = !known || self.pulse.is_still(steady);
+                    doubtful |= !known;
+                    let by_us = doubtful || self.pulse.is_still(steady);
                     steady = self.pulse.steady().await;
                     if let Some(place) = self.published_at(&message, since).await {
                         return Published { place, by_us };

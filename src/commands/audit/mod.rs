@@ -89,6 +89,7 @@ pub async fn run(
     let config = load_kafka(file, env)?;
     let now = app::now();
     let piece = args.piece(now).map_err(Failure::Usage)?;
+    config.kafka.verify_consumer().map_err(Failure::Configuration)?;
     warnings_only();
     let mut book = book::open(&args, &config.ledger).await?;
     let reading = reading::Reading {

@@ -130,6 +130,7 @@ pub async fn run(
     env: Vec<(String, String)>,
 ) -> Result<(), Failure> {
     let settings = load_kafka(file, env)?.kafka;
+    settings.verify_consumer().map_err(Failure::Configuration)?;
     warnings_only();
     // The reader blocks, and so may the terminal.
     let work = tokio::task::spawn_blocking(move || View::new(args).show(&settings));

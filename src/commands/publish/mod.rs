@@ -87,6 +87,7 @@ pub async fn run(
         Some(path) => Input::file(path).await.map_err(Failure::Usage)?,
         None => Input::one(args.fields.to_json(app::now())),
     };
+    config.kafka.verify_producer().map_err(Failure::Configuration)?;
     let topic = config.kafka.topics.escalations.clone();
     find(&config.kafka, &topic).await.map_err(Failure::Unavailable)?;
     let publisher = Publisher::start(&config.kafka, LIMIT).map_err(Failure::Configuration)?;
