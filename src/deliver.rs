@@ -296,6 +296,7 @@ async fn decide<P: Ports>(
 ) -> Option<Outcome> {
     // No call begins once the process was frozen since the claim: it may be somebody else's. None
     // is out while it is put away.
+    let is_still = |claimed: Option<Steady>| claimed.is_some_and(|it| context.pulse.is_still(it));
     let mut put_away = false;
     loop {
         let now = (context.nature.now)();
@@ -328,7 +329,7 @@ async fn decide<P: Ports>(
                 }
                 (claimed, put_away) = (None, true);
             }
-            Step::Call(..) if !claimed.is_some_and(|since| context.pulse.is_still(since)) => {
+            Step::Call(..) if !is_still(claimed) => {
                 if put_away && near.is_none() {
                     let approach = context.gate.approach(walk.turn.rank());
                     near = until(context, (walk, course), approach).await?;
@@ -344,7 +345,7 @@ async fn decide<P: Ports>(
                     Some(Some(pass))
                         // The clock may have been set meanwhile: past the end nothing is called.
                         if (context.nature.now)() >= course.gives_up_at()
-                            || !claimed.is_some_and(|since| context.pulse.is_still(since)) =>
+                            || !is_still(claimed) =>
                     {
                         pass.unused();
                     }

@@ -332,7 +332,9 @@ impl<P: Ports> Jobs<P> {
             }
             Told::Stuck => {
                 let due = job.due.map(|due| (due, job.ticket));
-                due.map(|due| self.due.remove(&due));
+                if let Some(due) = due {
+                    self.due.remove(&due);
+                }
                 self.stuck.insert(said.task, due);
                 None
             }

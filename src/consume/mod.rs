@@ -243,12 +243,11 @@ impl<P: Ports, S: Source> Worker<P, S> {
             Happened::LookedUp { mut partitions, epoch, found } => {
                 partitions.retain(|partition| !found.unread.contains(partition));
                 self.take_up(&partitions, epoch, found.rows);
-                let staying = self.assignments.staying();
-                let ours = |partition: &i32| {
-                    staying.contains(partition)
-                        && self.assignments.of_epoch(*partition, epoch).is_some()
-                };
-                let unread: Vec<i32> = found.unread.into_iter().filter(ours).collect();
+                let mut unread = found.unread;
+                unread.retain(|partition| {
+                    let ours = self.assignments.of_epoch(*partition, epoch);
+                    ours.is_some_and(|assignment| !assignment.draining.is_cancelled())
+                });
                 if !unread.is_empty() {
                     self.jobs.look_up(&self.settings.topic, (unread, epoch), LOOK_UP_AGAIN);
                 }

@@ -42,11 +42,10 @@ struct Life {
 impl Life {
     /// It sleeps once, and what it waits for takes longer than the quarantine.
     async fn goes_on(&self, during: During) {
-        let sleeps = std::mem::replace(&mut *self.sleeps.lock().unwrap(), During::Nothing);
-        if sleeps != during {
-            *self.sleeps.lock().unwrap() = sleeps;
+        if *self.sleeps.lock().unwrap() != during {
             return;
         }
+        *self.sleeps.lock().unwrap() = During::Nothing;
         tokio::time::advance(Duration::from_secs(60)).await;
         for _ in 0..10 {
             self.pulse.polled();

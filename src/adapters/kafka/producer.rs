@@ -186,6 +186,8 @@ impl Outcomes for Producer {
                 if let Some(error) = error {
                     line = self.prepare(line, &mut message, &error).await;
                     known = !may_be_there(&error);
+                    // What may have arrived is taken for ours.
+                    doubtful |= !known;
                 }
                 // Waiting takes its time: a successor may have published it, too.
                 loop {
@@ -196,8 +198,6 @@ impl Outcomes for Producer {
                     if known && self.pulse.is_still(steady) {
                         break;
                     }
-                    // What may have arrived is taken for ours.
-                    doubtful |= !known;
                     let by_us = doubtful || self.pulse.is_still(steady);
                     steady = self.pulse.steady().await;
                     if let Some(place) = self.published_at(&message, since).await {

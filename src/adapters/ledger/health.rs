@@ -15,14 +15,11 @@ const MOMENT: Duration = Duration::from_secs(1);
 
 /// The state of the database as it was seen last, by those who do one thing with it.
 pub(super) struct Health {
-    words: Words,
-    state: Mutex<Option<Illness>>,
-}
-
-/// What it means when it goes and when it is back.
-struct Words {
+    /// What it means when it goes.
     ill: String,
+    /// When it is back.
     well: &'static str,
+    state: Mutex<Option<Illness>>,
 }
 
 struct Illness {
@@ -34,29 +31,27 @@ struct Illness {
 impl Health {
     /// Of those who write.
     pub(super) fn of_writing() -> Self {
-        Self::new(Words {
+        Self {
             ill: "the ledger does not work, nothing goes on until it does".into(),
             well: "the ledger works again",
-        })
+            state: Mutex::default(),
+        }
     }
 
     /// Of one who looks up what earlier owners left open in these partitions.
     pub(super) fn of_looking_up(partitions: &[i32]) -> Self {
-        Self::new(Words {
+        Self {
             ill: format!("the ledger cannot be read, the partitions {partitions:?} wait for it"),
             well: "the ledger can be read again",
-        })
-    }
-
-    fn new(words: Words) -> Self {
-        Self { words, state: Mutex::default() }
+            state: Mutex::default(),
+        }
     }
 
     /// It answered.
     pub(super) fn well(&self) {
         let illness = self.lock().take();
         if let Some(illness) = illness {
-            info!(after_s = illness.since.elapsed().as_secs(), "{}", self.words.well);
+            info!(after_s = illness.since.elapsed().as_secs(), "{}", self.well);
         }
     }
 
@@ -76,7 +71,7 @@ impl Health {
         *state = Some(Illness { since, told, text: text.clone() });
         drop(state);
         if tell {
-            error!("{}: {text}", self.words.ill);
+            error!("{}: {text}", self.ill);
         }
     }
 

@@ -120,7 +120,7 @@ impl StorePort for Store {
     ) -> anyhow::Result<Vec<bool>> {
         let keys = json(&wanted.iter().map(|wanted| wanted.key).collect::<Vec<_>>());
         self.change(|connection, file| {
-            let changes = decide(read(connection, file, (ROWS, [keys]))?)?;
+            let changes = decide(read(connection, file, (ROWS, [keys]))?);
             Ok((write_all(connection, file, &changes)?, !changes.is_empty()))
         })
     }

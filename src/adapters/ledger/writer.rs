@@ -53,8 +53,7 @@ pub(super) struct Change {
 }
 
 /// From the rows that are there to the rows to be written.
-pub(super) type Decide<'a> =
-    &'a mut (dyn FnMut(Vec<Found>) -> anyhow::Result<Arc<[Change]>> + Send + 'a);
+pub(super) type Decide<'a> = &'a mut (dyn FnMut(Vec<Found>) -> Arc<[Change]> + Send + 'a);
 
 /// A database, as the writer needs it.
 pub(super) trait Store: Send + 'static {
@@ -344,12 +343,7 @@ struct Round<'a> {
 }
 
 impl Round<'_> {
-    fn decide(
-        &mut self,
-        batch: &[Job],
-        found: Vec<Found>,
-        actor: Actor<'_>,
-    ) -> anyhow::Result<Arc<[Change]>> {
+    fn decide(&mut self, batch: &[Job], found: Vec<Found>, actor: Actor<'_>) -> Arc<[Change]> {
         let found: HashMap<Arc<str>, anyhow::Result<Entry>> =
             found.into_iter().map(|found| (found.key, found.entry)).collect();
         let mut changes = Vec::new();
@@ -384,7 +378,7 @@ impl Round<'_> {
             }
         }
         self.changes = changes.into();
-        Ok(self.changes.clone())
+        self.changes.clone()
     }
 
     /// The reply of an attempt that was taken for failed and was not.

@@ -89,7 +89,7 @@ impl Line {
         self.stage == "settled" || self.stage == "published"
     }
 
-    /// The entry, if it can be read, and its key.
+    /// The row, if it can be read.
     pub(super) fn entry(self) -> Found {
         let (key, partition) = (self.key.clone(), self.partition);
         let entry = self.read().with_context(|| format!("the row of {key:?} cannot be read"));
