@@ -146,7 +146,12 @@ impl Service {
         }
         await_topics(&self.kafka, &self.pulse, &shutdown).await;
         let producer = self.producer.clone();
-        let ended = self.consume(ledger, &shutdown, &mut helpers).await;
+        let ended = if shutdown.is_cancelled() {
+            // It was stopped while it waited: there is no group to join only to leave it.
+            Ok(())
+        } else {
+            self.consume(ledger, &shutdown, &mut helpers).await
+        };
         stop.cancel();
         spawn_blocking(move || producer.flush(Duration::from_secs(1))).await?;
         helpers.shutdown().await;
@@ -293,7 +298,7 @@ async fn await_topics(settings: &kafka::Settings, pulse: &Pulse, shutdown: &Canc
                 "there is no topic {}: make it, or set kafka.create_topics = true",
                 missing.join(", ")
             ),
-            Ok(Err(error)) => format!("{error:#}; check kafka.bootstrap_servers and the network"),
+            Ok(Err(error)) => format!("{error:#}"),
             Err(panicked) => panicked.to_string(),
         };
         // A start waits for nobody's patience, but it is no noise either.

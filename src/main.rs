@@ -2,6 +2,7 @@
 //!
 //! This file never does anything else.
 
+use std::ffi::OsString;
 use std::process::ExitCode;
 
 use clap::Parser as _;
@@ -21,7 +22,7 @@ fn main() -> ExitCode {
             return ExitCode::from(70);
         }
     };
-    let result = runtime.block_on(cli.run(environment()));
+    let result = runtime.block_on(cli.run(environment));
     // What still blocks a thread must not hold the process up.
     runtime.shutdown_background();
     match result {
@@ -34,9 +35,6 @@ fn main() -> ExitCode {
 }
 
 #[expect(clippy::disallowed_methods, reason = "this is where the environment enters")]
-fn environment() -> Vec<(String, String)> {
-    // Names and values that are not text cannot be ours.
-    std::env::vars_os()
-        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
-        .collect()
+fn environment() -> Vec<(OsString, OsString)> {
+    std::env::vars_os().collect()
 }

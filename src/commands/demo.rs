@@ -43,6 +43,7 @@ const WARM_UP: Duration = Duration::from_millis(600);
 /// answered exactly once and as expected; anything else is exit code 70. Needs nothing, leaves
 /// nothing behind, takes about 4 seconds.
 #[derive(Debug, clap::Args)]
+#[command(allow_negative_numbers = true)]
 pub struct Args {
     /// Publish so many plain escalations too, to see the speed
     #[arg(long, value_name = "NUMBER", default_value_t = 0,

@@ -8,10 +8,11 @@
 use std::net::{SocketAddr, TcpListener};
 use std::path::PathBuf;
 
-use anyhow::Context;
-use secrecy::SecretString;
+use anyhow::{Context as _, ensure};
+use secrecy::{ExposeSecret as _, SecretString};
 use tokio_util::sync::CancellationToken;
 
+use super::Failure;
 use crate::domain::usersig::Identity;
 use crate::sim::desk::{Agent, Command, DEMO_KEY, Desk, Options, Script, Span, Stats};
 
@@ -39,7 +40,7 @@ All acts and controls are described in docs/simulated-desk.md.";
 /// It is strict (signature, parameters, types), truthful (a session that was transferred is with
 /// an agent) and scriptable (every code, latency, lost answers, outages).
 #[derive(Debug, clap::Args)]
-#[command(after_help = EXAMPLES)]
+#[command(after_help = EXAMPLES, allow_negative_numbers = true)]
 pub struct Args {
     /// Where to listen; port 0 takes a free one
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:8080")]
@@ -47,10 +48,11 @@ pub struct Args {
 
     /// The SDKAppID that calls must carry
     #[arg(long, value_name = "NUMBER", default_value_t = 1_400_000_000)]
+    #[arg(value_parser = clap::value_parser!(u64).range(1..=9_999_999_999))]
     sdkappid: u64,
 
     /// The administrator account that calls must be signed for
-    #[arg(long, value_name = "ACCOUNT", default_value = "administrator")]
+    #[arg(long, value_name = "ACCOUNT", default_value = "administrator", value_parser = parse_account)]
     identifier: String,
 
     /// The key that signs; without one the demo key, which is printed at the start
@@ -106,13 +108,15 @@ pub struct Args {
 }
 
 /// Serves until `shutdown`.
-pub async fn run(args: Args, shutdown: CancellationToken) -> anyhow::Result<()> {
-    let script = args.script.as_deref().map(read_script).transpose()?;
-    let listener = TcpListener::bind(args.listen)
-        .with_context(|| format!("failed to listen on {}", args.listen))?;
-    let (options, key_hint) = options(args)?;
+pub async fn run(args: Args, shutdown: CancellationToken) -> Result<(), Failure> {
+    let script = args.script.as_deref().map(read_script).transpose().map_err(Failure::Usage)?;
+    let listen = args.listen;
+    let (options, key_hint) = options(args).map_err(Failure::Usage)?;
+    let listener = TcpListener::bind(listen)
+        .with_context(|| format!("failed to listen on {listen}"))
+        .map_err(Failure::Unavailable)?;
     let admin = options.admin.clone();
-    let desk = Desk::start(listener, options)?;
+    let desk = Desk::start(listener, options).map_err(Failure::Unavailable)?;
     if let Some(script) = script {
         desk.script(script);
     }
@@ -129,6 +133,8 @@ fn options(args: Args) -> anyhow::Result<(Options, &'static str)> {
         (None, Some(file)) => Some(read_key(&file)?),
         (None, None) => None,
     };
+    let is_empty = given.as_ref().is_some_and(|key| key.expose_secret().is_empty());
+    ensure!(!is_empty, "the key is empty: give one, or none for the demo key");
     let key_hint = if given.is_some() { "<the key you gave>" } else { DEMO_KEY };
     let options = Options {
         admin: Identity { sdkappid: args.sdkappid, identifier: args.identifier },
@@ -153,9 +159,9 @@ fn read_key(file: &std::path::Path) -> anyhow::Result<SecretString> {
 }
 
 fn read_script(file: &std::path::Path) -> anyhow::Result<Script> {
-    let text = std::fs::read_to_string(file)
+    let json = std::fs::read(file)
         .with_context(|| format!("failed to read the script {}", file.display()))?;
-    serde_json::from_str(&text)
+    Script::parse(&json)
         .with_context(|| format!("failed to understand the script {}", file.display()))
 }
 
@@ -214,6 +220,14 @@ fn parse_span(text: &str) -> Result<Span, String> {
             Ok(Span::between(least, most))
         }
     }
+    .and_then(|span| span.check().map(|()| span).map_err(|error| error.to_string()))
+}
+
+fn parse_account(text: &str) -> Result<String, String> {
+    if text.trim().is_empty() {
+        return Err("an account has a name".to_owned());
+    }
+    Ok(text.to_owned())
 }
 
 fn parse_agent(text: &str) -> Result<Agent, String> {
@@ -247,15 +261,28 @@ mod tests {
         let args = parse(&["--agents", "a@x:2473,b@x", "--latency-ms", "50-200"]).unwrap();
         let expected = [Agent { group: Some(2473), ..Agent::new("a@x") }, Agent::new("b@x")];
         assert_eq!((args.agents, args.latency_ms), (expected.to_vec(), Span::between(50, 200)));
-        for wrong in [["--agents", "a@x:b"], ["--agents", ":7"], ["--latency-ms", "9-1"]] {
+    }
+
+    #[test]
+    fn what_no_desk_could_be_is_refused() {
+        for wrong in [
+            ["--agents", "a@x:b"],
+            ["--agents", ":7"],
+            ["--latency-ms", "9-1"],
+            ["--latency-ms", "99999999"],
+            ["--sdkappid", "0"],
+            ["--sdkappid", "-1"],
+            ["--identifier", " "],
+        ] {
             assert!(parse(&wrong).is_err(), "{wrong:?}");
         }
+        assert!(options(parse(&["--secret-key", ""]).unwrap()).is_err());
     }
 
     #[test]
     fn the_script_of_the_help_is_one() {
         let json = EXAMPLES.lines().find(|line| line.trim().starts_with('{')).unwrap();
-        assert_eq!(serde_json::from_str::<Script>(json).unwrap().acts.len(), 1);
+        assert_eq!(Script::parse(json.as_bytes()).unwrap().acts.len(), 1);
     }
 
     #[test]

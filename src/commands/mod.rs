@@ -16,7 +16,8 @@ mod table;
 pub mod usersig;
 mod values;
 
-use std::path::{Path, PathBuf};
+use std::ffi::OsString;
+use std::path::Path;
 use std::process::ExitCode;
 
 use clap::{Args, CommandFactory, Parser, Subcommand};
@@ -75,9 +76,10 @@ impl Failure {
 #[derive(Debug, Parser)]
 #[command(name = "handoff", version, after_help = AFTER_HELP, disable_help_subcommand = true)]
 pub struct Cli {
-    /// The configuration file; defaults and environment are laid under and over it
+    /// The configuration file; defaults and environment are laid under and over it; empty: none
     #[arg(long, global = true, env = "HANDOFF_CONFIG", value_name = "FILE")]
-    config: Option<PathBuf>,
+    #[arg(value_parser = clap::builder::OsStringValueParser::new())]
+    config: Option<OsString>,
     #[command(subcommand)]
     command: Command,
 }
@@ -127,27 +129,27 @@ struct Completions {
 
 impl Cli {
     /// Do what was asked for.
-    pub async fn run(self, env: Vec<(String, String)>) -> Result<(), Failure> {
-        let file = self.config.as_deref();
+    pub async fn run(self, env: fn() -> Vec<(OsString, OsString)>) -> Result<(), Failure> {
+        let file = self.config.filter(|name| !name.is_empty());
+        let file = file.as_deref().map(Path::new);
+        let env = || config::texts(env()).map_err(Failure::Configuration);
         let shutdown = CancellationToken::new();
         match self.command {
             Command::Run => {
-                until_signalled(run::run(load(file, env)?, shutdown.clone()), shutdown).await
+                until_signalled(run::run(load(file, env()?)?, shutdown.clone()), shutdown).await
             }
             Command::Demo(args) => {
                 until_signalled(demo::run(args, shutdown.clone()), shutdown).await
             }
             Command::Desk(args) => {
-                let work =
-                    async { desk::run(args, shutdown.clone()).await.map_err(Failure::Unavailable) };
-                until_signalled(work, shutdown.clone()).await
+                until_signalled(desk::run(args, shutdown.clone()), shutdown).await
             }
-            Command::Publish(args) => publish::run(*args, file, env).await,
-            Command::Outcomes(args) => outcomes::run(args, file, env).await,
-            Command::Audit(args) => audit::run(args, file, env).await,
-            Command::Events(command) => events::run(command, file, env).await,
-            Command::Check(args) => check::run(args, file, env).await,
-            Command::Usersig(args) => usersig::run(&args, file, env).await,
+            Command::Publish(args) => publish::run(*args, file, env()?).await,
+            Command::Outcomes(args) => outcomes::run(args, file, env()?).await,
+            Command::Audit(args) => audit::run(args, file, env()?).await,
+            Command::Events(command) => events::run(command, file, env()?).await,
+            Command::Check(args) => check::run(args, file, env()?).await,
+            Command::Usersig(args) => usersig::run(&args, file, env()?).await,
             Command::Completions(args) => {
                 let mut out = Vec::new();
                 clap_complete::generate(args.shell, &mut Self::command(), "handoff", &mut out);

@@ -327,6 +327,7 @@ fn doubt_grace(raw: &mut Raw) -> Option<Duration> {
 fn ledger(raw: &mut Raw) -> Option<Place> {
     let place = match raw.secret("ledger.url") {
         Some((url, _)) => Place::parse(url.expose_secret()),
+        None if raw.is_noted("ledger.url") => return None,
         None => Err("is missing: sqlite://handoff.db, or postgres://...".into()),
     };
     let noted = place.map_err(|text| raw.note("ledger.url", format!("`ledger.url` {text}")));

@@ -16,6 +16,7 @@ mod routes;
 #[cfg(test)]
 mod tests;
 
+use std::ffi::OsString;
 use std::fmt;
 use std::net::SocketAddr;
 use std::path::Path;
@@ -102,6 +103,27 @@ pub fn load(
         (Some(config), problems) if problems.is_empty() => Ok(config),
         (_, problems) => Err(report(&problems)),
     }
+}
+
+/// The environment as text. What is not ours is left out; what is ours must be UTF-8.
+pub fn texts(
+    env: impl IntoIterator<Item = (OsString, OsString)>,
+) -> anyhow::Result<Vec<(String, String)>> {
+    let (mut texts, mut problems) = (vec![], vec![]);
+    for (name, value) in env {
+        let shown = name.to_string_lossy().into_owned();
+        if !shown.starts_with(layers::PREFIX) {
+            continue;
+        }
+        match (name.into_string(), value.into_string()) {
+            (Ok(name), Ok(value)) => texts.push((name, value)),
+            (Ok(name), Err(_)) => problems.push(format!("the value of {name} is not UTF-8")),
+            (Err(_), _) => {
+                problems.push(format!("the name {shown} is not UTF-8: no key is so called"))
+            }
+        }
+    }
+    if problems.is_empty() { Ok(texts) } else { Err(report(&problems)) }
 }
 
 /// The part without Desk: a missing identity or key is no problem, everything else is.

@@ -120,15 +120,15 @@ impl Raw {
         item: impl Fn(&ValueKind, Layer) -> Option<T>,
     ) -> Option<Vec<T>> {
         let leaf = self.required(key)?;
+        let is_variable = leaf.layer == Layer::Environment;
         let items: Option<Vec<T>> = match &leaf.kind {
             ValueKind::Array(values) => {
                 values.iter().map(|value| item(&value.kind, leaf.layer)).collect()
             }
-            ValueKind::String(text) if leaf.layer == Layer::Environment => text
+            ValueKind::String(text) if text.trim().is_empty() && is_variable => Some(vec![]),
+            ValueKind::String(text) if is_variable => text
                 .split(',')
-                .map(str::trim)
-                .filter(|part| !part.is_empty())
-                .map(|part| item(&ValueKind::from(part), leaf.layer))
+                .map(|part| item(&ValueKind::from(part.trim()), leaf.layer))
                 .collect(),
             _ => None,
         };

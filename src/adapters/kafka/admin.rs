@@ -70,7 +70,7 @@ fn count(
     let metadata = client
         .fetch_metadata(Some(topic), limit)
         .map_err(plain)
-        .with_context(|| format!("no answer from {}", settings.bootstrap_servers))?;
+        .with_context(|| super::no_answer(settings))?;
     let found = metadata.topics().iter().find(|found| found.name() == topic);
     Ok(found.filter(|t| t.error().is_none()).map(|t| t.partitions().len()).filter(|n| *n > 0))
 }

@@ -217,6 +217,15 @@ fn verify(config: &ClientConfig, own: &str) -> anyhow::Result<()> {
         .with_context(|| format!("check [kafka.properties] and [kafka.{own}_properties]"))
 }
 
+/// What is said where no broker answers.
+fn no_answer(settings: &Settings) -> String {
+    format!(
+        "no answer from {}: see that kafka.bootstrap_servers names the brokers, that they run, and \
+         that security.protocol and its kin are theirs",
+        settings.bootstrap_servers
+    )
+}
+
 /// An error as it may be shown: not the value of a property, which may be a password, and not the
 /// code twice.
 fn plain(error: KafkaError) -> anyhow::Error {

@@ -106,7 +106,7 @@ pub(super) fn connect(
     let metadata = client
         .fetch_metadata(Some(topic), limit)
         .map_err(plain)
-        .with_context(|| format!("no answer from {}", settings.bootstrap_servers))?;
+        .with_context(|| super::no_answer(settings))?;
     let found = metadata.topics().iter().find(|found| found.name() == topic);
     if let Some(error) = found.and_then(|found| found.error()) {
         let error = anyhow::Error::new(RDKafkaErrorCode::from(error));

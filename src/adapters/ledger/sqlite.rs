@@ -78,6 +78,10 @@ impl Store {
     pub(super) fn open(file: &Path) -> anyhow::Result<Self> {
         let lock = lock(file)?;
         let explain = |error| explain(file, error);
+        // Before anything of it is changed.
+        if let Form::Foreign = opened(file).and_then(|it| schema::look(&it)).map_err(explain)? {
+            bail!(foreign(file));
+        }
         let mut connection = writable(file).map_err(explain)?;
         if let Form::Newer = schema::migrate(&mut connection).map_err(explain)? {
             bail!(newer(file));
@@ -242,6 +246,7 @@ impl Reader {
                  brings it up to date"
             ),
             Ok(Form::Newer) => bail!(newer(file)),
+            Ok(Form::Foreign) => bail!(foreign(file)),
             Err(error) => Err(explain(file, error)),
         })
         .await
@@ -264,9 +269,13 @@ impl Reader {
 /// Each connection is used by one thread at a time.
 const FLAGS: OpenFlags = OpenFlags::SQLITE_OPEN_NO_MUTEX;
 
-fn writable(file: &Path) -> rusqlite::Result<Connection> {
+fn opened(file: &Path) -> rusqlite::Result<Connection> {
     let create = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE;
-    let connection = prepared(Connection::open_with_flags(file, FLAGS | create)?)?;
+    prepared(Connection::open_with_flags(file, FLAGS | create)?)
+}
+
+fn writable(file: &Path) -> rusqlite::Result<Connection> {
+    let connection = opened(file)?;
     connection.execute_batch(DURABLE)?;
     Ok(connection)
 }
@@ -302,14 +311,23 @@ fn newer(file: &Path) -> String {
     format!("the ledger {file:?} was written by a newer handoff; start that one, or a newer one")
 }
 
+fn foreign(file: &Path) -> String {
+    format!("{file:?} is another program's database, not a ledger: name another file in ledger.url")
+}
+
 /// What SQLite means, in words that say what to repair.
 fn explain(file: &Path, error: rusqlite::Error) -> anyhow::Error {
     let what = match error.sqlite_error().map(|error| error.extended_code & 0xff) {
         Some(5 | 6) => "is locked by another program",
         Some(8) => "cannot be written: the file or its folder is read-only",
+        _ if file.is_dir() => "is a folder: name a file in ledger.url",
         Some(10) => "cannot be read or written: the disk reports an error",
         Some(11 | 26) => "is damaged, or not a ledger: restore it, or move it away to begin anew",
         Some(13) => "cannot grow: the disk is full",
+        Some(14) if !file.exists() => {
+            "is not there (yet): the service makes it at its first start; \
+            see that ledger.url names it"
+        }
         Some(14) => "cannot be opened: see that the folder exists and who may read and write there",
         _ => "failed",
     };

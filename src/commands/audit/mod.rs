@@ -39,7 +39,7 @@ not judged, nor what an outcome topic has deleted for its age.";
 ///
 /// Reads the three topics and changes nothing. Of the configuration Desk's part is not needed.
 #[derive(Debug, clap::Args)]
-#[command(after_help = EXAMPLES)]
+#[command(after_help = EXAMPLES, allow_negative_numbers = true)]
 pub struct Args {
     /// Escalations from then on: how long ago, as 90s or 1h30m, or a time, as 2026-11-23T10:00:00Z
     #[arg(long, value_name = "WHEN", value_parser = parse_moment)]

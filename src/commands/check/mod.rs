@@ -86,19 +86,13 @@ pub async fn run(
             return Err(failure);
         }
     };
-    for finding in timing::check(&config) {
-        printer.print(&finding)?;
-    }
-    for finding in desk::check_key(&config.desk.key).await {
-        printer.print(&finding)?;
-    }
-    let probe = match kafka::client(&config.kafka) {
-        Ok(probe) => Some(probe),
-        Err(finding) => {
-            printer.print(&finding)?;
-            None
-        }
+    let (probe, findings_so_far) = match kafka::client(&config.kafka) {
+        Ok(probe) => (Some(probe), timing::check(&config)),
+        Err(finding) => (None, vec![finding]),
     };
+    for finding in findings_so_far.into_iter().chain(desk::check_key(&config.desk.key).await) {
+        printer.print(&finding)?;
+    }
     let is_misconfigured = printer.worst == Level::Fail;
     let ledger = ledger::check(&config.ledger).await;
     printer.print(&ledger)?;

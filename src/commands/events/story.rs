@@ -31,6 +31,9 @@ pub(super) fn lines(id: &str, entry: &Entry, now: Timestamp) -> Vec<String> {
     if let Some(answer) = &entry.answer {
         outcome(&mut told, answer);
     }
+    for part in unreadable(entry) {
+        told.put(part, "cannot be read: damaged, or of another version of handoff");
+    }
     if let Stage::Published { at, place: Some(_), .. } = &entry.stage {
         told.put("published", &moment(*at, now));
     }
@@ -76,6 +79,7 @@ pub(super) fn object(key: &str, entry: &Entry) -> Value {
         "outcome": entry.answer.as_ref().and_then(value),
         "dead_letter": entry.answer.as_ref().filter(|a| a.channel == Channel::DeadLetters)
             .map(Message::title),
+        "unreadable": unreadable(entry),
         "steps": steps,
     })
 }
@@ -146,6 +150,15 @@ fn memory(entry: &Entry) -> Option<Value> {
 fn value(answer: &Message) -> Option<Value> {
     let value = answer.value.as_deref().filter(|_| answer.channel == Channel::Outcomes)?;
     serde_json::from_slice(value).ok()
+}
+
+/// What is there, and is not shown because it cannot be read.
+fn unreadable(entry: &Entry) -> Vec<&'static str> {
+    let course = entry.memory.is_some() && memory(entry).is_none();
+    let is_lost = |answer: &Message| answer.channel == Channel::Outcomes && value(answer).is_none();
+    let outcome = entry.answer.as_ref().is_some_and(is_lost);
+    let parts = [("course", course), ("outcome", outcome)];
+    parts.into_iter().filter_map(|(part, is_lost)| is_lost.then_some(part)).collect()
 }
 
 fn text(value: &Value) -> String {

@@ -54,7 +54,7 @@ Records that handoff check --write left behind are not shown.";
 /// Reads the outcome topic to its end and shows the last 20, or what is asked for. Of the
 /// configuration only the section kafka is needed.
 #[derive(Debug, clap::Args)]
-#[command(after_help = EXAMPLES)]
+#[command(after_help = EXAMPLES, allow_negative_numbers = true)]
 pub struct Args {
     /// Only the last so many that fit; 20 where --since is not given either
     #[arg(long, value_name = "NUMBER", value_parser = clap::value_parser!(u64).range(1..=1_000_000))]

@@ -25,6 +25,24 @@ const OPTIONS: [&str; 7] = [
     "queue_timeout",
 ];
 
+/// The fields of an escalation; `context` is the publisher's own.
+const FIELDS: [&str; 11] = [
+    "type",
+    "id",
+    "session_id",
+    "requested_at",
+    "expires_at",
+    "reason",
+    "target",
+    "priority",
+    "attributes",
+    "options",
+    "context",
+];
+
+/// The fields of its target.
+const TARGET: [&str; 3] = ["agents", "group", "strict"];
+
 /// An escalation as arguments.
 #[derive(Debug, clap::Args)]
 pub(super) struct Fields {
@@ -46,7 +64,7 @@ pub(super) struct Fields {
 
     /// The agent group to pick from
     #[arg(long, value_name = "NUMBER")]
-    group: Option<u64>,
+    group: Option<i64>,
 
     /// Nobody but these agents and this group may take it
     #[arg(long)]
@@ -54,7 +72,7 @@ pub(super) struct Fields {
 
     /// Place in the queue: 0 is the highest, 9 the lowest
     #[arg(long, value_name = "0-9")]
-    priority: Option<u64>,
+    priority: Option<i64>,
 
     /// How long it is worth anything, as 90s or 5m
     #[arg(long, value_name = "SPAN", value_parser = parse_span, conflicts_with = "expires_at")]
@@ -142,6 +160,24 @@ fn parse_option(text: &str) -> Result<(String, Value), String> {
     // What is no number and no truth is text; the decoder says what is allowed.
     let value = serde_json::from_str(value).unwrap_or_else(|_| json!(value));
     Ok((name.to_owned(), value))
+}
+
+/// What is not known to the service, and passed over by it: each in a sentence.
+pub(super) fn unknown(item: &Item) -> Vec<String> {
+    let Ok(Value::Object(written)) = serde_json::from_slice(&item.value) else { return vec![] };
+    let inside = |name: &str, known: &[&str]| {
+        let fields = written.get(name).and_then(Value::as_object);
+        let fields = fields.into_iter().flat_map(Map::keys);
+        let unknown = fields.filter(|field| !known.contains(&field.as_str()));
+        unknown.map(|field| say(&format!("{name}.{field}"), known)).collect::<Vec<_>>()
+    };
+    let top = written.keys().filter(|field| !FIELDS.contains(&field.as_str()));
+    let top = top.map(|field| say(field, &FIELDS));
+    top.chain(inside("target", &TARGET)).chain(inside("options", &OPTIONS)).collect()
+}
+
+fn say(field: &str, known: &[&str]) -> String {
+    format!("{field} is passed over by the service, which knows {}", known.join(", "))
 }
 
 /// What the service will see in an item.
@@ -259,14 +295,33 @@ mod tests {
         }
     }
 
-    fn check(value: &str, ids: (Option<&str>, Option<&str>), fault: Option<&str>) {
-        let rules = Rules {
+    #[test]
+    fn every_field_is_one_of_the_decoder_and_others_are_named() {
+        for name in FIELDS.into_iter().filter(|name| *name != "context") {
+            let item =
+                Item { line: None, value: format!(r#"{{"session_id":"s","{name}":[[]]}}"#).into() };
+            let examined = examine(&item, &rules(), NOW.parse().unwrap());
+            assert!(examined.fault.is_some_and(|fault| fault.contains(name)), "{name}");
+        }
+        let json = r#"{"sesion_id":"s","context":{"a":1},"target":{"agent":"a","strict":true},
+            "options":{"disable_queueing":true},"attributes":{"any":"1"}}"#;
+        let item = Item { line: None, value: json.into() };
+        let named: Vec<_> =
+            unknown(&item).iter().map(|text| text.split(' ').next().unwrap().to_owned()).collect();
+        assert_eq!(named, ["sesion_id", "target.agent", "options.disable_queueing"]);
+    }
+
+    fn rules() -> Rules {
+        Rules {
             types: vec!["escalation".into()],
             max_bytes: 1_000,
             time_to_live: Duration::from_secs(600),
-        };
+        }
+    }
+
+    fn check(value: &str, ids: (Option<&str>, Option<&str>), fault: Option<&str>) {
         let item = Item { line: Some(1), value: value.as_bytes().to_vec() };
-        let examined = examine(&item, &rules, NOW.parse().unwrap());
+        let examined = examine(&item, &rules(), NOW.parse().unwrap());
         assert_eq!((examined.session.as_deref(), examined.id.as_deref()), ids, "{value}");
         let text = examined.fault.as_deref();
         let is_expected = match (text, fault) {

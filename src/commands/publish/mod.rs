@@ -56,7 +56,7 @@ take all of them, 78 bad configuration.";
 /// from standard input. What the service could not act on is named and left out. Of the
 /// configuration only the section kafka is needed.
 #[derive(Debug, clap::Args)]
-#[command(after_help = EXAMPLES)]
+#[command(after_help = EXAMPLES, allow_negative_numbers = true)]
 pub struct Args {
     /// A file with escalations; - for standard input, one per line
     #[arg(value_name = "FILE", required_unless_present = "session", conflicts_with_all = Fields::IDS)]
@@ -89,18 +89,17 @@ pub async fn run(
     };
     config.kafka.verify_producer().map_err(Failure::Configuration)?;
     let topic = config.kafka.topics.escalations.clone();
-    find(&config.kafka, &topic).await.map_err(Failure::Unavailable)?;
-    let publisher = Publisher::start(&config.kafka, LIMIT).map_err(Failure::Configuration)?;
     let mut work = Work {
         rules: config.rules,
-        topic,
-        publisher,
+        topic: topic.clone(),
+        settings: config.kafka,
+        publisher: None,
         args,
         lines: Lines::new(),
         tally: Tally::default(),
     };
     let done = work.all(input).await;
-    let Work { tally, topic, .. } = work;
+    let tally = work.tally;
     let summary = tally.summary(&topic);
     done?;
     match tally {
@@ -118,7 +117,9 @@ async fn find(settings: &kafka::Settings, topic: &str) -> anyhow::Result<()> {
     let (settings, name) = (settings.clone(), topic.to_owned());
     let ask = move || kafka::partitions(&settings, &name, LIMIT);
     let found = tokio::task::spawn_blocking(ask).await??;
-    found.map(drop).with_context(|| format!("there is no topic {topic}"))
+    found.map(drop).with_context(|| {
+        format!("there is no topic {topic}: make it, or see kafka.escalations_topic")
+    })
 }
 
 /// How many went which way.
@@ -148,7 +149,9 @@ impl Tally {
 struct Work {
     rules: Rules,
     topic: String,
-    publisher: Publisher,
+    settings: kafka::Settings,
+    /// From the first escalation on that goes.
+    publisher: Option<Publisher>,
     args: Args,
     lines: Lines,
     tally: Tally,
@@ -166,7 +169,7 @@ impl Work {
                     match item.map_err(Failure::Usage)? {
                         None => is_over = true,
                         Some(item) => {
-                            if let Some((examined, receipt)) = self.begin(item).await {
+                            if let Some((examined, receipt)) = self.begin(item).await? {
                                 whose.push_back(examined);
                                 receipts.push_back(receipt.acknowledged());
                             }
@@ -183,16 +186,19 @@ impl Work {
     }
 
     /// Check one and hand it over.
-    async fn begin(&mut self, item: Item) -> Option<(Examined, Receipt)> {
+    async fn begin(&mut self, item: Item) -> Result<Option<(Examined, Receipt)>, Failure> {
         let examined = escalation::examine(&item, &self.rules, app::now());
+        let place = place_of(item.line);
         if let Some(fault) = &examined.fault {
             let fate = if self.args.unchecked { "published all the same" } else { "not published" };
-            let place = item.line.map_or("arguments".to_owned(), |line| format!("line {line}"));
             eprintln!("{place}: {}: {fate}", harmless(fault));
             if !self.args.unchecked {
                 self.tally.refused += 1;
-                return None;
+                return Ok(None);
             }
+        }
+        for unknown in escalation::unknown(&item) {
+            eprintln!("{place}: {}", harmless(&unknown));
         }
         let record = Outgoing {
             topic: self.topic.clone(),
@@ -200,13 +206,25 @@ impl Work {
             value: item.value,
             headers: vec![("content-type".to_owned(), Some(b"application/json".to_vec()))],
         };
-        match self.publisher.hand_over(&record).await {
-            Ok(receipt) => Some((examined, receipt)),
+        match self.publisher().await?.hand_over(&record).await {
+            Ok(receipt) => Ok(Some((examined, receipt))),
             Err(error) => {
                 self.lose(&examined, &error);
-                None
+                Ok(None)
             }
         }
+    }
+
+    /// Nobody waits for a broker to hear that there is nothing to publish.
+    async fn publisher(&mut self) -> Result<&Publisher, Failure> {
+        let publisher = match self.publisher.take() {
+            Some(publisher) => publisher,
+            None => {
+                find(&self.settings, &self.topic).await.map_err(Failure::Unavailable)?;
+                Publisher::start(&self.settings, LIMIT).map_err(Failure::Configuration)?
+            }
+        };
+        Ok(self.publisher.insert(publisher))
     }
 
     fn finish(
@@ -228,8 +246,7 @@ impl Work {
 
     fn lose(&mut self, examined: &Examined, error: &anyhow::Error) {
         self.tally.lost += 1;
-        let place = examined.line.map_or("arguments".to_owned(), |line| format!("line {line}"));
-        eprintln!("{place}: {error:#}");
+        eprintln!("{}: {error:#}", place_of(examined.line));
     }
 
     fn report(&mut self, examined: &Examined, position: &Position) -> Result<(), Failure> {
@@ -244,6 +261,11 @@ impl Work {
         let json = serde_json::to_vec(&published).map_err(|error| Failure::Bug(error.into()))?;
         self.lines.put_raw(&json)
     }
+}
+
+/// Where an escalation came from, for people.
+fn place_of(line: Option<usize>) -> String {
+    line.map_or("arguments".to_owned(), |line| format!("line {line}"))
 }
 
 /// What `--json` prints of each; `source` is what the outcome will name.

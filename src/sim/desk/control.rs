@@ -69,7 +69,13 @@ async fn put_session(Shared(house): Shared<Arc<House>>, body: Bytes) -> Response
 }
 
 async fn script(Shared(house): Shared<Arc<House>>, body: Bytes) -> Response {
-    control(&body, |script: Script| house.script(&script))
+    match Script::parse(&body) {
+        Ok(script) => {
+            house.script(&script);
+            done()
+        }
+        Err(fault) => bad_request(&format!("{fault:#}")),
+    }
 }
 
 async fn staff(Shared(house): Shared<Arc<House>>, body: Bytes) -> Response {

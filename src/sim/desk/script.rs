@@ -7,6 +7,7 @@
 
 use std::time::Duration;
 
+use anyhow::{Context as _, ensure};
 use fastrand::Rng;
 use serde::{Deserialize, Serialize};
 
@@ -25,6 +26,18 @@ pub struct Script {
     pub limit_per_second: Option<u32>,
     /// The usual latency of every call from now on.
     pub latency: Option<Span>,
+}
+
+impl Script {
+    /// Read one; each number must be one that it can be.
+    pub fn parse(json: &[u8]) -> anyhow::Result<Self> {
+        let script: Self = serde_json::from_slice(json)?;
+        for (number, act) in (1..).zip(&script.acts) {
+            act.check().with_context(|| format!("act {number}"))?;
+        }
+        script.latency.unwrap_or_default().check().context("latency")?;
+        Ok(script)
+    }
 }
 
 impl From<Act> for Script {
@@ -128,7 +141,7 @@ pub struct Shift {
 pub struct Span {
     /// The least, in milliseconds.
     pub min_ms: u64,
-    /// The most, in milliseconds; absent or less than the least: exactly the least.
+    /// The most, in milliseconds; absent or 0: exactly the least.
     #[serde(default)]
     pub max_ms: u64,
 }
@@ -144,12 +157,35 @@ impl Span {
         Self { min_ms, max_ms }
     }
 
+    /// Whether it is one: not the wrong way round, and short enough that somebody waits for it.
+    pub fn check(self) -> anyhow::Result<()> {
+        let Self { min_ms, max_ms } = self;
+        let is_span = max_ms == 0 || min_ms <= max_ms;
+        ensure!(is_span, "min_ms is {min_ms}, above max_ms, which is {max_ms}");
+        let longest = min_ms.max(max_ms);
+        ensure!(longest <= LONGEST_MS, "{longest} ms is above {LONGEST_MS} ms, which is an hour");
+        Ok(())
+    }
+
     pub(super) fn draw(self, rng: &mut Rng) -> Duration {
         Duration::from_millis(rng.u64(self.min_ms..=self.max_ms.max(self.min_ms)))
     }
 }
 
 pub(super) const ANY_SESSION: &str = "*";
+const LONGEST_MS: u64 = 3_600_000;
+
+impl Act {
+    fn check(&self) -> anyhow::Result<()> {
+        let chance = self.chance;
+        ensure!((0.0..=1.0).contains(&chance), "chance is {chance}; it goes from 0 to 1");
+        if let Answer::Status { status, .. } = self.answer {
+            ensure!((200..=599).contains(&status), "status is {status}; it goes from 200 to 599");
+        }
+        self.delay.check().context("delay")?;
+        self.answer_delay.check().context("answer_delay")
+    }
+}
 
 /// Building acts in code. Each begins as: any session, transfers only, once.
 impl Act {

@@ -80,7 +80,7 @@ async fn a_tool_creates_nothing() {
     let folder = folder();
     let place = Place::parse(&sqlite_url(&folder)).unwrap();
     let error = format!("{:#}", Reader::open(&place).await.err().unwrap());
-    assert!(error.contains("cannot be opened"), "{error}");
+    assert!(error.contains("is not there (yet)"), "{error}");
     assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
 }
 
@@ -92,6 +92,32 @@ async fn a_file_that_is_no_ledger_is_refused() {
     let refused = refusal(&url).await;
     assert!(refused.contains("is damaged, or not a ledger"), "{refused}");
     assert!(refused.contains("ledger.db"), "{refused}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn another_programs_database_is_refused_and_left_as_it_is() {
+    let folder = folder();
+    let (url, file) = (sqlite_url(&folder), folder.path().join("ledger.db"));
+    let theirs = rusqlite::Connection::open(&file).unwrap();
+    theirs.execute_batch("CREATE TABLE invoices (number INTEGER)").unwrap();
+    drop(theirs);
+    let before = fs::read(&file).unwrap();
+    let refused = refusal(&url).await;
+    assert!(refused.contains("another program's database"), "{refused}");
+    assert!(fs::read(&file).unwrap() == before);
+    let error = Reader::open(&Place::parse(&url).unwrap()).await.err().unwrap();
+    assert!(format!("{error:#}").contains("another program's database"), "{error:#}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_folder_is_no_ledger() {
+    let folder = folder();
+    fs::create_dir(folder.path().join("ledger.db")).unwrap();
+    let url = sqlite_url(&folder);
+    let refused = refusal(&url).await;
+    assert!(refused.contains("is a folder: name a file"), "{refused}");
+    let error = Reader::open(&Place::parse(&url).unwrap()).await.err().unwrap();
+    assert!(format!("{error:#}").contains("is a folder: name a file"), "{error:#}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -27,8 +27,10 @@ const NEWEST: &str = "SELECT coalesce(max(version), 0) FROM handoff_migrations";
 
 /// What a file is for this program.
 pub(super) enum Form {
-    /// Without our tables.
+    /// Without any table.
     None,
+    /// Somebody else's.
+    Foreign,
     /// Of an earlier program.
     Older,
     /// As this program knows it.
@@ -49,7 +51,9 @@ fn form(newest: i64) -> Form {
 pub(super) fn look(connection: &Connection) -> rusqlite::Result<Form> {
     let there = "SELECT 1 FROM sqlite_schema WHERE name = 'handoff_migrations'";
     if connection.query_row(there, (), |_| Ok(())).optional()?.is_none() {
-        return Ok(Form::None);
+        let any = "SELECT count(*) FROM sqlite_schema";
+        let is_empty = connection.query_row(any, (), |row| row.get::<_, i64>(0))? == 0;
+        return Ok(if is_empty { Form::None } else { Form::Foreign });
     }
     Ok(form(connection.query_row(NEWEST, (), |row| row.get(0))?))
 }
