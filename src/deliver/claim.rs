@@ -49,21 +49,20 @@ pub(super) async fn claim_in_time<P: Ports>(
 
 /// An event is known by its id; one without by its record's place.
 pub(super) fn claim_of_event(event: &Event, record: &Record, now: Timestamp) -> Claim {
-    let place = record.position.to_string();
-    let key =
-        if *event.id == place { format!("place:{place}") } else { format!("id:{}", event.id) };
-    Claim {
-        key: key.into(),
-        session_id: Some(event.session_id.clone()),
-        deadline: Some(event.deadline),
-        ..claim_of_letter(record, now)
-    }
+    let kind = if *event.id == record.position.to_string() { "place" } else { "id" };
+    let claim = claim(format!("{kind}:{}", event.id), record, now);
+    let session_id = Some(event.session_id.clone());
+    Claim { session_id, deadline: Some(event.deadline), ..claim }
 }
 
 /// A dead letter is known by the place of its record.
 pub(super) fn claim_of_letter(record: &Record, now: Timestamp) -> Claim {
+    claim(format!("letter:{}", record.position), record, now)
+}
+
+fn claim(key: String, record: &Record, now: Timestamp) -> Claim {
     Claim {
-        key: format!("letter:{}", record.position).into(),
+        key: key.into(),
         session_id: None,
         source: record.position.clone(),
         first_seen: now,

@@ -248,6 +248,11 @@ async fn the_controls_work_over_http() {
     let misspelt = order("script", json!({"acts": [{"anwser": "hang"}]})).await;
     assert_eq!(misspelt.status(), 400);
     assert!(misspelt.text().await.unwrap().contains("anwser"));
+    let impossible = order("script", json!({"acts": [{}, {"chance": 7}]})).await;
+    assert_eq!(impossible.status(), 400);
+    assert!(impossible.text().await.unwrap().contains("act 2: chance is 7; it goes from 0 to 1"));
+    let upside_down = order("script", json!({"latency": {"min_ms": 9, "max_ms": 1}})).await;
+    assert_eq!(upside_down.status(), 400);
     assert_eq!(order("outage", json!({"on": true})).await.status(), 200);
     tokio::time::sleep(Duration::from_millis(100)).await;
     assert_cut(try_transfer(&desk, "u").await);
