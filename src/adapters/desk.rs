@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use jiff::Timestamp;
-use reqwest::header::{CONTENT_TYPE, DATE, HeaderMap, RETRY_AFTER};
+use reqwest::header::{CONTENT_TYPE, DATE, HeaderMap, HeaderValue, RETRY_AFTER};
 use secrecy::{ExposeSecret, SecretString};
 
 use self::hosts::Hosts;
@@ -112,11 +112,22 @@ impl Client {
         body: Vec<u8>,
         signature_after: Option<Timestamp>,
     ) -> Response {
-        let nothing = |reply| Response { reply, date: None };
+        let (reply, date) = self.exchange(command, body, signature_after).await;
+        let date = date.as_ref().and_then(|date| date.to_str().ok()).and_then(http_date);
+        Response { reply, date }
+    }
+
+    /// The reply, and its `Date` header as it stands there.
+    async fn exchange(
+        &self,
+        command: Command,
+        body: Vec<u8>,
+        signature_after: Option<Timestamp>,
+    ) -> (Reply, Option<HeaderValue>) {
         let now = (self.nature.now)();
         let query = match self.signer.query(now, signature_after).await {
             Ok(query) => query,
-            Err(error) => return nothing(Reply::Unsigned(format!("{error:#}"))),
+            Err(error) => return (Reply::Unsigned(format!("{error:#}")), None),
         };
         let host = self.hosts.current(now);
         let mut url = self.hosts.url(host, command).clone();
@@ -128,12 +139,12 @@ impl Client {
             Err(error) => {
                 let reply = failed(error);
                 self.hosts.reached(host, reply.was_sent(), now);
-                return nothing(reply);
+                return (reply, None);
             }
         };
         self.hosts.reached(host, true, now);
-        let date = response.headers().get(DATE).and_then(|v| v.to_str().ok()).and_then(http_date);
-        Response { reply: read(response, now).await, date }
+        let date = response.headers().get(DATE).cloned();
+        (read(response, now).await, date)
     }
 }
 
@@ -144,7 +155,7 @@ impl deliver::Desk for Client {
         body: Vec<u8>,
         signature_after: Option<Timestamp>,
     ) -> Reply {
-        self.respond(command, body, signature_after).await.reply
+        self.exchange(command, body, signature_after).await.0
     }
 }
 

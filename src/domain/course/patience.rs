@@ -6,6 +6,8 @@
 //! asked for in the first round only.
 //! This file never tells a second interim outcome, and none while a call is in doubt.
 
+use std::borrow::Cow;
+
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
@@ -64,13 +66,14 @@ impl Course<'_> {
     }
 
     /// What is asked for in this round.
-    pub(super) fn ask(&self) -> Ask {
-        let mut ask = self.event.ask.clone().unwrap_or_default();
-        if let Some(route) = self.route {
-            ask = route.complete(&ask);
-        }
+    pub(super) fn ask(&self) -> Cow<'_, Ask> {
+        let own = self.event.ask.as_ref().map_or_else(|_| Cow::default(), Cow::Borrowed);
+        let mut ask = match self.route {
+            Some(route) => Cow::Owned(route.complete(&own)),
+            None => own,
+        };
         if self.rounds > 0 {
-            ask.options.send_tip_if_no_agent_online = None;
+            ask.to_mut().options.send_tip_if_no_agent_online = None;
         }
         ask
     }
