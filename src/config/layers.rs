@@ -101,7 +101,7 @@ fn environment(
     // Only ours: the others are nobody's business here.
     let ours: Map<_, _> = env.into_iter().filter(|(name, _)| name.starts_with(PREFIX)).collect();
     let mut names: Vec<&String> = ours.keys().collect();
-    names.sort_unstable_by_key(|name| name.to_lowercase());
+    names.sort_unstable_by_key(|name| (name.to_lowercase(), *name));
     for pair in names.windows(2) {
         // Which of them the library takes is chance.
         anyhow::ensure!(
