@@ -54,7 +54,11 @@ pub trait Desk: Send + Sync + 'static {
 pub trait Outcomes: Send + Sync + 'static {
     /// Publish what nobody else could since the process was `steady`. Handed over at once, in the
     /// order of the calls; done once acknowledged, however long that takes.
-    fn publish(&self, message: Message, steady: Steady) -> impl Future<Output = Published> + Send;
+    fn publish(
+        &self,
+        message: Arc<Message>,
+        steady: Steady,
+    ) -> impl Future<Output = Published> + Send;
 
     /// Forget what was handed over and has not left: its event is somebody else's by now. What of
     /// it was for events that still are ours is published again.
@@ -222,7 +226,7 @@ pub async fn deliver<P: Ports>(
     let Some(outcome) = decide(context, walk, &mut course, parts).await else {
         return Delivered::LeftOpen;
     };
-    let message = outcome.to_message(event);
+    let message = Arc::new(outcome.to_message(event));
     let steady = context.pulse.steady().await;
     if !context.ledger.settle(claim.key.clone(), message.clone(), outcome.decided_at).await {
         warn!(event.id = %event.id, "somebody else has taken it over, and answers");
@@ -263,7 +267,7 @@ pub async fn bury<P: Ports>(
             return Delivered::LeftOpen;
         }
         Claimed::Fresh | Claimed::Resumed(_) => {
-            let letter = dead_letter(record.clone(), malformed, now);
+            let letter = Arc::new(dead_letter(record.clone(), malformed, now));
             if !context.ledger.settle(key.clone(), letter.clone(), now).await {
                 return Delivered::LeftOpen;
             }

@@ -29,7 +29,7 @@ pub trait Ledger: Send + Sync + 'static {
     fn settle(
         &self,
         key: Arc<str>,
-        answer: Message,
+        answer: Arc<Message>,
         at: Timestamp,
     ) -> impl Future<Output = bool> + Send;
 

@@ -102,6 +102,9 @@ pub struct Metrics {
     /// Offset commits that failed.
     pub commit_failures: Counter,
     outcomes: Family<StatusLabel, Counter>,
+    /// What each event counts, looked up once.
+    of_status: [(Counter, Histogram); Status::ALL.len()],
+    of_command: [Histogram; Command::ALL.len()],
     interim_outcomes: Counter,
     dead_letters: Family<ClassLabel, Counter>,
     calls: Family<CallLabel, Counter>,
@@ -120,6 +123,16 @@ impl Default for Metrics {
 impl Metrics {
     /// All metrics at zero, each known label value present.
     pub fn new() -> Self {
+        let outcomes = Family::default();
+        let event_duration = Family::new_with_constructor(event_buckets as fn() -> _);
+        let call_duration = Family::new_with_constructor(call_buckets as fn() -> _);
+        let of_status = Status::ALL.map(|status| {
+            let label = StatusLabel { status: status.as_str() };
+            (outcomes.get_or_create_owned(&label), event_duration.get_or_create_owned(&label))
+        });
+        let of_command = Command::ALL.map(|command| {
+            call_duration.get_or_create_owned(&CommandLabel { command: command.as_str() })
+        });
         let mut metrics = Self {
             registry: Registry::with_prefix("handoff"),
             in_flight: Gauge::default(),
@@ -129,12 +142,14 @@ impl Metrics {
             intake_paused: Gauge::default(),
             skipped: Counter::default(),
             commit_failures: Counter::default(),
-            outcomes: Family::default(),
+            outcomes,
+            of_status,
+            of_command,
             interim_outcomes: Counter::default(),
             dead_letters: Family::default(),
             calls: Family::default(),
-            call_duration: Family::new_with_constructor(call_buckets),
-            event_duration: Family::new_with_constructor(event_buckets),
+            call_duration,
+            event_duration,
             gate_closed: Family::default(),
             lag: Family::default(),
         };
@@ -166,9 +181,6 @@ impl Metrics {
     }
 
     fn start_at_zero(&self) {
-        for status in Status::ALL {
-            drop(self.outcomes.get_or_create(&StatusLabel { status: status.as_str() }));
-        }
         for why in Why::ALL {
             drop(self.gate_closed.get_or_create(&WhyLabel { why: why.as_str() }));
         }
@@ -184,9 +196,9 @@ impl Metrics {
 
     /// A final outcome was acknowledged.
     pub fn outcome(&self, status: Status, elapsed: Duration) {
-        let label = StatusLabel { status: status.as_str() };
-        self.outcomes.get_or_create(&label).inc();
-        self.event_duration.get_or_create(&label).observe(elapsed.as_secs_f64());
+        let (count, duration) = &self.of_status[status as usize];
+        count.inc();
+        duration.observe(elapsed.as_secs_f64());
     }
 
     /// An answer that an earlier life wrote down was acknowledged; `title` is its status or class.
@@ -195,8 +207,7 @@ impl Metrics {
         let class = MalformedClass::ALL.into_iter().find(|class| class.as_str() == title);
         match (channel, status, class) {
             (Channel::Outcomes, Some(status), _) => {
-                let label = StatusLabel { status: status.as_str() };
-                self.outcomes.get_or_create(&label).inc();
+                self.of_status[status as usize].0.inc();
             }
             (Channel::DeadLetters, _, Some(class)) => self.dead_letter(class),
             // Written by a version that knows more.
@@ -216,9 +227,8 @@ impl Metrics {
 
     /// A call to Desk came back.
     pub fn desk_call(&self, command: Command, verdict: &'static str, took: Duration) {
-        let command = command.as_str();
-        self.calls.get_or_create(&CallLabel { command, verdict }).inc();
-        self.call_duration.get_or_create(&CommandLabel { command }).observe(took.as_secs_f64());
+        self.calls.get_or_create(&CallLabel { command: command.as_str(), verdict }).inc();
+        self.of_command[command as usize].observe(took.as_secs_f64());
     }
 
     /// The gate was shut for this reason, or opened.

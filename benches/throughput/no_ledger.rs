@@ -50,7 +50,7 @@ impl Ledger for NoLedger {
         true
     }
 
-    async fn settle(&self, _: Arc<str>, _: Message, _: Timestamp) -> bool {
+    async fn settle(&self, _: Arc<str>, _: Arc<Message>, _: Timestamp) -> bool {
         true
     }
 

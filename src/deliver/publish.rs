@@ -19,7 +19,7 @@ use crate::pulse::Steady;
 pub(super) async fn publish_once<P: Ports>(
     context: &Context<P>,
     key: Arc<str>,
-    (answer, settled_at): (Message, Timestamp),
+    (answer, settled_at): (Arc<Message>, Timestamp),
     tell: impl Fn(Told),
 ) {
     let (channel, title) = (answer.channel, answer.title().to_owned());
@@ -39,7 +39,7 @@ pub(super) async fn publish_once<P: Ports>(
 pub(super) async fn hand_over<P: Ports>(
     context: &Context<P>,
     mut steady: Option<Steady>,
-    (message, since): (Message, Timestamp),
+    (message, since): (Arc<Message>, Timestamp),
     told: impl FnOnce(),
 ) -> Published {
     loop {

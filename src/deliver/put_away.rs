@@ -38,7 +38,7 @@ pub(super) async fn announce<P: Ports>(
     }
     // Nobody has told it so far, or an earlier life may have.
     let (steady, since) = tell.since.map_or((Some(steady), now), |since| (None, since));
-    let published = hand_over(context, steady, (tell.message, since), || {}).await;
+    let published = hand_over(context, steady, (tell.message.into(), since), || {}).await;
     course.told();
     if published.by_us {
         context.metrics.interim_outcome();

@@ -90,7 +90,7 @@ fn place(offset: i64) -> Position {
 }
 
 impl Outcomes for Topic {
-    async fn publish(&self, _: Message, steady: Steady) -> Published {
+    async fn publish(&self, _: Arc<Message>, steady: Steady) -> Published {
         assert!(self.0.pulse.is_still(steady));
         self.0.published.fetch_add(1, Ordering::Relaxed);
         Published { place: place(8), by_us: true }
@@ -132,7 +132,7 @@ impl Ledger for Book {
         unreachable!("nothing is put away")
     }
 
-    async fn settle(&self, _: Arc<str>, _: Message, _: Timestamp) -> bool {
+    async fn settle(&self, _: Arc<str>, _: Arc<Message>, _: Timestamp) -> bool {
         self.0.goes_on(During::Settle).await;
         true
     }
@@ -242,7 +242,7 @@ async fn who_slept_while_an_answer_was_written_down_looks_whether_a_successor_pu
 async fn who_slept_while_it_looked_looks_again() {
     let (context, life) = context(During::Look).await;
     let letter = dead_letter(record(), &conflict(&event()), RECEIVED);
-    let published = hand_over(&context, None, (letter, RECEIVED), || {}).await;
+    let published = hand_over(&context, None, (letter.into(), RECEIVED), || {}).await;
     assert_eq!((published.by_us, published.place), (false, place(7)));
     assert_eq!(life.counts(), (0, 0, 0));
 }

@@ -44,7 +44,7 @@ pub enum Claimed {
     /// The same record has its answer.
     Settled {
         /// The answer, byte for byte.
-        answer: Message,
+        answer: Arc<Message>,
         /// The broker's acknowledgement was noted.
         published: bool,
         /// When it was settled.
@@ -141,7 +141,7 @@ pub struct Entry {
     /// What its course wanted remembered.
     pub memory: Option<String>,
     /// Its final answer; or not loaded.
-    pub answer: Option<Message>,
+    pub answer: Option<Arc<Message>>,
     /// Its story.
     pub steps: Vec<Step>,
 }
@@ -166,7 +166,7 @@ pub struct Row {
     /// What its course wanted remembered.
     pub memory: Option<String>,
     /// Its final answer, if it is settled.
-    pub answer: Option<Message>,
+    pub answer: Option<Arc<Message>>,
 }
 
 /// One step of a story.
@@ -220,7 +220,7 @@ pub enum Deed {
     /// Its final answer.
     Settle {
         /// The answer.
-        answer: Box<Message>,
+        answer: Arc<Message>,
         /// When it was decided.
         at: Timestamp,
     },
@@ -253,10 +253,10 @@ pub struct Actor<'a> {
 pub type Applied = (Option<Entry>, Reply);
 
 /// Do it to the entry as it stands; `None`: there is no such entry.
-pub fn apply(entry: Option<&Entry>, deed: &Deed, actor: Actor<'_>) -> Applied {
+pub fn apply(entry: Option<Entry>, deed: &Deed, actor: Actor<'_>) -> Applied {
     match (deed, entry) {
         (Deed::Claim(claim), entry) => {
-            let claimed = judge(entry, claim);
+            let claimed = judge(entry.as_ref(), claim);
             (claim_entry(entry, claim, (&claimed, actor)), Reply::Claimed(claimed))
         }
         (_, None) => (None, Reply::Done(false)),
@@ -295,7 +295,7 @@ fn resumed(entry: &Entry, parked_until: Option<Timestamp>) -> Resumed {
 }
 
 fn claim_entry(
-    entry: Option<&Entry>,
+    entry: Option<Entry>,
     claim: &Claim,
     (claimed, actor): (&Claimed, Actor<'_>),
 ) -> Option<Entry> {
@@ -306,7 +306,7 @@ fn claim_entry(
             let owner = actor.owner.clone();
             let note = if entry.owner == owner { "" } else { "taken over" };
             let stage = Stage::Open;
-            let entry = Entry { owner, claimed_at: claim.at, stage, ..entry.clone() };
+            let entry = Entry { owner, claimed_at: claim.at, stage, ..entry };
             Some(step(entry, (What::Claimed, note), now))
         }
         _ => None,
@@ -336,35 +336,34 @@ fn is_ours(entry: &Entry, actor: Actor<'_>) -> bool {
     unanswered && entry.owner == *actor.owner
 }
 
-fn park(entry: &Entry, parking: &Parking, actor: Actor<'_>) -> Applied {
-    if !is_ours(entry, actor) {
+fn park(entry: Entry, parking: &Parking, actor: Actor<'_>) -> Applied {
+    if !is_ours(&entry, actor) {
         return (None, Reply::Done(false));
     }
     let memory = Some(parking.memory.clone());
     let stage = Stage::Parked { until: parking.until };
-    let record = parking.record.clone().or_else(|| entry.record.clone());
-    let parked = Entry { memory, stage, record, ..entry.clone() };
+    let record = parking.record.clone().or(entry.record);
+    let parked = Entry { memory, stage, record, ..entry };
     let note = format!("until {}; {}", parking.until, parking.note);
     (Some(step(parked, (What::Parked, &note), actor)), Reply::Done(true))
 }
 
-fn settle(entry: &Entry, (answer, at): (&Message, Timestamp), actor: Actor<'_>) -> Applied {
-    if !is_ours(entry, actor) {
+fn settle(entry: Entry, (answer, at): (&Arc<Message>, Timestamp), actor: Actor<'_>) -> Applied {
+    if !is_ours(&entry, actor) {
         return (None, Reply::Done(false));
     }
-    let settled =
-        Entry { answer: Some(answer.clone()), stage: Stage::Settled { at }, ..entry.clone() };
+    let settled = Entry { answer: Some(answer.clone()), stage: Stage::Settled { at }, ..entry };
     let actor = Actor { now: at, ..actor };
     (Some(step(settled, (What::Settled, answer.title()), actor)), Reply::Done(true))
 }
 
 /// A fact about the broker: whoever learns it may note it.
-fn publish(entry: &Entry, place: Option<&Position>, actor: Actor<'_>) -> Applied {
+fn publish(entry: Entry, place: Option<&Position>, actor: Actor<'_>) -> Applied {
     let Stage::Settled { at: settled_at } = entry.stage else {
         return (None, Reply::Done(false));
     };
     let stage = Stage::Published { settled_at, at: actor.now, place: place.cloned() };
-    let published = Entry { stage, record: None, ..entry.clone() };
+    let published = Entry { stage, record: None, ..entry };
     let note = place.map(ToString::to_string).unwrap_or_default();
     (Some(step(published, (What::Published, &note), actor)), Reply::Done(true))
 }

@@ -21,9 +21,9 @@ fn claim(session: Option<&str>, offset: i64) -> Claim {
     Claim { key: "k".into(), session_id, source, first_seen: at(0), deadline: None, at: at(1) }
 }
 
-fn answer(text: &str) -> Message {
+fn answer(text: &str) -> Arc<Message> {
     let value = Some(text.as_bytes().to_vec());
-    Message { channel: Channel::Outcomes, key: None, value, headers: vec![] }
+    Message { channel: Channel::Outcomes, key: None, value, headers: vec![] }.into()
 }
 
 fn deed(number: u8, second: i64) -> Deed {
@@ -38,7 +38,7 @@ fn deed(number: u8, second: i64) -> Deed {
             let record = Some(Record { position, timestamp: None, key, value, headers: vec![] });
             Deed::Park(Parking { until: at(second + 9), memory, note, record })
         }
-        4 => Deed::Settle { answer: Box::new(answer(&second.to_string())), at: at(second) },
+        4 => Deed::Settle { answer: answer(&second.to_string()), at: at(second) },
         _ => Deed::Publish { place: Some(position(second)) },
     }
 }
@@ -50,7 +50,7 @@ fn after(deeds: &[(u8, &str)]) -> (Option<Entry>, Reply) {
     for (second, (number, owner)) in (0..).zip(deeds) {
         let owner: Arc<str> = (*owner).into();
         let actor = Actor { owner: &owner, now: at(second) };
-        let (changed, reply) = apply(entry.as_ref(), &deed(*number, second), actor);
+        let (changed, reply) = apply(entry.clone(), &deed(*number, second), actor);
         entry = changed.or(entry);
         last = reply;
     }
@@ -63,7 +63,10 @@ fn words(deeds: &[(u8, &str)]) -> String {
         Reply::Claimed(Claimed::Resumed(Resumed { parked_until: None, .. })) => "open".into(),
         Reply::Claimed(Claimed::Resumed(_)) => "parked".into(),
         Reply::Claimed(Claimed::Settled { published, answer, .. }) => {
-            format!("settled {published} {}", String::from_utf8(answer.value.unwrap()).unwrap())
+            format!(
+                "settled {published} {}",
+                String::from_utf8_lossy(answer.value.as_deref().unwrap())
+            )
         }
         Reply::Claimed(other) => format!("{other:?}").to_lowercase(),
     }

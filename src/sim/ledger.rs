@@ -56,7 +56,7 @@ impl Memory {
     fn perform(&self, key: &Arc<str>, deed: &Deed) -> Reply {
         let actor = Actor { owner: &self.owner, now: (self.now)() };
         let mut entries = self.lock();
-        let (changed, reply) = apply(entries.get(key), deed, actor);
+        let (changed, reply) = apply(entries.get(key).cloned(), deed, actor);
         if let Some(changed) = changed {
             entries.insert(key.clone(), changed);
         }
@@ -84,8 +84,8 @@ impl Ledger for Memory {
         self.perform(&key, &Deed::Park(parking)) == Reply::Done(true)
     }
 
-    async fn settle(&self, key: Arc<str>, answer: Message, at: Timestamp) -> bool {
-        let deed = Deed::Settle { answer: Box::new(answer), at };
+    async fn settle(&self, key: Arc<str>, answer: Arc<Message>, at: Timestamp) -> bool {
+        let deed = Deed::Settle { answer, at };
         self.perform(&key, &deed) == Reply::Done(true)
     }
 

@@ -107,7 +107,7 @@ impl Producer {
     async fn prepare<'l>(
         &'l self,
         line: &'l Line,
-        message: &mut Message,
+        message: &mut Arc<Message>,
         error: &KafkaError,
     ) -> &'l Line {
         let is_alone = std::ptr::eq(line, &self.alone);
@@ -115,7 +115,7 @@ impl Producer {
             self.alone.mend().await;
             return &self.alone;
         }
-        if is_too_large(error) && message.make_smaller() {
+        if is_too_large(error) && Arc::make_mut(message).make_smaller() {
             let topic = self.settings.topics.of(message.channel);
             let text = format!("{topic} refuses a message for its size; leaving details out");
             self.quiet.complain("producer", &text);
@@ -150,7 +150,7 @@ impl Outcomes for Producer {
 
     fn publish(
         &self,
-        mut message: Message,
+        mut message: Arc<Message>,
         mut steady: Steady,
     ) -> impl Future<Output = Published> + Send {
         let since = (self.now)();

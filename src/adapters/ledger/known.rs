@@ -17,14 +17,13 @@ const MAX_KNOWN: usize = 50_000;
 pub(super) struct Known(HashMap<Arc<str>, Entry>);
 
 impl Known {
-    /// The row as it must be: `Some(None)` is no row, `None` has to be read.
-    pub(super) fn assume(&self, key: &str, deed: &Deed) -> Option<Option<&Entry>> {
-        match (deed, self.0.get(key)) {
-            // As a rule an identity is new.
-            (Deed::Claim(_), None) => Some(None),
-            // Whoever claims has to be told everything.
-            (Deed::Claim(_), Some(_)) | (_, None) => None,
-            (_, entry) => Some(entry),
+    /// The row as it must be: `Some(None)` is no row, `None` has to be read. It is forgotten here, as
+    /// it is about to change.
+    pub(super) fn take(&mut self, key: &str, deed: &Deed) -> Option<Option<Entry>> {
+        match deed {
+            // As a rule an identity is new. Whoever claims has to be told everything.
+            Deed::Claim(_) => (!self.0.contains_key(key)).then_some(None),
+            _ => self.0.remove(key).map(Some),
         }
     }
 

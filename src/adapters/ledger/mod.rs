@@ -199,8 +199,8 @@ impl crate::ledger::Ledger for Ledger {
         self.done(key, Deed::Park(parking)).await
     }
 
-    async fn settle(&self, key: Arc<str>, answer: Message, at: Timestamp) -> bool {
-        self.done(key, Deed::Settle { answer: Box::new(answer), at }).await
+    async fn settle(&self, key: Arc<str>, answer: Arc<Message>, at: Timestamp) -> bool {
+        self.done(key, Deed::Settle { answer, at }).await
     }
 
     async fn published(&self, key: Arc<str>, place: Option<Position>) {

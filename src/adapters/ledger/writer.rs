@@ -249,7 +249,7 @@ impl<S: Store> Writer<S> {
             if doubts.contains_key(&job.key) {
                 continue;
             }
-            let Some(entry) = self.known.assume(&job.key, &job.deed) else { continue };
+            let Some(entry) = self.known.take(&job.key, &job.deed) else { continue };
             if let (Some(next), reply) = apply(entry, &job.deed, actor) {
                 changes.push(Change { key: job.key.clone(), next });
                 answers.push((index, reply));
@@ -344,11 +344,11 @@ struct Round<'a> {
 
 impl Round<'_> {
     fn decide(&mut self, batch: &[Job], found: Vec<Found>, actor: Actor<'_>) -> Arc<[Change]> {
-        let found: HashMap<Arc<str>, anyhow::Result<Entry>> =
+        let mut found: HashMap<Arc<str>, anyhow::Result<Entry>> =
             found.into_iter().map(|found| (found.key, found.entry)).collect();
         let mut changes = Vec::new();
         for (index, job) in batch.iter().enumerate() {
-            let entry = match found.get(&job.key) {
+            let entry = match found.remove(&job.key) {
                 Some(Ok(entry)) => Some(entry),
                 Some(Err(error)) => {
                     self.replies[index] = Some(unreadable(&job.deed, format!("{error:#}")));
@@ -356,11 +356,11 @@ impl Round<'_> {
                 }
                 None => None,
             };
-            if let Some(reply) = self.done_before(&job.key, entry) {
+            if let Some(reply) = self.done_before(&job.key, entry.as_ref()) {
                 self.replies[index] = Some(reply);
                 continue;
             }
-            if let (Some(entry), Deed::Claim(_)) = (entry, &job.deed)
+            if let (Some(entry), Deed::Claim(_)) = (&entry, &job.deed)
                 && entry.is_settled()
                 && entry.answer.is_none()
             {

@@ -76,8 +76,8 @@ pub(super) fn object(key: &str, entry: &Entry) -> Value {
         "published_at": published_at,
         "published_to": published_to,
         "course": memory(entry),
-        "outcome": entry.answer.as_ref().and_then(value),
-        "dead_letter": entry.answer.as_ref().filter(|a| a.channel == Channel::DeadLetters)
+        "outcome": entry.answer.as_deref().and_then(value),
+        "dead_letter": entry.answer.as_deref().filter(|a| a.channel == Channel::DeadLetters)
             .map(Message::title),
         "unreadable": unreadable(entry),
         "steps": steps,
@@ -156,7 +156,7 @@ fn value(answer: &Message) -> Option<Value> {
 fn unreadable(entry: &Entry) -> Vec<&'static str> {
     let course = entry.memory.is_some() && memory(entry).is_none();
     let is_lost = |answer: &Message| answer.channel == Channel::Outcomes && value(answer).is_none();
-    let outcome = entry.answer.as_ref().is_some_and(is_lost);
+    let outcome = entry.answer.as_deref().is_some_and(is_lost);
     let parts = [("course", course), ("outcome", outcome)];
     parts.into_iter().filter_map(|(part, is_lost)| is_lost.then_some(part)).collect()
 }

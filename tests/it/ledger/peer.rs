@@ -142,13 +142,13 @@ pub(super) fn record(claim: &Claim) -> Record {
     Record { position, timestamp, key: Some(b"s".to_vec()), value, headers: vec![] }
 }
 
-pub(super) fn answer(text: &str) -> Message {
-    Message {
+pub(super) fn answer(text: &str) -> Arc<Message> {
+    Arc::new(Message {
         channel: Channel::Outcomes,
         key: Some(b"s".to_vec()),
         value: Some(text.as_bytes().to_vec()),
         headers: vec![("handoff-status".into(), Some(b"queued".to_vec()))],
-    }
+    })
 }
 
 /// Put away, and Kafka delivers it again.
@@ -177,7 +177,7 @@ impl Peer {
         }
     }
 
-    pub(super) async fn settle(&self, key: &str, answer: Message) -> bool {
+    pub(super) async fn settle(&self, key: &str, answer: Arc<Message>) -> bool {
         match self {
             Self::Memory(ledger) => ledger.settle(key.into(), answer, at(2)).await,
             Self::Database(ledger, _) => ledger.settle(key.into(), answer, at(2)).await,

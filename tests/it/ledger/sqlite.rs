@@ -212,7 +212,7 @@ async fn a_ledger_of_an_older_program_is_brought_up_to_date() {
     a.settle("settled", answer("it")).await;
     let dead = Claim { session_id: None, deadline: None, ..claim("published", 4) };
     b.claim(dead).await;
-    b.settle("published", letter).await;
+    b.settle("published", letter.into()).await;
     let place = Position { topic: "outcomes".into(), partition: 3, offset: 7 };
     b.published("published", Some(place)).await;
     for key in ["open", "parked", "settled", "published"] {

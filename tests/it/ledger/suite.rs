@@ -1,5 +1,7 @@
 //! What every ledger does, one deed after the other. It never looks inside.
 
+use std::sync::Arc;
+
 use futures_util::future::join_all;
 use handoff::domain::{
     memory::{Claim, Claimed, Parking, Resumed, Stage, What},
@@ -233,7 +235,7 @@ pub(super) async fn any_bytes_come_back(world: &World) {
         let record = Some(record);
         peer.park(&key, Parking { record: record.clone(), ..parking(9, "{}") }).await;
         let (value, channel) = (bytes.clone(), Channel::DeadLetters);
-        let letter = Message { channel, key: bytes, value, headers };
+        let letter = Arc::new(Message { channel, key: bytes, value, headers });
         assert!(peer.settle(&key, letter.clone()).await);
         let story = peer.story(&key).await.unwrap();
         assert_eq!(story.record, record);

@@ -157,7 +157,7 @@ impl Ledger for Book {
         .await
     }
 
-    async fn settle(&self, key: Arc<str>, answer: Message, at: Timestamp) -> bool {
+    async fn settle(&self, key: Arc<str>, answer: Arc<Message>, at: Timestamp) -> bool {
         let what = format!("settle {key}: {}", answer.title());
         self.order(what, move |memory| now(memory.settle(key, answer, at))).await
     }
@@ -183,7 +183,7 @@ impl Ledger for Book {
 
 /// A message on its way, and who waits for it.
 struct Parcel {
-    message: Message,
+    message: Arc<Message>,
     handed_over: Instant,
     acknowledged: oneshot::Sender<Position>,
 }
@@ -217,7 +217,8 @@ impl Sending {
             let what = world.shown(&parcel.message);
             // The documented hole: it stood still between being handed a message and sending it.
             let late = self.life.froze_since(parcel.handed_over);
-            let place = lock(&world.broker).post(parcel.message, (world.now(), late));
+            let place =
+                lock(&world.broker).post(parcel.message.as_ref().clone(), (world.now(), late));
             world.say(|| format!("{} published {place}: {what}", self.life.name));
             self.life.point("a message has arrived and is not acknowledged").await;
             self.life.takes(50).await;
@@ -227,7 +228,7 @@ impl Sending {
 }
 
 impl Outcomes for Producer {
-    fn publish(&self, message: Message, _: Steady) -> impl Future<Output = Published> + Send {
+    fn publish(&self, message: Arc<Message>, _: Steady) -> impl Future<Output = Published> + Send {
         let (acknowledged, told) = oneshot::channel();
         let handed_over = Instant::now();
         for _ in 0..mutations::copies(&self.life) {

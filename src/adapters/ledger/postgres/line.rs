@@ -57,7 +57,7 @@ impl Line {
             claimed_at_us: entry.claimed_at.as_microsecond(),
             record: entry.record.as_ref().map(record_text),
             memory: entry.memory.as_deref().map(Arc::from),
-            answer: entry.answer.as_ref().map(message_text),
+            answer: entry.answer.as_deref().map(message_text),
             steps: steps_text(&entry.steps),
             ..Self::default()
         };
@@ -115,7 +115,7 @@ impl Line {
             memory: self.memory.as_deref().map(str::to_owned),
             answer: self
                 .answer
-                .map(|text| read_message(&text))
+                .map(|text| read_message(&text).map(Arc::new))
                 .transpose()
                 .context("its answer")?,
             steps: read_steps(&self.steps).context("its steps")?,

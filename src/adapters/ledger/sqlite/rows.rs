@@ -48,7 +48,7 @@ fn entry(row: &Row<'_>) -> anyhow::Result<Entry> {
         steps: steps(row, &stage)?,
         stage,
         memory: row.get("memory")?,
-        answer: if answered { Some(answer(row).context("its answer")?) } else { None },
+        answer: if answered { Some(answer(row).context("its answer")?.into()) } else { None },
     })
 }
 
