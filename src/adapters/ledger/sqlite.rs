@@ -16,7 +16,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, anyhow, bail};
 use jiff::Timestamp;
-use rusqlite::{Connection, OpenFlags, Params, TransactionBehavior};
+use rusqlite::{Connection, OpenFlags, Params};
 use serde::Serialize;
 use tokio::task::spawn_blocking;
 
@@ -98,15 +98,16 @@ impl Store {
     ) -> anyhow::Result<T> {
         let file = self.file.as_path();
         let explain = |error| explain(file, error);
-        let mut connection = match self.connection.take() {
+        let connection = match self.connection.take() {
             Some(connection) => connection,
             None => writable(file).map_err(explain)?,
         };
-        let behavior = TransactionBehavior::Immediate;
-        let change = connection.transaction_with_behavior(behavior).map_err(explain)?;
-        let (done, changed) = deeds(&change, file)?;
-        let ended = if changed { change.commit() } else { change.rollback() };
-        ended.map_err(explain)?;
+        // Prepared once, unlike the library's own transactions. One that fails ends with the
+        // connection.
+        let run = |sql| connection.prepare_cached(sql)?.execute(());
+        run("BEGIN IMMEDIATE").map_err(explain)?;
+        let (done, changed) = deeds(&connection, file)?;
+        run(if changed { "COMMIT" } else { "ROLLBACK" }).map_err(explain)?;
         self.connection = Some(connection);
         Ok(done)
     }

@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use tokio::sync::{mpsc, oneshot};
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use super::health::Health;
 use super::known::Known;
@@ -26,6 +26,9 @@ use crate::domain::record::Record;
 const MAX_JOBS: usize = 256;
 /// So long acknowledgements wait for something more urgent.
 const COMPANY: Duration = Duration::from_millis(5);
+/// Between the beginnings of two batches at least: what comes meanwhile shares a commit. Who comes
+/// after a pause waits for nothing.
+const PACE: Duration = Duration::from_millis(1);
 const MAX_BYTES: usize = 4 * 1024 * 1024;
 const RETRY_FIRST: Duration = Duration::from_millis(100);
 const RETRY_LAST: Duration = Duration::from_secs(2);
@@ -127,6 +130,8 @@ pub(super) struct Writer<S> {
     waiting: VecDeque<Job>,
     prunes: VecDeque<(Timestamp, oneshot::Sender<u64>)>,
     known: Known,
+    /// When the last batch began.
+    begun: Instant,
 }
 
 impl<S: Store> Writer<S> {
@@ -138,12 +143,14 @@ impl<S: Store> Writer<S> {
         let (owner, now) = (settings.owner.clone(), settings.now.clone());
         let (waiting, prunes) = (VecDeque::new(), VecDeque::new());
         let known = Known::default();
-        Self { store, owner, now, health, orders, waiting, prunes, known }
+        let begun = Instant::now();
+        Self { store, owner, now, health, orders, waiting, prunes, known, begun }
     }
 
     /// Work until nobody can order anything any more.
     pub(super) async fn run(mut self) {
         while self.fill().await {
+            self.begun = Instant::now();
             let batch = self.next_batch();
             if !batch.is_empty() {
                 self.perform(batch).await;
@@ -161,6 +168,7 @@ impl<S: Store> Writer<S> {
             let Some(order) = self.orders.recv().await else { return false };
             self.take(order);
         }
+        sleep_until(self.begun + PACE).await;
         self.take_all();
         if self.prunes.is_empty() && self.waiting.iter().all(Job::has_time) {
             // What comes or does not come in this time is taken all the same.
