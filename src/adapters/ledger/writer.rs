@@ -1,14 +1,14 @@
-//! The one writer: takes what is queued, without waiting for more, and does it in one go. Only an
-//! acknowledgement, for which nothing waits but its offset, waits a moment for company.
+//! The one writer: takes what is queued and does it in one go, a millisecond after it did so last at
+//! the earliest. Only an acknowledgement, for which nothing waits but its offset, waits longer for
+//! company.
 //!
 //! A key occurs once per batch, its next deed waits for the next batch; keys are sorted, so that
 //! two instances never wait for each other crosswise. A row that is known from its last writing is
-//! written without being read again. What failed is done again until it is done or nobody waits
-//! for it any more; a change that was made although its acknowledgement was lost is recognized by
-//! its version and its story. A row that cannot be read holds up nothing else.
+//! written without being read again; the others are read first (`round`). What failed is done again
+//! until it is done or nobody waits for it any more.
 //! This file never replies before the database has acknowledged.
 
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::{HashSet, VecDeque};
 use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,8 +19,9 @@ use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use super::health::Health;
 use super::known::Known;
+use super::round::{Doubts, Replies, Round};
 use super::{Clock, Settings};
-use crate::domain::memory::{Actor, Claimed, Deed, Entry, Reply, Step, apply};
+use crate::domain::memory::{Actor, Deed, Entry, Reply, apply};
 use crate::domain::record::Record;
 
 const MAX_JOBS: usize = 256;
@@ -114,12 +115,6 @@ impl Job {
         }
     }
 }
-
-/// What the last, failed attempt would have written, and the reply to it.
-type Doubts = HashMap<Arc<str>, (i64, Vec<Step>, Reply)>;
-
-/// One for each job of a batch; `None`: it is not done yet.
-type Replies = Vec<Option<Reply>>;
 
 pub(super) struct Writer<S> {
     store: S,
@@ -295,8 +290,7 @@ impl<S: Store> Writer<S> {
         let wanted: Vec<_> =
             batch.iter().map(|job| Wanted { key: &job.key, claimed: claimed(job) }).collect();
         let actor = Actor { owner: &self.owner, now: (self.now)() };
-        let replies = vec![None; batch.len()];
-        let mut round = Round { doubts, replies, changes: Arc::default(), of: Vec::new() };
+        let mut round = Round::new(batch.len(), doubts);
         let mut decide = |found: Vec<Found>| round.decide(batch, found, actor);
         let written = self.store.exchange(&wanted, &mut decide).await?;
         let Round { mut replies, changes, of, .. } = round;
@@ -340,72 +334,6 @@ impl<S: Store> Writer<S> {
     }
 }
 
-/// One attempt at a batch.
-struct Round<'a> {
-    doubts: &'a mut Doubts,
-    replies: Replies,
-    /// The rows to be written; the other replies need no writing.
-    changes: Arc<[Change]>,
-    /// Which job each change is of.
-    of: Vec<usize>,
-}
-
-impl Round<'_> {
-    fn decide(&mut self, batch: &[Job], found: Vec<Found>, actor: Actor<'_>) -> Arc<[Change]> {
-        let mut found: HashMap<Arc<str>, anyhow::Result<Entry>> =
-            found.into_iter().map(|found| (found.key, found.entry)).collect();
-        let mut changes = Vec::new();
-        for (index, job) in batch.iter().enumerate() {
-            let entry = match found.remove(&job.key) {
-                Some(Ok(entry)) => Some(entry),
-                Some(Err(error)) => {
-                    self.replies[index] = Some(unreadable(&job.deed, format!("{error:#}")));
-                    continue;
-                }
-                None => None,
-            };
-            if let Some(reply) = self.done_before(&job.key, entry.as_ref()) {
-                self.replies[index] = Some(reply);
-                continue;
-            }
-            if let (Some(entry), Deed::Claim(_)) = (&entry, &job.deed)
-                && entry.is_settled()
-                && entry.answer.is_none()
-            {
-                // It has just been forgotten, or it is damaged.
-                let why = format!("the row of {:?} has no answer", job.key);
-                self.replies[index] = Some(unreadable(&job.deed, why));
-                continue;
-            }
-            let (next, reply) = apply(entry, &job.deed, actor);
-            self.replies[index] = Some(reply.clone());
-            if let Some(next) = next {
-                self.doubts.insert(job.key.clone(), (next.version, next.steps.clone(), reply));
-                changes.push(Change { key: job.key.clone(), next });
-                self.of.push(index);
-            }
-        }
-        self.changes = changes.into();
-        self.changes.clone()
-    }
-
-    /// The reply of an attempt that was taken for failed and was not.
-    fn done_before(&self, key: &Arc<str>, entry: Option<&Entry>) -> Option<Reply> {
-        // The story of a row is never that of another writing.
-        let (version, steps, reply) = self.doubts.get(key)?;
-        let same = |entry: &&Entry| entry.version == *version && entry.steps == *steps;
-        entry.filter(same).map(|_| reply.clone())
-    }
-}
-
-/// The reply to a deed on a row that cannot be read: nothing was done.
-fn unreadable(deed: &Deed, why: String) -> Reply {
-    match deed {
-        Deed::Claim(_) => Reply::Claimed(Claimed::Unreadable { why }),
-        _ => Reply::Done(false),
-    }
-}
-
 /// Tell who is done; the jobs that are left.
 fn answer(batch: Vec<Job>, replies: Replies) -> Vec<Job> {
     let mut left = Vec::new();
@@ -418,3 +346,7 @@ fn answer(batch: Vec<Job>, replies: Replies) -> Vec<Job> {
     }
     left
 }
+
+#[cfg(test)]
+#[path = "writer_tests.rs"]
+mod tests;
