@@ -291,7 +291,11 @@ async fn await_topics(settings: &kafka::Settings, pulse: &Pulse, shutdown: &Canc
     let mut told = None;
     while !shutdown.is_cancelled() {
         let asked = settings.clone();
-        let missing = spawn_blocking(move || kafka::missing_topics(&asked, LOOK_FOR_TOPICS)).await;
+        let look = spawn_blocking(move || kafka::missing_topics(&asked, LOOK_FOR_TOPICS));
+        let missing = tokio::select! {
+            missing = look => missing,
+            () = shutdown.cancelled() => break,
+        };
         let problem = match missing {
             Ok(Ok(missing)) if missing.is_empty() => break,
             Ok(Ok(missing)) => format!(

@@ -260,3 +260,29 @@ fn call_buckets() -> Histogram {
 fn event_buckets() -> Histogram {
     Histogram::new(exponential_buckets(0.01, 2.5, 14))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_event_counts_under_its_own_label() {
+        let check = |metrics: &Metrics, sample: String| {
+            let text = metrics.render();
+            assert!(text.lines().any(|line| line == sample), "{sample} in:\n{text}");
+        };
+        for status in Status::ALL {
+            let metrics = Metrics::new();
+            metrics.outcome(status, Duration::ZERO);
+            check(&metrics, format!("handoff_outcomes_total{{status=\"{status}\"}} 1"));
+            let name = "handoff_event_duration_seconds_count";
+            check(&metrics, format!("{name}{{status=\"{status}\"}} 1"));
+        }
+        for command in Command::ALL {
+            let metrics = Metrics::new();
+            metrics.desk_call(command, "assigned", Duration::ZERO);
+            let (name, command) = ("handoff_desk_call_duration_seconds_count", command.as_str());
+            check(&metrics, format!("{name}{{command=\"{command}\"}} 1"));
+        }
+    }
+}

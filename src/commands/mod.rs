@@ -148,7 +148,7 @@ impl Cli {
             Command::Outcomes(args) => outcomes::run(args, file, env()?).await,
             Command::Audit(args) => audit::run(args, file, env()?).await,
             Command::Events(command) => events::run(command, file, env()?).await,
-            Command::Check(args) => check::run(args, file, env()?).await,
+            Command::Check(args) => check::run(args, file, env()).await,
             Command::Usersig(args) => usersig::run(&args, file, env()?).await,
             Command::Completions(args) => {
                 let mut out = Vec::new();

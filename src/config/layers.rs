@@ -66,25 +66,12 @@ pub(super) fn read(
 fn toml(text: &str, name: &str) -> anyhow::Result<Map<String, Value>> {
     File::from_str(text, FileFormat::Toml).collect().map_err(|error| {
         let mut what = unquoted(&error.to_string());
-        // The library does not say where such a number stands.
-        if what.starts_with("number too large")
-            && let Some(line) = line_of_large_number(text)
-        {
-            what.push_str(&format!(" (line {line}: no number may be above {})", i64::MAX));
+        // The library does not say which.
+        if what.starts_with("number too large") {
+            what.push_str(&format!(": no number may be above {}", i64::MAX));
         }
         anyhow::anyhow!("failed to read the configuration file {name}: {what}")
     })
-}
-
-fn line_of_large_number(text: &str) -> Option<usize> {
-    let is_large = |word: &str| {
-        let digits: String = word.chars().filter(|c| *c != '_').collect();
-        let is_number = !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit());
-        is_number && digits.parse::<i64>().is_err()
-    };
-    let words =
-        |line: &str| line.split(|c: char| !c.is_ascii_alphanumeric() && c != '_').any(is_large);
-    text.lines().position(words).map(|line| line + 1)
 }
 
 /// The parser's message without the quoted line: a secret may stand on it.
@@ -100,15 +87,15 @@ fn environment(
 ) -> anyhow::Result<Map<String, Value>> {
     // Only ours: the others are nobody's business here.
     let ours: Map<_, _> = env.into_iter().filter(|(name, _)| name.starts_with(PREFIX)).collect();
-    let mut names: Vec<&String> = ours.keys().collect();
-    names.sort_unstable_by_key(|name| (name.to_lowercase(), *name));
+    let key = |name: &String| with_dots(name[PREFIX.len()..].to_lowercase().replace("__", "."));
+    let mut names: Vec<_> = ours.keys().map(|name| (key(name), name)).collect();
+    names.sort_unstable();
     for pair in names.windows(2) {
+        let ((one_key, one), (other_key, other)) = (&pair[0], &pair[1]);
         // Which of them the library takes is chance.
         anyhow::ensure!(
-            pair[0].to_lowercase() != pair[1].to_lowercase(),
-            "the variables {} and {} set the same key: keep one of them",
-            pair[0],
-            pair[1]
+            one_key != other_key,
+            "the variables {one} and {other} set the same key: keep one of them"
         );
     }
     let source = Environment::with_prefix("HANDOFF").separator("__").source(Some(ours));

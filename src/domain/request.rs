@@ -22,7 +22,7 @@ pub enum Command {
 }
 
 impl Command {
-    /// All commands.
+    /// All commands, in the order of their declaration.
     pub const ALL: [Self; 2] = [Self::TransferToHuman, Self::GetSessionState];
 
     /// The name in the URL and in the metric.

@@ -17,8 +17,8 @@ const MAX_KNOWN: usize = 50_000;
 pub(super) struct Known(HashMap<Arc<str>, Entry>);
 
 impl Known {
-    /// The row as it must be: `Some(None)` is no row, `None` has to be read. It is forgotten here, as
-    /// it is about to change.
+    /// The row as it must be: `Some(None)` is no row, `None` has to be read. A row that is there is
+    /// forgotten: it is about to change.
     pub(super) fn take(&mut self, key: &str, deed: &Deed) -> Option<Option<Entry>> {
         match deed {
             // As a rule an identity is new. Whoever claims has to be told everything.

@@ -1,6 +1,6 @@
 //! The ledger: what is known of each event, in SQLite (embedded, one instance) or PostgreSQL (several).
 //!
-//! `writer` groups what is asked for into few transactions (`round` decides one), in a `thread` of its own where the
+//! `writer` groups what is asked for into few transactions (`round` decides what has to be read first), in a `thread` of its own where the
 //! database blocks; `sqlite` and `postgres` hold all the SQL of their database; `texts` is what
 //! stands in the columns; `health` says whether the database answers.
 //! What a deed does to a row is `domain::memory::apply`, the same for every database.

@@ -76,13 +76,13 @@ pub(super) struct Store {
 impl Store {
     /// Create or open the file, take its lock and bring it up to date.
     pub(super) fn open(file: &Path) -> anyhow::Result<Self> {
-        let lock = lock(file)?;
-        let explain = |error| explain(file, error);
-        // Before anything of it is changed.
-        if let Form::Foreign = opened(file).and_then(|it| schema::look(&it)).map_err(explain)? {
+        // Before anything is changed there; what else is wrong with it is told below.
+        if let Ok(Form::Foreign) = read_only(file).and_then(|it| schema::look(&it)) {
             bail!(foreign(file));
         }
-        let mut connection = writable(file).map_err(explain)?;
+        let lock = lock(file)?;
+        let explain = |error| explain(file, error);
+        let mut connection = writable(file, OpenFlags::SQLITE_OPEN_CREATE).map_err(explain)?;
         if let Form::Newer = schema::migrate(&mut connection).map_err(explain)? {
             bail!(newer(file));
         }
@@ -100,7 +100,8 @@ impl Store {
         let explain = |error| explain(file, error);
         let connection = match self.connection.take() {
             Some(connection) => connection,
-            None => writable(file).map_err(explain)?,
+            // A file that has gone is not made anew: it would remember nothing.
+            None => writable(file, OpenFlags::empty()).map_err(explain)?,
         };
         // Prepared once, unlike the library's own transactions. One that fails ends with the
         // connection.
@@ -196,10 +197,13 @@ pub struct Reader {
 
 impl Reader {
     pub(super) async fn open(file: &Path) -> anyhow::Result<Self> {
-        let connection =
-            Connection::open_with_flags(file, FLAGS | OpenFlags::SQLITE_OPEN_READ_ONLY)
-                .and_then(prepared)
-                .map_err(|error| explain(file, error))?;
+        let connection = read_only(file).map_err(|error| match file.exists() {
+            true => explain(file, error),
+            false => anyhow!(
+                "the ledger {file:?} is not there (yet): the service makes it at its first start; \
+                 see that ledger.url names it"
+            ),
+        })?;
         let connection = Arc::new(Mutex::new(connection));
         let reader = Self { file: file.to_owned(), connection };
         reader.check_form().await?;
@@ -270,13 +274,13 @@ impl Reader {
 /// Each connection is used by one thread at a time.
 const FLAGS: OpenFlags = OpenFlags::SQLITE_OPEN_NO_MUTEX;
 
-fn opened(file: &Path) -> rusqlite::Result<Connection> {
-    let create = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE;
-    prepared(Connection::open_with_flags(file, FLAGS | create)?)
+fn read_only(file: &Path) -> rusqlite::Result<Connection> {
+    prepared(Connection::open_with_flags(file, FLAGS | OpenFlags::SQLITE_OPEN_READ_ONLY)?)
 }
 
-fn writable(file: &Path) -> rusqlite::Result<Connection> {
-    let connection = opened(file)?;
+fn writable(file: &Path, more: OpenFlags) -> rusqlite::Result<Connection> {
+    let flags = FLAGS | OpenFlags::SQLITE_OPEN_READ_WRITE | more;
+    let connection = prepared(Connection::open_with_flags(file, flags)?)?;
     connection.execute_batch(DURABLE)?;
     Ok(connection)
 }
@@ -325,10 +329,6 @@ fn explain(file: &Path, error: rusqlite::Error) -> anyhow::Error {
         Some(10) => "cannot be read or written: the disk reports an error",
         Some(11 | 26) => "is damaged, or not a ledger: restore it, or move it away to begin anew",
         Some(13) => "cannot grow: the disk is full",
-        Some(14) if !file.exists() => {
-            "is not there (yet): the service makes it at its first start; \
-            see that ledger.url names it"
-        }
         Some(14) => "cannot be opened: see that the folder exists and who may read and write there",
         _ => "failed",
     };

@@ -28,7 +28,7 @@ const MAX_JOBS: usize = 256;
 /// So long acknowledgements wait for something more urgent.
 const COMPANY: Duration = Duration::from_millis(5);
 /// Between the beginnings of two batches at least: what comes meanwhile shares a commit. Who comes
-/// after a pause waits for nothing.
+/// after a pause waits for nothing. (The clock of timers ticks each millisecond: it may be two.)
 const PACE: Duration = Duration::from_millis(1);
 const MAX_BYTES: usize = 4 * 1024 * 1024;
 const RETRY_FIRST: Duration = Duration::from_millis(100);

@@ -74,10 +74,10 @@ impl Findings {
 pub async fn run(
     args: Args,
     file: Option<&Path>,
-    env: Vec<(String, String)>,
+    env: Result<Vec<(String, String)>, Failure>,
 ) -> Result<(), Failure> {
     let mut printer = Printer { lines: Lines::new(), json: args.json, worst: Level::Ok };
-    let config = match load(file, env) {
+    let config = match env.and_then(|env| load(file, env)) {
         Ok(config) => config,
         Err(failure) => {
             if args.json {
@@ -88,7 +88,7 @@ pub async fn run(
     };
     let (probe, findings_so_far) = match kafka::client(&config.kafka) {
         Ok(probe) => (Some(probe), timing::check(&config)),
-        Err(finding) => (None, vec![finding]),
+        Err(finding) => (None, timing::warnings(&config).chain([finding]).collect()),
     };
     for finding in findings_so_far.into_iter().chain(desk::check_key(&config.desk.key).await) {
         printer.print(&finding)?;

@@ -16,14 +16,17 @@ const PUBLISH: Duration = Duration::from_secs(2);
 
 /// What the configuration alone says.
 pub(super) fn check(config: &Config) -> Vec<Finding> {
-    let warnings = config.warnings.iter();
-    let mut findings: Vec<_> =
-        warnings.map(|warning| Finding::warn("configuration", warning, "")).collect();
+    let mut findings: Vec<_> = warnings(config).collect();
     if findings.is_empty() {
         findings.push(Finding::ok("configuration", "every value is known and in its range"));
     }
     findings.push(timing(&config.kafka, config.drain_timeout, config.desk.timeout));
     findings
+}
+
+/// What works, but is probably not wanted.
+pub(super) fn warnings(config: &Config) -> impl Iterator<Item = Finding> {
+    config.warnings.iter().map(|warning| Finding::warn("configuration", warning, ""))
 }
 
 fn timing(kafka: &Settings, drain: Duration, call: Duration) -> Finding {

@@ -10,6 +10,7 @@ use std::time::Duration;
 use secrecy::ExposeSecret;
 
 mod desk;
+mod environment;
 mod kafka;
 mod routes;
 
@@ -348,39 +349,9 @@ fn verdicts_are_overridden_by_code() {
 }
 
 #[test]
-fn a_variable_is_text_and_is_set_once() {
-    use std::ffi::OsString;
-    use std::os::unix::ffi::OsStringExt as _;
-
-    let bad = || OsString::from_vec(vec![b'k', 0xff]);
-    let name = |text: &str| OsString::from(text);
-    let env = [(bad(), bad()), (name("OTHER"), bad()), (name("HANDOFF__A"), name("1"))];
-    assert_eq!(super::texts(env).unwrap(), owned(&[("HANDOFF__A", "1")]));
-    let error = super::texts([(name("HANDOFF__DESK__SECRET_KEY"), bad())]).unwrap_err();
-    let expected = "the value of HANDOFF__DESK__SECRET_KEY is not UTF-8";
-    assert!(error.to_string().ends_with(expected), "{error}");
-    let twice = owned(&[("HANDOFF__LOG__LEVEL", "info"), ("HANDOFF__log__level", "warn")]);
-    let error = load(None, twice).unwrap_err().to_string();
-    assert!(error.contains("HANDOFF__LOG__LEVEL and HANDOFF__log__level set the same"), "{error}");
-}
-
-#[test]
-fn a_number_beyond_all_numbers_has_its_line() {
+fn a_number_beyond_all_numbers_is_named_so() {
     let error = load_with("[desk]\nconcurrency = 99_999_999_999_999_999_999\n", &[]).unwrap_err();
-    let end = "F: number too large to fit in target type (line 2: no number may be above \
-               9223372036854775807)";
+    let end = "F: number too large to fit in target type: no number may be above \
+               9223372036854775807";
     assert!(error.ends_with(end), "{error}");
-}
-
-#[test]
-fn a_list_in_the_environment_has_no_gaps() {
-    let park = |list: &'static str| [("HANDOFF__RETRY__PARK_MS", list)];
-    assert_eq!(good("", &park("")).policy.park, []);
-    assert_eq!(good("", &park("1, 2")).policy.park.len(), 2);
-    let refused = "`retry.park_ms` = \"1,,2\" in the environment: must be a list of whole \
-                   numbers from 1 to 86400000";
-    check("", &park("1,,2"), &[refused]);
-    let refused = "`escalation.types` is an empty list: must be a list of texts, at least one, \
-                   none of them empty";
-    check("", &[("HANDOFF__ESCALATION__TYPES", "")], &[refused]);
 }

@@ -121,8 +121,10 @@ fn take_first(acts: &mut VecDeque<Act>, command: Command, rng: &mut Rng) -> Opti
 impl Due {
     fn of(shift: &Shift, cue: &Cue<'_>) -> Self {
         Self {
-            at_transfer: shift.after_transfers.map_or(u64::MAX, |n| cue.transfers + n),
-            at: shift.after_ms.map(|ms| cue.now + Duration::from_millis(ms)),
+            at_transfer: shift
+                .after_transfers
+                .map_or(u64::MAX, |n| cue.transfers.saturating_add(n)),
+            at: shift.after_ms.and_then(|ms| cue.now.checked_add(Duration::from_millis(ms))),
             staffing: shift.staffing.clone(),
         }
     }

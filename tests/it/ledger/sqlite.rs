@@ -105,8 +105,19 @@ async fn another_programs_database_is_refused_and_left_as_it_is() {
     let refused = refusal(&url).await;
     assert!(refused.contains("another program's database"), "{refused}");
     assert!(fs::read(&file).unwrap() == before);
+    assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1, "no lock is left beside it");
     let error = Reader::open(&Place::parse(&url).unwrap()).await.err().unwrap();
     assert!(format!("{error:#}").contains("another program's database"), "{error:#}");
+}
+
+#[test]
+fn sqlite_is_compiled_as_the_workspace_says() {
+    let inside = rusqlite::Connection::open_in_memory().unwrap();
+    let mut options = inside.prepare("PRAGMA compile_options").unwrap();
+    let options = options.query_map((), |row| row.get::<_, String>(0)).unwrap();
+    let options: Vec<_> = options.map(Result::unwrap).collect();
+    assert!(options.iter().any(|option| option == "DEFAULT_MEMSTATUS=0"), "{options:?}");
+    assert!(!options.iter().any(|option| option == "ENABLE_MEMORY_MANAGEMENT"), "{options:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,0 +1,42 @@
+//! What a variable may be, and which may not stand beside each other. No test here has a file.
+
+use std::ffi::OsString;
+use std::os::unix::ffi::OsStringExt as _;
+
+use super::{check, good, load, owned};
+use crate::config::texts;
+
+#[test]
+fn a_variable_is_text_and_is_set_once() {
+    let bad = || OsString::from_vec(vec![b'k', 0xff]);
+    let name = |text: &str| OsString::from(text);
+    let env = [(bad(), bad()), (name("OTHER"), bad()), (name("HANDOFF__A"), name("1"))];
+    assert_eq!(texts(env).unwrap(), owned(&[("HANDOFF__A", "1")]));
+    let error = texts([(name("HANDOFF__DESK__SECRET_KEY"), bad())]).unwrap_err();
+    let expected = "the value of HANDOFF__DESK__SECRET_KEY is not UTF-8";
+    assert!(error.to_string().ends_with(expected), "{error}");
+    for (one, other) in [
+        ("HANDOFF__LOG__LEVEL", "HANDOFF__log__level"),
+        ("HANDOFF__LOG.LEVEL", "HANDOFF__LOG__LEVEL"),
+        (
+            "HANDOFF__KAFKA__PROPERTIES__SASL.MECHANISM",
+            "HANDOFF__KAFKA__PROPERTIES__SASL_MECHANISM",
+        ),
+    ] {
+        let error = load(None, owned(&[(one, "info"), (other, "warn")])).unwrap_err().to_string();
+        assert!(error.contains(&format!("{one} and {other} set the same key")), "{error}");
+    }
+}
+
+#[test]
+fn a_list_in_the_environment_has_no_gaps() {
+    let park = |list: &'static str| [("HANDOFF__RETRY__PARK_MS", list)];
+    assert_eq!(good("", &park("")).policy.park, []);
+    assert_eq!(good("", &park("1, 2")).policy.park.len(), 2);
+    let refused = "`retry.park_ms` = \"1,,2\" in the environment: must be a list of whole \
+                   numbers from 1 to 86400000";
+    check("", &park("1,,2"), &[refused]);
+    let refused = "`escalation.types` is an empty list: must be a list of texts, at least one, \
+                   none of them empty";
+    check("", &[("HANDOFF__ESCALATION__TYPES", "")], &[refused]);
+}
