@@ -13,12 +13,18 @@ use handoff::commands::Cli;
 #[global_allocator]
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
+/// The exit code tells, too, where nobody can be told.
+fn say(text: &str) {
+    use std::io::Write as _;
+    drop(writeln!(std::io::stderr(), "handoff: {text}"));
+}
+
 fn main() -> ExitCode {
     let cli = Cli::parse();
     let runtime = match tokio::runtime::Runtime::new() {
         Ok(runtime) => runtime,
         Err(error) => {
-            eprintln!("handoff: failed to start: {error}");
+            say(&format!("failed to start: {error}"));
             return ExitCode::from(70);
         }
     };
@@ -28,7 +34,7 @@ fn main() -> ExitCode {
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
-            eprintln!("handoff: {}", failure.text());
+            say(&failure.text());
             failure.code()
         }
     }

@@ -51,6 +51,11 @@ impl Lines {
     }
 }
 
+/// A line on standard error; nobody is left to hear it where that cannot be written.
+pub(crate) fn say(line: &str) {
+    drop(writeln!(std::io::stderr(), "{line}"));
+}
+
 /// The text in this style.
 pub(crate) fn styled(style: Style, text: &str) -> String {
     format!("{style}{text}{style:#}")

@@ -77,8 +77,39 @@ fn migrator() -> Migrator {
     migrator
 }
 
+/// The parameters that the library knows; it would print an unknown one with its value, which may be
+/// a secret. `options[NAME]` is one too.
+const PARAMETERS: [&str; 18] = [
+    "application_name",
+    "dbname",
+    "host",
+    "hostaddr",
+    "options",
+    "password",
+    "port",
+    "ssl-ca",
+    "ssl-cert",
+    "ssl-key",
+    "ssl-mode",
+    "ssl-root-cert",
+    "sslcert",
+    "sslkey",
+    "sslmode",
+    "sslrootcert",
+    "statement-cache-capacity",
+    "user",
+];
+
 /// The URL, understood; the error never quotes it.
 pub(super) fn options(url: &str) -> Result<PgConnectOptions, String> {
+    let query = url.split_once('?').map_or("", |(_, query)| query);
+    let names = query.split('&').filter_map(|parameter| parameter.split('=').next());
+    let is_known =
+        |name: &&str| name.is_empty() || PARAMETERS.contains(name) || name.starts_with("options[");
+    if names.into_iter().any(|name| !is_known(&name)) {
+        let known = PARAMETERS.join(", ");
+        return Err(format!("has an unknown parameter; there are {known}"));
+    }
     let options: PgConnectOptions = url.parse().map_err(|error| match error {
         sqlx::Error::Configuration(cause) => format!("is not a PostgreSQL URL: {cause}"),
         _ => "is not a PostgreSQL URL".to_owned(),

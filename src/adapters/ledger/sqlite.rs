@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use anyhow::{Context as _, anyhow, bail};
+use anyhow::{Context as _, anyhow, bail, ensure};
 use jiff::Timestamp;
 use rusqlite::{Connection, OpenFlags, Params};
 use serde::Serialize;
@@ -76,9 +76,15 @@ pub(super) struct Store {
 impl Store {
     /// Create or open the file, take its lock and bring it up to date.
     pub(super) fn open(file: &Path) -> anyhow::Result<Self> {
+        ensure_file(file)?;
         // Before anything is changed there; what else is wrong with it is told below.
-        if let Ok(Form::Foreign) = read_only(file).and_then(|it| schema::look(&it)) {
-            bail!(foreign(file));
+        match read_only(file).and_then(|it| schema::look(&it)) {
+            Ok(Form::Foreign) => bail!(foreign(file)),
+            // Whoever opens it for writing takes that change back.
+            Err(error) if code(&error) == Some(UNFINISHED_CHANGE) => {
+                return Err(explain(file, error));
+            }
+            _ => {}
         }
         let lock = lock(file)?;
         let explain = |error| explain(file, error);
@@ -197,6 +203,7 @@ pub struct Reader {
 
 impl Reader {
     pub(super) async fn open(file: &Path) -> anyhow::Result<Self> {
+        ensure_file(file)?;
         let connection = read_only(file).map_err(|error| match file.exists() {
             true => explain(file, error),
             false => anyhow!(
@@ -320,12 +327,30 @@ fn foreign(file: &Path) -> String {
     format!("{file:?} is another program's database, not a ledger: name another file in ledger.url")
 }
 
+/// What is there is a file: others may block whoever opens them.
+fn ensure_file(file: &Path) -> anyhow::Result<()> {
+    let is_file = file.metadata().is_ok_and(|there| there.is_file());
+    ensure!(is_file || !file.exists(), "the ledger {file:?} is no file: name one in ledger.url");
+    Ok(())
+}
+
+/// SQLITE_READONLY_ROLLBACK
+const UNFINISHED_CHANGE: i32 = 776;
+
+fn code(error: &rusqlite::Error) -> Option<i32> {
+    error.sqlite_error().map(|error| error.extended_code)
+}
+
 /// What SQLite means, in words that say what to repair.
 fn explain(file: &Path, error: rusqlite::Error) -> anyhow::Error {
-    let what = match error.sqlite_error().map(|error| error.extended_code & 0xff) {
+    let code = code(&error);
+    let what = match code.map(|code| code & 0xff) {
+        _ if code == Some(UNFINISHED_CHANGE) => {
+            "has an unfinished change beside it (-journal), which a ledger never has: name another \
+             file in ledger.url, or open it once with the program that wrote it"
+        }
         Some(5 | 6) => "is locked by another program",
         Some(8) => "cannot be written: the file or its folder is read-only",
-        _ if file.is_dir() => "is a folder: name a file in ledger.url",
         Some(10) => "cannot be read or written: the disk reports an error",
         Some(11 | 26) => "is damaged, or not a ledger: restore it, or move it away to begin anew",
         Some(13) => "cannot grow: the disk is full",

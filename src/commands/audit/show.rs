@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use super::book::Book;
 use super::reading::{Case, Read};
 use crate::commands::Failure;
-use crate::commands::lines::{Lines, styled};
+use crate::commands::lines::{Lines, say, styled};
 use crate::commands::table::{Cell, Row, Table};
 use crate::domain::audit::{Kind, Report};
 
@@ -21,7 +21,7 @@ pub(super) fn show(read: &Read, book: &Book, json: bool) -> Result<(), Failure> 
         return lines.put_raw(object(read, book).to_string().as_bytes());
     }
     if let Some(problem) = &book.problem {
-        eprintln!("without the ledger: {problem}");
+        say(&format!("without the ledger: {problem}"));
     }
     for line in summary(read) {
         lines.put(&line)?;

@@ -16,7 +16,7 @@ use clap::builder::PossibleValuesParser;
 use tokio::time::Instant;
 
 use self::window::{Overflow, Window};
-use super::lines::Lines;
+use super::lines::{Lines, say};
 use super::table::{self, Table};
 use super::values::{Moment, parse_moment};
 use super::{CHECK_HEADER, Failure, load_kafka, warnings_only};
@@ -156,7 +156,7 @@ impl View {
             .map_err(Failure::Unavailable)?;
         let found = self.catch_up(&mut reader)?;
         if found == 0 && !self.args.follow {
-            eprintln!("nothing found in {topic}");
+            say(&format!("nothing found in {topic}"));
         }
         while self.args.follow && !self.lines.is_gone() {
             let next = reader.next(Duration::from_secs(1)).map_err(Failure::Unavailable)?;

@@ -18,7 +18,7 @@ use serde::Serialize;
 
 use self::escalation::{Examined, Fields};
 use self::input::{Input, Item};
-use super::lines::{Lines, harmless};
+use super::lines::{Lines, harmless, say};
 use super::{Failure, load_kafka, warnings_only};
 use crate::adapters::kafka::{self, Outgoing, Publisher, Receipt};
 use crate::app;
@@ -106,7 +106,7 @@ pub async fn run(
         Tally { lost: 1.., .. } => Err(Failure::Unavailable(anyhow!("{summary}"))),
         Tally { refused: 1.., .. } => Err(Failure::Usage(anyhow!("{summary}"))),
         _ => {
-            eprintln!("{summary}");
+            say(&summary);
             Ok(())
         }
     }
@@ -191,14 +191,14 @@ impl Work {
         let place = place_of(item.line);
         if let Some(fault) = &examined.fault {
             let fate = if self.args.unchecked { "published all the same" } else { "not published" };
-            eprintln!("{place}: {}: {fate}", harmless(fault));
+            say(&format!("{place}: {}: {fate}", harmless(fault)));
             if !self.args.unchecked {
                 self.tally.refused += 1;
                 return Ok(None);
             }
         }
         for unknown in escalation::unknown(&item) {
-            eprintln!("{place}: {}", harmless(&unknown));
+            say(&format!("{place}: {}", harmless(&unknown)));
         }
         let record = Outgoing {
             topic: self.topic.clone(),
@@ -246,7 +246,7 @@ impl Work {
 
     fn lose(&mut self, examined: &Examined, error: &anyhow::Error) {
         self.tally.lost += 1;
-        eprintln!("{}: {error:#}", place_of(examined.line));
+        say(&format!("{}: {error:#}", place_of(examined.line)));
     }
 
     fn report(&mut self, examined: &Examined, position: &Position) -> Result<(), Failure> {

@@ -29,6 +29,17 @@ fn a_variable_is_text_and_is_set_once() {
 }
 
 #[test]
+fn an_unknown_parameter_of_the_ledger_is_refused_without_its_value() {
+    let url = "postgres://u:p@h/d?sslmode=require&pasword=s3cr3t";
+    let error = load(None, owned(&[("HANDOFF__LEDGER__URL", url)])).unwrap_err().to_string();
+    assert!(error.contains("`ledger.url` has an unknown parameter; there are "), "{error}");
+    assert!(!error.contains("s3cr3t"), "{error}");
+    let known = "postgres://u:p@h/d?sslmode=require&options[search_path]=x&application_name=a";
+    let error = load(None, owned(&[("HANDOFF__LEDGER__URL", known)])).unwrap_err().to_string();
+    assert!(!error.contains("ledger.url"), "{error}");
+}
+
+#[test]
 fn a_list_in_the_environment_has_no_gaps() {
     let park = |list: &'static str| [("HANDOFF__RETRY__PARK_MS", list)];
     assert_eq!(good("", &park("")).policy.park, []);

@@ -1,9 +1,10 @@
 //! The ledger: one suite for the one in memory, SQLite and PostgreSQL, and what only one of them can suffer.
 //!
-//! `suite` and `crowd` say what every ledger does, `peer` gives them one. Nothing here ever asserts how a
-//! database is laid out inside.
+//! `suite` and `crowd` say what every ledger does, `peer` gives them one; `foreign` has what is no ledger. Nothing
+//! here ever asserts how a database is laid out inside.
 
 mod crowd;
+mod foreign;
 mod peer;
 mod postgres;
 mod sqlite;

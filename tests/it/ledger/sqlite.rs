@@ -84,32 +84,6 @@ async fn a_tool_creates_nothing() {
     assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_file_that_is_no_ledger_is_refused() {
-    let folder = folder();
-    let (url, file) = (sqlite_url(&folder), folder.path().join("ledger.db"));
-    fs::write(&file, "this was never a database, but a letter to somebody".repeat(100)).unwrap();
-    let refused = refusal(&url).await;
-    assert!(refused.contains("is damaged, or not a ledger"), "{refused}");
-    assert!(refused.contains("ledger.db"), "{refused}");
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn another_programs_database_is_refused_and_left_as_it_is() {
-    let folder = folder();
-    let (url, file) = (sqlite_url(&folder), folder.path().join("ledger.db"));
-    let theirs = rusqlite::Connection::open(&file).unwrap();
-    theirs.execute_batch("CREATE TABLE invoices (number INTEGER)").unwrap();
-    drop(theirs);
-    let before = fs::read(&file).unwrap();
-    let refused = refusal(&url).await;
-    assert!(refused.contains("another program's database"), "{refused}");
-    assert!(fs::read(&file).unwrap() == before);
-    assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1, "no lock is left beside it");
-    let error = Reader::open(&Place::parse(&url).unwrap()).await.err().unwrap();
-    assert!(format!("{error:#}").contains("another program's database"), "{error:#}");
-}
-
 #[test]
 fn sqlite_is_compiled_as_the_workspace_says() {
     let inside = rusqlite::Connection::open_in_memory().unwrap();
@@ -118,17 +92,6 @@ fn sqlite_is_compiled_as_the_workspace_says() {
     let options: Vec<_> = options.map(Result::unwrap).collect();
     assert!(options.iter().any(|option| option == "DEFAULT_MEMSTATUS=0"), "{options:?}");
     assert!(!options.iter().any(|option| option == "ENABLE_MEMORY_MANAGEMENT"), "{options:?}");
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_folder_is_no_ledger() {
-    let folder = folder();
-    fs::create_dir(folder.path().join("ledger.db")).unwrap();
-    let url = sqlite_url(&folder);
-    let refused = refusal(&url).await;
-    assert!(refused.contains("is a folder: name a file"), "{refused}");
-    let error = Reader::open(&Place::parse(&url).unwrap()).await.err().unwrap();
-    assert!(format!("{error:#}").contains("is a folder: name a file"), "{error:#}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
