@@ -6,25 +6,19 @@ use std::ffi::OsString;
 use std::process::ExitCode;
 
 use clap::Parser as _;
-use handoff::commands::Cli;
+use handoff::commands::{Cli, say};
 
 /// An event is a few hundred small allocations, made on one thread and freed on another: the
 /// system's allocator spends a fifth of all time on them.
 #[global_allocator]
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
-/// The exit code tells, too, where nobody can be told.
-fn say(text: &str) {
-    use std::io::Write as _;
-    drop(writeln!(std::io::stderr(), "handoff: {text}"));
-}
-
 fn main() -> ExitCode {
     let cli = Cli::parse();
     let runtime = match tokio::runtime::Runtime::new() {
         Ok(runtime) => runtime,
         Err(error) => {
-            say(&format!("failed to start: {error}"));
+            say(&format!("handoff: failed to start: {error}"));
             return ExitCode::from(70);
         }
     };
@@ -34,7 +28,7 @@ fn main() -> ExitCode {
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
-            say(&failure.text());
+            say(&format!("handoff: {}", failure.text()));
             failure.code()
         }
     }

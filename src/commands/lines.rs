@@ -52,7 +52,7 @@ impl Lines {
 }
 
 /// A line on standard error; nobody is left to hear it where that cannot be written.
-pub(crate) fn say(line: &str) {
+pub fn say(line: &str) {
     drop(writeln!(std::io::stderr(), "{line}"));
 }
 

@@ -23,6 +23,7 @@ use std::process::ExitCode;
 use clap::{Args, CommandFactory, Parser, Subcommand};
 use tokio_util::sync::CancellationToken;
 
+pub use self::lines::say;
 use crate::config::{self, Config, KafkaOnly};
 use crate::telemetry::{self, LogFormat, LogSettings};
 

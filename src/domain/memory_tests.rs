@@ -63,10 +63,8 @@ fn words(deeds: &[(u8, &str)]) -> String {
         Reply::Claimed(Claimed::Resumed(Resumed { parked_until: None, .. })) => "open".into(),
         Reply::Claimed(Claimed::Resumed(_)) => "parked".into(),
         Reply::Claimed(Claimed::Settled { published, answer, .. }) => {
-            format!(
-                "settled {published} {}",
-                String::from_utf8_lossy(answer.value.as_deref().unwrap())
-            )
+            let text = std::str::from_utf8(answer.value.as_deref().unwrap()).unwrap();
+            format!("settled {published} {text}")
         }
         Reply::Claimed(other) => format!("{other:?}").to_lowercase(),
     }

@@ -1,8 +1,9 @@
 //! The ledger: what is known of each event, in SQLite (embedded, one instance) or PostgreSQL (several).
 //!
-//! `writer` groups what is asked for into few transactions (`round` decides what has to be read first), in a `thread` of its own where the
-//! database blocks; `sqlite` and `postgres` hold all the SQL of their database; `texts` is what
-//! stands in the columns; `health` says whether the database answers.
+//! `writer` groups what is asked for into few transactions, in a `thread` of its own where the
+//! database blocks; `round` decides what has to be read first, `known` has what need not be;
+//! `sqlite` and `postgres` hold all the SQL of their database; `texts` is what stands in the
+//! columns; `health` says whether the database answers.
 //! What a deed does to a row is `domain::memory::apply`, the same for every database.
 //! This folder never decides anything about an escalation, and never says done before it is
 //! durable.

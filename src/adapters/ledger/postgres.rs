@@ -102,11 +102,11 @@ const PARAMETERS: [&str; 18] = [
 
 /// The URL, understood; the error never quotes it.
 pub(super) fn options(url: &str) -> Result<PgConnectOptions, String> {
-    let query = url.split_once('?').map_or("", |(_, query)| query);
-    let names = query.split('&').filter_map(|parameter| parameter.split('=').next());
-    let is_known =
-        |name: &&str| name.is_empty() || PARAMETERS.contains(name) || name.starts_with("options[");
-    if names.into_iter().any(|name| !is_known(&name)) {
+    let is_known = |name: &str| PARAMETERS.contains(&name) || name.starts_with("options[");
+    // What is no URL is told below.
+    if let Ok(url) = reqwest::Url::parse(url)
+        && url.query_pairs().any(|(name, _)| !is_known(&name))
+    {
         let known = PARAMETERS.join(", ");
         return Err(format!("has an unknown parameter; there are {known}"));
     }

@@ -329,8 +329,8 @@ fn foreign(file: &Path) -> String {
 
 /// What is there is a file: others may block whoever opens them.
 fn ensure_file(file: &Path) -> anyhow::Result<()> {
-    let is_file = file.metadata().is_ok_and(|there| there.is_file());
-    ensure!(is_file || !file.exists(), "the ledger {file:?} is no file: name one in ledger.url");
+    let is_else = file.metadata().is_ok_and(|there| !there.is_file());
+    ensure!(!is_else, "the ledger {file:?} is no file: name one in ledger.url");
     Ok(())
 }
 

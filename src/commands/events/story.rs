@@ -1,7 +1,8 @@
 //! The story of one escalation, in lines for people or as one JSON object.
 //!
 //! What a course remembers is a JSON text of this or another version: what is not in it is not
-//! shown, and what cannot be read is named. This file never shows the record itself: what the user wrote is nobody's business here.
+//! shown, and what cannot be read is named.
+//! This file never shows the record itself: what the user wrote is nobody's business here.
 
 use anstyle::Style;
 use jiff::{SignedDuration, Timestamp, Unit};

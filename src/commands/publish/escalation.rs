@@ -169,14 +169,14 @@ pub(super) fn unknown(item: &Item) -> Vec<String> {
         let fields = written.get(name).and_then(Value::as_object);
         let fields = fields.into_iter().flat_map(Map::keys);
         let unknown = fields.filter(|field| !known.contains(&field.as_str()));
-        unknown.map(|field| say(&format!("{name}.{field}"), known)).collect::<Vec<_>>()
+        unknown.map(|field| passed_over(&format!("{name}.{field}"), known)).collect::<Vec<_>>()
     };
     let top = written.keys().filter(|field| !FIELDS.contains(&field.as_str()));
-    let top = top.map(|field| say(field, &FIELDS));
+    let top = top.map(|field| passed_over(field, &FIELDS));
     top.chain(inside("target", &TARGET)).chain(inside("options", &OPTIONS)).collect()
 }
 
-fn say(field: &str, known: &[&str]) -> String {
+fn passed_over(field: &str, known: &[&str]) -> String {
     format!("{field} is passed over by the service, which knows {}", known.join(", "))
 }
 

@@ -88,10 +88,8 @@ pub async fn run(
         None => Input::one(args.fields.to_json(app::now())),
     };
     config.kafka.verify_producer().map_err(Failure::Configuration)?;
-    let topic = config.kafka.topics.escalations.clone();
     let mut work = Work {
         rules: config.rules,
-        topic: topic.clone(),
         settings: config.kafka,
         publisher: None,
         args,
@@ -100,7 +98,7 @@ pub async fn run(
     };
     let done = work.all(input).await;
     let tally = work.tally;
-    let summary = tally.summary(&topic);
+    let summary = tally.summary(&work.settings.topics.escalations);
     done?;
     match tally {
         Tally { lost: 1.., .. } => Err(Failure::Unavailable(anyhow!("{summary}"))),
@@ -113,9 +111,9 @@ pub async fn run(
 }
 
 /// The topic is there; better said now than after the time for an acknowledgement.
-async fn find(settings: &kafka::Settings, topic: &str) -> anyhow::Result<()> {
-    let (settings, name) = (settings.clone(), topic.to_owned());
-    let ask = move || kafka::partitions(&settings, &name, LIMIT);
+async fn find(settings: &kafka::Settings) -> anyhow::Result<()> {
+    let (asked, topic) = (settings.clone(), &settings.topics.escalations);
+    let ask = move || kafka::partitions(&asked, &asked.topics.escalations, LIMIT);
     let found = tokio::task::spawn_blocking(ask).await??;
     found.map(drop).with_context(|| {
         format!("there is no topic {topic}: make it, or see kafka.escalations_topic")
@@ -148,7 +146,6 @@ impl Tally {
 
 struct Work {
     rules: Rules,
-    topic: String,
     settings: kafka::Settings,
     /// From the first escalation on that goes.
     publisher: Option<Publisher>,
@@ -201,7 +198,7 @@ impl Work {
             say(&format!("{place}: {}", harmless(&unknown)));
         }
         let record = Outgoing {
-            topic: self.topic.clone(),
+            topic: self.settings.topics.escalations.clone(),
             key: examined.session.as_ref().map(|session| session.as_bytes().to_vec()),
             value: item.value,
             headers: vec![("content-type".to_owned(), Some(b"application/json".to_vec()))],
@@ -220,7 +217,7 @@ impl Work {
         let publisher = match self.publisher.take() {
             Some(publisher) => publisher,
             None => {
-                find(&self.settings, &self.topic).await.map_err(Failure::Unavailable)?;
+                find(&self.settings).await.map_err(Failure::Unavailable)?;
                 Publisher::start(&self.settings, LIMIT).map_err(Failure::Configuration)?
             }
         };

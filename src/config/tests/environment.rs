@@ -34,9 +34,11 @@ fn an_unknown_parameter_of_the_ledger_is_refused_without_its_value() {
     let error = load(None, owned(&[("HANDOFF__LEDGER__URL", url)])).unwrap_err().to_string();
     assert!(error.contains("`ledger.url` has an unknown parameter; there are "), "{error}");
     assert!(!error.contains("s3cr3t"), "{error}");
-    let known = "postgres://u:p@h/d?sslmode=require&options[search_path]=x&application_name=a";
-    let error = load(None, owned(&[("HANDOFF__LEDGER__URL", known)])).unwrap_err().to_string();
-    assert!(!error.contains("ledger.url"), "{error}");
+    for options in ["options[search_path]=x", "options%5Bsearch_path%5D=x"] {
+        let known = format!("postgres://u:p@h/d?sslmode=require&{options}&application_name=a");
+        let error = load(None, owned(&[("HANDOFF__LEDGER__URL", &known)])).unwrap_err().to_string();
+        assert!(!error.contains("ledger.url"), "{error}");
+    }
 }
 
 #[test]

@@ -69,13 +69,7 @@ async fn put_session(Shared(house): Shared<Arc<House>>, body: Bytes) -> Response
 }
 
 async fn script(Shared(house): Shared<Arc<House>>, body: Bytes) -> Response {
-    match Script::parse(&body) {
-        Ok(script) => {
-            house.script(&script);
-            done()
-        }
-        Err(fault) => bad_request(&format!("{fault:#}")),
-    }
+    answer(Script::parse(&body).map(|script| house.script(&script)))
 }
 
 async fn staff(Shared(house): Shared<Arc<House>>, body: Bytes) -> Response {
@@ -116,12 +110,13 @@ impl OutageChange {
 }
 
 fn control<T: for<'de> Deserialize<'de>>(body: &[u8], apply: impl FnOnce(T)) -> Response {
-    match serde_json::from_slice(body) {
-        Ok(order) => {
-            apply(order);
-            done()
-        }
-        Err(fault) => bad_request(&fault.to_string()),
+    answer(serde_json::from_slice(body).map(apply).map_err(anyhow::Error::new))
+}
+
+fn answer(obeyed: anyhow::Result<()>) -> Response {
+    match obeyed {
+        Ok(()) => done(),
+        Err(fault) => bad_request(&format!("{fault:#}")),
     }
 }
 

@@ -86,7 +86,7 @@ async fn a_tool_creates_nothing() {
 
 #[test]
 fn sqlite_is_compiled_as_the_workspace_says() {
-    let inside = rusqlite::Connection::open_in_memory().unwrap();
+    let inside = Connection::open_in_memory().unwrap();
     let mut options = inside.prepare("PRAGMA compile_options").unwrap();
     let options = options.query_map((), |row| row.get::<_, String>(0)).unwrap();
     let options: Vec<_> = options.map(Result::unwrap).collect();
