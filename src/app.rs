@@ -18,15 +18,17 @@ use tracing::{error, info, warn};
 
 use crate::adapters::admin::{self, View};
 use crate::adapters::{desk, kafka, ledger};
+use crate::clock::{Clock, Rng};
 use crate::config::Config;
 use crate::consume::{Settings, consume};
-use crate::deliver::{Context, Nature, Ports};
+use crate::deliver::{Context, Ports};
 use crate::domain::course::Policy;
-use crate::domain::gate::GateState;
-use crate::domain::speed::Speed;
 use crate::gate::Gate;
+use crate::gate::breaker::GateState;
+use crate::gate::rate_limiter::RateLimiter;
+use crate::health::Health;
+use crate::lease::Lease;
 use crate::ledger::Ledger;
-use crate::pulse::Pulse;
 use crate::telemetry::Metrics;
 
 /// Why the ledger does not work, if it does not.
@@ -47,32 +49,9 @@ const LEDGER_LIMIT: Duration = Duration::from_secs(10);
 /// Between two prunings of the ledger.
 const PRUNE_EVERY: Duration = Duration::from_secs(3600);
 
-/// The real clock, in whole microseconds: a ledger keeps no more, and what it gives back is equal to
-/// what it was given.
-#[expect(clippy::disallowed_methods, reason = "this is where the clock enters")]
-pub fn now() -> Timestamp {
-    Timestamp::from_microsecond(Timestamp::now().as_microsecond()).expect("it was one before")
-}
-
-#[expect(clippy::disallowed_methods, reason = "this is where chance enters")]
-fn jitter() -> f64 {
-    fastrand::f64()
-}
-
-#[expect(clippy::disallowed_methods, reason = "this is where chance enters")]
-fn random() -> u32 {
-    fastrand::u32(..)
-}
-
-/// A part of a name that no process had before.
-fn token() -> u64 {
-    fastrand::u64(..)
-}
-
 /// The client for Desk, with the real clock.
 pub fn desk_client(settings: desk::Settings) -> anyhow::Result<desk::Client> {
-    let nature = desk::Nature { now: Arc::new(now), random: Arc::new(random) };
-    desk::Client::new(settings, nature)
+    desk::Client::new(settings, Clock::system(), Rng::system())
 }
 
 /// Open the admin port.
@@ -144,7 +123,7 @@ impl Service {
         if self.kafka.topics.create {
             create_topics(&self.kafka, &shutdown).await;
         }
-        await_topics(&self.kafka, &self.pulse, &shutdown).await;
+        await_topics(&self.kafka, (&self.lease, &self.health), &shutdown).await;
         let producer = self.producer.clone();
         let ended = if shutdown.is_cancelled() {
             // It was stopped while it waited: there is no group to join only to leave it.
@@ -169,7 +148,8 @@ impl Service {
         let handle = kafka::Handle {
             inbound,
             drain: self.intake.drain,
-            pulse: self.pulse.clone(),
+            lease: self.lease.clone(),
+            health: self.health.clone(),
             metrics: self.metrics.clone(),
             stop: shutdown.clone(),
         };
@@ -180,12 +160,14 @@ impl Service {
             ledger,
             gate: self.gate,
             policy: self.policy,
-            nature: Nature { now: Arc::new(now), jitter: Arc::new(jitter) },
-            pulse: self.pulse.clone(),
+            clock: Clock::system(),
+            rng: Rng::system(),
+            lease: self.lease.clone(),
+            health: self.health.clone(),
             metrics: self.metrics,
         };
         let mut main = JoinSet::new();
-        main.spawn(consume(received, Arc::new(context), (source, self.intake, self.pulse)));
+        main.spawn(consume(received, Arc::new(context), (source, self.intake, self.health)));
         let helper = tokio::select! {
             ended = main.join_next() => ended.unwrap_or(Ok(())).context("consuming ended"),
             helper = helpers.join_next() => match helper {
@@ -202,11 +184,11 @@ impl Service {
 
     fn view(&self, ledger: Problem) -> View {
         View {
-            pulse: self.pulse.clone(),
+            health: self.health.clone(),
             gate: self.gate.clone(),
             metrics: self.metrics.clone(),
             ledger,
-            now: Arc::new(now),
+            clock: Clock::system(),
         }
     }
 }
@@ -220,7 +202,7 @@ async fn admin_port(listener: TcpListener, view: View, stop: CancellationToken) 
 /// Forget, every hour, what was published long ago.
 async fn prune(ledger: ledger::Ledger, retention: Duration) {
     loop {
-        let before = now().saturating_sub(retention).unwrap_or(Timestamp::MIN);
+        let before = Clock::system().now().saturating_sub(retention).unwrap_or(Timestamp::MIN);
         let rows = ledger.prune(before).await;
         if rows > 0 {
             info!(rows, "pruned the ledger");
@@ -248,7 +230,8 @@ pub struct Service {
     ledger: ledger::Settings,
     retention: Duration,
     intake: Settings,
-    pulse: Arc<Pulse>,
+    lease: Arc<Lease>,
+    health: Arc<Health>,
     metrics: Arc<Metrics>,
 }
 
@@ -258,18 +241,20 @@ impl Service {
         config.kafka.verify_consumer()?;
         config.kafka.verify_producer()?;
         let metrics = Arc::new(Metrics::new());
-        let gate = GateState::new(config.gate, &Speed::new(config.quota_per_second));
+        let gate = GateState::new(config.gate, &RateLimiter::new(config.quota_per_second));
         let gate = Gate::new(gate, config.concurrency, metrics.clone());
         // Our part of the quota comes with the partitions.
         gate.share(&[], &[], 1);
-        let pulse = Arc::new(Pulse::new(config.policy.doubt_grace + OVERDUE));
-        let owner = format!("{:016x}{:016x}", token(), token()).into();
+        let lease = Arc::new(Lease::new());
+        let health = Arc::new(Health::new(lease.clone(), config.policy.doubt_grace + OVERDUE));
+        let rng = Rng::system();
+        let owner = format!("{:016x}{:016x}", rng.next_u64(), rng.next_u64()).into();
         Ok(Self {
-            producer: kafka::Producer::start(&config.kafka, pulse.clone(), Arc::new(now))?,
+            producer: kafka::Producer::start(&config.kafka, lease.clone(), Clock::system())?,
             desk: desk_client(config.desk)?,
             gate,
             policy: config.policy,
-            ledger: ledger::Settings { place: config.ledger, owner, now: Arc::new(now) },
+            ledger: ledger::Settings { place: config.ledger, owner, clock: Clock::system() },
             retention: config.retention,
             intake: Settings {
                 topic: config.kafka.topics.escalations.as_str().into(),
@@ -279,7 +264,8 @@ impl Service {
                 max_span: config.intake.max_span,
                 drain: config.drain_timeout,
             },
-            pulse,
+            lease,
+            health,
             metrics,
             kafka: config.kafka,
         })
@@ -287,7 +273,11 @@ impl Service {
 }
 
 /// Nothing begins before there is where to publish: what is missing is told until it is there.
-async fn await_topics(settings: &kafka::Settings, pulse: &Pulse, shutdown: &CancellationToken) {
+async fn await_topics(
+    settings: &kafka::Settings,
+    (lease, health): (&Lease, &Health),
+    shutdown: &CancellationToken,
+) {
     let mut told = None;
     while !shutdown.is_cancelled() {
         let asked = settings.clone();
@@ -310,15 +300,15 @@ async fn await_topics(settings: &kafka::Settings, pulse: &Pulse, shutdown: &Canc
             error!("waiting to start: {problem}");
             told = Some(problem.clone());
         }
-        pulse.waits_for(Some(problem));
-        pulse.polled();
-        pulse.consumed();
+        health.set_waiting_for(Some(problem));
+        lease.renew();
+        health.report_progress();
         tokio::select! {
             () = shutdown.cancelled() => {}
             () = tokio::time::sleep(LOOK_AGAIN) => {}
         }
     }
-    pulse.waits_for(None);
+    health.set_waiting_for(None);
 }
 
 /// Create what is missing; an outage of the brokers is waited for.

@@ -9,18 +9,18 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 
-use crate::domain::memory::{Claim, Claimed, Parking, Row};
-use crate::domain::outcome::Message;
+use crate::domain::ledger_entry::{Claim, ClaimResult, Parking, RecoveredEntry};
 use crate::domain::record::Position;
+use crate::domain::wire::outcome::Message;
 
 /// What outlives the process.
 pub trait Ledger: Send + Sync + 'static {
     /// It did not answer when it was asked last: nothing new is worth taking in.
-    fn is_away(&self) -> bool;
+    fn is_unavailable(&self) -> bool;
 
     /// Is this record's event ours to work on, and what is known of it? From its return on, a
     /// call may be out.
-    fn claim(&self, claim: Claim) -> impl Future<Output = Claimed> + Send;
+    fn claim(&self, claim: Claim) -> impl Future<Output = ClaimResult> + Send;
 
     /// Put it away. False: it is not ours any more, settled or claimed by somebody else.
     fn park(&self, key: Arc<str>, parking: Parking) -> impl Future<Output = bool> + Send;
@@ -38,18 +38,18 @@ pub trait Ledger: Send + Sync + 'static {
 
     /// What of these partitions is not published and not delivered by Kafka again, in the order of
     /// the records: for their new owner.
-    fn unfinished(
+    fn recover(
         &self,
         topic: Arc<str>,
         partitions: Vec<i32>,
-    ) -> impl Future<Output = Unfinished> + Send;
+    ) -> impl Future<Output = Recovered> + Send;
 }
 
 /// What an earlier owner left.
 #[derive(Debug, Default)]
-pub struct Unfinished {
+pub struct Recovered {
     /// In the order of the records.
-    pub rows: Vec<Row>,
+    pub rows: Vec<RecoveredEntry>,
     /// Partitions of which something cannot be read: nothing of them is in `rows`; ask again.
     pub unread: Vec<i32>,
 }

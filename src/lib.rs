@@ -19,13 +19,15 @@
 
 pub mod adapters;
 pub mod app;
+pub mod clock;
 pub mod commands;
 pub mod config;
 pub mod consume;
 pub mod deliver;
 pub mod domain;
 pub mod gate;
+pub mod health;
+pub mod lease;
 pub mod ledger;
-pub mod pulse;
 pub mod sim;
 pub mod telemetry;

@@ -2,15 +2,16 @@
 //!
 //! It shows what the ledger costs. A crash would repeat calls, so it is never shipped.
 
+use parking_lot::Mutex;
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use anyhow::Result;
 use handoff::app::Service;
-use handoff::domain::memory::{Claim, Claimed, Parking, Resumed};
-use handoff::domain::outcome::Message;
+use handoff::domain::ledger_entry::{Claim, ClaimResult, Parking, PriorClaim};
 use handoff::domain::record::Position;
-use handoff::ledger::{Ledger, Unfinished};
+use handoff::domain::wire::outcome::Message;
+use handoff::ledger::{Ledger, Recovered};
 use handoff::{config, telemetry};
 use jiff::Timestamp;
 use tokio::task::JoinSet;
@@ -23,25 +24,25 @@ use crate::contestant::environment;
 struct NoLedger(Mutex<HashMap<Arc<str>, Parking>>);
 
 impl NoLedger {
-    fn parked(&self) -> std::sync::MutexGuard<'_, HashMap<Arc<str>, Parking>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    fn parked(&self) -> parking_lot::MutexGuard<'_, HashMap<Arc<str>, Parking>> {
+        self.0.lock()
     }
 }
 
 impl Ledger for NoLedger {
-    fn is_away(&self) -> bool {
+    fn is_unavailable(&self) -> bool {
         false
     }
 
-    async fn claim(&self, claim: Claim) -> Claimed {
+    async fn claim(&self, claim: Claim) -> ClaimResult {
         match self.parked().remove(&claim.key) {
-            Some(parking) => Claimed::Resumed(Resumed {
+            Some(parking) => ClaimResult::Resumed(PriorClaim {
                 memory: Some(parking.memory),
                 first_seen: claim.first_seen,
                 claimed_at: claim.at,
                 parked_until: Some(parking.until),
             }),
-            None => Claimed::Fresh,
+            None => ClaimResult::Fresh,
         }
     }
 
@@ -56,8 +57,8 @@ impl Ledger for NoLedger {
 
     async fn published(&self, _: Arc<str>, _: Option<Position>) {}
 
-    async fn unfinished(&self, _: Arc<str>, _: Vec<i32>) -> Unfinished {
-        Unfinished::default()
+    async fn recover(&self, _: Arc<str>, _: Vec<i32>) -> Recovered {
+        Recovered::default()
     }
 }
 

@@ -38,9 +38,9 @@ impl Work {
         let weights: Vec<f64> = (1..=SESSIONS).map(|rank| 1.0 / rank as f64).collect();
         let total: f64 = weights.iter().sum();
         let mut sums = Vec::with_capacity(SESSIONS);
-        weights.iter().fold(0.0, |sum, weight| {
-            sums.push(sum + weight / total);
-            sum + weight / total
+        weights.iter().fold(0.0, |sum, size_bytes| {
+            sums.push(sum + size_bytes / total);
+            sum + size_bytes / total
         });
         let events = (0..count).map(|number| {
             let session = match keys {

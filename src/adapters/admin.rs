@@ -14,28 +14,28 @@ use axum::http::{StatusCode, header};
 use axum::response::IntoResponse;
 use axum::routing::get;
 use axum::{Json, Router};
-use jiff::Timestamp;
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
+use crate::clock::Clock;
 use crate::gate::Gate;
-use crate::pulse::Pulse;
+use crate::health::Health;
 use crate::telemetry::Metrics;
 
 /// What the routes read.
 #[derive(Clone)]
 pub struct View {
     /// Signs of progress.
-    pub pulse: Arc<Pulse>,
+    pub health: Arc<Health>,
     /// The worker's gate towards Desk.
     pub gate: Arc<Gate>,
     /// What is counted.
     pub metrics: Arc<Metrics>,
-    /// Why the ledger does not answer, if it does not.
+    /// ShutReason the ledger does not answer, if it does not.
     pub ledger: Arc<dyn Fn() -> Option<String> + Send + Sync>,
     /// The time.
-    pub now: Arc<dyn Fn() -> Timestamp + Send + Sync>,
+    pub clock: Clock,
 }
 
 /// Serve until stopped.
@@ -83,23 +83,23 @@ async fn status(State(view): State<View>) -> Json<Value> {
 
 impl View {
     fn stuck(&self) -> Option<String> {
-        self.pulse.stuck((self.now)(), (self.ledger)().is_some())
+        self.health.stalled(self.clock.now(), (self.ledger)().is_some())
     }
 
     fn not_ready(&self) -> Option<String> {
-        if let Some(what) = self.pulse.is_waiting_for() {
+        if let Some(what) = self.health.waiting_for() {
             return Some(what);
         }
-        if !self.pulse.has_joined() {
+        if !self.health.has_joined() {
             return Some("not a member of the consumer group yet".into());
         }
-        if let Some(problem) = self.pulse.cut_off() {
+        if let Some(problem) = self.health.cut_off() {
             return Some(problem);
         }
         if let Some(problem) = (self.ledger)() {
             return Some(format!("the ledger does not work: {problem}"));
         }
-        if let Some(problem) = self.pulse.held() {
+        if let Some(problem) = self.health.blocked() {
             return Some(problem);
         }
         self.gate.shut().map(|(why, text)| format!("{}: {text}", why.as_str()))

@@ -8,7 +8,7 @@ use std::path::Path;
 use secrecy::ExposeSecret as _;
 
 use super::{Failure, load, print};
-use crate::app;
+use crate::clock::Clock;
 use crate::domain::usersig;
 
 /// Arguments of `handoff usersig`.
@@ -24,7 +24,7 @@ const AFTER_HELP: &str = "\
 Identity and key come from the configuration ([desk] sdkappid, identifier, secret_key).
 A UserSig is a secret: whoever has it can act as the administrator until it expires.
 
-Ask for a session's state by hand:
+TransferRequest for a session's state by hand:
   curl -s \"https://console.tim.qq.com/v4/desk_http_svc/get_session_state?sdkappid=$SDKAPPID\\
 &identifier=$ADMIN&usersig=$(handoff usersig --lifetime 24)&random=$RANDOM&contenttype=json\" \\
     -H 'Content-Type: application/json' -d '{\"SessionId\":\"fd8a2e30-...\"}'";
@@ -38,6 +38,7 @@ pub async fn run(
     let desk = load(file, env)?.desk;
     let key = desk.key.read().await.map_err(Failure::Configuration)?;
     let lifetime = args.lifetime.map_or(desk.signature_lifetime.as_secs(), |hours| hours * 3600);
-    let signature = usersig::sign(&desk.identity, &key, app::now().as_second(), lifetime);
+    let signature =
+        usersig::sign(&desk.identity, &key, Clock::system().now().as_second(), lifetime);
     print(format!("{}\n", signature.expose_secret()).as_bytes())
 }

@@ -17,13 +17,13 @@ use super::layers::{Layer, Leaf};
 use super::raw::{Raw, how_to_set};
 use super::{Config, Intake, KafkaOnly, kafka, regions, routes};
 use crate::adapters::desk::{KeySource, Settings};
-use crate::adapters::ledger::Place;
+use crate::adapters::ledger::LedgerUrl;
+use crate::domain::backoff::Backoff;
 use crate::domain::course::Policy;
-use crate::domain::event::Rules;
-use crate::domain::gate::GatePolicy;
-use crate::domain::pace::Backoff;
+use crate::domain::event::DecodeRules;
 use crate::domain::usersig::Identity;
-use crate::domain::verdict::{Class, Verdicts};
+use crate::domain::verdict::{VerdictClass, Verdicts};
+use crate::gate::breaker::BreakerPolicy;
 use crate::telemetry::{LogFormat, LogSettings};
 
 const MINUTE_MS: u64 = 60_000;
@@ -235,12 +235,12 @@ fn note_both(raw: &mut Raw, layer: Layer, (one, other): (&str, &str)) {
     raw.note(one, format!("`{one}` and `{other}` are both set {place}: keep one of them"));
 }
 
-fn gate(raw: &mut Raw) -> Option<GatePolicy> {
+fn gate(raw: &mut Raw) -> Option<BreakerPolicy> {
     let initial_ms = raw.whole("desk.probe_initial_ms", 10..=HOUR_MS);
     let max_ms = raw.whole("desk.probe_max_ms", 10..=HOUR_MS);
     let outage_after = raw.whole("desk.outage_after", 1..=100_000);
     raw.ordered(("desk.probe_initial_ms", initial_ms), ("desk.probe_max_ms", max_ms));
-    Some(GatePolicy {
+    Some(BreakerPolicy {
         probe_initial: Duration::from_millis(initial_ms?),
         probe_max: Duration::from_millis(max_ms?),
         outage_after: count(outage_after?),
@@ -280,7 +280,7 @@ fn verdicts(raw: &mut Raw) -> Option<Verdicts> {
         let key = format!("{section}.{name}");
         let code: Option<i64> = name.parse().ok().filter(|code| *code != 0);
         let word = leaf.kind.to_string();
-        let class = Class::ALL.into_iter().find(|class| class.as_str() == word);
+        let class = VerdictClass::ALL.into_iter().find(|class| class.as_str() == word);
         match (code, class) {
             (Some(code), Some(class)) => {
                 overrides.insert(code, class);
@@ -291,7 +291,7 @@ fn verdicts(raw: &mut Raw) -> Option<Verdicts> {
                 is_good = false;
             }
             (_, None) => {
-                let words = Class::ALL.map(Class::as_str).join(", ");
+                let words = VerdictClass::ALL.map(VerdictClass::as_str).join(", ");
                 raw.refuse(&key, &leaf, &format!("one of {words}"));
                 is_good = false;
             }
@@ -300,11 +300,11 @@ fn verdicts(raw: &mut Raw) -> Option<Verdicts> {
     is_good.then(|| Verdicts::new(overrides))
 }
 
-fn rules(raw: &mut Raw) -> Option<Rules> {
+fn rules(raw: &mut Raw) -> Option<DecodeRules> {
     let types = raw.texts("escalation.types");
     let time_to_live_s = raw.whole("escalation.time_to_live_s", 1..=604_800);
     let max_bytes = raw.whole("escalation.max_bytes", 1_024..=16_777_216);
-    Some(Rules {
+    Some(DecodeRules {
         types: types?,
         max_bytes: size(max_bytes?),
         time_to_live: Duration::from_secs(time_to_live_s?),
@@ -324,9 +324,9 @@ fn doubt_grace(raw: &mut Raw) -> Option<Duration> {
     raw.whole("escalation.doubt_grace_s", 0..=86_400).map(Duration::from_secs)
 }
 
-fn ledger(raw: &mut Raw) -> Option<Place> {
+fn ledger(raw: &mut Raw) -> Option<LedgerUrl> {
     let place = match raw.secret("ledger.url") {
-        Some((url, _)) => Place::parse(url.expose_secret()),
+        Some((url, _)) => LedgerUrl::parse(url.expose_secret()),
         None if raw.is_noted("ledger.url") => return None,
         None => Err("is missing: sqlite://handoff.db, or postgres://...".into()),
     };

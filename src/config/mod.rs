@@ -24,8 +24,8 @@ use std::time::Duration;
 
 use crate::adapters;
 use crate::domain::course::Policy;
-use crate::domain::event::Rules;
-use crate::domain::gate::GatePolicy;
+use crate::domain::event::DecodeRules;
+use crate::gate::breaker::BreakerPolicy;
 use crate::telemetry::LogSettings;
 
 use raw::Raw;
@@ -41,11 +41,11 @@ pub struct Config {
     /// For the Desk client.
     pub desk: adapters::desk::Settings,
     /// How records are read.
-    pub rules: Rules,
+    pub rules: DecodeRules,
     /// How each event's journey is decided.
     pub policy: Policy,
     /// When calls to Desk may begin.
-    pub gate: GatePolicy,
+    pub gate: BreakerPolicy,
     /// Calls at once.
     pub concurrency: usize,
     /// Calls per second of each command, of the whole group together; `None`: no limit.
@@ -53,7 +53,7 @@ pub struct Config {
     /// What may be in memory.
     pub intake: Intake,
     /// Where the ledger is.
-    pub ledger: adapters::ledger::Place,
+    pub ledger: adapters::ledger::LedgerUrl,
     /// How long what is published stays in the ledger.
     pub retention: Duration,
     /// How long calls under way may take to finish at a stop or a revocation.
@@ -83,9 +83,9 @@ pub struct KafkaOnly {
     /// For the Kafka clients.
     pub kafka: adapters::kafka::Settings,
     /// How records are read.
-    pub rules: Rules,
+    pub rules: DecodeRules,
     /// Where the ledger is.
-    pub ledger: adapters::ledger::Place,
+    pub ledger: adapters::ledger::LedgerUrl,
     /// So long after its deadline a call in doubt is still asked after.
     pub doubt_grace: Duration,
 }

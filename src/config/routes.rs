@@ -13,9 +13,9 @@ use ::config::{Map, Value, ValueKind};
 use super::layers::{Layer, Leaf};
 use super::misspelt::nearest;
 use super::raw::{Raw, is_plain, shown, whole_wanted};
-use crate::domain::event::Options;
+use crate::domain::event::TransferOptions;
 use crate::domain::plan::Target;
-use crate::domain::route::{Draft, Patience, Routes};
+use crate::domain::route::{Draft, NoAgentPolicy, Routes};
 
 const LIST: &str = "routes";
 const TEXTS: &str = "a list of texts, at least one, none of them empty";
@@ -183,10 +183,10 @@ impl Reader<'_> {
         }
     }
 
-    fn options(&mut self, mut table: Map<String, Value>) -> Options {
+    fn options(&mut self, mut table: Map<String, Value>) -> TransferOptions {
         self.known(&table, &OPTION_KEYS, "options.");
         let mut flag = |key| self.flag(&mut table, key);
-        Options {
+        TransferOptions {
             send_tip_if_no_agent_online: flag(OPTION_KEYS[0]),
             check_if_during_working_hours: flag(OPTION_KEYS[1]),
             send_prompt_not_during_working_hours: flag(OPTION_KEYS[2]),
@@ -197,7 +197,7 @@ impl Reader<'_> {
         }
     }
 
-    fn patience(&mut self, table: &mut Map<String, Value>, park: &[Duration]) -> Patience {
+    fn patience(&mut self, table: &mut Map<String, Value>, park: &[Duration]) -> NoAgentPolicy {
         let wanted = "\"answer\" or \"keep_trying\"";
         let keeps_trying = self.value(table, ("while_nobody_online", wanted), |kind| match kind {
             ValueKind::String(word) if word == "answer" => Some(false),
@@ -207,18 +207,18 @@ impl Reader<'_> {
         let wanted = format!("a list of whole numbers, at least one, each {}", within(&WAITS_MS));
         let waits = self.value(table, ("retry_ms", &wanted), waits);
         match (keeps_trying, waits) {
-            (Some(true), Some(waits)) => Patience::KeepTrying(waits),
+            (Some(true), Some(waits)) => NoAgentPolicy::KeepTrying(waits),
             (Some(true), None) => {
                 if park.is_empty() {
                     self.note("keeps trying, and", "needs `retry_ms`: `retry.park_ms` is empty");
                 }
-                Patience::KeepTrying(park.to_vec())
+                NoAgentPolicy::KeepTrying(park.to_vec())
             }
-            (_, None) => Patience::Answer,
+            (_, None) => NoAgentPolicy::Answer,
             (_, Some(_)) => {
                 let what = "is for `while_nobody_online` = \"keep_trying\" only";
                 self.note("`retry_ms`", what);
-                Patience::Answer
+                NoAgentPolicy::Answer
             }
         }
     }

@@ -11,8 +11,8 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::{ROOM_AFTER_A_PAUSE, over};
-use crate::domain::progress::Progress;
 use crate::domain::record::Record;
+use crate::domain::watermark::Watermark;
 
 /// Where an event belongs: a partition in one assignment, and its offset.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -25,7 +25,7 @@ pub(super) struct Place {
 /// One partition while it is ours.
 #[derive(Debug)]
 pub(super) struct Assignment {
-    pub(super) progress: Progress,
+    pub(super) watermark: Watermark,
     /// Cancelled when the partition is being taken away.
     pub(super) draining: CancellationToken,
     /// It is known what the last owner left open; nothing begins before that.
@@ -95,7 +95,7 @@ impl Assignments {
             // The client keeps a pause as long as nobody resumes it.
             let paused = self.partitions.get(&partition).is_some_and(|before| before.paused);
             let assignment = Assignment {
-                progress: Progress::default(),
+                watermark: Watermark::default(),
                 draining: CancellationToken::new(),
                 partition,
                 epoch: self.epochs,
@@ -130,7 +130,7 @@ impl Assignments {
     pub(super) fn push(&mut self, record: Record) {
         let assignment = self.partitions.get_mut(&record.position.partition);
         let Some(assignment) = assignment.filter(|a| !a.draining.is_cancelled()) else { return };
-        assignment.waiting_bytes += record.weight();
+        assignment.waiting_bytes += record.size_bytes();
         assignment.waiting.push_back(record);
     }
 
@@ -141,7 +141,7 @@ impl Assignments {
         let firsts = ready.filter_map(|a| Some((a.waiting.front()?.timestamp, a)));
         let (_, oldest) = firsts.min_by_key(|(timestamp, _)| *timestamp)?;
         let record = oldest.waiting.pop_front()?;
-        oldest.waiting_bytes -= record.weight();
+        oldest.waiting_bytes -= record.size_bytes();
         Some(record)
     }
 
@@ -218,7 +218,7 @@ impl Assignments {
         let part = |bound: usize| (bound / self.partitions.len().max(1)).max(1);
         let (records, bytes) = (part(bounds.records), part(bounds.bytes));
         for assignment in self.partitions.values_mut() {
-            let ahead = assignment.progress.span() + assignment.waiting.len();
+            let ahead = assignment.watermark.span() + assignment.waiting.len();
             let too_far = if assignment.paused {
                 over(ahead, bounds.span, ROOM_AFTER_A_PAUSE)
             } else {
@@ -350,13 +350,13 @@ mod tests {
         let mut ours = Assignments::default();
         ours.add(&[0, 1]);
         for offset in 0..8 {
-            ours.get_mut(1).unwrap().progress.start(offset);
+            ours.get_mut(1).unwrap().watermark.start(offset);
         }
         assert_eq!(ours.flow(false, BOUNDS), (vec![1], vec![]));
         assert_eq!(ours.flow(false, BOUNDS), (vec![], vec![]));
-        ours.get_mut(1).unwrap().progress.finish(0);
+        ours.get_mut(1).unwrap().watermark.finish(0);
         assert_eq!(ours.flow(false, BOUNDS), (vec![], vec![]), "seven of eight is still close");
-        ours.get_mut(1).unwrap().progress.finish(1);
+        ours.get_mut(1).unwrap().watermark.finish(1);
         assert_eq!(ours.flow(false, BOUNDS), (vec![], vec![1]));
         let (mut paused, _) = ours.flow(true, BOUNDS);
         paused.sort_unstable();

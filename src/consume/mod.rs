@@ -1,4 +1,4 @@
-//! From a stream of records to ordered lanes, deliveries and offsets to commit.
+//! From a stream of records to ordered session_queues, deliveries and offsets to commit.
 //!
 //! One task owns all of this: which partitions are ours, what is unfinished in each, whose
 //! turn it is in each session, how much is in memory. It never waits for a call: every event
@@ -7,8 +7,9 @@
 //! This folder never talks to Kafka itself and never commits past an unfinished event.
 
 mod assignment;
-mod jobs;
 mod said;
+mod session_queues;
+mod tasks;
 
 use std::sync::Arc;
 use std::sync::mpsc::SyncSender;
@@ -19,15 +20,15 @@ use tokio::sync::mpsc;
 use tokio::time::{Instant, MissedTickBehavior, interval};
 use tracing::{error, info};
 
-use crate::deliver::{Context, Delivered, Outcomes as _, Ports};
-use crate::domain::event::Rules;
-use crate::domain::memory::Row;
+use crate::deliver::{Context, Delivered, OutcomePublisher as _, Ports};
+use crate::domain::event::DecodeRules;
+use crate::domain::ledger_entry::RecoveredEntry;
 use crate::domain::record::Record;
+use crate::health::Health;
 use crate::ledger::Ledger as _;
-use crate::pulse::Pulse;
 
 use assignment::{Assignments, Bounds, Place, Revocation};
-use jobs::{Ended, Happened, Job, Jobs};
+use tasks::{Ended, Happened, Job, Jobs};
 
 /// What comes from the consumer, in its order.
 #[derive(Debug)]
@@ -74,8 +75,8 @@ pub struct Settings {
     /// The topic that is consumed.
     pub topic: Arc<str>,
     /// How records are read.
-    pub rules: Rules,
-    /// Unfinished events in memory; as many records may wait for room to become one, and as many
+    pub rules: DecodeRules,
+    /// Recovered events in memory; as many records may wait for room to become one, and as many
     /// for a look-up.
     pub max_events: usize,
     /// Bytes of unfinished events in memory.
@@ -106,9 +107,9 @@ const TOGETHER: usize = 32;
 pub async fn consume<P: Ports, S: Source>(
     mut inbound: mpsc::Receiver<Inbound>,
     context: Arc<Context<P>>,
-    parts: (S, Settings, Arc<Pulse>),
+    parts: (S, Settings, Arc<Health>),
 ) {
-    let (source, settings, pulse) = parts;
+    let (source, settings, health) = parts;
     let mut worker = Worker {
         jobs: Jobs::new(context.clone(), settings.rules.clone()),
         assignments: Assignments::default(),
@@ -118,7 +119,7 @@ pub async fn consume<P: Ports, S: Source>(
         source,
         settings,
         context,
-        pulse,
+        health,
     };
     let mut tick = interval(Duration::from_millis(100));
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -143,10 +144,10 @@ pub async fn consume<P: Ports, S: Source>(
         worker.admit();
         worker.answer_revocations();
         worker.bound_intake();
-        worker.pulse.consumed();
-        worker.pulse.oldest_due(worker.jobs.oldest_due());
-        worker.pulse.held_since(worker.assignments.held_since());
-        worker.pulse.unreadable(worker.jobs.stuck());
+        worker.health.report_progress();
+        worker.health.set_earliest_deadline(worker.jobs.oldest_due());
+        worker.health.set_recovering_since(worker.assignments.held_since());
+        worker.health.set_blocked_events(worker.jobs.stuck());
     }
 }
 
@@ -161,7 +162,7 @@ struct Worker<P: Ports, S> {
     source: S,
     settings: Settings,
     context: Arc<Context<P>>,
-    pulse: Arc<Pulse>,
+    health: Arc<Health>,
 }
 
 impl<P: Ports, S: Source> Worker<P, S> {
@@ -177,13 +178,13 @@ impl<P: Ports, S: Source> Worker<P, S> {
                 self.jobs.stop_look_ups(|epoch| self.assignments.has(epoch));
                 self.share();
                 self.jobs.look_up(&self.settings.topic, (partitions, epoch), Duration::ZERO);
-                self.pulse.joined();
+                self.health.set_joined();
             }
             Inbound::Records(records) => {
                 records.into_iter().for_each(|record| self.assignments.push(record));
             }
             // It would leave when the network is back; then it is looked for first.
-            Inbound::CutOff => self.context.outcomes.take_back(),
+            Inbound::CutOff => self.context.outcomes.purge(),
             Inbound::Revoked { partitions, lost, done } => {
                 info!(kafka.partitions = ?partitions, lost, "partitions revoked");
                 self.drain(Some(&partitions), lost, done);
@@ -217,7 +218,7 @@ impl<P: Ports, S: Source> Worker<P, S> {
     fn begin(&mut self, record: Record) {
         let Some(assignment) = self.assignments.get_mut(record.position.partition) else { return };
         let offset = record.position.offset;
-        if !assignment.progress.start(offset) {
+        if !assignment.watermark.start(offset) {
             return;
         }
         let place = assignment.place(offset);
@@ -256,7 +257,7 @@ impl<P: Ports, S: Source> Worker<P, S> {
     }
 
     /// Go on with what the last owner left open; the records that waited for that may begin.
-    fn take_up(&mut self, partitions: &[i32], epoch: u64, rows: Vec<Row>) {
+    fn take_up(&mut self, partitions: &[i32], epoch: u64, rows: Vec<RecoveredEntry>) {
         for row in rows {
             let (partition, offset) = (row.record.position.partition, row.record.position.offset);
             let Some(assignment) = self.assignments.of_epoch(partition, epoch) else { continue };
@@ -286,7 +287,7 @@ impl<P: Ports, S: Source> Worker<P, S> {
                 let (partition, offset) = (place.partition, place.offset);
                 let text = format!("the delivery of {partition}/{offset} panicked: a bug");
                 error!("{text}; its offset is not committed, a restart delivers it again");
-                self.pulse.broke(text);
+                self.health.report_bug(text);
             }
         }
     }
@@ -303,7 +304,7 @@ impl<P: Ports, S: Source> Worker<P, S> {
 
     fn store(&mut self, partition: i32, offset: i64) {
         if let Some(assignment) = self.assignments.get_mut(partition)
-            && let Some(mark) = assignment.progress.finish(offset)
+            && let Some(mark) = assignment.watermark.finish(offset)
         {
             self.source.store(partition, mark);
         }
@@ -324,7 +325,7 @@ impl<P: Ports, S: Source> Worker<P, S> {
             }
             if self.jobs.cancel(&revocation.leaving) {
                 // It may not leave any more: the next owner publishes it.
-                self.context.outcomes.take_back();
+                self.context.outcomes.purge();
             }
             let paused = self.assignments.remove(&revocation.leaving);
             self.jobs.stop_look_ups(|epoch| self.assignments.has(epoch));
@@ -367,7 +368,7 @@ impl<P: Ports, S: Source> Worker<P, S> {
             None if records >= max_events || bytes >= MAX_WAITING_BYTES => Some(Instant::now()),
             unchanged => unchanged,
         };
-        let paused = self.full.is_some() && !self.holds() || self.context.ledger.is_away();
+        let paused = self.full.is_some() && !self.holds() || self.context.ledger.is_unavailable();
         let bounds = Bounds { span: max_span, records: max_events, bytes: MAX_WAITING_BYTES };
         let (pause, resume) = self.assignments.flow(paused, bounds);
         if !pause.is_empty() {

@@ -6,22 +6,22 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use tokio::sync::mpsc;
 
-use crate::deliver::Told;
+use crate::deliver::TaskEvent;
 
 /// What a task says of its event on the way.
 pub(super) struct Said {
     pub(super) task: tokio::task::Id,
-    pub(super) told: Told,
+    pub(super) told: TaskEvent,
 }
 
 /// How this task says what happens; that it is claimed, only where it was stuck before.
-pub(super) fn teller(said: &mpsc::UnboundedSender<Said>) -> impl Fn(Told) {
+pub(super) fn teller(said: &mpsc::UnboundedSender<Said>) -> impl Fn(TaskEvent) {
     let (task, stuck) = (tokio::task::id(), AtomicBool::new(false));
     move |told| {
         let is_news = match told {
-            Told::Stuck => !stuck.swap(true, Ordering::Relaxed),
-            Told::Claimed => stuck.swap(false, Ordering::Relaxed),
-            Told::Parked | Told::Settled => true,
+            TaskEvent::Stuck => !stuck.swap(true, Ordering::Relaxed),
+            TaskEvent::Claimed => stuck.swap(false, Ordering::Relaxed),
+            TaskEvent::Parked | TaskEvent::Settled => true,
         };
         if is_news {
             // Nobody listens any more only when the whole intake has ended.

@@ -7,20 +7,20 @@ use std::time::Duration;
 use jiff::Timestamp;
 use tokio::time::Instant;
 
-use super::put_away::leave;
+use super::park::leave;
 use super::wait::until;
-use super::{Context, Ports, Walk};
+use super::{Context, Delivery, Ports};
 use crate::domain::course::Course;
 use crate::domain::event::Event;
-use crate::domain::memory::{Claim, Claimed};
+use crate::domain::ledger_entry::{Claim, ClaimResult};
 use crate::domain::record::Record;
+use crate::lease::FencingToken;
 use crate::ledger::Ledger as _;
-use crate::pulse::Steady;
 
 /// A claim that waited for its turn for longer is made again: it may be somebody else's by now.
 const CLAIMED_AHEAD: Duration = Duration::from_secs(1);
 
-/// Claimed so long ago that it may be somebody else's by now.
+/// ClaimResult so long ago that it may be somebody else's by now.
 pub(super) fn is_old(claimed: Instant) -> bool {
     claimed.elapsed() > CLAIMED_AHEAD
 }
@@ -30,20 +30,20 @@ pub(super) fn is_old(claimed: Instant) -> bool {
 /// of theirs may be out.
 pub(super) async fn claim_in_time<P: Ports>(
     context: &Context<P>,
-    (walk, course): (&Walk<'_>, &Course<'_>),
+    (delivery, course): (&Delivery<'_>, &Course<'_>),
     claim: &mut Claim,
-) -> Option<Option<Steady>> {
-    let now = (context.nature.now)();
-    let Some(steady) = until(context, (walk, course), context.pulse.steady()).await else {
+) -> Option<Option<FencingToken>> {
+    let now = context.clock.now();
+    let Some(steady) = until(context, (delivery, course), context.lease.token()).await else {
         leave(context, claim, course, now).await;
         return None;
     };
     let Some(steady) = steady else { return Some(None) };
     let before = claim.at;
-    claim.at = (context.nature.now)();
+    claim.at = context.clock.now();
     let found = context.ledger.claim(claim.clone()).await;
     // Putting it away leaves the time of its claim alone.
-    let is_ours = matches!(found, Claimed::Resumed(last) if last.claimed_at == before);
+    let is_ours = matches!(found, ClaimResult::Resumed(last) if last.claimed_at == before);
     is_ours.then_some(Some(steady))
 }
 

@@ -9,10 +9,10 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use tracing::info;
 
-use super::{Context, Outcomes as _, Ports, Published, Told};
-use crate::domain::outcome::Message;
+use super::{Context, OutcomePublisher as _, Ports, Published, TaskEvent};
+use crate::domain::wire::outcome::Message;
+use crate::lease::FencingToken;
 use crate::ledger::Ledger as _;
-use crate::pulse::Steady;
 
 /// Publish an answer that an earlier life wrote down, unless it did that itself. Its session goes
 /// on when it is there or handed over, so that nothing overtakes it in the topic.
@@ -20,11 +20,11 @@ pub(super) async fn publish_once<P: Ports>(
     context: &Context<P>,
     key: Arc<str>,
     (answer, settled_at): (Arc<Message>, Timestamp),
-    tell: impl Fn(Told),
+    tell: impl Fn(TaskEvent),
 ) {
-    let (channel, title) = (answer.channel, answer.title().to_owned());
+    let (channel, title) = (answer.channel, answer.label().to_owned());
     let answer = (answer, settled_at);
-    let told = || tell(Told::Settled);
+    let told = || tell(TaskEvent::Settled);
     let published = hand_over(context, None, answer, told).await;
     if published.by_us {
         context.metrics.answer_of_an_earlier_life(channel, &title);
@@ -38,19 +38,19 @@ pub(super) async fn publish_once<P: Ports>(
 /// `told` hears when it is there or handed over.
 pub(super) async fn hand_over<P: Ports>(
     context: &Context<P>,
-    mut steady: Option<Steady>,
+    mut steady: Option<FencingToken>,
     (message, since): (Arc<Message>, Timestamp),
     told: impl FnOnce(),
 ) -> Published {
     loop {
-        if let Some(steady) = steady.filter(|steady| context.pulse.is_still(*steady)) {
+        if let Some(steady) = steady.filter(|steady| context.lease.accepts(*steady)) {
             let published = context.outcomes.publish(message, steady);
             told();
             return published.await;
         }
         // Looking takes its time, and somebody may be quicker: that counts from before it.
-        steady = Some(context.pulse.steady().await);
-        if let Some(place) = context.outcomes.published_at(&message, since).await {
+        steady = Some(context.lease.token().await);
+        if let Some(place) = context.outcomes.find_published(&message, since).await {
             told();
             return Published { place, by_us: false };
         }

@@ -2,20 +2,20 @@
 //!
 //! No test here talks to Desk, Kafka or a database, and none waits for a real clock.
 
-use std::sync::Mutex;
+use parking_lot::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use super::*;
-use crate::domain::event::{Intake, Rules, decode};
-use crate::domain::gate::{GatePolicy, GateState};
-use crate::domain::memory::Resumed;
-use crate::domain::pace::Backoff;
-use crate::domain::reply::Answer;
+use crate::domain::backoff::Backoff;
+use crate::domain::event::{DecodeRules, Decoded, decode};
+use crate::domain::ledger_entry::PriorClaim;
+use crate::domain::reply::DeskAnswer;
 use crate::domain::route::Routes;
-use crate::domain::speed::Speed;
 use crate::domain::verdict::Verdicts;
-use crate::ledger::Unfinished;
+use crate::gate::breaker::{BreakerPolicy, GateState};
+use crate::gate::rate_limiter::RateLimiter;
+use crate::ledger::Recovered;
 
 const RECEIVED: Timestamp = Timestamp::constant(1_795_428_000, 0);
 
@@ -32,7 +32,7 @@ enum During {
 
 /// The process, and what it did.
 struct Life {
-    pulse: Arc<Pulse>,
+    lease: Arc<Lease>,
     sleeps: Mutex<During>,
     claims: AtomicUsize,
     calls: AtomicUsize,
@@ -42,13 +42,13 @@ struct Life {
 impl Life {
     /// It sleeps once, and what it waits for takes longer than the quarantine.
     async fn goes_on(&self, during: During) {
-        if *self.sleeps.lock().unwrap() != during {
+        if *self.sleeps.lock() != during {
             return;
         }
-        *self.sleeps.lock().unwrap() = During::Nothing;
+        *self.sleeps.lock() = During::Nothing;
         tokio::time::advance(Duration::from_secs(60)).await;
         for _ in 0..10 {
-            self.pulse.polled();
+            self.lease.renew();
             tokio::time::advance(Duration::from_secs(1)).await;
         }
     }
@@ -78,10 +78,10 @@ impl Ports for Doubles {
     type Ledger = Book;
 }
 
-impl Desk for Desks {
-    async fn call(&self, _: Command, _: Vec<u8>, _: Option<Timestamp>) -> Reply {
+impl DeskApi for Desks {
+    async fn call(&self, _: DeskCommand, _: Vec<u8>, _: Option<Timestamp>) -> Reply {
         self.0.calls.fetch_add(1, Ordering::Relaxed);
-        Reply::Answer(Answer { agent_id: Some("a".into()), ..Answer::default() })
+        Reply::Answer(DeskAnswer { agent_id: Some("a".into()), ..DeskAnswer::default() })
     }
 }
 
@@ -89,38 +89,38 @@ fn place(offset: i64) -> Position {
     Position { topic: "outcomes".into(), partition: 0, offset }
 }
 
-impl Outcomes for Topic {
-    async fn publish(&self, _: Arc<Message>, steady: Steady) -> Published {
-        assert!(self.0.pulse.is_still(steady));
+impl OutcomePublisher for Topic {
+    async fn publish(&self, _: Arc<Message>, steady: FencingToken) -> Published {
+        assert!(self.0.lease.accepts(steady));
         self.0.published.fetch_add(1, Ordering::Relaxed);
         Published { place: place(8), by_us: true }
     }
 
-    fn take_back(&self) {}
+    fn purge(&self) {}
 
-    async fn published_at(&self, _: &Message, since: Timestamp) -> Option<Position> {
+    async fn find_published(&self, _: &Message, since: Timestamp) -> Option<Position> {
         assert_eq!(since, RECEIVED, "whoever came later wrote it later");
-        let first = *self.0.sleeps.lock().unwrap() == During::Look;
+        let first = *self.0.sleeps.lock() == During::Look;
         self.0.goes_on(During::Look).await;
         (!first).then(|| place(7))
     }
 }
 
 impl Ledger for Book {
-    fn is_away(&self) -> bool {
+    fn is_unavailable(&self) -> bool {
         false
     }
 
-    async fn claim(&self, claim: Claim) -> Claimed {
+    async fn claim(&self, claim: Claim) -> ClaimResult {
         let again = self.0.claims.fetch_add(1, Ordering::Relaxed) > 0;
         self.0.goes_on(During::Claim).await;
-        if *self.0.sleeps.lock().unwrap() == During::Unreadable {
-            return Claimed::Unreadable { why: "damaged".into() };
+        if *self.0.sleeps.lock() == During::Unreadable {
+            return ClaimResult::Unreadable { why: "damaged".into() };
         }
         if !again {
-            return Claimed::Fresh;
+            return ClaimResult::Fresh;
         }
-        Claimed::Resumed(Resumed {
+        ClaimResult::Resumed(PriorClaim {
             memory: None,
             first_seen: RECEIVED,
             claimed_at: claim.at,
@@ -141,29 +141,29 @@ impl Ledger for Book {
         assert!(place.is_some());
     }
 
-    async fn unfinished(&self, _: Arc<str>, _: Vec<i32>) -> Unfinished {
-        Unfinished::default()
+    async fn recover(&self, _: Arc<str>, _: Vec<i32>) -> Recovered {
+        Recovered::default()
     }
 }
 
 async fn context(sleeps: During) -> (Context<Doubles>, Arc<Life>) {
     let second = Duration::from_secs(1);
-    let (pulse, metrics) = (Arc::new(Pulse::new(60 * second)), Arc::new(Metrics::new()));
+    let (lease, metrics) = (Arc::new(Lease::new()), Arc::new(Metrics::new()));
     tokio::time::advance(second).await;
-    pulse.polled();
+    lease.renew();
     let life = Arc::new(Life {
-        pulse: pulse.clone(),
+        lease: lease.clone(),
         sleeps: Mutex::new(sleeps),
         claims: AtomicUsize::new(0),
         calls: AtomicUsize::new(0),
         published: AtomicUsize::new(0),
     });
-    let gate = GatePolicy { probe_initial: second, probe_max: second, outage_after: 3 };
+    let gate = BreakerPolicy { probe_initial: second, probe_max: second, outage_after: 3 };
     let context = Context {
         desk: Desks(life.clone()),
         outcomes: Topic(life.clone()),
         ledger: Book(life.clone()),
-        gate: Gate::new(GateState::new(gate, &Speed::new(None)), 1, metrics.clone()),
+        gate: Gate::new(GateState::new(gate, &RateLimiter::new(None)), 1, metrics.clone()),
         policy: Policy {
             verdicts: Verdicts::default(),
             backoff: Backoff::new(second, second).unwrap(),
@@ -174,8 +174,10 @@ async fn context(sleeps: During) -> (Context<Doubles>, Arc<Life>) {
             default_target: true,
             routes: Routes::default(),
         },
-        nature: Nature { now: Arc::new(|| RECEIVED), jitter: Arc::new(|| 0.5) },
-        pulse,
+        clock: Clock::from_fn(|| RECEIVED),
+        rng: Rng::from_fn(|| 1 << 63),
+        health: Arc::new(Health::new(lease.clone(), 60 * second)),
+        lease,
         metrics,
     };
     (context, life)
@@ -192,40 +194,43 @@ fn record() -> Record {
 }
 
 fn event() -> Event {
-    let rules = Rules {
+    let rules = DecodeRules {
         types: vec!["escalation".to_owned()],
         max_bytes: 1000,
         time_to_live: Duration::from_secs(60),
     };
-    let Intake::Event(event) = decode(&record(), &rules, RECEIVED) else { panic!("no event") };
+    let Decoded::Event(event) = decode(&record(), &rules, RECEIVED) else { panic!("no event") };
     *event
 }
 
 /// How an event ends, what is told of it, and how often it is claimed, Desk called and an answer
 /// published.
-async fn walked(sleeps: During) -> (Delivered, Vec<Told>, (usize, usize, usize)) {
+async fn walked(sleeps: During) -> (Delivered, Vec<TaskEvent>, (usize, usize, usize)) {
     let (context, life) = context(sleeps).await;
     let (event, record, draining) = (event(), record(), CancellationToken::new());
     let turn = Turn::new((RECEIVED, 1));
     turn.give();
-    let walk =
-        Walk { event: &event, record: &record, turn: &turn, calls: true, draining: &draining };
+    let delivery =
+        Delivery { event: &event, record: &record, turn: &turn, calls: true, draining: &draining };
     let told = Mutex::new(Vec::new());
-    let ended = deliver(&context, &walk, |what| told.lock().unwrap().push(what)).await;
-    (ended, told.into_inner().unwrap(), life.counts())
+    let ended = deliver(&context, &delivery, |what| told.lock().push(what)).await;
+    (ended, told.into_inner(), life.counts())
 }
 
 /// Of an event that is answered.
 async fn delivered(sleeps: During) -> (usize, usize, usize) {
     let (ended, told, counts) = walked(sleeps).await;
-    assert_eq!((ended, told), (Delivered::Published, vec![Told::Claimed, Told::Settled]));
+    assert_eq!((ended, told), (Delivered::Published, vec![TaskEvent::Claimed, TaskEvent::Settled]));
     counts
 }
 
 /// The same of a dead letter.
 async fn buried(sleeps: During) -> (usize, usize, usize) {
     let (context, life) = context(sleeps).await;
-    assert_eq!(bury(&context, &record(), &conflict(&event()), |_| {}).await, Delivered::Published);
+    assert_eq!(
+        send_dead_letter(&context, &record(), &conflict(&event()), |_| {}).await,
+        Delivered::Published
+    );
     life.counts()
 }
 
@@ -254,6 +259,6 @@ async fn who_slept_while_it_claimed_claims_again_before_it_calls() {
 
 #[tokio::test(start_paused = true)]
 async fn what_the_ledger_cannot_read_is_left_alone_and_told() {
-    let stuck = (Delivered::LeftOpen, vec![Told::Stuck], (1, 0, 0));
+    let stuck = (Delivered::LeftOpen, vec![TaskEvent::Stuck], (1, 0, 0));
     assert_eq!(walked(During::Unreadable).await, stuck);
 }

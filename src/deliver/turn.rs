@@ -1,10 +1,11 @@
 //! The turn of an event in its session: it comes when the answer of the one before is settled.
 //!
 //! While the one before is with Desk, the event may be claimed already, so that its own call can
-//! follow at once. `consume` links the events of a session and gives the turn; the walk waits.
+//! follow at once. `consume` links the events of a session and gives the turn; the delivery waits.
 //! This file never decides whose turn it is.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use parking_lot::{Mutex, MutexGuard};
+use std::sync::{Arc, Weak};
 
 use tokio::sync::Notify;
 
@@ -106,7 +107,7 @@ impl Turn {
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
-        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+        self.inner.lock()
     }
 }
 

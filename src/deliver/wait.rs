@@ -1,4 +1,4 @@
-//! What a walk waits for besides Desk and the ledger: its turn, the way to the gate, the time.
+//! What a delivery waits for besides Desk and the ledger: its turn, the way to the gate, the time.
 //!
 //! Each waiting ends when the event has no more time, and when its partition is being given up.
 //! This file never claims, calls or writes anything.
@@ -10,10 +10,10 @@ use jiff::Timestamp;
 use tokio::time::sleep;
 
 use super::turn::Nearness;
-use super::{Context, Ports, Walk};
+use super::{Context, Delivery, Ports};
 use crate::domain::course::Course;
-use crate::gate::Near;
-use crate::pulse::Steady;
+use crate::gate::ClaimPermit;
+use crate::lease::FencingToken;
 
 /// The partition is being given up.
 pub(super) struct GivenUp;
@@ -23,51 +23,53 @@ pub(super) struct GivenUp;
 /// call not for the gate.
 pub(super) async fn approach<P: Ports>(
     context: &Context<P>,
-    walk: &Walk<'_>,
-) -> Result<Option<Near>, GivenUp> {
+    delivery: &Delivery<'_>,
+) -> Result<Option<ClaimPermit>, GivenUp> {
     let way = async {
-        match walk.turn.is(Nearness::Next).await {
-            Nearness::Come if walk.calls => Some(context.gate.approach(walk.turn.rank()).await),
+        match delivery.turn.is(Nearness::Next).await {
+            Nearness::Come if delivery.calls => {
+                Some(context.gate.acquire_claim(delivery.turn.rank()).await)
+            }
             _ => None,
         }
     };
     tokio::select! {
         biased;
-        () = walk.draining.cancelled() => Err(GivenUp),
+        () = delivery.draining.cancelled() => Err(GivenUp),
         near = way => Ok(near),
-        () = passes(context, walk.event.deadline) => Ok(None),
+        () = passes(context, delivery.event.deadline) => Ok(None),
     }
 }
 
 /// Wait until the process is steady.
 pub(super) async fn steady<P: Ports>(
     context: &Context<P>,
-    walk: &Walk<'_>,
-) -> Result<Steady, GivenUp> {
+    delivery: &Delivery<'_>,
+) -> Result<FencingToken, GivenUp> {
     tokio::select! {
         biased;
-        steady = context.pulse.steady() => Ok(steady),
-        () = walk.draining.cancelled() => Err(GivenUp),
+        steady = context.lease.token() => Ok(steady),
+        () = delivery.draining.cancelled() => Err(GivenUp),
     }
 }
 
 /// Wait for the turn, at most until then.
 pub(super) async fn my_turn<P: Ports>(
     context: &Context<P>,
-    walk: &Walk<'_>,
+    delivery: &Delivery<'_>,
     until: Timestamp,
 ) -> Result<(), GivenUp> {
     tokio::select! {
         biased;
-        _ = walk.turn.is(Nearness::Come) => Ok(()),
-        () = walk.draining.cancelled() => Err(GivenUp),
+        _ = delivery.turn.is(Nearness::Come) => Ok(()),
+        () = delivery.draining.cancelled() => Err(GivenUp),
         () = passes(context, until) => Ok(()),
     }
 }
 
 async fn passes<P: Ports>(context: &Context<P>, until: Timestamp) {
     loop {
-        let left = time_left(until, (context.nature.now)());
+        let left = time_left(until, context.clock.now());
         if left.is_zero() {
             return;
         }
@@ -79,13 +81,13 @@ async fn passes<P: Ports>(context: &Context<P>, until: Timestamp) {
 /// Wait for `what`, at most until the course gives up (`Some(None)`); `None`: left open.
 pub(super) async fn until<P: Ports, T>(
     context: &Context<P>,
-    (walk, course): (&Walk<'_>, &Course<'_>),
+    (delivery, course): (&Delivery<'_>, &Course<'_>),
     what: impl Future<Output = T>,
 ) -> Option<Option<T>> {
-    let left = time_left(course.gives_up_at(), (context.nature.now)());
+    let left = time_left(course.gives_up_at(), context.clock.now());
     tokio::select! {
         biased;
-        () = walk.draining.cancelled(), if !course.in_doubt() => None,
+        () = delivery.draining.cancelled(), if !course.in_doubt() => None,
         done = what => Some(Some(done)),
         () = sleep(left) => Some(None),
     }

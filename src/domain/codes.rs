@@ -8,14 +8,14 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use self::Class::{
+use self::VerdictClass::{
     Assigned, Misconfigured, NoAgent, Occupied, Rejected, Resign, Throttled, Transient,
 };
 
 /// What a reply to a transfer means.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Class {
+pub enum VerdictClass {
     /// A human has the session.
     Assigned,
     /// The session waits in the queue.
@@ -36,7 +36,7 @@ pub enum Class {
     Misconfigured,
 }
 
-impl Class {
+impl VerdictClass {
     /// All classes, in the order of their declaration.
     pub const ALL: [Self; 9] = [
         Self::Assigned,
@@ -66,7 +66,7 @@ impl Class {
     }
 }
 
-impl fmt::Display for Class {
+impl fmt::Display for VerdictClass {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.as_str())
     }
@@ -78,19 +78,19 @@ pub struct Row {
     /// `ErrorCode`.
     pub code: i64,
     /// What it means for us.
-    pub class: Class,
+    pub class: VerdictClass,
     /// The transfer may have happened although this code came back.
-    pub ambiguous: bool,
+    pub in_doubt: bool,
     /// Its sense; for misconfigurations what to repair.
     pub text: &'static str,
 }
 
-const fn row(code: i64, class: Class, text: &'static str) -> Row {
-    Row { code, class, ambiguous: false, text }
+const fn row(code: i64, class: VerdictClass, text: &'static str) -> Row {
+    Row { code, class, in_doubt: false, text }
 }
 
 const fn doubtful(code: i64, text: &'static str) -> Row {
-    Row { code, class: Transient, ambiguous: true, text }
+    Row { code, class: Transient, in_doubt: true, text }
 }
 
 /// Every code known, in ascending order.

@@ -8,7 +8,7 @@
 use serde::ser::SerializeMap;
 use serde::{Deserialize, Serialize, Serializer};
 
-use super::event::Wish;
+use super::event::RequestedTarget;
 use super::route::Route;
 
 /// One addressee of a transfer.
@@ -70,17 +70,20 @@ pub struct Plan {
 }
 
 impl Plan {
-    /// The plan for an event's own wish and the route it takes; `default` says whether Desk's
+    /// The plan for an event's own requested_target and the route it takes; `default` says whether Desk's
     /// default may end it. `strict` counts where the event names somebody.
-    pub fn new(wish: &Wish, route: Option<&Route>, default: bool) -> Self {
+    pub fn new(requested_target: &RequestedTarget, route: Option<&Route>, default: bool) -> Self {
         let mut targets = Vec::new();
-        if !wish.agents.is_empty() || wish.group.is_some() {
-            targets.push(Target::Named { agents: wish.agents.clone(), group: wish.group });
+        if !requested_target.agents.is_empty() || requested_target.group.is_some() {
+            targets.push(Target::Named {
+                agents: requested_target.agents.clone(),
+                group: requested_target.group,
+            });
         }
-        if !wish.agents.is_empty() && wish.group.is_some() {
-            targets.push(Target::Named { agents: Vec::new(), group: wish.group });
+        if !requested_target.agents.is_empty() && requested_target.group.is_some() {
+            targets.push(Target::Named { agents: Vec::new(), group: requested_target.group });
         }
-        if targets.is_empty() || !wish.strict {
+        if targets.is_empty() || !requested_target.strict {
             let ends = route.is_none_or(|route| route.default_target);
             let later = route.into_iter().flat_map(|route| &route.targets).cloned();
             for target in later.chain((default && ends).then_some(Target::Default)) {
@@ -123,7 +126,7 @@ mod tests {
     use super::*;
     use crate::domain::route::Draft;
 
-    /// A wish and a route in words: agents, groups, `default`, `strict`, `closed` (no default).
+    /// A requested_target and a route in words: agents, groups, `default`, `strict`, `closed` (no default).
     fn targets(words: &str) -> Vec<Target> {
         let target = |word: &str| match (word, word.split_once('+')) {
             ("default", _) => Some(Target::Default),
@@ -157,26 +160,27 @@ mod tests {
         (!words.is_empty()).then(|| Draft { default_target, ..draft }.into_route().unwrap())
     }
 
-    fn check_with(default: bool, wish: &str, by_route: &str, expected: &str) {
-        let (agents, group) = match targets(wish).pop() {
+    fn check_with(default: bool, requested_target: &str, by_route: &str, expected: &str) {
+        let (agents, group) = match targets(requested_target).pop() {
             Some(Target::Named { agents, group }) => (agents, group),
             _ => (Vec::new(), None),
         };
-        let wish_of = Wish { agents, group, strict: wish.contains("strict") };
+        let wish_of =
+            RequestedTarget { agents, group, strict: requested_target.contains("strict") };
         let mut plan = Plan::new(&wish_of, route(by_route).as_ref(), default);
         for _ in 0..2 {
             let mut asked = vec![shown(plan.current())];
             while plan.advance() {
                 asked.push(shown(plan.current()));
             }
-            assert_eq!(asked.join(" > "), expected, "{wish:?} by {by_route:?}");
+            assert_eq!(asked.join(" > "), expected, "{requested_target:?} by {by_route:?}");
             assert_eq!(plan.steps() + 1, asked.len());
             plan.restart();
         }
     }
 
-    fn check(wish: &str, by_route: &str, expected: &str) {
-        check_with(true, wish, by_route, expected);
+    fn check(requested_target: &str, by_route: &str, expected: &str) {
+        check_with(true, requested_target, by_route, expected);
     }
 
     #[test]

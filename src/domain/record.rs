@@ -51,7 +51,7 @@ impl Record {
     }
 
     /// How much memory the record holds, roughly: for the intake's bound.
-    pub fn weight(&self) -> usize {
+    pub fn size_bytes(&self) -> usize {
         let bytes = |b: &Option<Vec<u8>>| b.as_ref().map_or(0, Vec::len);
         let headers: usize = self.headers.iter().map(|(n, v)| n.len() + bytes(v)).sum();
         bytes(&self.key) + bytes(&self.value) + headers

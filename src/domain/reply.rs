@@ -13,7 +13,7 @@ use serde_json::Value;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Reply {
     /// Desk answered.
-    Answer(Answer),
+    Answer(DeskAnswer),
     /// Something answered over HTTP that is not Desk's answer (a gateway, a foreign page).
     Http {
         /// The HTTP status.
@@ -41,7 +41,7 @@ impl Reply {
     }
 
     /// Desk's answer, if this is one.
-    pub fn answer(&self) -> Option<&Answer> {
+    pub fn answer(&self) -> Option<&DeskAnswer> {
         match self {
             Self::Answer(answer) => Some(answer),
             _ => None,
@@ -51,9 +51,9 @@ impl Reply {
 
 /// Desk's answer.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Answer {
+pub struct DeskAnswer {
     /// `ErrorCode`, `ErrorInfo` and `ActionStatus` as they came.
-    pub desk: Desk,
+    pub desk: DeskStatus,
     /// `AgentId`; absent and empty are the same.
     pub agent_id: Option<String>,
     /// `IsInQueue`; absent means no.
@@ -66,7 +66,7 @@ pub struct Answer {
 
 /// The part of an answer that is published verbatim.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Desk {
+pub struct DeskStatus {
     /// `ErrorCode`: 0 is success.
     pub code: i64,
     /// `ErrorInfo`: text for people.
@@ -78,7 +78,7 @@ pub struct Desk {
 /// The longest `ErrorInfo` that is kept, in characters.
 const MAX_INFO_CHARS: usize = 1024;
 
-impl Answer {
+impl DeskAnswer {
     /// Read a body; `None` where it is no answer.
     pub fn parse(body: &[u8]) -> Option<Self> {
         let value: Value = serde_json::from_slice(body).ok()?;
@@ -86,7 +86,7 @@ impl Answer {
         let text = |name: &str| value.get(name).and_then(text);
         let info = text("ErrorInfo").unwrap_or_default();
         Some(Self {
-            desk: Desk {
+            desk: DeskStatus {
                 code,
                 info: info.chars().take(MAX_INFO_CHARS).collect(),
                 action_status: text("ActionStatus").unwrap_or_default(),
@@ -127,7 +127,7 @@ mod tests {
     use super::*;
 
     fn check(body: &str, expected: Option<(i64, Option<&str>, bool)>) {
-        let answer = Answer::parse(body.as_bytes());
+        let answer = DeskAnswer::parse(body.as_bytes());
         let seen = answer.as_ref().map(|a| (a.desk.code, a.agent_id.as_deref(), a.in_queue));
         assert_eq!(seen, expected, "{body}");
     }

@@ -6,7 +6,7 @@
 
 use serde::Serialize;
 
-use super::event::{Ask, Options};
+use super::event::{TransferOptions, TransferRequest};
 use super::plan::Target;
 
 /// Desk refuses larger bodies with 93000.
@@ -14,14 +14,14 @@ pub const MAX_BODY_BYTES: usize = 12 * 1024;
 
 /// The calls we make.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Command {
+pub enum DeskCommand {
     /// Hand the session over.
     TransferToHuman,
     /// Ask who has the session.
     GetSessionState,
 }
 
-impl Command {
+impl DeskCommand {
     /// All commands, in the order of their declaration.
     pub const ALL: [Self; 2] = [Self::TransferToHuman, Self::GetSessionState];
 
@@ -68,12 +68,16 @@ struct Transfer<'a> {
 }
 
 /// The body of `transfer_to_human`.
-pub fn transfer(session_id: &str, ask: &Ask, target: &Target) -> Result<Vec<u8>, TooLarge> {
+pub fn transfer(
+    session_id: &str,
+    ask: &TransferRequest,
+    target: &Target,
+) -> Result<Vec<u8>, TooLarge> {
     let (agents, group) = match target {
         Target::Named { agents, group } => (agents.as_slice(), *group),
         Target::Default => (&[][..], None),
     };
-    let Options { queue_timeout, .. } = ask.options;
+    let TransferOptions { queue_timeout, .. } = ask.options;
     let options = &ask.options;
     let body = to_json(&Transfer {
         session_id,
@@ -110,15 +114,15 @@ mod tests {
 
     #[test]
     fn only_what_is_set_is_sent() {
-        let body = transfer("s-1", &Ask::default(), &Target::Default).unwrap();
+        let body = transfer("s-1", &TransferRequest::default(), &Target::Default).unwrap();
         assert_eq!(String::from_utf8(body).unwrap(), r#"{"SessionId":"s-1"}"#);
     }
 
     #[test]
     fn every_field_of_the_api() {
-        let ask = Ask {
+        let ask = TransferRequest {
             priority: Some(5),
-            options: Options {
+            options: TransferOptions {
                 send_tip_if_no_agent_online: Some(true),
                 check_if_during_working_hours: Some(false),
                 send_prompt_not_during_working_hours: Some(true),
@@ -127,7 +131,7 @@ mod tests {
                 allow_assign_busy_member: Some(true),
                 queue_timeout: Some(3600),
             },
-            ..Ask::default()
+            ..TransferRequest::default()
         };
         let target = Target::Named { agents: vec!["a@x".into()], group: Some(2473) };
         let body = String::from_utf8(transfer("s-1", &ask, &target).unwrap()).unwrap();
@@ -138,6 +142,9 @@ mod tests {
     fn a_body_over_12_kib_is_refused_before_sending() {
         let agents = (0..2000).map(|n| format!("agent-{n}@example.com")).collect();
         let target = Target::Named { agents, group: None };
-        assert!(transfer("s-1", &Ask::default(), &target).unwrap_err().bytes > MAX_BODY_BYTES);
+        assert!(
+            transfer("s-1", &TransferRequest::default(), &target).unwrap_err().bytes
+                > MAX_BODY_BYTES
+        );
     }
 }

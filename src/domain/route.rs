@@ -8,7 +8,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use super::event::{Ask, Options};
+use super::event::{TransferOptions, TransferRequest};
 use super::plan::Target;
 
 /// A route as somebody wrote it.
@@ -23,16 +23,16 @@ pub struct Draft {
     /// For events that name none.
     pub priority: Option<u8>,
     /// For events that do not set them.
-    pub options: Options,
+    pub options: TransferOptions,
     /// Whether Desk's default allocation may end the plan.
     pub default_target: bool,
     /// What follows when nobody is online.
-    pub while_nobody_online: Patience,
+    pub while_nobody_online: NoAgentPolicy,
 }
 
 /// What follows when nobody of the whole plan is online.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Patience {
+pub enum NoAgentPolicy {
     /// Answer so.
     Answer,
     /// Try again after the first of these waits, then after the second; the last repeats.
@@ -46,9 +46,9 @@ impl Default for Draft {
             when: BTreeMap::new(),
             targets: Vec::new(),
             priority: None,
-            options: Options::default(),
+            options: TransferOptions::default(),
             default_target: true,
-            while_nobody_online: Patience::Answer,
+            while_nobody_online: NoAgentPolicy::Answer,
         }
     }
 }
@@ -64,8 +64,8 @@ pub struct Route {
     pub default_target: bool,
     when: BTreeMap<String, Vec<String>>,
     priority: Option<u8>,
-    options: Options,
-    patience: Patience,
+    options: TransferOptions,
+    patience: NoAgentPolicy,
 }
 
 /// All routes in their order.
@@ -134,7 +134,7 @@ impl Draft {
         if self.targets.iter().any(nameless) {
             problems.push("has a target without agents and group".to_owned());
         }
-        if self.while_nobody_online == Patience::KeepTrying(Vec::new()) {
+        if self.while_nobody_online == NoAgentPolicy::KeepTrying(Vec::new()) {
             problems.push("is to keep trying, but has no waits to do so".to_owned());
         }
         let Self { name, when, targets, priority, options, default_target, .. } = self;
@@ -162,7 +162,7 @@ impl Route {
 
     /// What is asked for, with the route's word where the event says nothing.
     #[must_use]
-    pub fn complete(&self, ask: &Ask) -> Ask {
+    pub fn complete(&self, ask: &TransferRequest) -> TransferRequest {
         let mut ask = ask.clone();
         ask.priority = ask.priority.or(self.priority);
         ask.options = ask.options.or(&self.options);
@@ -173,8 +173,8 @@ impl Route {
     /// it is not tried again.
     pub fn wait(&self, round: usize) -> Option<Duration> {
         match &self.patience {
-            Patience::Answer => None,
-            Patience::KeepTrying(waits) => waits.get(round).or(waits.last()).copied(),
+            NoAgentPolicy::Answer => None,
+            NoAgentPolicy::KeepTrying(waits) => waits.get(round).or(waits.last()).copied(),
         }
     }
 }
@@ -240,7 +240,7 @@ mod tests {
         let nobody = Target::Named { agents: Vec::new(), group: None };
         let odd = Draft {
             targets: vec![nobody],
-            while_nobody_online: Patience::KeepTrying(Vec::new()),
+            while_nobody_online: NoAgentPolicy::KeepTrying(Vec::new()),
             ..draft("odd tier=")
         };
         let twin = draft("odd tier=x lang=y");
@@ -271,12 +271,16 @@ mod tests {
 
     #[test]
     fn the_event_goes_before_the_route_in_priority_and_options() {
-        let options =
-            Options { disable_queuing: Some(true), queue_timeout: Some(60), ..Options::default() };
+        let options = TransferOptions {
+            disable_queuing: Some(true),
+            queue_timeout: Some(60),
+            ..TransferOptions::default()
+        };
         let route = Draft { priority: Some(2), options, ..draft("r") }.into_route().unwrap();
-        let own = Options { queue_timeout: Some(5), ..Options::default() };
-        let said = Ask { priority: Some(0), options: own, ..Ask::default() };
-        let (said, silent) = (route.complete(&said), route.complete(&Ask::default()));
+        let own = TransferOptions { queue_timeout: Some(5), ..TransferOptions::default() };
+        let said =
+            TransferRequest { priority: Some(0), options: own, ..TransferRequest::default() };
+        let (said, silent) = (route.complete(&said), route.complete(&TransferRequest::default()));
         assert_eq!((said.priority, silent.priority), (Some(0), Some(2)));
         assert_eq!((said.options.queue_timeout, silent.options.queue_timeout), (Some(5), Some(60)));
         assert_eq!(said.options.disable_queuing, Some(true));
@@ -285,7 +289,7 @@ mod tests {
     #[test]
     fn the_last_wait_repeats() {
         let waits = [1, 2].map(Duration::from_secs).to_vec();
-        let patient = Draft { while_nobody_online: Patience::KeepTrying(waits), ..draft("r") };
+        let patient = Draft { while_nobody_online: NoAgentPolicy::KeepTrying(waits), ..draft("r") };
         let patient = patient.into_route().unwrap();
         let waits = [0, 1, 2, 9].map(|round| patient.wait(round).unwrap().as_secs());
         assert_eq!(waits, [1, 2, 2, 2]);

@@ -8,14 +8,14 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-pub use super::codes::Class;
+pub use super::codes::VerdictClass;
 use super::codes::{CODES, Row};
-use super::reply::{Answer, Reply};
+use super::reply::{DeskAnswer, Reply};
 
 /// What becomes of a transient fault that stays, after `FEW_TRIES`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Lasting {
+pub enum IfPersistent {
     /// Goes on until the deadline.
     KeepTrying,
     /// Final: an unknown code.
@@ -31,11 +31,11 @@ pub const FEW_TRIES: u32 = 3;
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Verdict {
     /// The class.
-    pub class: Class,
+    pub class: VerdictClass,
     /// The transfer may have happened although this came back.
-    pub ambiguous: bool,
+    pub in_doubt: bool,
     /// What becomes of it if it stays.
-    pub lasting: Lasting,
+    pub if_persistent: IfPersistent,
     /// Wait at least so long before anything else is called.
     pub pause: Option<Duration>,
     /// The code, where Desk answered.
@@ -71,22 +71,22 @@ pub enum SessionState {
 
 /// What a reply to a question (`get_session_state`) means.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Finding {
+pub enum StateQueryResult {
     /// Desk told the state, and the agent where there is one.
     State(SessionState, Option<String>),
     /// The question cannot be asked here, ever.
-    CannotAsk(String),
+    Unsupported(String),
     /// No state this time: throttled, to be signed again, misconfigured, or just try again.
-    Unclear(Verdict),
+    Inconclusive(Verdict),
 }
 
-impl Finding {
+impl StateQueryResult {
     /// The word in the metric.
     pub fn as_str(&self) -> &'static str {
         match self {
             Self::State(..) => "state",
-            Self::CannotAsk(_) => "cannot_ask",
-            Self::Unclear(verdict) => verdict.class.as_str(),
+            Self::Unsupported(_) => "cannot_ask",
+            Self::Inconclusive(verdict) => verdict.class.as_str(),
         }
     }
 }
@@ -94,12 +94,12 @@ impl Finding {
 /// The table, with the configuration's overrides.
 #[derive(Debug, Clone, Default)]
 pub struct Verdicts {
-    overrides: HashMap<i64, Class>,
+    overrides: HashMap<i64, VerdictClass>,
 }
 
 impl Verdicts {
     /// The table with these codes classified otherwise.
-    pub fn new(overrides: HashMap<i64, Class>) -> Self {
+    pub fn new(overrides: HashMap<i64, VerdictClass>) -> Self {
         Self { overrides }
     }
 
@@ -108,44 +108,53 @@ impl Verdicts {
         match reply {
             Reply::Answer(answer) => self.of_answer(answer),
             Reply::Http { status, retry_after } => of_http(*status, *retry_after),
-            Reply::NotSent(text) => verdict(Class::Transient, text),
-            Reply::Lost(text) => Verdict { ambiguous: true, ..verdict(Class::Transient, text) },
-            Reply::Unsigned(text) => verdict(Class::Misconfigured, text),
+            Reply::NotSent(text) => verdict(VerdictClass::Transient, text),
+            Reply::Lost(text) => {
+                Verdict { in_doubt: true, ..verdict(VerdictClass::Transient, text) }
+            }
+            Reply::Unsigned(text) => verdict(VerdictClass::Misconfigured, text),
         }
     }
 
     /// Judge the reply to a question.
-    pub fn of_question(&self, reply: &Reply) -> Finding {
+    pub fn of_state_query(&self, reply: &Reply) -> StateQueryResult {
         match reply {
             Reply::Answer(answer) if answer.desk.code == 0 => match known_state(answer) {
-                Some(state) => Finding::State(state, answer.agent_id.clone()),
-                None => Finding::Unclear(verdict(Class::Transient, "an unknown CurrentState")),
+                Some(state) => StateQueryResult::State(state, answer.agent_id.clone()),
+                None => StateQueryResult::Inconclusive(verdict(
+                    VerdictClass::Transient,
+                    "an unknown CurrentState",
+                )),
             },
             Reply::Answer(answer) => match answer.desk.code {
-                141005 | 141006 => Finding::State(SessionState::NotInSession, None),
-                60002 | 60009 => Finding::CannotAsk(self.of_answer(answer).text),
-                _ => Finding::Unclear(self.of_answer(answer)),
+                141005 | 141006 => StateQueryResult::State(SessionState::NotInSession, None),
+                60002 | 60009 => StateQueryResult::Unsupported(self.of_answer(answer).text),
+                _ => StateQueryResult::Inconclusive(self.of_answer(answer)),
             },
             Reply::Http { status: status @ (404 | 405), .. } => {
-                Finding::CannotAsk(format!("HTTP {status}"))
+                StateQueryResult::Unsupported(format!("HTTP {status}"))
             }
-            _ => Finding::Unclear(self.of_transfer(reply)),
+            _ => StateQueryResult::Inconclusive(self.of_transfer(reply)),
         }
     }
 
-    fn of_answer(&self, answer: &Answer) -> Verdict {
+    fn of_answer(&self, answer: &DeskAnswer) -> Verdict {
         let code = answer.desk.code;
         let row = CODES.binary_search_by_key(&code, |row| row.code).ok().map(|i| CODES[i]);
         let row = row.unwrap_or_else(|| unknown(code));
         let mut class = self.overrides.get(&code).copied().unwrap_or(row.class);
-        if class == Class::Assigned && answer.in_queue {
-            class = Class::Queued;
+        if class == VerdictClass::Assigned && answer.in_queue {
+            class = VerdictClass::Queued;
         }
         let known_or_chosen = row.text != UNKNOWN || self.overrides.contains_key(&code);
         Verdict {
             class,
-            ambiguous: row.ambiguous && class == Class::Transient,
-            lasting: if known_or_chosen { Lasting::KeepTrying } else { Lasting::Fail },
+            in_doubt: row.in_doubt && class == VerdictClass::Transient,
+            if_persistent: if known_or_chosen {
+                IfPersistent::KeepTrying
+            } else {
+                IfPersistent::Fail
+            },
             pause: (code == SIGNATURES_FAILED).then_some(Duration::from_secs(60)),
             code: Some(code),
             text: sentence(&row, answer),
@@ -162,11 +171,11 @@ const UNKNOWN: &str = "unknown code";
 /// nobody knows whether the transfer happened.
 fn unknown(code: i64) -> Row {
     let rejected = (141000..=141099).contains(&code);
-    let class = if rejected { Class::Rejected } else { Class::Transient };
-    Row { code, class, ambiguous: !rejected, text: UNKNOWN }
+    let class = if rejected { VerdictClass::Rejected } else { VerdictClass::Transient };
+    Row { code, class, in_doubt: !rejected, text: UNKNOWN }
 }
 
-fn sentence(row: &Row, answer: &Answer) -> String {
+fn sentence(row: &Row, answer: &DeskAnswer) -> String {
     match answer.desk.info.as_str() {
         "" => format!("{}: {}", row.code, row.text),
         info => format!("{}: {} ({info})", row.code, row.text),
@@ -178,25 +187,26 @@ fn of_http(status: u16, retry_after: Option<Duration>) -> Verdict {
     match status {
         429 => Verdict {
             pause: retry_after.map(|pause| pause.min(LONGEST_PAUSE)),
-            ..plain(Class::Throttled, "too many requests")
+            ..plain(VerdictClass::Throttled, "too many requests")
         },
-        200..=299 | 408 | 500..=599 => {
-            Verdict { ambiguous: true, ..plain(Class::Transient, "not an answer of Desk") }
-        }
+        200..=299 | 408 | 500..=599 => Verdict {
+            in_doubt: true,
+            ..plain(VerdictClass::Transient, "not an answer of DeskStatus")
+        },
         _ => Verdict {
-            lasting: Lasting::Misconfigured,
-            ..plain(Class::Transient, "check desk.endpoint, desk.region and proxies")
+            if_persistent: IfPersistent::Misconfigured,
+            ..plain(VerdictClass::Transient, "check desk.endpoint, desk.region and proxies")
         },
     }
 }
 
-fn verdict(class: Class, text: &str) -> Verdict {
+fn verdict(class: VerdictClass, text: &str) -> Verdict {
     let text = text.to_owned();
-    let lasting = Lasting::KeepTrying;
-    Verdict { class, ambiguous: false, lasting, pause: None, code: None, text }
+    let if_persistent = IfPersistent::KeepTrying;
+    Verdict { class, in_doubt: false, if_persistent, pause: None, code: None, text }
 }
 
-fn known_state(answer: &Answer) -> Option<SessionState> {
+fn known_state(answer: &DeskAnswer) -> Option<SessionState> {
     Some(match answer.state.as_deref()? {
         "NotInSession" => SessionState::NotInSession,
         "Chatbot" => SessionState::Chatbot,

@@ -4,20 +4,24 @@
 //! may share one. It answers at once and is always there.
 //! It never outlives its process, so the service never runs on it.
 
+use parking_lot::{Mutex, MutexGuard};
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
 use jiff::Timestamp;
 
-use crate::domain::memory::{Actor, Claim, Claimed, Deed, Entry, Parking, Reply, Stage, apply};
-use crate::domain::outcome::Message;
+use crate::domain::ledger_entry::{
+    Actor, Claim, ClaimResult, CommandResult, EntryState, LedgerCommand, LedgerEntry, Parking,
+    apply,
+};
 use crate::domain::record::Position;
-use crate::ledger::{Ledger, Unfinished};
+use crate::domain::wire::outcome::Message;
+use crate::ledger::{Ledger, Recovered};
 
 /// The ledger in memory, as one owner sees it.
 #[derive(Clone)]
 pub struct Memory {
-    entries: Arc<Mutex<BTreeMap<Arc<str>, Entry>>>,
+    entries: Arc<Mutex<BTreeMap<Arc<str>, LedgerEntry>>>,
     owner: Arc<str>,
     now: Arc<dyn Fn() -> Timestamp + Send + Sync>,
 }
@@ -34,13 +38,13 @@ impl Memory {
     }
 
     /// Everything that is known of one event.
-    pub fn story(&self, key: &str) -> Option<Entry> {
+    pub fn story(&self, key: &str) -> Option<LedgerEntry> {
         self.lock().get(key).cloned()
     }
 
     /// How many entries have no published answer yet.
     pub fn unpublished(&self) -> usize {
-        let is_open = |entry: &&Entry| !matches!(entry.stage, Stage::Published { .. });
+        let is_open = |entry: &&LedgerEntry| !matches!(entry.state, EntryState::Published { .. });
         self.lock().values().filter(is_open).count()
     }
 
@@ -48,59 +52,60 @@ impl Memory {
     pub fn prune(&self, before: Timestamp) -> u64 {
         let mut entries = self.lock();
         let had = entries.len();
-        entries
-            .retain(|_, entry| !matches!(entry.stage, Stage::Published { at, .. } if at < before));
+        entries.retain(
+            |_, entry| !matches!(entry.state, EntryState::Published { at, .. } if at < before),
+        );
         (had - entries.len()) as u64
     }
 
-    fn perform(&self, key: &Arc<str>, deed: &Deed) -> Reply {
+    fn perform(&self, key: &Arc<str>, command: &LedgerCommand) -> CommandResult {
         let actor = Actor { owner: &self.owner, now: (self.now)() };
         let mut entries = self.lock();
-        let (changed, reply) = apply(entries.get(key).cloned(), deed, actor);
+        let (changed, reply) = apply(entries.get(key).cloned(), command, actor);
         if let Some(changed) = changed {
             entries.insert(key.clone(), changed);
         }
         reply
     }
 
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<Arc<str>, Entry>> {
-        self.entries.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<Arc<str>, LedgerEntry>> {
+        self.entries.lock()
     }
 }
 
 impl Ledger for Memory {
-    fn is_away(&self) -> bool {
+    fn is_unavailable(&self) -> bool {
         false
     }
 
-    async fn claim(&self, claim: Claim) -> Claimed {
-        match self.perform(&claim.key.clone(), &Deed::Claim(Box::new(claim))) {
-            Reply::Claimed(claimed) => claimed,
-            Reply::Done(_) => unreachable!("a claim is answered by what was claimed"),
+    async fn claim(&self, claim: Claim) -> ClaimResult {
+        match self.perform(&claim.key.clone(), &LedgerCommand::Claim(Box::new(claim))) {
+            CommandResult::Claimed(claimed) => claimed,
+            CommandResult::Done(_) => unreachable!("a claim is answered by what was claimed"),
         }
     }
 
     async fn park(&self, key: Arc<str>, parking: Parking) -> bool {
-        self.perform(&key, &Deed::Park(parking)) == Reply::Done(true)
+        self.perform(&key, &LedgerCommand::Park(parking)) == CommandResult::Done(true)
     }
 
     async fn settle(&self, key: Arc<str>, answer: Arc<Message>, at: Timestamp) -> bool {
-        let deed = Deed::Settle { answer, at };
-        self.perform(&key, &deed) == Reply::Done(true)
+        let command = LedgerCommand::Settle { answer, at };
+        self.perform(&key, &command) == CommandResult::Done(true)
     }
 
     async fn published(&self, key: Arc<str>, place: Option<Position>) {
-        self.perform(&key, &Deed::Publish { place });
+        self.perform(&key, &LedgerCommand::Publish { place });
     }
 
-    async fn unfinished(&self, topic: Arc<str>, partitions: Vec<i32>) -> Unfinished {
+    async fn recover(&self, topic: Arc<str>, partitions: Vec<i32>) -> Recovered {
         let entries = self.lock();
         let ours =
             |source: &Position| source.topic == topic && partitions.contains(&source.partition);
         let rows = entries.iter().filter(|(_, entry)| ours(&entry.source));
         let mut rows: Vec<_> =
-            rows.filter_map(|(key, entry)| entry.clone().unfinished(key.clone())).collect();
+            rows.filter_map(|(key, entry)| entry.clone().recover(key.clone())).collect();
         rows.sort_by_key(|row| (row.record.position.partition, row.record.position.offset));
-        Unfinished { rows, unread: Vec::new() }
+        Recovered { rows, unread: Vec::new() }
     }
 }

@@ -8,8 +8,8 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use handoff::domain::event::MalformedClass;
-use handoff::domain::outcome::Status;
-use handoff::domain::request::Command;
+use handoff::domain::request::DeskCommand;
+use handoff::domain::wire::outcome::Status;
 
 const MAX_CODE_LINES: usize = 350;
 
@@ -141,7 +141,7 @@ fn nothing_is_left_for_later_and_no_lint_is_silenced_without_reason() {
 fn every_metric_is_documented() {
     let metrics = handoff::telemetry::Metrics::new();
     metrics.dead_letter(MalformedClass::NotJson);
-    metrics.desk_call(Command::TransferToHuman, "assigned", Duration::ZERO);
+    metrics.desk_call(DeskCommand::TransferToHuman, "assigned", Duration::ZERO);
     metrics.outcome(Status::Assigned, Duration::ZERO);
     metrics.lag(0, Some(1));
     let metrics = metrics.render();

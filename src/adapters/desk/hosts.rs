@@ -4,7 +4,7 @@
 //! go back after a while, to see whether the main host works again.
 //! This file never connects to anything.
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use parking_lot::{Mutex, MutexGuard};
 use std::time::Duration;
 
 use anyhow::Context as _;
@@ -12,7 +12,7 @@ use jiff::Timestamp;
 use reqwest::Url;
 use tracing::warn;
 
-use crate::domain::request::Command;
+use crate::domain::request::DeskCommand;
 
 /// So many connection failures in a row, and the other host is tried.
 const FAILURES: u32 = 3;
@@ -21,8 +21,8 @@ const BACK_AFTER: Duration = Duration::from_secs(300);
 
 /// The hosts.
 pub(super) struct Hosts {
-    /// Of each host, for each command in the order of `Command::ALL`; without a query.
-    urls: [[Url; Command::ALL.len()]; 2],
+    /// Of each host, for each command in the order of `DeskCommand::ALL`; without a query.
+    urls: [[Url; DeskCommand::ALL.len()]; 2],
     state: Mutex<State>,
 }
 
@@ -49,7 +49,7 @@ impl Hosts {
     }
 
     /// Where a host serves a command.
-    pub(super) fn url(&self, host: usize, command: Command) -> &Url {
+    pub(super) fn url(&self, host: usize, command: DeskCommand) -> &Url {
         &self.urls[host][command as usize]
     }
 
@@ -73,16 +73,16 @@ impl Hosts {
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock()
     }
 }
 
-fn urls(endpoint: &str) -> anyhow::Result<[Url; Command::ALL.len()]> {
-    let url = |command: Command| {
+fn urls(endpoint: &str) -> anyhow::Result<[Url; DeskCommand::ALL.len()]> {
+    let url = |command: DeskCommand| {
         let url = format!("{endpoint}/v4/desk_http_svc/{}", command.as_str());
         Url::parse(&url).with_context(|| format!("{endpoint:?} is not the URL of a host"))
     };
-    let [transfer, question] = Command::ALL.map(url);
+    let [transfer, question] = DeskCommand::ALL.map(url);
     Ok([transfer?, question?])
 }
 
@@ -109,7 +109,7 @@ mod tests {
         hosts.reached(0, false, now);
         assert_eq!(hosts.current(now + Duration::from_secs(299)), 1);
         assert_eq!(hosts.current(now + Duration::from_secs(300)), 0);
-        let url = hosts.url(1, Command::GetSessionState).as_str();
+        let url = hosts.url(1, DeskCommand::GetSessionState).as_str();
         assert_eq!(url, "https://backup/v4/desk_http_svc/get_session_state");
     }
 }

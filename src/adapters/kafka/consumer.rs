@@ -21,7 +21,7 @@ use super::rebalance::{Callbacks, Handle, list};
 use super::{Settings, plain};
 use crate::consume::Source;
 use crate::domain::record::{self, Position, Record};
-use crate::pulse::Pulse;
+use crate::lease::Lease;
 
 /// The wait for a record.
 const POLL: Duration = Duration::from_millis(100);
@@ -40,7 +40,7 @@ pub struct Consumer {
 impl Consumer {
     /// Subscribe, and poll on a thread of its own until stopped.
     pub fn start(settings: &Settings, handle: Handle) -> anyhow::Result<(Self, Thread)> {
-        let (stop, pulse) = (handle.stop.clone(), handle.pulse.clone());
+        let (stop, lease) = (handle.stop.clone(), handle.lease.clone());
         let listens = settings.is_run_by_broker();
         let topic: Arc<str> = settings.topics.escalations.as_str().into();
         let client: BaseConsumer<Callbacks> = settings
@@ -56,7 +56,7 @@ impl Consumer {
         let thread = std::thread::Builder::new()
             .name("kafka-consumer".into())
             .spawn(move || {
-                let polling = || poll(&client, &topic, (&pulse, &stop));
+                let polling = || poll(&client, &topic, (&lease, &stop));
                 // Whatever happens, the group is left in order: dropping alone would wait for ever.
                 let ended = std::panic::catch_unwind(std::panic::AssertUnwindSafe(polling));
                 close(client, !matches!(ended, Ok(Ok(()))));
@@ -104,11 +104,11 @@ impl Source for Consumer {
 fn poll(
     client: &BaseConsumer<Callbacks>,
     topic: &Arc<str>,
-    (pulse, stop): (&Pulse, &CancellationToken),
+    (lease, stop): (&Lease, &CancellationToken),
 ) -> anyhow::Result<()> {
     let callbacks = client.context();
     while !stop.is_cancelled() {
-        pulse.polled();
+        lease.renew();
         callbacks.let_go_of_drained(client);
         let mut wait = POLL;
         // What is there already goes along: who receives it is woken once.

@@ -3,7 +3,8 @@
 //! Making one and dropping one take a while; both are done on a blocking thread, and the one in
 //! use is exchanged in between. This file never waits for an acknowledgement.
 
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use parking_lot::{Mutex, RwLock};
+use std::sync::Arc;
 
 use rdkafka::ClientConfig;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
@@ -48,7 +49,7 @@ impl Line {
         &self,
         record: FutureRecord<'_, [u8], [u8]>,
     ) -> Result<DeliveryFuture, KafkaError> {
-        let client = self.0.client.read().unwrap_or_else(PoisonError::into_inner);
+        let client = self.0.client.read();
         let Some(client) = &*client else { return Err(KafkaError::Canceled) };
         client.send_result(record).map_err(|(error, _)| error)
     }
@@ -64,7 +65,7 @@ impl Line {
 
     /// Drop what has not left, and what has left and is not acknowledged: it fails. Never waits.
     pub(super) fn purge(&self) {
-        let client = self.0.client.read().unwrap_or_else(PoisonError::into_inner).clone();
+        let client = self.0.client.read().clone();
         if let Some(client) = client {
             client.purge(PurgeConfig::default().queue().inflight().non_blocking());
         }
@@ -72,7 +73,7 @@ impl Line {
 
     /// Wait, at most so long, for what is on its way.
     pub(super) fn flush(&self, limit: impl Into<Timeout>) -> Result<(), KafkaError> {
-        let client = self.0.client.read().unwrap_or_else(PoisonError::into_inner).clone();
+        let client = self.0.client.read().clone();
         client.map_or(Ok(()), |client| client.flush(limit))
     }
 }
@@ -84,7 +85,7 @@ impl Inner {
 
     /// `Some(None)`: there is no client yet.
     fn why_unusable(&self) -> Option<Option<(RDKafkaErrorCode, String)>> {
-        let client = self.client.read().unwrap_or_else(PoisonError::into_inner);
+        let client = self.client.read();
         match &*client {
             None => Some(None),
             Some(client) => client.client().fatal_error().map(Some),
@@ -92,7 +93,7 @@ impl Inner {
     }
 
     fn mend(&self) {
-        let _turn = self.making.lock().unwrap_or_else(PoisonError::into_inner);
+        let _turn = self.making.lock();
         // Somebody else may have been quicker.
         let Some(why) = self.why_unusable() else { return };
         if let Some((code, reason)) = why {
@@ -106,7 +107,7 @@ impl Inner {
 
     /// Exchange; the old client is the caller's to drop, outside the lock.
     fn put(&self, fresh: Client) -> Option<Client> {
-        self.client.write().unwrap_or_else(PoisonError::into_inner).replace(fresh)
+        self.client.write().replace(fresh)
     }
 }
 

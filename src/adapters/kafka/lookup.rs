@@ -5,7 +5,7 @@
 //! that come together share one reading. A broker that is away is waited for.
 //! This file never says "absent" before it has read to the end as it was when asked.
 
-use std::sync::{Mutex, PoisonError};
+use parking_lot::Mutex;
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -16,8 +16,8 @@ use tracing::warn;
 
 use super::Settings;
 use super::reader::{Reader, Start};
-use crate::domain::outcome::{Channel, Message};
 use crate::domain::record::{Position, Record};
+use crate::domain::wire::outcome::{Channel, Message};
 
 /// Clocks of brokers and workers may differ by so much.
 const SKEW: Duration = Duration::from_secs(300);
@@ -41,7 +41,7 @@ struct Question {
 
 impl Lookup {
     /// Where this very message has been in its topic since then, if it has.
-    pub(super) async fn published_at(
+    pub(super) async fn find_published(
         &self,
         settings: &Settings,
         message: &Message,
@@ -51,10 +51,9 @@ impl Lookup {
             let (answer, answered) = oneshot::channel();
             let (channel, forms) = (message.channel, forms(message));
             let question = Question { channel, forms, since, answer };
-            self.waiting.lock().unwrap_or_else(PoisonError::into_inner).push(question);
+            self.waiting.lock().push(question);
             let turn = self.reading.lock().await;
-            let questions =
-                std::mem::take(&mut *self.waiting.lock().unwrap_or_else(PoisonError::into_inner));
+            let questions = std::mem::take(&mut *self.waiting.lock());
             if !questions.is_empty() {
                 let settings = settings.clone();
                 let read = spawn_blocking(move || {

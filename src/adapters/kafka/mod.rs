@@ -26,18 +26,18 @@ use anyhow::{Context as _, anyhow};
 use rdkafka::ClientConfig;
 use rdkafka::error::KafkaError;
 
-use crate::domain::outcome::Channel;
+use crate::domain::wire::outcome::Channel;
 
 pub use admin::{create_topics, missing_topics, partitions};
 pub use consumer::{Consumer, Thread};
 pub use excerpt::{Edge, Excerpt};
 pub use probe::{Fault, Limits, Probe, Standing, Topic};
-pub use producer::{Clock, Producer};
+pub use producer::Producer;
 pub use publisher::{Outgoing, Publisher, Receipt};
 pub use reader::{Reader, Start};
 pub use rebalance::Handle;
 
-/// So long a drain may take beyond its budget: to notice its end, to publish and to commit.
+/// So long a drain may take beyond its budget: to signal its end, to publish and to commit.
 pub const AFTER_DRAIN: Duration = Duration::from_secs(10);
 
 /// librdkafka's default, and Kafka's for groups that the broker runs.

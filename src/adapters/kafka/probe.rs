@@ -4,8 +4,9 @@
 //! without blocking. A fault says which kind it is, and what the client logged about it.
 //! This file never writes a record, never joins a group and never moves an offset.
 
+use parking_lot::Mutex;
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use rdkafka::admin::{AdminClient, AdminOptions, ResourceSpecifier};
@@ -293,7 +294,7 @@ struct Heard {
 
 impl Listener {
     fn with<T>(&self, act: impl FnOnce(&mut Heard) -> T) -> T {
-        act(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
+        act(&mut self.0.lock())
     }
 
     fn last_words(&self) -> String {

@@ -27,10 +27,11 @@ use super::lookup::Lookup;
 use super::quiet::Quiet;
 use super::turns::Turns;
 use super::{Settings, plain};
-use crate::deliver::{Outcomes, Published};
-use crate::domain::outcome::{Channel, Message};
+use crate::clock::Clock;
+use crate::deliver::{OutcomePublisher, Published};
 use crate::domain::record::Position;
-use crate::pulse::{Pulse, Steady};
+use crate::domain::wire::outcome::{Channel, Message};
+use crate::lease::{FencingToken, Lease};
 
 const RETRY_AFTER: Duration = Duration::from_secs(1);
 const ROOM_AFTER: Duration = Duration::from_millis(20);
@@ -46,16 +47,13 @@ pub struct Producer {
     settings: Settings,
     lookup: Arc<Lookup>,
     turns: Arc<Turns>,
-    pulse: Arc<Pulse>,
-    now: Clock,
+    lease: Arc<Lease>,
+    clock: Clock,
 }
-
-/// The time, handed in.
-pub type Clock = Arc<dyn Fn() -> Timestamp + Send + Sync>;
 
 impl Producer {
     /// A producer; brokers are connected to in the background.
-    pub fn start(settings: &Settings, pulse: Arc<Pulse>, now: Clock) -> anyhow::Result<Self> {
+    pub fn start(settings: &Settings, lease: Arc<Lease>, clock: Clock) -> anyhow::Result<Self> {
         let config = settings.producer_config();
         let mut alone = config.clone();
         alone.set("batch.num.messages", "1");
@@ -63,7 +61,7 @@ impl Producer {
             Line::open(config).map_err(plain).context("failed to set up the Kafka producer")?;
         let (alone, settings) = (Line::later(alone), settings.clone());
         let (quiet, lookup, turns) = (Arc::default(), Arc::default(), Arc::default());
-        Ok(Self { together, alone, quiet, settings, lookup, turns, pulse, now })
+        Ok(Self { together, alone, quiet, settings, lookup, turns, lease, clock })
     }
 
     /// Wait, at most so long, for what is still on its way.
@@ -142,8 +140,8 @@ impl Producer {
     }
 }
 
-impl Outcomes for Producer {
-    fn take_back(&self) {
+impl OutcomePublisher for Producer {
+    fn purge(&self) {
         self.together.purge();
         self.alone.purge();
     }
@@ -151,9 +149,9 @@ impl Outcomes for Producer {
     fn publish(
         &self,
         mut message: Arc<Message>,
-        mut steady: Steady,
+        mut steady: FencingToken,
     ) -> impl Future<Output = Published> + Send {
-        let since = (self.now)();
+        let since = self.clock.now();
         let number = self.turns.number();
         let key = Self::order(&message);
         let mut line = &self.together;
@@ -195,12 +193,12 @@ impl Outcomes for Producer {
                     if let Some(turn) = &turn {
                         turn.comes().await;
                     }
-                    if known && self.pulse.is_still(steady) {
+                    if known && self.lease.accepts(steady) {
                         break;
                     }
-                    let by_us = doubtful || self.pulse.is_still(steady);
-                    steady = self.pulse.steady().await;
-                    if let Some(place) = self.published_at(&message, since).await {
+                    let by_us = doubtful || self.lease.accepts(steady);
+                    steady = self.lease.token().await;
+                    if let Some(place) = self.find_published(&message, since).await {
                         return Published { place, by_us };
                     }
                     known = true;
@@ -210,8 +208,8 @@ impl Outcomes for Producer {
         }
     }
 
-    async fn published_at(&self, message: &Message, since: Timestamp) -> Option<Position> {
-        self.lookup.published_at(&self.settings, message, since).await
+    async fn find_published(&self, message: &Message, since: Timestamp) -> Option<Position> {
+        self.lookup.find_published(&self.settings, message, since).await
     }
 }
 

@@ -4,7 +4,7 @@
 //! is told, with the number of the ones left out.
 //! This file never hides the first complaint of a while.
 
-use std::sync::{Mutex, PoisonError};
+use parking_lot::Mutex;
 use std::time::Duration;
 
 use rdkafka::ClientContext;
@@ -23,7 +23,7 @@ pub(super) struct Quiet(Mutex<Option<(Instant, u64)>>);
 impl Quiet {
     /// Tell it, or count it.
     pub(super) fn complain(&self, who: &str, text: &str) {
-        let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut state = self.0.lock();
         let now = Instant::now();
         let left_out = match &mut *state {
             Some((told, left_out)) if now < *told + WHILE => {

@@ -5,11 +5,12 @@
 //! somebody else's already: they are fenced at once and nothing is committed.
 //! This file never lets a partition go before `consume` has answered for it, or its time is up.
 
+use parking_lot::{Mutex, MutexGuard};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc::{
     Receiver, RecvTimeoutError, SyncSender, TryRecvError, channel, sync_channel,
 };
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
+use std::sync::{Arc, OnceLock, Weak};
 use std::time::Duration;
 
 use rdkafka::config::RDKafkaLogLevel;
@@ -27,7 +28,8 @@ use tracing::{debug, info, warn};
 use super::quiet::Quiet;
 use crate::consume::Inbound;
 use crate::domain::record::Record;
-use crate::pulse::Pulse;
+use crate::health::Health;
+use crate::lease::Lease;
 use crate::telemetry::Metrics;
 
 /// The wait for a drain ends this long after its budget, whatever happens.
@@ -48,7 +50,9 @@ pub struct Handle {
     /// How long revoked partitions may drain.
     pub drain: Duration,
     /// Signs of life.
-    pub pulse: Arc<Pulse>,
+    pub lease: Arc<Lease>,
+    /// What `/ready` says.
+    pub health: Arc<Health>,
     /// What is counted.
     pub metrics: Arc<Metrics>,
     /// Ends the consumer, drained.
@@ -70,7 +74,8 @@ pub(super) struct Callbacks {
     /// How many partitions the topic has, as was told last.
     partitions: AtomicUsize,
     drain: Duration,
-    pulse: Arc<Pulse>,
+    lease: Arc<Lease>,
+    health: Arc<Health>,
     metrics: Arc<Metrics>,
     quiet: Quiet,
     /// It was told that the group is not heard of.
@@ -95,7 +100,8 @@ impl Callbacks {
             client: OnceLock::new(),
             partitions: AtomicUsize::new(0),
             drain: handle.drain,
-            pulse: handle.pulse,
+            lease: handle.lease,
+            health: handle.health,
             metrics: handle.metrics,
             quiet: Quiet::default(),
             cut_off: AtomicBool::new(false),
@@ -243,7 +249,7 @@ impl Callbacks {
             if !matches!(came, Err(RecvTimeoutError::Timeout)) {
                 return came;
             }
-            self.pulse.polled();
+            self.lease.renew();
             look();
             if Instant::now() >= until {
                 return came;
@@ -319,7 +325,7 @@ fn partitions(list: &TopicPartitionList) -> Vec<i32> {
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+    mutex.lock()
 }
 
 impl ClientContext for Callbacks {
@@ -334,7 +340,7 @@ impl ClientContext for Callbacks {
     fn stats(&self, statistics: Statistics) {
         if statistics.cgrp.is_some_and(|group| group.join_state == "steady") {
             // An instance without partitions is a member too.
-            self.pulse.joined();
+            self.health.set_joined();
         }
         // Where the broker runs the group, librdkafka does not count how long it was not heard of.
         if self.listens
@@ -342,9 +348,9 @@ impl ClientContext for Callbacks {
             && coordinator.state == "UP"
             && let Ok(idle_us) = u64::try_from(coordinator.rxidle)
         {
-            self.pulse.heard_of_group(Duration::from_micros(idle_us));
+            self.lease.renew_by_coordinator(Duration::from_micros(idle_us));
         }
-        let problem = self.pulse.cut_off();
+        let problem = self.health.cut_off();
         match (self.cut_off.swap(problem.is_some(), Ordering::Relaxed), problem) {
             (false, Some(problem)) => {
                 warn!("{problem}; what has not left is taken back");

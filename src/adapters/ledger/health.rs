@@ -3,7 +3,7 @@
 //!
 //! This file never hides the first failure, and never repeats itself faster than a reader reads.
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use parking_lot::{Mutex, MutexGuard};
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -81,6 +81,6 @@ impl Health {
     }
 
     fn lock(&self) -> MutexGuard<'_, Option<Illness>> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock()
     }
 }

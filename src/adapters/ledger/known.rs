@@ -7,37 +7,41 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use crate::domain::memory::{Deed, Entry, Stage};
+use crate::domain::ledger_entry::{EntryState, LedgerCommand, LedgerEntry};
 
 /// More than can be in work at once; what was taken from us stays behind until then.
 const MAX_KNOWN: usize = 50_000;
 
 /// The rows.
 #[derive(Default)]
-pub(super) struct Known(HashMap<Arc<str>, Entry>);
+pub(super) struct Known(HashMap<Arc<str>, LedgerEntry>);
 
 impl Known {
     /// The row as it must be: `Some(None)` is no row, `None` has to be read. A row that is there is
     /// forgotten: it is about to change.
-    pub(super) fn take(&mut self, key: &str, deed: &Deed) -> Option<Option<Entry>> {
-        match deed {
+    pub(super) fn take(
+        &mut self,
+        key: &str,
+        command: &LedgerCommand,
+    ) -> Option<Option<LedgerEntry>> {
+        match command {
             // As a rule an identity is new. Whoever claims has to be told everything.
-            Deed::Claim(_) => (!self.0.contains_key(key)).then_some(None),
+            LedgerCommand::Claim(_) => (!self.0.contains_key(key)).then_some(None),
             _ => self.0.remove(key).map(Some),
         }
     }
 
     /// It is written.
-    pub(super) fn keep(&mut self, key: &Arc<str>, entry: Entry) {
-        match entry.stage {
-            Stage::Open | Stage::Settled { .. } => {
+    pub(super) fn keep(&mut self, key: &Arc<str>, entry: LedgerEntry) {
+        match entry.state {
+            EntryState::Open | EntryState::Settled { .. } => {
                 if self.0.len() >= MAX_KNOWN {
                     self.0.clear();
                 }
-                self.0.insert(key.clone(), Entry { record: None, answer: None, ..entry });
+                self.0.insert(key.clone(), LedgerEntry { record: None, answer: None, ..entry });
             }
             // For a long while, or for ever, nothing follows.
-            Stage::Parked { .. } | Stage::Published { .. } => self.forget(key),
+            EntryState::Parked { .. } | EntryState::Published { .. } => self.forget(key),
         }
     }
 

@@ -4,7 +4,7 @@
 //! database blocks; `round` decides what has to be read first, `known` has what need not be;
 //! `sqlite` and `postgres` hold all the SQL of their database; `texts` is what stands in the
 //! columns; `health` says whether the database answers.
-//! What a deed does to a row is `domain::memory::apply`, the same for every database.
+//! What a command does to a row is `domain::ledger_entry::apply`, the same for every database.
 //! This folder never decides anything about an escalation, and never says done before it is
 //! durable.
 
@@ -34,20 +34,20 @@ use tracing::error;
 
 use self::health::Health;
 use self::writer::{Found, Job, Order, PRUNE_ROWS, Writer};
-use crate::domain::memory::{Claim, Claimed, Deed, Entry, Parking, Reply, Row};
-use crate::domain::outcome::Message;
+use crate::clock::Clock;
+use crate::domain::ledger_entry::{
+    Claim, ClaimResult, CommandResult, LedgerCommand, LedgerEntry, Parking, RecoveredEntry,
+};
 use crate::domain::record::Position;
-use crate::ledger::Unfinished;
+use crate::domain::wire::outcome::Message;
+use crate::ledger::Recovered;
 
 /// What is said of a database without our tables.
 pub const NOT_YET: &str = "it is not a ledger, or not one yet";
 
 const RETRY: Duration = Duration::from_secs(1);
-/// Between two steps of pruning others have their turn.
+/// Between two history of pruning others have their turn.
 const PRUNE_PAUSE: Duration = Duration::from_millis(50);
-
-/// The time, handed in.
-pub type Clock = Arc<dyn Fn() -> Timestamp + Send + Sync>;
 
 /// The task of the ledger: it works as long as anybody holds the ledger, and then ends.
 pub type Work = Pin<Box<dyn Future<Output = ()> + Send>>;
@@ -56,23 +56,23 @@ pub type Work = Pin<Box<dyn Future<Output = ()> + Send>>;
 #[derive(Clone)]
 pub struct Settings {
     /// Where the ledger is.
-    pub place: Place,
+    pub place: LedgerUrl,
     /// This process among all, those before and after it too: never used twice.
     pub owner: Arc<str>,
     /// The time.
-    pub now: Clock,
+    pub clock: Clock,
 }
 
 /// Where a ledger is.
 #[derive(Clone)]
-pub enum Place {
+pub enum LedgerUrl {
     /// In a file.
     Sqlite(PathBuf),
     /// In a server, at this URL.
     Postgres(SecretString),
 }
 
-impl Place {
+impl LedgerUrl {
     /// `sqlite://FILE` or `postgres://USER:PASSWORD@HOST/DATABASE?sslmode=..`; the error is a
     /// fragment that never quotes the URL.
     pub fn parse(url: &str) -> Result<Self, String> {
@@ -95,7 +95,7 @@ impl Place {
     }
 }
 
-impl fmt::Display for Place {
+impl fmt::Display for LedgerUrl {
     /// Without user and password.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -105,7 +105,7 @@ impl fmt::Display for Place {
     }
 }
 
-impl fmt::Debug for Place {
+impl fmt::Debug for LedgerUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Display::fmt(self, f)
     }
@@ -125,13 +125,13 @@ pub async fn open(settings: &Settings) -> anyhow::Result<(Ledger, Work)> {
     let writing = Arc::new(Health::of_writing());
     let parts = (received, writing.clone());
     let (reader, work): (Reader, Work) = match &settings.place {
-        Place::Sqlite(file) => {
+        LedgerUrl::Sqlite(file) => {
             let file = file.clone();
             let store = spawn_blocking(move || sqlite::Store::open(&file)).await??;
             let reader = Reader::open(&settings.place).await?;
             (reader, thread::run(Writer::new(store, settings, parts).run())?)
         }
-        Place::Postgres(url) => {
+        LedgerUrl::Postgres(url) => {
             let store = postgres::Store::open(url).await?;
             let reader = Reader::open(&settings.place).await?;
             (reader, Box::pin(Writer::new(store, settings, parts).run()))
@@ -165,13 +165,13 @@ impl Ledger {
         &self.reader
     }
 
-    async fn ask(&self, key: Arc<str>, deed: Deed) -> Reply {
+    async fn ask(&self, key: Arc<str>, command: LedgerCommand) -> CommandResult {
         let (reply, answer) = oneshot::channel();
-        self.order(Order::Do(Job { key, deed, reply }), answer).await
+        self.order(Order::Do(Job { key, command, reply }), answer).await
     }
 
-    async fn done(&self, key: Arc<str>, deed: Deed) -> bool {
-        self.ask(key, deed).await == Reply::Done(true)
+    async fn done(&self, key: Arc<str>, command: LedgerCommand) -> bool {
+        self.ask(key, command).await == CommandResult::Done(true)
     }
 
     async fn order<T>(&self, order: Order, answer: oneshot::Receiver<T>) -> T {
@@ -186,36 +186,36 @@ impl Ledger {
 }
 
 impl crate::ledger::Ledger for Ledger {
-    fn is_away(&self) -> bool {
+    fn is_unavailable(&self) -> bool {
         self.problem().is_some()
     }
 
-    async fn claim(&self, claim: Claim) -> Claimed {
-        match self.ask(claim.key.clone(), Deed::Claim(Box::new(claim))).await {
-            Reply::Claimed(claimed) => claimed,
-            Reply::Done(_) => unreachable!("a claim is answered by what was claimed"),
+    async fn claim(&self, claim: Claim) -> ClaimResult {
+        match self.ask(claim.key.clone(), LedgerCommand::Claim(Box::new(claim))).await {
+            CommandResult::Claimed(claimed) => claimed,
+            CommandResult::Done(_) => unreachable!("a claim is answered by what was claimed"),
         }
     }
 
     async fn park(&self, key: Arc<str>, parking: Parking) -> bool {
-        self.done(key, Deed::Park(parking)).await
+        self.done(key, LedgerCommand::Park(parking)).await
     }
 
     async fn settle(&self, key: Arc<str>, answer: Arc<Message>, at: Timestamp) -> bool {
-        self.done(key, Deed::Settle { answer, at }).await
+        self.done(key, LedgerCommand::Settle { answer, at }).await
     }
 
     async fn published(&self, key: Arc<str>, place: Option<Position>) {
-        self.done(key, Deed::Publish { place }).await;
+        self.done(key, LedgerCommand::Publish { place }).await;
     }
 
-    async fn unfinished(&self, topic: Arc<str>, partitions: Vec<i32>) -> Unfinished {
+    async fn recover(&self, topic: Arc<str>, partitions: Vec<i32>) -> Recovered {
         let health = Health::of_looking_up(&partitions);
         loop {
-            match self.reader.unfinished(&topic, &partitions).await {
+            match self.reader.recover(&topic, &partitions).await {
                 Ok(rows) => {
                     health.well();
-                    return unfinished(rows);
+                    return recover(rows);
                 }
                 Err(error) => health.ill(&error),
             }
@@ -235,15 +235,17 @@ pub enum Reader {
 
 impl Reader {
     /// Open it; it must be there and of this program's form.
-    pub async fn open(place: &Place) -> anyhow::Result<Self> {
+    pub async fn open(place: &LedgerUrl) -> anyhow::Result<Self> {
         Ok(match place {
-            Place::Sqlite(file) => Self::Sqlite(Arc::new(sqlite::Reader::open(file).await?)),
-            Place::Postgres(url) => Self::Postgres(Arc::new(postgres::Reader::open(url).await?)),
+            LedgerUrl::Sqlite(file) => Self::Sqlite(Arc::new(sqlite::Reader::open(file).await?)),
+            LedgerUrl::Postgres(url) => {
+                Self::Postgres(Arc::new(postgres::Reader::open(url).await?))
+            }
         })
     }
 
     /// Everything that is known of one event.
-    pub async fn story(&self, key: &str) -> anyhow::Result<Option<Entry>> {
+    pub async fn story(&self, key: &str) -> anyhow::Result<Option<LedgerEntry>> {
         let found = match self {
             Self::Sqlite(reader) => reader.story(key).await?,
             Self::Postgres(reader) => reader.story(key).await?,
@@ -251,7 +253,7 @@ impl Reader {
         found.map(|found| found.entry).transpose()
     }
 
-    /// How many of these partitions are not settled and published, by their stage.
+    /// How many of these partitions are not settled and published, by their state.
     pub async fn stages(
         &self,
         topic: &str,
@@ -265,25 +267,25 @@ impl Reader {
 
     /// What of these partitions is not published and was put away, in the order of the records; each
     /// with its partition, if it can be read.
-    pub async fn unfinished(
+    pub async fn recover(
         &self,
         topic: &str,
         partitions: &[i32],
-    ) -> anyhow::Result<Vec<(i32, anyhow::Result<Row>)>> {
+    ) -> anyhow::Result<Vec<(i32, anyhow::Result<RecoveredEntry>)>> {
         let found = match self {
-            Self::Sqlite(reader) => reader.unfinished(topic, partitions).await?,
-            Self::Postgres(reader) => reader.unfinished(topic, partitions).await?,
+            Self::Sqlite(reader) => reader.recover(topic, partitions).await?,
+            Self::Postgres(reader) => reader.recover(topic, partitions).await?,
         };
         let row = |Found { key, partition, entry }| {
             let lost = anyhow!("the ledger is damaged: {key:?} is not finished and has no record");
-            (partition, entry.and_then(|entry: Entry| entry.unfinished(key).ok_or(lost)))
+            (partition, entry.and_then(|entry: LedgerEntry| entry.recover(key).ok_or(lost)))
         };
         Ok(found.into_iter().map(row).collect())
     }
 }
 
 /// What can be read of the partitions of which all can be.
-fn unfinished(found: Vec<(i32, anyhow::Result<Row>)>) -> Unfinished {
+fn recover(found: Vec<(i32, anyhow::Result<RecoveredEntry>)>) -> Recovered {
     let (mut rows, mut unread) = (Vec::new(), Vec::new());
     for (partition, row) in found {
         match row {
@@ -296,5 +298,5 @@ fn unfinished(found: Vec<(i32, anyhow::Result<Row>)>) -> Unfinished {
     }
     rows.retain(|row| !unread.contains(&row.record.position.partition));
     unread.dedup();
-    Unfinished { rows, unread }
+    Recovered { rows, unread }
 }

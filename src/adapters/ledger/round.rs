@@ -9,13 +9,15 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::writer::{Change, Found, Job};
-use crate::domain::memory::{Actor, Claimed, Deed, Entry, Reply, Step, apply};
+use crate::domain::ledger_entry::{
+    Actor, ClaimResult, CommandResult, HistoryItem, LedgerCommand, LedgerEntry, apply,
+};
 
 /// What the last, failed attempt would have written, and the reply to it.
-pub(super) type Doubts = HashMap<Arc<str>, (i64, Vec<Step>, Reply)>;
+pub(super) type Doubts = HashMap<Arc<str>, (i64, Vec<HistoryItem>, CommandResult)>;
 
 /// One for each job of a batch; `None`: it is not done yet.
-pub(super) type Replies = Vec<Option<Reply>>;
+pub(super) type Replies = Vec<Option<CommandResult>>;
 
 /// One attempt at a batch.
 pub(super) struct Round<'a> {
@@ -40,14 +42,14 @@ impl<'a> Round<'a> {
         found: Vec<Found>,
         actor: Actor<'_>,
     ) -> Arc<[Change]> {
-        let mut found: HashMap<Arc<str>, anyhow::Result<Entry>> =
+        let mut found: HashMap<Arc<str>, anyhow::Result<LedgerEntry>> =
             found.into_iter().map(|found| (found.key, found.entry)).collect();
         let mut changes = Vec::new();
         for (index, job) in batch.iter().enumerate() {
             let entry = match found.remove(&job.key) {
                 Some(Ok(entry)) => Some(entry),
                 Some(Err(error)) => {
-                    self.replies[index] = Some(unreadable(&job.deed, format!("{error:#}")));
+                    self.replies[index] = Some(unreadable(&job.command, format!("{error:#}")));
                     continue;
                 }
                 None => None,
@@ -56,19 +58,19 @@ impl<'a> Round<'a> {
                 self.replies[index] = Some(reply);
                 continue;
             }
-            if let (Some(entry), Deed::Claim(_)) = (&entry, &job.deed)
+            if let (Some(entry), LedgerCommand::Claim(_)) = (&entry, &job.command)
                 && entry.is_settled()
                 && entry.answer.is_none()
             {
                 // It has just been forgotten, or it is damaged.
                 let why = format!("the row of {:?} has no answer", job.key);
-                self.replies[index] = Some(unreadable(&job.deed, why));
+                self.replies[index] = Some(unreadable(&job.command, why));
                 continue;
             }
-            let (next, reply) = apply(entry, &job.deed, actor);
+            let (next, reply) = apply(entry, &job.command, actor);
             self.replies[index] = Some(reply.clone());
             if let Some(next) = next {
-                self.doubts.insert(job.key.clone(), (next.version, next.steps.clone(), reply));
+                self.doubts.insert(job.key.clone(), (next.version, next.history.clone(), reply));
                 changes.push(Change { key: job.key.clone(), next });
                 self.of.push(index);
             }
@@ -78,18 +80,18 @@ impl<'a> Round<'a> {
     }
 
     /// The reply of an attempt that was taken for failed and was not.
-    fn done_before(&self, key: &Arc<str>, entry: Option<&Entry>) -> Option<Reply> {
+    fn done_before(&self, key: &Arc<str>, entry: Option<&LedgerEntry>) -> Option<CommandResult> {
         // The story of a row is never that of another writing.
-        let (version, steps, reply) = self.doubts.get(key)?;
-        let same = |entry: &&Entry| entry.version == *version && entry.steps == *steps;
+        let (version, history, reply) = self.doubts.get(key)?;
+        let same = |entry: &&LedgerEntry| entry.version == *version && entry.history == *history;
         entry.filter(same).map(|_| reply.clone())
     }
 }
 
-/// The reply to a deed on a row that cannot be read: nothing was done.
-fn unreadable(deed: &Deed, why: String) -> Reply {
-    match deed {
-        Deed::Claim(_) => Reply::Claimed(Claimed::Unreadable { why }),
-        _ => Reply::Done(false),
+/// The reply to a command on a row that cannot be read: nothing was done.
+fn unreadable(command: &LedgerCommand, why: String) -> CommandResult {
+    match command {
+        LedgerCommand::Claim(_) => CommandResult::Claimed(ClaimResult::Unreadable { why }),
+        _ => CommandResult::Done(false),
     }
 }

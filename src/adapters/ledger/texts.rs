@@ -12,9 +12,9 @@ use base64::engine::general_purpose::STANDARD as BASE64;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::domain::memory::{Stage, Step, What};
-use crate::domain::outcome::{Channel, Message};
+use crate::domain::ledger_entry::{EntryState, HistoryItem, HistoryKind};
 use crate::domain::record::{Header, Position, Record};
+use crate::domain::wire::outcome::{Channel, Message};
 
 #[derive(Serialize, Deserialize)]
 #[serde(untagged)]
@@ -40,7 +40,7 @@ struct StoredMessage {
 }
 
 #[derive(Serialize, Deserialize)]
-struct StoredStep {
+struct StoredHistoryItem {
     at: Timestamp,
     what: String,
     by: Arc<str>,
@@ -57,18 +57,18 @@ pub(super) fn read_stage(
     word: &str,
     [parked_until_us, settled_at_us, published_at_us]: [Option<i64>; 3],
     published_to: Option<&str>,
-) -> anyhow::Result<Stage> {
+) -> anyhow::Result<EntryState> {
     let at = |us: Option<i64>| time(us.context("a time is missing")?);
     Ok(match word {
-        "open" => Stage::Open,
-        "parked" => Stage::Parked { until: at(parked_until_us)? },
-        "settled" => Stage::Settled { at: at(settled_at_us)? },
-        "published" => Stage::Published {
+        "open" => EntryState::Open,
+        "parked" => EntryState::Parked { until: at(parked_until_us)? },
+        "settled" => EntryState::Settled { at: at(settled_at_us)? },
+        "published" => EntryState::Published {
             settled_at: at(settled_at_us)?,
             at: at(published_at_us)?,
             place: published_to.map(read_position).transpose()?,
         },
-        other => bail!("unknown stage {other:?}"),
+        other => bail!("unknown state {other:?}"),
     })
 }
 
@@ -186,20 +186,20 @@ pub(super) fn read_message(text: &str) -> anyhow::Result<Message> {
     })
 }
 
-pub(super) fn steps_text(steps: &[Step]) -> Arc<str> {
-    let stored = |step: &Step| {
+pub(super) fn steps_text(history: &[HistoryItem]) -> Arc<str> {
+    let stored = |step: &HistoryItem| {
         let (by, note) = (step.owner.clone(), step.note.clone());
-        StoredStep { at: step.at, what: step.what.as_str().into(), by, note }
+        StoredHistoryItem { at: step.at, what: step.what.as_str().into(), by, note }
     };
-    json(&steps.iter().map(stored).collect::<Vec<_>>())
+    json(&history.iter().map(stored).collect::<Vec<_>>())
 }
 
-pub(super) fn read_steps(text: &str) -> anyhow::Result<Vec<Step>> {
-    let stored: Vec<StoredStep> = serde_json::from_str(text)?;
-    let read = |StoredStep { at, what, by, note }| {
-        let known = What::ALL.into_iter().find(|known| known.as_str() == what);
+pub(super) fn read_steps(text: &str) -> anyhow::Result<Vec<HistoryItem>> {
+    let stored: Vec<StoredHistoryItem> = serde_json::from_str(text)?;
+    let read = |StoredHistoryItem { at, what, by, note }| {
+        let known = HistoryKind::ALL.into_iter().find(|known| known.as_str() == what);
         let what = known.with_context(|| format!("unknown step {what:?}"))?;
-        Ok(Step { at, what, owner: by, note })
+        Ok(HistoryItem { at, what, owner: by, note })
     };
     stored.into_iter().map(read).collect()
 }

@@ -5,8 +5,8 @@
 
 use super::reading::{Case, Read};
 use super::{Args, Failure};
-use crate::adapters::ledger::{Place, Reader};
-use crate::commands::events::{keys, stage};
+use crate::adapters::ledger::{LedgerUrl, Reader};
+use crate::commands::events::{keys, state};
 
 /// The ledger, as far as it can be asked.
 pub(super) struct Book {
@@ -19,7 +19,7 @@ pub(super) struct Book {
 }
 
 /// Open it, if that is wanted and possible.
-pub(super) async fn open(args: &Args, place: &Place) -> Result<Book, Failure> {
+pub(super) async fn open(args: &Args, place: &LedgerUrl) -> Result<Book, Failure> {
     let mut book = Book { place: place.to_string(), reader: None, problem: None };
     if args.no_ledger {
         return Ok(book);
@@ -52,7 +52,7 @@ async fn look_up_case(reader: &Reader, case: &Case) -> anyhow::Result<Option<Str
         if let Some(entry) = reader.story(&key).await? {
             let elsewhere = Some(&entry.source) != case.finding.source.as_ref();
             let source = if elsewhere { format!(" (of {})", entry.source) } else { String::new() };
-            return Ok(Some(format!("{}{source}", stage(&entry))));
+            return Ok(Some(format!("{}{source}", state(&entry))));
         }
     }
     Ok(Some("unknown".to_owned()))

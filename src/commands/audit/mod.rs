@@ -16,7 +16,7 @@ use std::time::Duration;
 use self::piece::Offset;
 use super::values::{Moment, parse_moment, parse_span};
 use super::{Failure, load_kafka, warnings_only};
-use crate::app;
+use crate::clock::Clock;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -87,7 +87,7 @@ pub async fn run(
     env: Vec<(String, String)>,
 ) -> Result<(), Failure> {
     let config = load_kafka(file, env)?;
-    let now = app::now();
+    let now = Clock::system().now();
     let piece = args.piece(now).map_err(Failure::Usage)?;
     config.kafka.verify_consumer().map_err(Failure::Configuration)?;
     warnings_only();

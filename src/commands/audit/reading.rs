@@ -10,12 +10,12 @@ use jiff::Timestamp;
 
 use super::piece::Piece;
 use crate::adapters::kafka::{Edge, Excerpt, Settings};
-use crate::app;
+use crate::clock::Clock;
 use crate::commands::{CHECK_HEADER, Failure};
 use crate::domain::audit::{
     Answer, Escalations, Finding, Kind, Matcher, Range, Report, Terms, letter_source,
 };
-use crate::domain::event::{Intake, Rules, decode};
+use crate::domain::event::{DecodeRules, Decoded, decode};
 use crate::domain::record::Record;
 
 /// The brokers may be silent for so long.
@@ -26,7 +26,7 @@ const SKEW: Duration = Duration::from_secs(3_600);
 /// What it takes.
 pub(super) struct Reading {
     pub(super) settings: Settings,
-    pub(super) rules: Rules,
+    pub(super) rules: DecodeRules,
     pub(super) piece: Piece,
     /// An answer may be so late.
     pub(super) grace: Duration,
@@ -80,7 +80,7 @@ impl Reading {
         let escalations = Escalations::new(terms).ok_or_else(beyond)?;
         let escalations = self.take(&asked, escalations).map_err(Failure::Unavailable)?;
         // What was due before now has been answered by now.
-        let at = app::now();
+        let at = Clock::system().now();
         let report = self.answers(escalations, at).map_err(Failure::Unavailable)?;
         let mut read = Read {
             range,
@@ -104,7 +104,7 @@ impl Reading {
         let mut until = None;
         for topic in [&self.settings.topics.outcomes, &self.settings.topics.dead_letters] {
             let topic = Excerpt::open(&self.settings, topic, LIMIT)?;
-            until = until.max(topic.trimmed_until(app::now())?);
+            until = until.max(topic.trimmed_until(Clock::system().now())?);
         }
         Ok(until)
     }
@@ -193,13 +193,13 @@ impl Reading {
             None => None,
         };
         if let Some(record) = record.filter(|record| Some(&record.position) == source) {
-            match decode(&record, &self.rules, app::now()) {
-                Intake::Event(event) => {
+            match decode(&record, &self.rules, Clock::system().now()) {
+                Decoded::Event(event) => {
                     session_id = Some(event.session_id.to_string());
                     finding.event_id = Some(event.id.to_string());
                 }
-                Intake::Malformed(malformed) => finding.note = malformed.error,
-                Intake::NotForUs => {}
+                Decoded::Malformed(malformed) => finding.note = malformed.error,
+                Decoded::NotForUs => {}
             }
         }
         Ok(Case { finding, session_id, ledger: None })

@@ -14,10 +14,11 @@ use super::Findings;
 use super::report::Finding;
 use crate::adapters::desk::{KeySource, Response, Settings};
 use crate::app;
+use crate::clock::Clock;
 use crate::config::Config;
 use crate::domain::reply::Reply;
-use crate::domain::request::{self, Command};
-use crate::domain::verdict::{self, Class, Verdict, Verdicts};
+use crate::domain::request::{self, DeskCommand};
+use crate::domain::verdict::{self, Verdict, VerdictClass, Verdicts};
 
 /// Above the longest call that can be configured.
 const LIMIT: Duration = Duration::from_secs(65);
@@ -86,10 +87,10 @@ async fn check_host(name: &str, settings: Settings, verdicts: &Verdicts) -> Vec<
         Ok(client) => client,
         Err(error) => return vec![Finding::fail(what, format!("{error:#}"), NETWORK)],
     };
-    let asked_at = app::now();
+    let asked_at = Clock::system().now();
     let session = format!("handoff-check-{}", asked_at.as_microsecond());
     let body = request::session_state(&session);
-    let call = client.respond(Command::GetSessionState, body, None);
+    let call = client.respond(DeskCommand::GetSessionState, body, None);
     let Ok(response) = timeout(LIMIT, call).await else {
         let detail = format!("no answer within {} s", LIMIT.as_secs());
         return vec![Finding::fail(what, detail, NETWORK)];
@@ -99,33 +100,35 @@ async fn check_host(name: &str, settings: Settings, verdicts: &Verdicts) -> Vec<
         let detail = "is called without TLS: signatures travel readable";
         findings.push(Finding::warn(what, detail, "use https:// in desk.endpoint"));
     }
-    findings.extend(clock(&host, &response, (asked_at, app::now())));
+    findings.extend(clock(&host, &response, (asked_at, Clock::system().now())));
     findings
 }
 
 /// Any answer of Desk will do that is not about the set-up.
 fn judge(what: &str, reply: &Reply, verdicts: &Verdicts) -> Finding {
-    let verdict = match verdicts.of_question(reply) {
-        verdict::Finding::State(..) => {
+    let verdict = match verdicts.of_state_query(reply) {
+        verdict::StateQueryResult::State(..) => {
             return Finding::ok(what, "answers, and takes the signature");
         }
-        verdict::Finding::CannotAsk(text) if reply.answer().is_some() => {
+        verdict::StateQueryResult::Unsupported(text) if reply.answer().is_some() => {
             let detail = format!("answers, but not to get_session_state ({text})");
             let remedy = "what became of a call without an answer cannot be found out here";
             return Finding::warn(what, detail, remedy);
         }
-        verdict::Finding::CannotAsk(text) => {
+        verdict::StateQueryResult::Unsupported(text) => {
             return Finding::fail(what, format!("{text}: not Desk, or not all of it"), NETWORK);
         }
-        verdict::Finding::Unclear(verdict) => verdict,
+        verdict::StateQueryResult::Inconclusive(verdict) => verdict,
     };
     match (reply, verdict.class) {
-        (Reply::Answer(_), Class::Misconfigured | Class::Resign) => setup(what, &verdict),
-        // Too many bad signatures, not too many calls.
-        (Reply::Answer(_), Class::Throttled) if verdict.code == Some(70050) => {
+        (Reply::Answer(_), VerdictClass::Misconfigured | VerdictClass::Resign) => {
             setup(what, &verdict)
         }
-        (Reply::Answer(_), Class::Throttled) => {
+        // Too many bad signatures, not too many calls.
+        (Reply::Answer(_), VerdictClass::Throttled) if verdict.code == Some(70050) => {
+            setup(what, &verdict)
+        }
+        (Reply::Answer(_), VerdictClass::Throttled) => {
             let remedy = "lower desk.quota_per_second, or look who else calls";
             Finding::warn(
                 what,
@@ -133,7 +136,7 @@ fn judge(what: &str, reply: &Reply, verdicts: &Verdicts) -> Finding {
                 remedy,
             )
         }
-        (Reply::Answer(_), Class::Transient) => {
+        (Reply::Answer(_), VerdictClass::Transient) => {
             let detail = format!("answers, but has a fault of its own ({})", verdict.text);
             Finding::warn(what, detail, "run the check again")
         }
@@ -203,10 +206,10 @@ fn clock(
 mod tests {
     use super::super::report::Level;
     use super::*;
-    use crate::domain::reply::Answer;
+    use crate::domain::reply::DeskAnswer;
 
     fn answer(body: &str) -> Reply {
-        Reply::Answer(Answer::parse(body.as_bytes()).unwrap())
+        Reply::Answer(DeskAnswer::parse(body.as_bytes()).unwrap())
     }
 
     fn check_judge(reply: &Reply, expected: (Level, &str)) {

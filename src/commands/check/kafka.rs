@@ -11,7 +11,7 @@ use tokio::time::timeout;
 use super::report::{Finding, Level};
 use super::{Findings, LIMIT};
 use crate::adapters::kafka::{Fault, Outgoing, Probe, Publisher, Settings, Topic, Topics};
-use crate::app;
+use crate::clock::Clock;
 use crate::commands::CHECK_HEADER;
 use crate::config::Config;
 
@@ -209,7 +209,7 @@ impl Asker<'_> {
 
     async fn write(&self, topic: &str) -> Finding {
         let what = format!("writing {topic}");
-        let about = json!({"type": "check", "by": "handoff check", "at": app::now()});
+        let about = json!({"type": "check", "by": "handoff check", "at": Clock::system().now()});
         let record = Outgoing {
             topic: topic.to_owned(),
             key: Some(b"handoff-check".to_vec()),

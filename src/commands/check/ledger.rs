@@ -5,13 +5,13 @@
 use std::path::Path;
 
 use super::report::Finding;
-use crate::adapters::ledger::{NOT_YET, Place, Reader};
+use crate::adapters::ledger::{LedgerUrl, NOT_YET, Reader};
 
 const WHAT: &str = "ledger";
 
 /// Look at it.
-pub(super) async fn check(place: &Place) -> Finding {
-    if let Place::Sqlite(file) = place
+pub(super) async fn check(place: &LedgerUrl) -> Finding {
+    if let LedgerUrl::Sqlite(file) = place
         && !file.exists()
     {
         return absent(file);

@@ -7,7 +7,7 @@ use serde_json::json;
 
 use super::scene::{Expected, Scene, escalation};
 use crate::domain::event::MalformedClass;
-use crate::domain::outcome::Status;
+use crate::domain::wire::outcome::Status;
 use crate::sim::desk::{Act, Agent, SessionChange, State};
 
 const ANNA: &str = "anna@example.com";

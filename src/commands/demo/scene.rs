@@ -5,7 +5,7 @@
 use serde_json::{Map, Value, json};
 
 use crate::domain::event::MalformedClass;
-use crate::domain::outcome::Status;
+use crate::domain::wire::outcome::Status;
 use crate::sim::desk::{Act, SessionChange};
 
 /// One record and its story.

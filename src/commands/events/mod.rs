@@ -10,8 +10,8 @@ use std::path::Path;
 use super::lines::Lines;
 use super::{Failure, load_kafka, warnings_only};
 use crate::adapters::ledger::Reader;
-use crate::app;
-use crate::domain::memory::{Entry, Stage};
+use crate::clock::Clock;
+use crate::domain::ledger_entry::{EntryState, LedgerEntry};
 
 /// What to do with them.
 #[derive(Debug, clap::Subcommand)]
@@ -58,7 +58,7 @@ pub async fn run(
             if args.json {
                 return lines.put_raw(story::object(&key, &entry).to_string().as_bytes());
             }
-            let told = story::lines(&args.id, &entry, app::now());
+            let told = story::lines(&args.id, &entry, Clock::system().now());
             return told.iter().try_for_each(|line| lines.put(line));
         }
     }
@@ -75,12 +75,12 @@ pub(crate) fn keys(name: &str) -> [String; 3] {
 }
 
 /// How far it is, in one line.
-pub(crate) fn stage(entry: &Entry) -> String {
-    match &entry.stage {
-        Stage::Open => format!("open: being worked on since {:.0}", entry.claimed_at),
-        Stage::Parked { until } => format!("parked until {until:.0}"),
-        Stage::Settled { at } => format!("settled at {at:.0}, not known to be published"),
-        Stage::Published { at, place: None, .. } => format!("published at {at:.0}"),
-        Stage::Published { place: Some(place), .. } => format!("published at {place}"),
+pub(crate) fn state(entry: &LedgerEntry) -> String {
+    match &entry.state {
+        EntryState::Open => format!("open: being worked on since {:.0}", entry.claimed_at),
+        EntryState::Parked { until } => format!("parked until {until:.0}"),
+        EntryState::Settled { at } => format!("settled at {at:.0}, not known to be published"),
+        EntryState::Published { at, place: None, .. } => format!("published at {at:.0}"),
+        EntryState::Published { place: Some(place), .. } => format!("published at {place}"),
     }
 }

@@ -8,19 +8,19 @@ use anstyle::Style;
 use jiff::{SignedDuration, Timestamp, Unit};
 use serde_json::{Value, json};
 
-use super::stage;
+use super::state;
 use crate::commands::lines::{harmless, styled};
 use crate::commands::table::{Cell, Row, Table};
-use crate::domain::memory::{Entry, Stage, Step};
-use crate::domain::outcome::{Channel, Message};
+use crate::domain::ledger_entry::{EntryState, HistoryItem, LedgerEntry};
+use crate::domain::wire::outcome::{Channel, Message};
 
 const COLUMNS: &[&str] = &["TIME", "WHAT", "BY", "NOTE"];
 
 /// For people.
-pub(super) fn lines(id: &str, entry: &Entry, now: Timestamp) -> Vec<String> {
+pub(super) fn lines(id: &str, entry: &LedgerEntry, now: Timestamp) -> Vec<String> {
     let mut told = Told(vec![]);
     told.put("event", id);
-    told.put("state", &stage(entry));
+    told.put("state", &state(entry));
     told.put("session", entry.session_id.as_deref().unwrap_or_default());
     told.put("source", &entry.source.to_string());
     told.put("owner", &entry.owner);
@@ -35,11 +35,11 @@ pub(super) fn lines(id: &str, entry: &Entry, now: Timestamp) -> Vec<String> {
     for part in unreadable(entry) {
         told.put(part, "cannot be read: damaged, or of another version of handoff");
     }
-    if let Stage::Published { at, place: Some(_), .. } = &entry.stage {
+    if let EntryState::Published { at, place: Some(_), .. } = &entry.state {
         told.put("published", &moment(*at, now));
     }
     let mut lines = told.0;
-    let rows: Vec<Row> = entry.steps.iter().map(row).collect();
+    let rows: Vec<Row> = entry.history.iter().map(row).collect();
     let mut table = Table::new(COLUMNS);
     if let Some(head) = table.begin(rows.iter()) {
         lines.extend([String::new(), head]);
@@ -49,23 +49,23 @@ pub(super) fn lines(id: &str, entry: &Entry, now: Timestamp) -> Vec<String> {
 }
 
 /// As JSON.
-pub(super) fn object(key: &str, entry: &Entry) -> Value {
-    let steps: Vec<_> = entry
-        .steps
+pub(super) fn object(key: &str, entry: &LedgerEntry) -> Value {
+    let history: Vec<_> = entry
+        .history
         .iter()
         .map(|step| json!({"at": step.at, "what": step.what.as_str(), "owner": step.owner, "note": step.note}))
         .collect();
-    let (parked_until, settled_at, published_at, published_to) = match &entry.stage {
-        Stage::Open => (None, None, None, None),
-        Stage::Parked { until } => (Some(*until), None, None, None),
-        Stage::Settled { at } => (None, Some(*at), None, None),
-        Stage::Published { settled_at, at, place } => {
+    let (parked_until, settled_at, published_at, published_to) = match &entry.state {
+        EntryState::Open => (None, None, None, None),
+        EntryState::Parked { until } => (Some(*until), None, None, None),
+        EntryState::Settled { at } => (None, Some(*at), None, None),
+        EntryState::Published { settled_at, at, place } => {
             (None, Some(*settled_at), Some(*at), place.as_ref())
         }
     };
     json!({
         "key": key,
-        "state": state(&entry.stage),
+        "state": state_word(&entry.state),
         "session_id": entry.session_id,
         "source": entry.source,
         "owner": entry.owner,
@@ -79,18 +79,18 @@ pub(super) fn object(key: &str, entry: &Entry) -> Value {
         "course": memory(entry),
         "outcome": entry.answer.as_deref().and_then(value),
         "dead_letter": entry.answer.as_deref().filter(|a| a.channel == Channel::DeadLetters)
-            .map(Message::title),
+            .map(Message::label),
         "unreadable": unreadable(entry),
-        "steps": steps,
+        "history": history,
     })
 }
 
-fn state(stage: &Stage) -> &'static str {
-    match stage {
-        Stage::Open => "open",
-        Stage::Parked { .. } => "parked",
-        Stage::Settled { .. } => "settled",
-        Stage::Published { .. } => "published",
+fn state_word(state: &EntryState) -> &'static str {
+    match state {
+        EntryState::Open => "open",
+        EntryState::Parked { .. } => "parked",
+        EntryState::Settled { .. } => "settled",
+        EntryState::Published { .. } => "published",
     }
 }
 
@@ -106,7 +106,7 @@ impl Told {
 }
 
 /// What it remembers, until there is an outcome that says it better.
-fn course(told: &mut Told, entry: &Entry) {
+fn course(told: &mut Told, entry: &LedgerEntry) {
     let Some(memory) = memory(entry).filter(|_| entry.answer.is_none()) else { return };
     told.put("attempts", &text(&memory["attempts"]));
     told.put("tried", &tried(&memory["asked"]));
@@ -119,7 +119,7 @@ fn course(told: &mut Told, entry: &Entry) {
 
 fn outcome(told: &mut Told, answer: &Message) {
     if answer.channel == Channel::DeadLetters {
-        return told.put("dead letter", answer.title());
+        return told.put("dead letter", answer.label());
     }
     let Some(value) = value(answer) else { return };
     let agent = match value["agent_id"].as_str() {
@@ -135,7 +135,7 @@ fn outcome(told: &mut Told, answer: &Message) {
     told.put("decided", &text(&value["decided_at"]));
 }
 
-fn row(step: &Step) -> Row {
+fn row(step: &HistoryItem) -> Row {
     vec![
         Cell::new(format!("{:.3}", step.at)),
         Cell::new(step.what.as_str()),
@@ -144,7 +144,7 @@ fn row(step: &Step) -> Row {
     ]
 }
 
-fn memory(entry: &Entry) -> Option<Value> {
+fn memory(entry: &LedgerEntry) -> Option<Value> {
     serde_json::from_str(entry.memory.as_deref()?).ok()
 }
 
@@ -154,7 +154,7 @@ fn value(answer: &Message) -> Option<Value> {
 }
 
 /// What is there, and is not shown because it cannot be read.
-fn unreadable(entry: &Entry) -> Vec<&'static str> {
+fn unreadable(entry: &LedgerEntry) -> Vec<&'static str> {
     let course = entry.memory.is_some() && memory(entry).is_none();
     let is_lost = |answer: &Message| answer.channel == Channel::Outcomes && value(answer).is_none();
     let outcome = entry.answer.as_deref().is_some_and(is_lost);

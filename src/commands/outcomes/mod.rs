@@ -21,9 +21,9 @@ use super::table::{self, Table};
 use super::values::{Moment, parse_moment};
 use super::{CHECK_HEADER, Failure, load_kafka, warnings_only};
 use crate::adapters::kafka::{Reader, Settings, Start};
-use crate::app;
-use crate::domain::outcome::Status;
+use crate::clock::Clock;
 use crate::domain::record::Record;
+use crate::domain::wire::outcome::Status;
 
 /// The wait for a broker, and for a record before the end.
 const LIMIT: Duration = Duration::from_secs(30);
@@ -100,7 +100,7 @@ impl Args {
 
     fn start(&self) -> Start {
         match (self.since, self.last.unwrap_or(LAST)) {
-            (Some(since), _) => Start::At(since.from(app::now())),
+            (Some(since), _) => Start::At(since.from(Clock::system().now())),
             // How far back they are is not known.
             (None, _) if self.has_filter() => Start::Oldest,
             (None, last) => Start::Last(last),

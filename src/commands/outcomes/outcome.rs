@@ -12,8 +12,8 @@ use serde_json::value::RawValue;
 
 use super::{Args, Shown};
 use crate::commands::table::{Cell, Row};
-use crate::domain::outcome::Status;
 use crate::domain::record::Record;
+use crate::domain::wire::outcome::Status;
 
 /// The columns.
 pub(super) const COLUMNS: &[&str] =

@@ -11,7 +11,7 @@ use serde_json::{Map, Value, json};
 
 use super::input::Item;
 use crate::commands::values::parse_span;
-use crate::domain::event::{Intake, Rules, decode};
+use crate::domain::event::{DecodeRules, Decoded, decode};
 use crate::domain::record::{Position, Record};
 
 /// The options of an escalation: a misspelt one would be ignored without a word.
@@ -194,7 +194,7 @@ pub(super) struct Examined {
 }
 
 /// Read it as the service will, received now.
-pub(super) fn examine(item: &Item, rules: &Rules, now: Timestamp) -> Examined {
+pub(super) fn examine(item: &Item, rules: &DecodeRules, now: Timestamp) -> Examined {
     let nowhere = Position { topic: "".into(), partition: -1, offset: -1 };
     let record = Record {
         position: nowhere.clone(),
@@ -206,14 +206,14 @@ pub(super) fn examine(item: &Item, rules: &Rules, now: Timestamp) -> Examined {
     let line = item.line;
     let faulty = |fault: String| Examined { line, fault: Some(fault), ..Examined::default() };
     let event = match decode(&record, rules, now) {
-        Intake::NotForUs => {
+        Decoded::NotForUs => {
             let types = rules.types.join(", ");
             return faulty(format!("its type is not one of escalation.types ({types}): skipped"));
         }
-        Intake::Malformed(malformed) => return faulty(malformed.error),
-        Intake::Event(event) => event,
+        Decoded::Malformed(malformed) => return faulty(malformed.error),
+        Decoded::Event(event) => event,
     };
-    let fault = match &event.ask {
+    let fault = match &event.request {
         Err(problems) => Some(problems.clone()),
         Ok(_) if event.deadline <= now => {
             Some(format!("its deadline is over since {}", event.deadline))
@@ -311,8 +311,8 @@ mod tests {
         assert_eq!(named, ["sesion_id", "target.agent", "options.disable_queueing"]);
     }
 
-    fn rules() -> Rules {
-        Rules {
+    fn rules() -> DecodeRules {
+        DecodeRules {
             types: vec!["escalation".into()],
             max_bytes: 1_000,
             time_to_live: Duration::from_secs(600),

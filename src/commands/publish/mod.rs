@@ -21,8 +21,8 @@ use self::input::{Input, Item};
 use super::lines::{Lines, harmless, say};
 use super::{Failure, load_kafka, warnings_only};
 use crate::adapters::kafka::{self, Outgoing, Publisher, Receipt};
-use crate::app;
-use crate::domain::event::Rules;
+use crate::clock::Clock;
+use crate::domain::event::DecodeRules;
 use crate::domain::record::Position;
 
 /// Records that are on their way at once.
@@ -85,7 +85,7 @@ pub async fn run(
     let input = match &args.file {
         Some(path) if path.as_os_str() == "-" => Input::stdin(),
         Some(path) => Input::file(path).await.map_err(Failure::Usage)?,
-        None => Input::one(args.fields.to_json(app::now())),
+        None => Input::one(args.fields.to_json(Clock::system().now())),
     };
     config.kafka.verify_producer().map_err(Failure::Configuration)?;
     let mut work = Work {
@@ -145,7 +145,7 @@ impl Tally {
 }
 
 struct Work {
-    rules: Rules,
+    rules: DecodeRules,
     settings: kafka::Settings,
     /// From the first escalation on that goes.
     publisher: Option<Publisher>,
@@ -184,7 +184,7 @@ impl Work {
 
     /// Check one and hand it over.
     async fn begin(&mut self, item: Item) -> Result<Option<(Examined, Receipt)>, Failure> {
-        let examined = escalation::examine(&item, &self.rules, app::now());
+        let examined = escalation::examine(&item, &self.rules, Clock::system().now());
         let place = place_of(item.line);
         if let Some(fault) = &examined.fault {
             let fate = if self.args.unchecked { "published all the same" } else { "not published" };

@@ -17,8 +17,8 @@ mod routes;
 use super::raw::Raw;
 use super::{Config, DEFAULTS, check as sections, load, load_kafka, regions};
 use crate::adapters::desk::KeySource;
-use crate::domain::reply::{Answer, Reply};
-use crate::domain::verdict::Class;
+use crate::domain::reply::{DeskAnswer, Reply};
+use crate::domain::verdict::VerdictClass;
 use crate::telemetry::LogFormat;
 
 const NEEDED: [(&str, &str); 3] = [
@@ -327,10 +327,13 @@ fn verdicts_are_overridden_by_code() {
         "[desk.verdicts]\n141020 = \"transient\"",
         &[("HANDOFF__DESK__VERDICTS__99", "rejected")],
     );
-    for (code, class) in [(141_020, Class::Transient), (99, Class::Rejected), (0, Class::Assigned)]
-    {
+    for (code, class) in [
+        (141_020, VerdictClass::Transient),
+        (99, VerdictClass::Rejected),
+        (0, VerdictClass::Assigned),
+    ] {
         let body = format!("{{\"ErrorCode\":{code}}}");
-        let answer = Answer::parse(body.as_bytes()).unwrap();
+        let answer = DeskAnswer::parse(body.as_bytes()).unwrap();
         assert_eq!(config.policy.verdicts.of_transfer(&Reply::Answer(answer)).class, class);
     }
     let words = "assigned, queued, no_agent, occupied, rejected, transient, throttled, resign, \

@@ -5,7 +5,7 @@
 
 use super::super::routes::{KEYS, OPTION_KEYS};
 use super::*;
-use crate::domain::event::{Ask, Options};
+use crate::domain::event::{TransferOptions, TransferRequest};
 use crate::domain::plan::Target;
 use crate::domain::route::Route;
 
@@ -40,7 +40,7 @@ fn the_example_of_the_manual_is_good_and_complete() {
     assert_eq!(serde_json::to_value(&route.targets).unwrap()[1]["group"], 2480);
     assert!(!route.default_target);
     assert_eq!([0, 1, 2].map(|round| route.wait(round).unwrap().as_secs()), [15, 30, 30]);
-    let ask = route.complete(&Ask::default());
+    let ask = route.complete(&TransferRequest::default());
     assert_eq!((ask.priority, ask.options.queue_timeout), (Some(2), Some(60)));
     assert_eq!(routed(&config, &[("tier", "vip"), ("lang", "en")]), None);
     assert!(DEFAULTS.contains("retry_ms: each 1 to 86400000."));
@@ -56,7 +56,10 @@ fn what_is_left_out_has_its_meaning() {
     assert!(route.default_target);
     let others = routed(&config, &[("tier", "true"), ("b", "2")]).unwrap();
     assert_eq!((others.name.as_str(), &others.targets), ("x", &vec![Target::Default]));
-    assert_eq!((others.wait(0), others.complete(&Ask::default())), (None, Ask::default()));
+    assert_eq!(
+        (others.wait(0), others.complete(&TransferRequest::default())),
+        (None, TransferRequest::default())
+    );
     assert_eq!(config.policy.routes.names().collect::<Vec<_>>(), ["r", "x"]);
 }
 
@@ -64,8 +67,8 @@ fn what_is_left_out_has_its_meaning() {
 fn every_option_can_be_set() {
     let flags = OPTION_KEYS[..6].iter().map(|key| format!("{key} = true, ")).collect::<String>();
     let config = good(&with(&format!("options = {{ {flags} queue_timeout = 5 }}")), &[]);
-    let set = routed(&config, &[]).unwrap().complete(&Ask::default()).options;
-    let all = Options {
+    let set = routed(&config, &[]).unwrap().complete(&TransferRequest::default()).options;
+    let all = TransferOptions {
         send_tip_if_no_agent_online: Some(true),
         check_if_during_working_hours: Some(true),
         send_prompt_not_during_working_hours: Some(true),

@@ -8,8 +8,8 @@ use jiff::Timestamp;
 use serde::Deserialize;
 use sha2::{Digest as _, Sha256};
 
-use crate::domain::outcome::Status;
 use crate::domain::record::{Position, Record};
+use crate::domain::wire::outcome::Status;
 
 /// An outcome.
 #[derive(Debug, Clone)]

@@ -8,7 +8,7 @@ use serde_json::json;
 
 use super::tests::{at, position, record};
 use super::*;
-use crate::domain::event::{Rules, decode};
+use crate::domain::event::{DecodeRules, decode};
 
 /// So many escalations with long identities, every answer there but for a few.
 fn in_bulk(count: i64) -> (usize, Report) {
@@ -23,7 +23,8 @@ fn in_bulk(count: i64) -> (usize, Report) {
         keep: 10,
     };
     let mut escalations = Escalations::new(terms).unwrap();
-    let rules = Rules { types: vec![], max_bytes: 1_000, time_to_live: Duration::from_secs(600) };
+    let rules =
+        DecodeRules { types: vec![], max_bytes: 1_000, time_to_live: Duration::from_secs(600) };
     let event = |n: i64| {
         let place = position("in", (n % 12) as i32, n / 12);
         let value = json!({"id": format!("escalation-{n:060}"), "session_id": format!("s-{n}")});

@@ -9,7 +9,7 @@ use super::answer::{key, short};
 use super::entries::{Entries, Entry, seconds};
 use super::matcher::Matcher;
 use super::{Report, Terms};
-use crate::domain::event::{Event, Intake};
+use crate::domain::event::{Decoded, Event};
 use crate::domain::record::{Position, Record};
 
 /// A record that needs a dead letter.
@@ -39,13 +39,13 @@ impl Escalations {
     }
 
     /// Take a record in, as it was read; one of the range, and each only once.
-    pub fn take(&mut self, record: &Record, intake: &Intake, recorded: Timestamp) {
+    pub fn take(&mut self, record: &Record, intake: &Decoded, recorded: Timestamp) {
         self.report.records += 1;
         self.earliest = Some(self.earliest.map_or(recorded, |earliest| earliest.min(recorded)));
         match intake {
-            Intake::NotForUs => self.report.not_for_us += 1,
-            Intake::Malformed(_) => self.malformed(&record.position, recorded),
-            Intake::Event(event) => self.event(event, recorded),
+            Decoded::NotForUs => self.report.not_for_us += 1,
+            Decoded::Malformed(_) => self.malformed(&record.position, recorded),
+            Decoded::Event(event) => self.event(event, recorded),
         }
     }
 

@@ -11,7 +11,7 @@ use proptest::prelude::*;
 use serde_json::json;
 
 use super::*;
-use crate::domain::event::{Rules, decode};
+use crate::domain::event::{DecodeRules, decode};
 use crate::domain::record::Record;
 
 const DAY: i64 = 1_800_000_000;
@@ -86,7 +86,7 @@ impl World {
     }
 
     fn escalations(&self) -> Escalations {
-        let rules = Rules {
+        let rules = DecodeRules {
             types: vec!["escalation".into()],
             max_bytes: 1_000,
             time_to_live: Duration::from_secs(600),

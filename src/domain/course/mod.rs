@@ -6,11 +6,11 @@
 //! how the final answer is put together.
 //! No file here ever reads a clock, draws a number, or forgets a doubt.
 
-mod doubt;
-mod ending;
-mod fault;
-mod memory;
-mod patience;
+mod in_doubt;
+mod no_agent;
+mod retry;
+mod settlement;
+mod snapshot;
 mod step;
 #[cfg(test)]
 mod tests;
@@ -19,20 +19,20 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-pub use self::memory::Memory;
-pub use self::step::{Call, Heard, Moment, Notice, Policy, Step, Tell};
+pub use self::snapshot::Snapshot;
+pub use self::step::{Assessment, CompletedCall, InterimOutcome, Moment, Policy, Signal, Step};
 
-use self::doubt::Doubt;
-use self::ending::Ending;
-use self::fault::{After, Tries};
-use self::patience::Interim;
+use self::in_doubt::InDoubt;
+use self::no_agent::Interim;
+use self::retry::{Attempts, RetryAction};
+use self::settlement::Settlement;
 use super::event::Event;
-use super::outcome::{ConfirmedBy, Outcome, Status, Tried};
 use super::plan::Plan;
-use super::reply::{Desk, Reply};
-use super::request::{self, Command};
+use super::reply::{DeskStatus, Reply};
+use super::request::{self, DeskCommand};
 use super::route::Route;
-use super::verdict::{Class, Verdict};
+use super::verdict::{Verdict, VerdictClass};
+use super::wire::outcome::{ConfirmedBy, Outcome, Status, Tried};
 
 /// The state of one journey.
 #[derive(Debug)]
@@ -57,11 +57,11 @@ pub struct Course<'a> {
     /// The last reply to a transfer.
     last: Option<Verdict>,
     /// The last answer to a transfer.
-    desk: Option<Desk>,
+    desk: Option<DeskStatus>,
     /// What the last transfer left open; while this is set, no other is made.
-    doubt: Option<Doubt>,
+    doubt: Option<InDoubt>,
     /// What follows once the doubt is gone.
-    owed: Option<After>,
+    owed: Option<RetryAction>,
     /// Session states cannot be asked, and why.
     cannot_ask: Option<String>,
     /// A transfer may have happened, it cannot be asked, and no later answer cleared it up.
@@ -70,7 +70,7 @@ pub struct Course<'a> {
     signature_after: Option<Timestamp>,
     /// A new signature was asked for, and nothing shows yet that it is a good one.
     resigned: bool,
-    tries: Tries,
+    tries: Attempts,
     pause: Option<Step>,
     settled: Option<Box<Outcome>>,
 }
@@ -78,14 +78,15 @@ pub struct Course<'a> {
 impl<'a> Course<'a> {
     /// The journey of an event that nothing was done for yet.
     pub fn new(event: &'a Event, policy: &'a Policy, now: Timestamp) -> Self {
-        let route = event.ask.as_ref().ok().and_then(|ask| policy.routes.find(&ask.attributes));
-        let wish = event.ask.as_ref().map(|ask| ask.wish.clone()).unwrap_or_default();
+        let route = event.request.as_ref().ok().and_then(|ask| policy.routes.find(&ask.attributes));
+        let requested_target =
+            event.request.as_ref().map(|ask| ask.requested_target.clone()).unwrap_or_default();
         let mut course = Self {
             event,
             policy,
             route,
             begun: now,
-            plan: Plan::new(&wish, route, policy.default_target),
+            plan: Plan::new(&requested_target, route, policy.default_target),
             asked: Vec::new(),
             stepped: true,
             rounds: 0,
@@ -99,12 +100,12 @@ impl<'a> Course<'a> {
             unverified: false,
             signature_after: None,
             resigned: false,
-            tries: Tries::default(),
+            tries: Attempts::default(),
             pause: None,
             settled: None,
         };
-        if let Err(problem) = &event.ask {
-            course.settle(Ending::new(Status::Rejected).because(problem), now);
+        if let Err(problem) = &event.request {
+            course.settle(Settlement::new(Status::Rejected).because(problem), now);
         }
         course
     }
@@ -126,7 +127,7 @@ impl<'a> Course<'a> {
         }
         if self.doubt.is_some() {
             let body = request::session_state(&self.event.session_id);
-            return Step::Call(Command::GetSessionState, body);
+            return Step::Call(DeskCommand::GetSessionState, body);
         }
         self.transfer(now)
     }
@@ -158,23 +159,23 @@ impl<'a> Course<'a> {
     }
 
     /// A call came back.
-    pub fn heard(&mut self, call: &Call, moment: Moment) -> Heard {
+    pub fn on_reply(&mut self, call: &CompletedCall, moment: Moment) -> Assessment {
         match call.command {
-            Command::TransferToHuman => self.transferred(call, moment),
-            Command::GetSessionState => self.questioned(call, moment),
+            DeskCommand::TransferToHuman => self.transferred(call, moment),
+            DeskCommand::GetSessionState => self.questioned(call, moment),
         }
     }
 
     fn transfer(&mut self, now: Timestamp) -> Step {
         match request::transfer(&self.event.session_id, &self.ask(), self.plan.current()) {
-            Ok(body) => Step::Call(Command::TransferToHuman, body),
+            Ok(body) => Step::Call(DeskCommand::TransferToHuman, body),
             Err(too_large) => {
                 let reason = format!(
-                    "the request would have {} bytes; Desk allows {} (93000): name fewer agents",
+                    "the request would have {} bytes; DeskStatus allows {} (93000): name fewer agents",
                     too_large.bytes,
                     request::MAX_BODY_BYTES
                 );
-                self.settle(Ending::new(Status::Rejected).because(reason), now);
+                self.settle(Settlement::new(Status::Rejected).because(reason), now);
                 self.next(now)
             }
         }
@@ -189,23 +190,25 @@ impl<'a> Course<'a> {
         }
     }
 
-    fn transferred(&mut self, call: &Call, moment: Moment) -> Heard {
+    fn transferred(&mut self, call: &CompletedCall, moment: Moment) -> Assessment {
         let verdict = self.policy.verdicts.of_transfer(&call.reply);
         self.take_down(&call.reply, &verdict);
         let class = verdict.class;
-        let notice = match class {
-            Class::Assigned | Class::Queued => self.succeeded(class, &call.reply, moment.now),
-            Class::NoAgent => self.next_target(&verdict, moment.now),
-            Class::Occupied => self.occupied(&verdict, moment.now),
-            Class::Rejected => self.rejected(&verdict, moment.now),
-            Class::Transient => self.fault(&verdict, call, moment),
-            Class::Throttled | Class::Resign | Class::Misconfigured => {
+        let signal = match class {
+            VerdictClass::Assigned | VerdictClass::Queued => {
+                self.succeeded(class, &call.reply, moment.now)
+            }
+            VerdictClass::NoAgent => self.next_target(&verdict, moment.now),
+            VerdictClass::Occupied => self.occupied(&verdict, moment.now),
+            VerdictClass::Rejected => self.rejected(&verdict, moment.now),
+            VerdictClass::Transient => self.fault(&verdict, call, moment),
+            VerdictClass::Throttled | VerdictClass::Resign | VerdictClass::Misconfigured => {
                 self.hindered(&verdict, call.begun, moment)
             }
         };
-        let silent = notice == Notice::Fine && call.reply.answer().is_none();
-        let notice = if silent { Notice::Silent(verdict.text) } else { notice };
-        Heard { verdict: class.as_str(), notice }
+        let silent = signal == Signal::Success && call.reply.answer().is_none();
+        let signal = if silent { Signal::NoResponse(verdict.text) } else { signal };
+        Assessment { verdict: class.as_str(), signal }
     }
 
     fn take_down(&mut self, reply: &Reply, verdict: &Verdict) {
@@ -231,16 +234,16 @@ impl<'a> Course<'a> {
         self.last = Some(verdict.clone());
     }
 
-    fn succeeded(&mut self, class: Class, reply: &Reply, now: Timestamp) -> Notice {
+    fn succeeded(&mut self, class: VerdictClass, reply: &Reply, now: Timestamp) -> Signal {
         let ending = match class {
-            Class::Queued => Ending::new(Status::Queued),
-            _ => Ending::assigned(reply.answer().and_then(|answer| answer.agent_id.clone())),
+            VerdictClass::Queued => Settlement::new(Status::Queued),
+            _ => Settlement::assigned(reply.answer().and_then(|answer| answer.agent_id.clone())),
         };
         self.settle(ending.by(ConfirmedBy::Reply), now);
-        Notice::Fine
+        Signal::Success
     }
 
-    fn next_target(&mut self, verdict: &Verdict, now: Timestamp) -> Notice {
+    fn next_target(&mut self, verdict: &Verdict, now: Timestamp) -> Signal {
         // Desk looked for an agent: the session is not with one.
         self.unverified = false;
         self.tries.new_target();
@@ -248,17 +251,17 @@ impl<'a> Course<'a> {
         if !self.stepped {
             self.nobody_online(verdict, now);
         }
-        Notice::Fine
+        Signal::Success
     }
 
-    fn rejected(&mut self, verdict: &Verdict, now: Timestamp) -> Notice {
+    fn rejected(&mut self, verdict: &Verdict, now: Timestamp) -> Signal {
         let unknown = "an earlier call may have taken effect, which cannot be asked here";
         let reason = match &self.cannot_ask {
             Some(why) if self.unverified => format!("{}; {unknown} ({why})", verdict.text),
             _ => verdict.text.clone(),
         };
-        let ending = Ending::new(Status::Rejected).by(ConfirmedBy::Reply);
+        let ending = Settlement::new(Status::Rejected).by(ConfirmedBy::Reply);
         self.settle(ending.because(reason), now);
-        Notice::Fine
+        Signal::Success
     }
 }

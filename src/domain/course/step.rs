@@ -1,19 +1,19 @@
 //! What goes into a course and what comes out of it: the vocabulary between it and the shell.
 //!
-//! In: the `Policy` of every course, a `Moment`, a `Call` that came back. Out: the next `Step`,
-//! and what was `Heard`, with a `Notice` for the worker's gate.
+//! In: the `Policy` of every course, a `Moment`, a `CompletedCall` that came back. Out: the next `Step`,
+//! and what was `Assessment`, with a `Signal` for the worker's gate.
 //! This file never decides anything.
 
 use std::time::Duration;
 
 use jiff::Timestamp;
 
-use crate::domain::outcome::{Message, Outcome};
-use crate::domain::pace::Backoff;
+use crate::domain::backoff::Backoff;
 use crate::domain::reply::Reply;
-use crate::domain::request::Command;
+use crate::domain::request::DeskCommand;
 use crate::domain::route::Routes;
 use crate::domain::verdict::Verdicts;
+use crate::domain::wire::outcome::{Message, Outcome};
 
 /// The rules of every course.
 #[derive(Debug, Clone)]
@@ -40,20 +40,20 @@ pub struct Policy {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Step {
     /// Make this call with this body.
-    Call(Command, Vec<u8>),
+    Call(DeskCommand, Vec<u8>),
     /// Wait a little; the event stays in hand.
     Wait(Duration),
     /// Wait long; the event may be put away meanwhile.
     Park(Duration),
     /// Nobody is online yet: write down what the course remembers, then publish this, once.
-    Tell(Box<Tell>),
+    PublishInterim(Box<InterimOutcome>),
     /// This is the final answer.
     Settle(Box<Outcome>),
 }
 
 /// An interim outcome to be published.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Tell {
+pub struct InterimOutcome {
     /// The record for the outcome topic.
     pub message: Message,
     /// An earlier life wrote it down then, and may have published it; `None`: nobody did.
@@ -71,9 +71,9 @@ pub struct Moment {
 
 /// One call that was made, and what came back.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Call {
+pub struct CompletedCall {
     /// Which call.
-    pub command: Command,
+    pub command: DeskCommand,
     /// When it began.
     pub begun: Timestamp,
     /// What came back.
@@ -82,26 +82,26 @@ pub struct Call {
 
 /// What the course made of a reply.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Heard {
+pub struct Assessment {
     /// The word for the metric.
     pub verdict: &'static str,
     /// For the gate.
-    pub notice: Notice,
+    pub signal: Signal,
 }
 
 /// What a reply says about the worker as a whole, beyond this event.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Notice {
+pub enum Signal {
     /// Desk works.
-    Fine,
+    Success,
     /// No answer.
-    Silent(String),
+    NoResponse(String),
     /// Too fast: wait at least so long.
-    Slow(Option<Duration>),
+    Throttled(Option<Duration>),
     /// Desk wants a new signature; only the call made with it tells whether anything is wrong.
-    Resigning,
+    Reauthenticating,
     /// Nothing can succeed until this is repaired.
-    Closed(String),
+    Misconfigured(String),
     /// Desk works, but session states cannot be asked here.
-    CannotAsk(String),
+    StateQueryUnsupported(String),
 }

@@ -245,7 +245,7 @@ impl Seat {
         Self { id: Arc::from(agent.id.as_str()), agent, serving: 0 }
     }
 
-    /// A list of agents goes before the group, as the narrower wish.
+    /// A list of agents goes before the group, as the narrower requested_target.
     fn suits(&self, wanted: &Wanted) -> bool {
         if !wanted.agents.is_empty() {
             return wanted.agents.contains(&self.agent.id);

@@ -6,11 +6,12 @@
 //! once; in its harder kind the port itself is shut. Nothing here knows of HTTP, and a line that
 //! was cut never comes back.
 
+use parking_lot::Mutex;
 use std::future::Future;
 use std::io::{self, ErrorKind};
 use std::net::SocketAddr;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 

@@ -5,9 +5,10 @@
 //! oldest session of a shard is forgotten, and counted. A session is changed under its shard's
 //! lock only, and this file never waits and never calls out while it holds one.
 
+use parking_lot::Mutex;
 use std::collections::{HashMap, VecDeque};
 use std::hash::{BuildHasher, RandomState};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 

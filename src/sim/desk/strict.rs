@@ -5,7 +5,8 @@
 //! nearest code of its tables is used. Nothing here waits or changes a session, and no text that
 //! it writes ever quotes the UserSig.
 
-use std::sync::{Arc, Mutex};
+use parking_lot::Mutex;
+use std::sync::Arc;
 
 use axum::extract::Query;
 use axum::http::request::Parts;

@@ -102,7 +102,7 @@ async fn run(plan: Plan) -> Run {
 
     let stats = scene.desk.stats().await;
     let evidence = evidence::gather(&scene, sent).await;
-    let unfinished = scene.unfinished().await;
+    let unfinished = scene.recover().await;
     let audit = audit::run(&scene).await;
     let files = [
         ("faults.txt", faults.chronicle.join("\n")),

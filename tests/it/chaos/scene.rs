@@ -5,7 +5,7 @@
 use std::fs;
 use std::time::Duration;
 
-use handoff::adapters::ledger::{Place, Reader};
+use handoff::adapters::ledger::{LedgerUrl, Reader};
 use handoff::sim::desk::DEMO_KEY;
 
 use super::desk::Desk;
@@ -54,11 +54,11 @@ impl Scene {
     }
 
     /// What the ledger knows of whatever is not finished, for people.
-    pub(super) async fn unfinished(&self) -> String {
-        let place = Place::parse(&self.ledger()).expect("a place");
+    pub(super) async fn recover(&self) -> String {
+        let place = LedgerUrl::parse(&self.ledger()).expect("a place");
         let reader = Reader::open(&place).await.expect("the ledger opens");
         let partitions: Vec<_> = (0..PARTITIONS).collect();
-        let rows = reader.unfinished(&self.topic("in"), &partitions).await.expect("rows");
+        let rows = reader.recover(&self.topic("in"), &partitions).await.expect("rows");
         let mut text = String::new();
         for row in rows {
             let row = row.1.expect("a row that can be read");

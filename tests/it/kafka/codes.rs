@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use futures_util::future::join_all;
 use handoff::domain::codes::{CODES, Row};
-use handoff::domain::verdict::Class;
+use handoff::domain::verdict::VerdictClass;
 use handoff::sim::desk::{Act, Command, Options, State};
 use serde_json::{Value, json};
 
@@ -35,14 +35,15 @@ async fn run(world: &World, events: &[(Value, Vec<Act>)]) -> Vec<Value> {
     events.iter().map(|(event, _)| outcomes[event["id"].as_str().unwrap()].clone()).collect()
 }
 
-fn status_after_one(class: Class) -> (&'static str, u64) {
+fn status_after_one(class: VerdictClass) -> (&'static str, u64) {
     match class {
-        Class::Assigned | Class::Queued => ("assigned", 1),
-        Class::NoAgent => ("no_agent_online", 1),
-        Class::Occupied | Class::Rejected => ("rejected", 1),
-        Class::Transient | Class::Throttled | Class::Resign | Class::Misconfigured => {
-            ("assigned", 2)
-        }
+        VerdictClass::Assigned | VerdictClass::Queued => ("assigned", 1),
+        VerdictClass::NoAgent => ("no_agent_online", 1),
+        VerdictClass::Occupied | VerdictClass::Rejected => ("rejected", 1),
+        VerdictClass::Transient
+        | VerdictClass::Throttled
+        | VerdictClass::Resign
+        | VerdictClass::Misconfigured => ("assigned", 2),
     }
 }
 
@@ -60,14 +61,14 @@ fn check(row: &Row, outcome: &Value) {
 fn check_questions(world: &World, row: &Row, session: &str) {
     let log = world.desk.session(session).expect("it was called").log;
     let asked = log.iter().any(|call| call.command == Command::State);
-    let is_open = row.ambiguous || row.class == Class::Occupied;
+    let is_open = row.in_doubt || row.class == VerdictClass::Occupied;
     assert_eq!(asked, is_open, "{} {}: {log:?}", row.code, row.class);
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn every_code_once_then_success() {
     let world = world("codes").await;
-    let rows: Vec<&Row> = CODES.iter().filter(|row| row.class != Class::Throttled).collect();
+    let rows: Vec<&Row> = CODES.iter().filter(|row| row.class != VerdictClass::Throttled).collect();
     let events: Vec<_> = rows
         .iter()
         .map(|row| {
@@ -85,7 +86,7 @@ async fn every_code_once_then_success() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn every_throttling_code_slows_down_and_then_succeeds() {
-    let throttling = CODES.iter().filter(|row| row.class == Class::Throttled);
+    let throttling = CODES.iter().filter(|row| row.class == VerdictClass::Throttled);
     // Each with a worker of its own: they would slow each other down.
     join_all(throttling.map(|row| async move {
         let world = world("throttled").await;
@@ -219,7 +220,7 @@ async fn agents_then_group_then_default_each_told_in_tried() {
 async fn at_the_deadline_what_is_known_decides() {
     let mut world = world("deadline").await;
     world.set("ESCALATION__DOUBT_GRACE_S", "2").set("DESK__OUTAGE_AFTER", "1000");
-    let soon = (handoff::app::now() + Duration::from_secs(4)).to_string();
+    let soon = (handoff::clock::Clock::system().now() + Duration::from_secs(4)).to_string();
     let past = "2026-01-01T00:00:00Z";
     let event =
         |id: &str, expires: &str| json!({"id": id, "session_id": id, "expires_at": expires});

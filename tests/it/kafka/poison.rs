@@ -103,7 +103,7 @@ async fn a_slow_session_and_an_expired_event_hold_nobody_up() {
     let mut world = World::new("slow", 1, Options::default()).await;
     world.set("DESK__TIMEOUT_MS", "20000");
     world.desk.script(Act::hang().session("slow").commands(&[Command::Transfer]));
-    let soon = (handoff::app::now() + Duration::from_secs(3)).to_string();
+    let soon = (handoff::clock::Clock::system().now() + Duration::from_secs(3)).to_string();
     let behind = json!({"id": "behind", "session_id": "slow", "expires_at": soon});
     let others = (0..50).map(|n| escalation(&format!("e-{n}"), &format!("s-{n}")));
     world.publish([escalation("slow", "slow"), behind].into_iter().chain(others)).await;

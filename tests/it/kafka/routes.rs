@@ -149,7 +149,8 @@ async fn nobody_online_is_told_once_and_tried_until_somebody_comes() {
 async fn at_the_deadline_nobody_online_is_the_final_answer() {
     let world = world("nobody").await;
     world.desk.staff(&Staffing::everyone(false));
-    let within = |ms| (handoff::app::now() + Duration::from_millis(ms)).to_string();
+    let within =
+        |ms| (handoff::clock::Clock::system().now() + Duration::from_millis(ms)).to_string();
     let mut long = patient("long");
     long["expires_at"] = within(8_000).into();
     let mut short = with("short", json!({"attributes": {"patient": "slowly"}}));

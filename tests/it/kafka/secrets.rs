@@ -61,7 +61,8 @@ async fn every_kind_of_failing_call_and_no_secret_anywhere() {
     worker.terminate().await;
 
     let (identity, key) = world.desk.credentials();
-    let signature = sign(&identity, &key, handoff::app::now().as_second(), 604_800);
+    let signature =
+        sign(&identity, &key, handoff::clock::Clock::system().now().as_second(), 604_800);
     // Signatures of the same identity begin alike.
     for secret in [DEMO_KEY, "usersig=", &signature.expose_secret()[..24]] {
         let place = seen.find(secret);

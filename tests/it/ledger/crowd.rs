@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use futures_util::future::join_all;
-use handoff::domain::memory::{Claim, Claimed, Parking, Stage};
+use handoff::domain::ledger_entry::{Claim, ClaimResult, EntryState, Parking};
 use handoff::domain::record::Position;
 use tokio::time::timeout;
 
@@ -20,11 +20,11 @@ pub(super) async fn deeds_on_one_key_keep_their_order(world: &World) {
         peer.claim(claim("k", 2)),
         peer.published("k", None),
     );
-    assert_eq!(first, Claimed::Fresh);
-    assert!(matches!(second, Claimed::Resumed(resumed) if resumed.parked_until.is_none()));
+    assert_eq!(first, ClaimResult::Fresh);
+    assert!(matches!(second, ClaimResult::Resumed(resumed) if resumed.parked_until.is_none()));
     assert!(parked && settled);
-    assert_eq!(other, Claimed::Duplicate);
-    assert!(matches!(peer.story("k").await.unwrap().stage, Stage::Published { .. }));
+    assert_eq!(other, ClaimResult::Duplicate);
+    assert!(matches!(peer.story("k").await.unwrap().state, EntryState::Published { .. }));
 }
 
 pub(super) async fn ten_thousand_deeds_at_once(world: &World) {
@@ -34,7 +34,7 @@ pub(super) async fn ten_thousand_deeds_at_once(world: &World) {
         async move {
             let key = format!("event-{number}");
             let text = format!("{{\"number\":{number}}}");
-            assert_eq!(peer.claim(claim(&key, number)).await, Claimed::Fresh);
+            assert_eq!(peer.claim(claim(&key, number)).await, ClaimResult::Fresh);
             let kept = keeping(number, &claim(&key, number));
             assert!(peer.park(&key, Parking { memory: text.clone(), ..kept }).await);
             assert!(peer.settle(&key, answer(&text)).await);
@@ -48,7 +48,7 @@ pub(super) async fn ten_thousand_deeds_at_once(world: &World) {
     while let Some(done) = tasks.join_next().await {
         done.unwrap();
     }
-    let rows = peer.unfinished("escalations", &[0]).await;
+    let rows = peer.recover("escalations", &[0]).await;
     assert_eq!(rows.len(), 1_450);
     for row in rows {
         let number = row.record.position.offset;
@@ -67,7 +67,7 @@ pub(super) async fn whoever_stops_waiting_harms_nobody(world: &World) {
     }
     let again = (0..200).map(|n| peer.claim(claim(&format!("7-{n}"), 7_000 + n)));
     for claimed in join_all(again).await {
-        assert!(matches!(claimed, Claimed::Fresh | Claimed::Resumed(_)), "{claimed:?}");
+        assert!(matches!(claimed, ClaimResult::Fresh | ClaimResult::Resumed(_)), "{claimed:?}");
     }
 }
 
@@ -82,7 +82,7 @@ pub(super) async fn two_owners_at_once_agree(world: &World) {
     let (mut up, mut down) = tokio::join!(up, down);
     down.reverse();
     for n in 0..800_usize {
-        let fresh = [&up[n], &down[n]].map(|claimed| usize::from(*claimed == Claimed::Fresh));
+        let fresh = [&up[n], &down[n]].map(|claimed| usize::from(*claimed == ClaimResult::Fresh));
         assert_eq!(fresh.iter().sum::<usize>(), 1, "{:?} {:?}", up[n], down[n]);
     }
     up.clear();
@@ -103,7 +103,7 @@ pub(super) async fn two_owners_at_once_agree(world: &World) {
 async fn one_owner_counts(peer: &Peer) {
     let twice = (0..800).chain((0..800).rev()).map(|n| peer.claim(claim(&format!("{n:03}"), n)));
     let claimed = join_all(twice).await;
-    assert_eq!(claimed.iter().filter(|claimed| **claimed == Claimed::Fresh).count(), 800);
+    assert_eq!(claimed.iter().filter(|claimed| **claimed == ClaimResult::Fresh).count(), 800);
 }
 
 /// The same random deeds here and in memory: the same replies, the same stories.
@@ -122,8 +122,8 @@ pub(super) async fn every_ledger_replies_as_the_one_in_memory(world: &World) {
             let key = format!("key-{key}");
             assert_eq!(peer.story(&key).await, memory.story(&key).await);
         }
-        let unfinished = peer.unfinished("escalations", &[0]).await;
-        assert_eq!(unfinished, memory.unfinished("escalations", &[0]).await);
+        let unfinished = peer.recover("escalations", &[0]).await;
+        assert_eq!(unfinished, memory.recover("escalations", &[0]).await);
     }
 }
 

@@ -5,14 +5,15 @@
 
 use std::{sync::Arc, sync::Mutex, time::Duration};
 
+use handoff::clock::Clock;
 use handoff::{
-    adapters::ledger::{self, Ledger as Database, Place, Settings},
+    adapters::ledger::{self, Ledger as Database, LedgerUrl, Settings},
     domain::{
-        memory::{Claim, Claimed, Entry, Parking, Row},
-        outcome::{Channel, Message},
+        ledger_entry::{Claim, ClaimResult, LedgerEntry, Parking, RecoveredEntry},
         record::{Position, Record},
+        wire::outcome::{Channel, Message},
     },
-    ledger::{Ledger as _, Unfinished},
+    ledger::{Ledger as _, Recovered},
     sim::ledger::Memory,
 };
 use jiff::Timestamp;
@@ -80,7 +81,11 @@ pub(super) fn sqlite_url(folder: &TempDir) -> String {
 }
 
 pub(super) fn settings(url: &str, owner: &str) -> Settings {
-    Settings { place: Place::parse(url).unwrap(), owner: owner.into(), now: Arc::new(now) }
+    Settings {
+        place: LedgerUrl::parse(url).unwrap(),
+        owner: owner.into(),
+        clock: Clock::from_fn(now),
+    }
 }
 
 pub(super) async fn open(url: &str, owner: &str) -> Peer {
@@ -163,7 +168,7 @@ pub(super) fn keeping(second: i64, claim: &Claim) -> Parking {
 }
 
 impl Peer {
-    pub(super) async fn claim(&self, claim: Claim) -> Claimed {
+    pub(super) async fn claim(&self, claim: Claim) -> ClaimResult {
         match self {
             Self::Memory(ledger) => ledger.claim(claim).await,
             Self::Database(ledger, _) => ledger.claim(claim).await,
@@ -191,19 +196,19 @@ impl Peer {
         }
     }
 
-    pub(super) async fn unfinished(&self, topic: &str, partitions: &[i32]) -> Vec<Row> {
+    pub(super) async fn recover(&self, topic: &str, partitions: &[i32]) -> Vec<RecoveredEntry> {
         self.left_open(topic, partitions).await.rows
     }
 
-    pub(super) async fn left_open(&self, topic: &str, partitions: &[i32]) -> Unfinished {
+    pub(super) async fn left_open(&self, topic: &str, partitions: &[i32]) -> Recovered {
         let partitions = partitions.to_vec();
         match self {
-            Self::Memory(ledger) => ledger.unfinished(topic.into(), partitions).await,
-            Self::Database(ledger, _) => ledger.unfinished(topic.into(), partitions).await,
+            Self::Memory(ledger) => ledger.recover(topic.into(), partitions).await,
+            Self::Database(ledger, _) => ledger.recover(topic.into(), partitions).await,
         }
     }
 
-    pub(super) async fn story(&self, key: &str) -> Option<Entry> {
+    pub(super) async fn story(&self, key: &str) -> Option<LedgerEntry> {
         match self {
             Self::Memory(ledger) => ledger.story(key),
             Self::Database(ledger, _) => ledger.reader().story(key).await.unwrap(),

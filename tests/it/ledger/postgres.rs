@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use futures_util::future::join_all;
 use handoff::{
-    adapters::ledger::{Place, Reader},
-    domain::memory::{Claimed, Stage},
+    adapters::ledger::{LedgerUrl, Reader},
+    domain::ledger_entry::{ClaimResult, EntryState},
 };
 use tokio::time::sleep;
 
@@ -32,14 +32,14 @@ async fn a_ledger_of_a_newer_program_is_refused() {
     execute(&url, newer).await.unwrap();
     let refused = refusal(&url).await;
     assert!(refused.contains("written by a newer handoff"), "{refused}");
-    let error = Reader::open(&Place::parse(&url).unwrap()).await.err().unwrap();
+    let error = Reader::open(&LedgerUrl::parse(&url).unwrap()).await.err().unwrap();
     assert!(error.to_string().contains("written by a newer handoff"), "{error:#}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_tool_creates_nothing() {
     let url = schema().await;
-    let error = Reader::open(&Place::parse(&url).unwrap()).await.err().unwrap();
+    let error = Reader::open(&LedgerUrl::parse(&url).unwrap()).await.err().unwrap();
     assert!(error.to_string().contains("not a ledger, or not one yet"), "{error:#}");
 }
 
@@ -49,13 +49,13 @@ async fn no_message_tells_the_password() {
     let refused = refusal(url).await;
     assert!(refused.contains("postgres://127.0.0.1:1/ledger"), "{refused}");
     assert!(!refused.contains("geheim") && !refused.contains("me:"), "{refused}");
-    let place = Place::parse(url).unwrap();
+    let place = LedgerUrl::parse(url).unwrap();
     assert_eq!(format!("{place} {place:?}").matches("geheim").count(), 0);
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn urls_are_checked() {
-    let wrong = |url: &str| Place::parse(url).unwrap_err();
+    let wrong = |url: &str| LedgerUrl::parse(url).unwrap_err();
     assert!(wrong("mysql://x").contains("sqlite:// or postgres://"));
     assert!(wrong("sqlite://").contains("names no file"));
     assert!(wrong("sqlite::memory:").contains("lost in a crash"));
@@ -65,8 +65,8 @@ async fn urls_are_checked() {
     {
         assert!(!wrong(url).contains("geheim"), "{}", wrong(url));
     }
-    assert_eq!(Place::parse("sqlite://a/b.db").unwrap().to_string(), "sqlite://a/b.db");
-    assert_eq!(Place::parse("sqlite:///a/b.db").unwrap().to_string(), "sqlite:///a/b.db");
+    assert_eq!(LedgerUrl::parse("sqlite://a/b.db").unwrap().to_string(), "sqlite://a/b.db");
+    assert_eq!(LedgerUrl::parse("sqlite:///a/b.db").unwrap().to_string(), "sqlite:///a/b.db");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -88,13 +88,13 @@ async fn a_server_that_goes_is_waited_for() {
         let peer = peer.clone();
         async move { peer.claim(claim(&format!("during-{n}"), n)).await }
     }));
-    let (claimed, rows, ()) = tokio::join!(waiting, peer.unfinished("escalations", &[0]), async {
+    let (claimed, rows, ()) = tokio::join!(waiting, peer.recover("escalations", &[0]), async {
         sleep(Duration::from_millis(1_500)).await;
         let problem = peer.problem().expect("it says so");
         assert!(problem.starts_with("the ledger postgres://127.0.0.1"), "{problem}");
         server.start_again().await;
     });
-    assert_eq!(claimed, vec![Claimed::Fresh; 20]);
+    assert_eq!(claimed, vec![ClaimResult::Fresh; 20]);
     assert!(rows.iter().any(|row| &*row.key == "before"));
     assert!(peer.settle("before", answer("after")).await);
     assert_eq!(peer.problem(), None);
@@ -113,7 +113,7 @@ async fn cut_connections_lose_and_double_nothing() {
             let one = async |n: i64| {
                 let key = format!("{round}-{n}");
                 let offset = round * 100 + n;
-                assert_eq!(peer.claim(claim(&key, offset)).await, Claimed::Fresh, "{key}");
+                assert_eq!(peer.claim(claim(&key, offset)).await, ClaimResult::Fresh, "{key}");
                 assert!(peer.settle(&key, answer(&key)).await, "{key}");
                 peer.published(&key, None).await;
             };
@@ -134,7 +134,7 @@ async fn cut_connections_lose_and_double_nothing() {
     sleep(Duration::from_millis(500)).await;
     for key in ["0-0", "29-49", "20-20"] {
         let story = peer.story(key).await.unwrap();
-        assert!(matches!(story.stage, Stage::Published { .. }), "{key}");
-        assert_eq!((story.version, story.steps.len()), (3, 3), "{key}: nothing was done twice");
+        assert!(matches!(story.state, EntryState::Published { .. }), "{key}");
+        assert_eq!((story.version, story.history.len()), (3, 3), "{key}: nothing was done twice");
     }
 }

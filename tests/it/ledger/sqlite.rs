@@ -5,10 +5,10 @@
 use std::{fs, process::Command, time::Duration};
 
 use handoff::{
-    adapters::ledger::{Place, Reader},
-    domain::memory::{Claim, Claimed, Stage, What},
-    domain::outcome::{Channel, Message},
+    adapters::ledger::{LedgerUrl, Reader},
+    domain::ledger_entry::{Claim, ClaimResult, EntryState, HistoryKind},
     domain::record::Position,
+    domain::wire::outcome::{Channel, Message},
 };
 use rusqlite::Connection;
 use tempfile::TempDir;
@@ -51,8 +51,8 @@ async fn what_was_done_is_there_after_a_restart() {
     peer.settle("settled", answer("it")).await;
     peer.end().await;
     let peer = open(&url, "b").await;
-    assert!(matches!(peer.claim(claim("open", 0)).await, Claimed::Resumed(_)));
-    assert_eq!(peer.story("parked").await.unwrap().stage, Stage::Parked { until: at(9) });
+    assert!(matches!(peer.claim(claim("open", 0)).await, ClaimResult::Resumed(_)));
+    assert_eq!(peer.story("parked").await.unwrap().state, EntryState::Parked { until: at(9) });
     assert_eq!(peer.story("settled").await.unwrap().answer, Some(answer("it")));
 }
 
@@ -65,8 +65,8 @@ async fn a_second_service_on_the_same_file_is_refused_and_a_tool_is_not() {
     let refused = refusal(&url).await;
     assert!(refused.contains("in use by another handoff"), "{refused}");
     assert!(refused.contains("ledger.db.lock") && refused.contains("postgres://"), "{refused}");
-    let reader = Reader::open(&Place::parse(&url).unwrap()).await.unwrap();
-    assert_eq!(reader.story("k").await.unwrap().unwrap().stage, Stage::Open);
+    let reader = Reader::open(&LedgerUrl::parse(&url).unwrap()).await.unwrap();
+    assert_eq!(reader.story("k").await.unwrap().unwrap().state, EntryState::Open);
     peer.settle("k", answer("it")).await;
     let story = reader.story("k").await.unwrap().unwrap();
     assert_eq!(story.answer, Some(answer("it")), "it sees what happens meanwhile");
@@ -78,7 +78,7 @@ async fn a_second_service_on_the_same_file_is_refused_and_a_tool_is_not() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_tool_creates_nothing() {
     let folder = folder();
-    let place = Place::parse(&sqlite_url(&folder)).unwrap();
+    let place = LedgerUrl::parse(&sqlite_url(&folder)).unwrap();
     let error = format!("{:#}", Reader::open(&place).await.err().unwrap());
     assert!(error.contains("is not there (yet)"), "{error}");
     assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
@@ -126,11 +126,11 @@ async fn a_ledger_of_a_newer_program_is_refused() {
     other.close().unwrap();
     let refused = refusal(&url).await;
     assert!(refused.contains("written by a newer handoff"), "{refused}");
-    let error = Reader::open(&Place::parse(&url).unwrap()).await.err().unwrap();
+    let error = Reader::open(&LedgerUrl::parse(&url).unwrap()).await.err().unwrap();
     assert!(error.to_string().contains("written by a newer handoff"), "{error:#}");
 }
 
-/// One row for each stage, as the first program wrote them.
+/// One row for each state, as the first program wrote them.
 const OLD_ROWS: &str = r#"
 INSERT INTO handoff_events VALUES
 ('open', 's', 'escalations', 0, 1, 'open', 'a', 1, 1800000000000000, 1800000600000000,
@@ -166,7 +166,7 @@ async fn a_ledger_of_an_older_program_is_brought_up_to_date() {
     run(&other, &fs::read_to_string(first).unwrap());
     run(&other, OLD_ROWS);
     other.close().unwrap();
-    let error = Reader::open(&Place::parse(&url).unwrap()).await.err().unwrap();
+    let error = Reader::open(&LedgerUrl::parse(&url).unwrap()).await.err().unwrap();
     assert!(error.to_string().contains("written by an older handoff"), "{error:#}");
 
     let peer = open(&url, "c").await;
@@ -191,22 +191,22 @@ async fn a_ledger_of_an_older_program_is_brought_up_to_date() {
     b.published("published", Some(place)).await;
     for key in ["open", "parked", "settled", "published"] {
         let mut expected = a.story(key).await.unwrap();
-        for step in &mut expected.steps {
+        for step in &mut expected.history {
             match step.what {
-                What::Parked => step.note = note.into(),
-                What::Settled if key == "published" => step.note = "malformed".into(),
+                HistoryKind::Parked => step.note = note.into(),
+                HistoryKind::Settled if key == "published" => step.note = "malformed".into(),
                 _ => {}
             }
         }
         assert_eq!(peer.story(key).await, Some(expected), "{key}");
     }
-    assert!(matches!(peer.claim(claim("open", 1)).await, Claimed::Resumed(_)));
+    assert!(matches!(peer.claim(claim("open", 1)).await, ClaimResult::Resumed(_)));
     assert!(peer.settle("open", answer("at last")).await);
     peer.published("settled", None).await;
     peer.claim(claim("parked", 2)).await;
     assert!(peer.settle("parked", answer("too")).await);
-    assert_eq!(peer.story("parked").await.unwrap().steps.len(), 4);
-    assert_eq!(peer.unfinished("escalations", &[0]).await.len(), 1, "it was put away");
+    assert_eq!(peer.story("parked").await.unwrap().history.len(), 4);
+    assert_eq!(peer.recover("escalations", &[0]).await.len(), 1, "it was put away");
     assert_eq!(peer.prune(at(9_999)).await, 2);
 }
 
@@ -258,7 +258,7 @@ async fn it_waits_while_another_program_locks_the_file() {
         run(&other, "COMMIT");
     });
     assert!(told.contains("is locked by another program"), "{told}");
-    assert_eq!(claimed, Claimed::Fresh);
+    assert_eq!(claimed, ClaimResult::Fresh);
     assert_eq!(peer.problem(), None);
 }
 
@@ -278,12 +278,15 @@ async fn what_cannot_be_looked_up_holds_up_nobody_else() {
     let busy = async {
         sleep(Duration::from_secs(2)).await;
         assert_eq!(peer.problem(), None, "what it is told it takes");
-        assert_eq!(peer.claim(claim("other", 2)).await, Claimed::Fresh);
-        assert!(matches!(peer.claim(parked.clone()).await, Claimed::Resumed(_)), "even of this");
+        assert_eq!(peer.claim(claim("other", 2)).await, ClaimResult::Fresh);
+        assert!(
+            matches!(peer.claim(parked.clone()).await, ClaimResult::Resumed(_)),
+            "even of this"
+        );
         run(&other, &format!("DROP VIEW handoff_ledger; {view}"));
     };
     let (topic, partitions) = (&parked.source.topic, [parked.source.partition]);
-    let (rows, ()) = tokio::join!(peer.unfinished(topic, &partitions), busy);
+    let (rows, ()) = tokio::join!(peer.recover(topic, &partitions), busy);
     assert_eq!(rows.len(), 1);
 }
 
@@ -307,8 +310,8 @@ async fn a_full_disk_is_waited_for() {
     let unmount = Guard::new("umount -l \"$1\"", &[&path]).unwrap();
     let filler = folder.path().join("filler");
     let peer = open(&sqlite_url(&folder), "a").await;
-    assert_eq!(peer.claim(claim("before", 1)).await, Claimed::Fresh);
-    assert_eq!(peer.claim(claim("large", 2)).await, Claimed::Fresh);
+    assert_eq!(peer.claim(claim("before", 1)).await, ClaimResult::Fresh);
+    assert_eq!(peer.claim(claim("large", 2)).await, ClaimResult::Fresh);
     // Until nothing more goes in.
     drop(fs::write(&filler, vec![0; 2 << 20]));
     let large = || {

@@ -4,9 +4,9 @@ use std::sync::Arc;
 
 use futures_util::future::join_all;
 use handoff::domain::{
-    memory::{Claim, Claimed, Parking, Resumed, Stage, What},
-    outcome::{Channel, Message},
+    ledger_entry::{Claim, ClaimResult, EntryState, HistoryKind, Parking, PriorClaim},
     record::{Position, Record},
+    wire::outcome::{Channel, Message},
 };
 use jiff::Timestamp;
 
@@ -14,41 +14,43 @@ use super::peer::{Peer, World, answer, at, claim, keeping, now, parking, positio
 
 pub(super) async fn a_claim_finds_what_was_left(world: &World) {
     let peer = world.peer("a").await;
-    assert_eq!(peer.claim(claim("k", 1)).await, Claimed::Fresh);
-    let open = Resumed { memory: None, first_seen: at(0), claimed_at: at(1), parked_until: None };
+    assert_eq!(peer.claim(claim("k", 1)).await, ClaimResult::Fresh);
+    let open =
+        PriorClaim { memory: None, first_seen: at(0), claimed_at: at(1), parked_until: None };
     let again = Claim { at: at(7), first_seen: at(6), ..claim("k", 1) };
-    assert_eq!(peer.claim(again).await, Claimed::Resumed(open));
+    assert_eq!(peer.claim(again).await, ClaimResult::Resumed(open));
 
     assert!(peer.park("k", parking(90, r#"{"attempts":4}"#)).await);
-    let parked = Resumed {
+    let parked = PriorClaim {
         memory: Some(r#"{"attempts":4}"#.into()),
         first_seen: at(0),
         claimed_at: at(7),
         parked_until: Some(at(90)),
     };
-    assert_eq!(peer.claim(claim("k", 1)).await, Claimed::Resumed(parked.clone()));
-    let open = Resumed { claimed_at: at(1), parked_until: None, ..parked };
-    assert_eq!(peer.claim(claim("k", 1)).await, Claimed::Resumed(open), "its memory stays");
+    assert_eq!(peer.claim(claim("k", 1)).await, ClaimResult::Resumed(parked.clone()));
+    let open = PriorClaim { claimed_at: at(1), parked_until: None, ..parked };
+    assert_eq!(peer.claim(claim("k", 1)).await, ClaimResult::Resumed(open), "its memory stays");
 
     assert!(peer.settle("k", answer("first")).await);
-    let settled = |published| Claimed::Settled { answer: answer("first"), published, at: at(2) };
+    let settled =
+        |published| ClaimResult::Settled { answer: answer("first"), published, at: at(2) };
     assert_eq!(peer.claim(claim("k", 1)).await, settled(false));
     peer.published("k", None).await;
     assert_eq!(peer.claim(claim("k", 1)).await, settled(true));
 
-    assert_eq!(peer.claim(claim("k", 2)).await, Claimed::Duplicate);
+    assert_eq!(peer.claim(claim("k", 2)).await, ClaimResult::Duplicate);
     let mut elsewhere = claim("k", 1);
     elsewhere.source.topic = "other".into();
-    assert_eq!(peer.claim(elsewhere).await, Claimed::Duplicate);
-    let conflict = Claimed::Conflict { session_id: Some("s".into()) };
+    assert_eq!(peer.claim(elsewhere).await, ClaimResult::Duplicate);
+    let conflict = ClaimResult::Conflict { session_id: Some("s".into()) };
     let other = Claim { session_id: Some("S".into()), ..claim("k", 1) };
     assert_eq!(peer.claim(other).await, conflict);
     assert_eq!(peer.claim(Claim { session_id: None, ..claim("k", 1) }).await, conflict);
 
     let letter = Claim { session_id: None, deadline: None, ..claim("escalations/0/9", 9) };
-    assert_eq!(peer.claim(letter.clone()).await, Claimed::Fresh);
-    assert!(matches!(peer.claim(letter).await, Claimed::Resumed(_)));
-    let conflict = Claimed::Conflict { session_id: None };
+    assert_eq!(peer.claim(letter.clone()).await, ClaimResult::Fresh);
+    assert!(matches!(peer.claim(letter).await, ClaimResult::Resumed(_)));
+    let conflict = ClaimResult::Conflict { session_id: None };
     assert_eq!(peer.claim(claim("escalations/0/9", 9)).await, conflict);
 }
 
@@ -61,7 +63,7 @@ pub(super) async fn a_new_owner_takes_over_and_the_late_one_changes_nothing(worl
     let late = world.is_shared().then_some(late);
     let new = world.peer("new").await;
     for (key, offset) in [("open", 1), ("parked", 2)] {
-        assert!(matches!(new.claim(claim(key, offset)).await, Claimed::Resumed(_)), "{key}");
+        assert!(matches!(new.claim(claim(key, offset)).await, ClaimResult::Resumed(_)), "{key}");
     }
     // With SQLite the late one is a process that ended: there is nobody left to be late.
     if let Some(late) = &late {
@@ -74,12 +76,12 @@ pub(super) async fn a_new_owner_takes_over_and_the_late_one_changes_nothing(worl
     assert!(new.settle("parked", answer("new")).await);
     let open = new.story("open").await.unwrap();
     assert_eq!(
-        (open.stage, open.memory.as_deref()),
-        (Stage::Parked { until: at(60) }, Some("new"))
+        (open.state, open.memory.as_deref()),
+        (EntryState::Parked { until: at(60) }, Some("new"))
     );
     let parked = new.story("parked").await.unwrap();
     assert_eq!((parked.answer, &*parked.owner), (Some(answer("new")), "new"));
-    let notes: Vec<_> = parked.steps.iter().map(|step| (&*step.owner, &*step.note)).collect();
+    let notes: Vec<_> = parked.history.iter().map(|step| (&*step.owner, &*step.note)).collect();
     assert_eq!(notes[2], ("new", "taken over"));
 }
 
@@ -125,19 +127,19 @@ pub(super) async fn unfinished_events_are_found_by_their_partition(world: &World
     peer.published("done", None).await;
 
     let peer = world.peer("next").await;
-    let rows = peer.unfinished("escalations", &[2, 1, 7]).await;
+    let rows = peer.recover("escalations", &[2, 1, 7]).await;
     let keys: Vec<_> = rows.iter().map(|row| &*row.key).collect();
     assert_eq!(keys, ["z", "settled", "open", "p"], "in the order of the records");
-    assert_eq!(rows[1].stage, Stage::Settled { at: at(2) });
+    assert_eq!(rows[1].state, EntryState::Settled { at: at(2) });
     assert_eq!(rows[1].answer, Some(answer("it")));
-    assert_eq!(rows[2].stage, Stage::Open);
+    assert_eq!(rows[2].state, EntryState::Open);
     assert_eq!(rows[2].record, record(&place("open", 1, 10)));
     assert_eq!((rows[2].first_seen, rows[2].deadline), (at(0), Some(at(600))));
     assert_eq!((rows[2].claimed_at, rows[2].session_id.as_deref()), (at(1), Some("s")));
-    assert_eq!(rows[3].stage, Stage::Parked { until: at(70) });
+    assert_eq!(rows[3].state, EntryState::Parked { until: at(70) });
     assert_eq!(rows[3].memory.as_deref(), Some("[1]"));
-    assert_eq!(peer.unfinished("other", &[1, 2]).await, []);
-    assert_eq!(peer.unfinished("escalations", &[]).await, []);
+    assert_eq!(peer.recover("other", &[1, 2]).await, []);
+    assert_eq!(peer.recover("escalations", &[]).await, []);
 }
 
 pub(super) async fn an_acknowledgement_is_noted_once(world: &World) {
@@ -147,15 +149,15 @@ pub(super) async fn an_acknowledgement_is_noted_once(world: &World) {
     assert_eq!(peer.story("nothing").await, None);
     peer.claim(claim("k", 1)).await;
     peer.published("k", Some(place(1))).await;
-    assert_eq!(peer.story("k").await.unwrap().stage, Stage::Open, "there is no answer yet");
+    assert_eq!(peer.story("k").await.unwrap().state, EntryState::Open, "there is no answer yet");
     peer.park("k", keeping(9, &claim("k", 1))).await;
     peer.settle("k", answer("it")).await;
     assert_eq!(peer.story("k").await.unwrap().record, Some(record(&claim("k", 1))));
     peer.published("k", Some(place(2))).await;
     peer.published("k", Some(place(3))).await;
     let story = peer.story("k").await.unwrap();
-    let stage = Stage::Published { settled_at: at(2), at: now(), place: Some(place(2)) };
-    assert_eq!((story.stage, story.record), (stage, None), "the original is not needed any more");
+    let state = EntryState::Published { settled_at: at(2), at: now(), place: Some(place(2)) };
+    assert_eq!((story.state, story.record), (state, None), "the original is not needed any more");
     assert_eq!(story.answer, Some(answer("it")));
 }
 
@@ -196,7 +198,7 @@ pub(super) async fn any_text_is_an_identity(world: &World) {
     ];
     for (offset, key) in (0..).zip(keys) {
         let claim = Claim { session_id: Some(key.into()), ..claim(key, offset) };
-        assert_eq!(peer.claim(claim.clone()).await, Claimed::Fresh, "{key:?}");
+        assert_eq!(peer.claim(claim.clone()).await, ClaimResult::Fresh, "{key:?}");
         let parking = Parking { memory: key.into(), ..keeping(9, &claim) };
         assert!(peer.park(key, parking).await, "{key:?}");
         assert!(peer.settle(key, answer(key)).await, "{key:?}");
@@ -205,7 +207,7 @@ pub(super) async fn any_text_is_an_identity(world: &World) {
         assert_eq!(story.memory.as_deref(), Some(key));
         assert_eq!(story.answer, Some(answer(key)));
     }
-    let found = peer.unfinished("escalations", &[0]).await;
+    let found = peer.recover("escalations", &[0]).await;
     assert_eq!(found.iter().map(|row| &*row.key).collect::<Vec<_>>(), keys);
 }
 
@@ -240,7 +242,7 @@ pub(super) async fn any_bytes_come_back(world: &World) {
         let story = peer.story(&key).await.unwrap();
         assert_eq!(story.record, record);
         assert_eq!((story.answer, story.deadline), (Some(letter.clone()), Some(deadline)));
-        let settled = Claimed::Settled { answer: letter, published: false, at: at(2) };
+        let settled = ClaimResult::Settled { answer: letter, published: false, at: at(2) };
         assert_eq!(peer.claim(fresh).await, settled);
     }
 }
@@ -264,8 +266,12 @@ pub(super) async fn published_events_are_forgotten_by_age(world: &World) {
     assert_eq!(peer.prune(now()).await, 0, "they are not older than that");
     assert_eq!(peer.prune(now() + jiff::SignedDuration::from_secs(1)).await, 1_100);
     assert_eq!(peer.story("done-7").await, None);
-    assert_eq!(peer.unfinished("escalations", &[0]).await.len(), 3, "what is open is kept");
-    assert_eq!(peer.claim(claim("done-7", 107)).await, Claimed::Fresh, "forgotten is forgotten");
+    assert_eq!(peer.recover("escalations", &[0]).await.len(), 3, "what is open is kept");
+    assert_eq!(
+        peer.claim(claim("done-7", 107)).await,
+        ClaimResult::Fresh,
+        "forgotten is forgotten"
+    );
 }
 
 pub(super) async fn the_story_says_who_did_what(world: &World) {
@@ -276,18 +282,18 @@ pub(super) async fn the_story_says_who_did_what(world: &World) {
     peer.claim(Claim { at: at(31), ..claim("k", 1) }).await;
     peer.settle("k", answer("it")).await;
     peer.published("k", Some(position(5, 6))).await;
-    let steps = peer.story("k").await.unwrap().steps;
+    let history = peer.story("k").await.unwrap().history;
     let told: Vec<_> =
-        steps.iter().map(|step| (step.at, step.what, &*step.owner, &*step.note)).collect();
+        history.iter().map(|step| (step.at, step.what, &*step.owner, &*step.note)).collect();
     let until = format!("until {}; 4 calls, last 60008", at(30));
     assert_eq!(
         told,
         [
-            (at(1), What::Claimed, "a", ""),
-            (now(), What::Parked, "a", &*until),
-            (at(31), What::Claimed, "b", "taken over"),
-            (at(2), What::Settled, "b", "queued"),
-            (now(), What::Published, "b", "escalations/5/6"),
+            (at(1), HistoryKind::Claimed, "a", ""),
+            (now(), HistoryKind::Parked, "a", &*until),
+            (at(31), HistoryKind::Claimed, "b", "taken over"),
+            (at(2), HistoryKind::Settled, "b", "queued"),
+            (now(), HistoryKind::Published, "b", "escalations/5/6"),
         ]
     );
 }
@@ -305,8 +311,8 @@ pub(super) async fn a_row_that_cannot_be_read(peer: &Peer, run: impl AsyncFn(&st
         peer.claim(put_away.clone()).await;
         assert!(peer.park(&put_away.key, keeping(9, put_away)).await);
     }
-    run("CREATE TABLE kept AS SELECT key, steps FROM handoff_events").await;
-    run("UPDATE handoff_events SET steps = '{' WHERE key = 'damaged'").await;
+    run("CREATE TABLE kept AS SELECT key, history FROM handoff_events").await;
+    run("UPDATE handoff_events SET history = '{' WHERE key = 'damaged'").await;
 
     let topic = &damaged.source.topic;
     let partitions = [damaged.source.partition, sound.source.partition];
@@ -316,13 +322,13 @@ pub(super) async fn a_row_that_cannot_be_read(peer: &Peer, run: impl AsyncFn(&st
 
     let all = [claim("new", 4), sound, damaged.clone(), beside];
     let mut claimed = join_all(all.map(|claim| peer.claim(claim))).await;
-    let Claimed::Unreadable { why } = claimed.remove(2) else { panic!("{claimed:?}") };
+    let ClaimResult::Unreadable { why } = claimed.remove(2) else { panic!("{claimed:?}") };
     assert!(why.contains(r#"the row of "damaged" cannot be read"#), "{why}");
-    assert_eq!(claimed.remove(0), Claimed::Fresh);
-    assert!(claimed.iter().all(|other| matches!(other, Claimed::Resumed(_))), "{claimed:?}");
+    assert_eq!(claimed.remove(0), ClaimResult::Fresh);
+    assert!(claimed.iter().all(|other| matches!(other, ClaimResult::Resumed(_))), "{claimed:?}");
     assert_eq!(peer.problem(), None, "all others go on");
 
-    let kept = "(SELECT steps FROM kept WHERE key = 'damaged')";
-    run(&format!("UPDATE handoff_events SET steps = {kept} WHERE key = 'damaged'")).await;
-    assert!(matches!(peer.claim(damaged).await, Claimed::Resumed(_)));
+    let kept = "(SELECT history FROM kept WHERE key = 'damaged')";
+    run(&format!("UPDATE handoff_events SET history = {kept} WHERE key = 'damaged'")).await;
+    assert!(matches!(peer.claim(damaged).await, ClaimResult::Resumed(_)));
 }

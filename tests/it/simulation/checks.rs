@@ -6,8 +6,8 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use handoff::domain::memory::{Claim, Stage};
-use handoff::domain::outcome::{Channel, Message};
+use handoff::domain::ledger_entry::{Claim, EntryState};
+use handoff::domain::wire::outcome::{Channel, Message};
 use jiff::Timestamp;
 use serde_json::Value;
 
@@ -66,7 +66,7 @@ fn at_transfer(life: &Arc<Life>, number: u64, now: Timestamp) {
             if now >= *deadline {
                 world.fault(format!("{} transfers {number} past its deadline", life.name));
             }
-            if entry.is_settled() || entry.stage != Stage::Open {
+            if entry.is_settled() || entry.state != EntryState::Open {
                 world.fault(format!("{} transfers {number}, which is put away", life.name));
             }
             let earlier = partition.kinds[..offset].iter().enumerate();

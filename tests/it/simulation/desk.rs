@@ -10,8 +10,8 @@ use std::time::Duration;
 
 use fastrand::Rng;
 use handoff::deliver;
-use handoff::domain::reply::{Answer, Desk, Reply};
-use handoff::domain::request::Command;
+use handoff::domain::reply::{DeskAnswer, DeskStatus, Reply};
+use handoff::domain::request::DeskCommand;
 use jiff::Timestamp;
 use serde_json::Value;
 use tokio::time::{Instant, sleep};
@@ -137,7 +137,11 @@ impl Floor {
             (State::Bot, Some(state)) => {
                 session.pending = Some((now + late, state, Some(number)));
                 let agent_id = (state == State::Agent).then(|| "a@x".to_owned());
-                answer(Answer { agent_id, in_queue: state == State::Queue, ..Answer::default() })
+                answer(DeskAnswer {
+                    agent_id,
+                    in_queue: state == State::Queue,
+                    ..DeskAnswer::default()
+                })
             }
             (State::Queue | State::Agent, _) => code(141_003),
             (State::Ended, _) => code(141_005),
@@ -196,7 +200,7 @@ impl Session {
             State::Agent => ("Agent", Some("a@x".to_owned())),
             State::Ended => return code(141_005),
         };
-        answer(Answer { state: Some(state.to_owned()), agent_id, ..Answer::default() })
+        answer(DeskAnswer { state: Some(state.to_owned()), agent_id, ..DeskAnswer::default() })
     }
 
     /// It was in this state at some time in between.
@@ -217,14 +221,14 @@ impl Session {
     }
 }
 
-fn answer(answer: Answer) -> Reply {
-    let desk = Desk { code: 0, info: String::new(), action_status: "OK".into() };
-    Reply::Answer(Answer { desk, ..answer })
+fn answer(answer: DeskAnswer) -> Reply {
+    let desk = DeskStatus { code: 0, info: String::new(), action_status: "OK".into() };
+    Reply::Answer(DeskAnswer { desk, ..answer })
 }
 
 fn code(code: i64) -> Reply {
-    let desk = Desk { code, info: String::new(), action_status: "FAIL".into() };
-    Reply::Answer(Answer { desk, ..Answer::default() })
+    let desk = DeskStatus { code, info: String::new(), action_status: "FAIL".into() };
+    Reply::Answer(DeskAnswer { desk, ..DeskAnswer::default() })
 }
 
 /// The way of one process to Desk.
@@ -232,8 +236,8 @@ pub(super) struct Client {
     pub(super) life: Arc<Life>,
 }
 
-impl deliver::Desk for Client {
-    async fn call(&self, command: Command, body: Vec<u8>, _after: Option<Timestamp>) -> Reply {
+impl deliver::DeskApi for Client {
+    async fn call(&self, command: DeskCommand, body: Vec<u8>, _after: Option<Timestamp>) -> Reply {
         let life = &self.life;
         if life.frozen().is_some() {
             // It slept through the time in which it meant to connect.
@@ -251,12 +255,12 @@ impl deliver::Desk for Client {
 }
 
 impl Client {
-    fn arrive(&self, command: Command, body: &[u8]) -> Turn {
+    fn arrive(&self, command: DeskCommand, body: &[u8]) -> Turn {
         let world = &self.life.world;
         let body: Value = serde_json::from_slice(body).unwrap();
         let id = body["SessionId"].as_str().unwrap();
         let number = body["QueueTimeout"].as_u64();
-        assert_eq!(number.is_some(), command == Command::TransferToHuman);
+        assert_eq!(number.is_some(), command == DeskCommand::TransferToHuman);
         let now = world.now();
         checks::at_call(&self.life, (id, number), now);
         let since_start =

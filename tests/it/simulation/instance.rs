@@ -5,18 +5,21 @@
 //! budget, commits, lets go; what is lost is fenced at once.
 //! This file never tells the service that it is in a simulation.
 
+use parking_lot::Mutex;
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::sync::mpsc::{Receiver, TryRecvError, sync_channel};
-use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use handoff::clock::{Clock, Rng};
 use handoff::consume::{Inbound, Settings, Source, consume};
-use handoff::deliver::{Context, Nature, Ports};
-use handoff::domain::event::Rules;
-use handoff::domain::gate::{GatePolicy, GateState};
-use handoff::domain::speed::Speed;
+use handoff::deliver::{Context, Ports};
+use handoff::domain::event::DecodeRules;
 use handoff::gate::Gate;
-use handoff::pulse::Pulse;
+use handoff::gate::breaker::{BreakerPolicy, GateState};
+use handoff::gate::rate_limiter::RateLimiter;
+use handoff::health::Health;
+use handoff::lease::Lease;
 use handoff::telemetry::Metrics;
 use tokio::sync::{Notify, mpsc};
 use tokio::task::JoinSet;
@@ -130,21 +133,22 @@ async fn live(life: &Arc<Life>, stop: &CancellationToken) {
         wake: member.wake.clone(),
     };
     lock(&world.broker).members.insert(life.slot, member);
-    let pulse = Arc::new(Pulse::new(Duration::from_secs(3_600)));
+    let lease = Arc::new(Lease::new());
+    let health = Arc::new(Health::new(lease.clone(), Duration::from_secs(3_600)));
     let poll = Poll {
         shelf: shelf.clone(),
-        pulse: pulse.clone(),
+        lease: lease.clone(),
         inbound,
         next: BTreeMap::new(),
         leaving: Vec::new(),
     };
-    let context = context(life, (producer, book), pulse.clone());
+    let context = context(life, (producer, book), (lease, health.clone()));
     let mut helpers = JoinSet::new();
     helpers.spawn(context.gate.clone().drive());
     helpers.spawn(writer.run());
     helpers.spawn(sending.run());
     let mut main = JoinSet::new();
-    main.spawn(consume(received, context, (shelf, settings(world), pulse)));
+    main.spawn(consume(received, context, (shelf, settings(world), health)));
     main.spawn(poll.run(orders, stop.clone()));
     while let Some(ended) = main.join_next().await {
         ended.unwrap();
@@ -156,7 +160,7 @@ async fn live(life: &Arc<Life>, stop: &CancellationToken) {
 fn context(
     life: &Arc<Life>,
     (outcomes, ledger): (Producer, Book),
-    pulse: Arc<Pulse>,
+    (lease, health): (Arc<Lease>, Arc<Health>),
 ) -> Arc<Context<Simulated>> {
     let metrics = Arc::new(Metrics::new());
     let (clock, chance) = (life.world.clock(), life.world.clone());
@@ -166,28 +170,27 @@ fn context(
         ledger,
         gate: gate(&metrics),
         policy: life.world.plan.policy.clone(),
-        nature: Nature {
-            now: Arc::new(move || clock.now()),
-            jitter: Arc::new(move || chance.chance(fastrand::Rng::f64)),
-        },
-        pulse,
+        clock: Clock::from_fn(move || clock.now()),
+        rng: Rng::from_fn(move || chance.chance(|rng| rng.u64(..))),
+        lease,
+        health,
         metrics,
     })
 }
 
 fn gate(metrics: &Arc<Metrics>) -> Arc<Gate> {
-    let policy = GatePolicy {
+    let policy = BreakerPolicy {
         probe_initial: Duration::from_secs(1),
         probe_max: Duration::from_secs(8),
         outage_after: 6,
     };
-    Gate::new(GateState::new(policy, &Speed::new(None)), 8, metrics.clone())
+    Gate::new(GateState::new(policy, &RateLimiter::new(None)), 8, metrics.clone())
 }
 
 fn settings(world: &World) -> Settings {
     Settings {
         topic: TOPIC.into(),
-        rules: Rules {
+        rules: DecodeRules {
             types: vec!["escalation".into()],
             max_bytes: 10_000,
             time_to_live: Duration::from_secs(30),
@@ -202,7 +205,7 @@ fn settings(world: &World) -> Settings {
 /// The thread that polls.
 struct Poll {
     shelf: Shelf,
-    pulse: Arc<Pulse>,
+    lease: Arc<Lease>,
     inbound: mpsc::Sender<Inbound>,
     /// The next offset to hand out of each partition that is ours.
     next: BTreeMap<i32, i64>,
@@ -232,7 +235,7 @@ impl Poll {
         let mut commit_at = None;
         while !stop.is_cancelled() {
             life.go_on().await;
-            self.pulse.polled();
+            self.lease.renew();
             while let Ok(order) = orders.try_recv() {
                 // The group's answer to the next sign of life is on its way.
                 life.takes(1_500).await;

@@ -9,8 +9,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use handoff::domain::outcome::Message;
 use handoff::domain::record::{Position, Record};
+use handoff::domain::wire::outcome::Message;
 use jiff::Timestamp;
 use tokio::sync::{Notify, mpsc};
 use tokio::time::{Instant, sleep};

@@ -90,7 +90,7 @@ fn asked(name: &str) -> Option<u64> {
 /// The first seed that shows a fault, and how many were tried.
 fn search(mutation: Option<Mutation>, seeds: u64) -> (Option<Ended>, u64) {
     let next = AtomicU64::new(0);
-    let found = std::sync::Mutex::new(None::<Ended>);
+    let found = parking_lot::Mutex::new(None::<Ended>);
     let threads = std::thread::available_parallelism().map_or(2, usize::from);
     let work = || {
         loop {
@@ -110,7 +110,7 @@ fn search(mutation: Option<Mutation>, seeds: u64) -> (Option<Ended>, u64) {
             scope.spawn(work);
         }
     });
-    (found.into_inner().unwrap(), next.load(Ordering::Relaxed).min(seeds))
+    (found.into_inner(), next.load(Ordering::Relaxed).min(seeds))
 }
 
 fn tell(seed: u64, mutation: Option<Mutation>) -> String {

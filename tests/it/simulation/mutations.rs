@@ -4,7 +4,7 @@
 
 use std::sync::Arc;
 
-use handoff::domain::memory::{Claimed, Row, Stage};
+use handoff::domain::ledger_entry::{ClaimResult, EntryState, RecoveredEntry};
 use handoff::sim::ledger::Memory;
 
 use super::world::Life;
@@ -43,21 +43,21 @@ pub(super) fn owner(life: &Arc<Life>) -> Memory {
     life.world.ledger.as_owner(if everybody { "everybody" } else { &life.name })
 }
 
-pub(super) fn claimed(life: &Arc<Life>, claimed: Claimed) -> Claimed {
+pub(super) fn claimed(life: &Arc<Life>, claimed: ClaimResult) -> ClaimResult {
     match claimed {
-        Claimed::Resumed(_) if life.world.is(Mutation::ForgetTheMark) => Claimed::Fresh,
-        Claimed::Resumed(mut resumed) if life.world.is(Mutation::CallBeforeAsking) => {
+        ClaimResult::Resumed(_) if life.world.is(Mutation::ForgetTheMark) => ClaimResult::Fresh,
+        ClaimResult::Resumed(mut resumed) if life.world.is(Mutation::CallBeforeAsking) => {
             // Put away cleanly, it seems.
             resumed.parked_until.get_or_insert(resumed.claimed_at);
-            Claimed::Resumed(resumed)
+            ClaimResult::Resumed(resumed)
         }
         other => other,
     }
 }
 
-pub(super) fn unfinished(life: &Arc<Life>, mut rows: Vec<Row>) -> Vec<Row> {
+pub(super) fn recover(life: &Arc<Life>, mut rows: Vec<RecoveredEntry>) -> Vec<RecoveredEntry> {
     if life.world.is(Mutation::LoseAParkedEvent) {
-        rows.retain(|row| !matches!(row.stage, Stage::Parked { .. }));
+        rows.retain(|row| !matches!(row.state, EntryState::Parked { .. }));
     }
     rows
 }

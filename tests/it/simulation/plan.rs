@@ -7,10 +7,10 @@
 use std::time::Duration;
 
 use fastrand::Rng;
+use handoff::domain::backoff::Backoff;
 use handoff::domain::course::Policy;
-use handoff::domain::pace::Backoff;
 use handoff::domain::plan::Target;
-use handoff::domain::route::{Draft, Patience, Routes};
+use handoff::domain::route::{Draft, NoAgentPolicy, Routes};
 use handoff::domain::verdict::Verdicts;
 use jiff::Timestamp;
 use serde_json::json;
@@ -134,7 +134,7 @@ fn routes(rng: &mut Rng) -> Routes {
     let patient = Draft {
         name: "patient".into(),
         targets: vec![Target::Named { agents: vec![], group: Some(7) }],
-        while_nobody_online: Patience::KeepTrying(waits),
+        while_nobody_online: NoAgentPolicy::KeepTrying(waits),
         ..Draft::default()
     };
     Routes::compile(vec![patient]).unwrap()

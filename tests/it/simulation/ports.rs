@@ -10,12 +10,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::FutureExt as _;
-use handoff::deliver::{Outcomes, Published};
-use handoff::domain::memory::{Claim, Claimed, Parking};
-use handoff::domain::outcome::Message;
+use handoff::deliver::{OutcomePublisher, Published};
+use handoff::domain::ledger_entry::{Claim, ClaimResult, Parking};
 use handoff::domain::record::Position;
-use handoff::ledger::{Ledger, Unfinished};
-use handoff::pulse::Steady;
+use handoff::domain::wire::outcome::Message;
+use handoff::lease::FencingToken;
+use handoff::ledger::{Ledger, Recovered};
 use handoff::sim::ledger::Memory;
 use jiff::Timestamp;
 use tokio::sync::{mpsc, oneshot};
@@ -26,19 +26,19 @@ use super::mutations;
 use super::world::{Life, lock};
 
 /// Something to be written, and the telling of its result.
-type Deed = Box<dyn FnOnce() -> Box<dyn FnOnce() + Send> + Send>;
+type LedgerCommand = Box<dyn FnOnce() -> Box<dyn FnOnce() + Send> + Send>;
 
 /// The process's ledger.
 pub(super) struct Book {
     life: Arc<Life>,
     memory: Memory,
-    orders: mpsc::UnboundedSender<(Deed, Box<dyn Fn() -> bool + Send>)>,
+    orders: mpsc::UnboundedSender<(LedgerCommand, Box<dyn Fn() -> bool + Send>)>,
 }
 
 /// Writes what is queued in one go.
 pub(super) struct Writer {
     life: Arc<Life>,
-    orders: mpsc::UnboundedReceiver<(Deed, Box<dyn Fn() -> bool + Send>)>,
+    orders: mpsc::UnboundedReceiver<(LedgerCommand, Box<dyn Fn() -> bool + Send>)>,
 }
 
 impl Book {
@@ -55,9 +55,9 @@ impl Book {
         deed: impl FnOnce(&Memory) -> T + Send + 'static,
     ) -> T {
         let (reply, told) = oneshot::channel();
-        let reply = Arc::new(std::sync::Mutex::new(Some(reply)));
+        let reply = Arc::new(parking_lot::Mutex::new(Some(reply)));
         let (memory, life, waiting) = (self.memory.clone(), self.life.clone(), reply.clone());
-        let deed: Deed = Box::new(move || {
+        let deed: LedgerCommand = Box::new(move || {
             let result = deed(&memory);
             life.world.say(|| format!("{} ledger: {what}{}", life.name, result.told()));
             Box::new(move || {
@@ -94,7 +94,7 @@ impl Told for bool {
     }
 }
 
-impl Told for Claimed {
+impl Told for ClaimResult {
     fn told(&self) -> String {
         match self {
             Self::Resumed(resumed) => match resumed.parked_until {
@@ -131,11 +131,11 @@ fn now<T>(future: impl Future<Output = T>) -> T {
 }
 
 impl Ledger for Book {
-    fn is_away(&self) -> bool {
+    fn is_unavailable(&self) -> bool {
         false
     }
 
-    async fn claim(&self, claim: Claim) -> Claimed {
+    async fn claim(&self, claim: Claim) -> ClaimResult {
         checks::claimed(&self.life, &claim);
         let life = self.life.clone();
         let what = format!("claim {}", claim.key);
@@ -158,7 +158,7 @@ impl Ledger for Book {
     }
 
     async fn settle(&self, key: Arc<str>, answer: Arc<Message>, at: Timestamp) -> bool {
-        let what = format!("settle {key}: {}", answer.title());
+        let what = format!("settle {key}: {}", answer.label());
         self.order(what, move |memory| now(memory.settle(key, answer, at))).await
     }
 
@@ -167,17 +167,17 @@ impl Ledger for Book {
         self.order(what, move |memory| now(memory.published(key, place))).await;
     }
 
-    async fn unfinished(&self, topic: Arc<str>, partitions: Vec<i32>) -> Unfinished {
+    async fn recover(&self, topic: Arc<str>, partitions: Vec<i32>) -> Recovered {
         self.life.point("the ledger is about to be read").await;
         self.life.takes(20).await;
-        let Unfinished { rows, unread } = now(self.memory.unfinished(topic, partitions));
-        let rows = mutations::unfinished(&self.life, rows);
+        let Recovered { rows, unread } = now(self.memory.recover(topic, partitions));
+        let rows = mutations::recover(&self.life, rows);
         self.life.world.say(|| {
             let keys: Vec<_> = rows.iter().map(|row| &*row.key).collect();
             format!("{} ledger: unfinished: {keys:?}", self.life.name)
         });
         self.life.takes(20).await;
-        Unfinished { rows, unread }
+        Recovered { rows, unread }
     }
 }
 
@@ -227,8 +227,12 @@ impl Sending {
     }
 }
 
-impl Outcomes for Producer {
-    fn publish(&self, message: Arc<Message>, _: Steady) -> impl Future<Output = Published> + Send {
+impl OutcomePublisher for Producer {
+    fn publish(
+        &self,
+        message: Arc<Message>,
+        _: FencingToken,
+    ) -> impl Future<Output = Published> + Send {
         let (acknowledged, told) = oneshot::channel();
         let handed_over = Instant::now();
         for _ in 0..mutations::copies(&self.life) {
@@ -248,9 +252,9 @@ impl Outcomes for Producer {
     }
 
     /// Here nothing waits but while its process stands still, and then nothing is taken back.
-    fn take_back(&self) {}
+    fn purge(&self) {}
 
-    async fn published_at(&self, message: &Message, since: Timestamp) -> Option<Position> {
+    async fn find_published(&self, message: &Message, since: Timestamp) -> Option<Position> {
         self.life.point("the topic is about to be read").await;
         self.life.takes(200).await;
         let skew = Duration::from_secs(300);

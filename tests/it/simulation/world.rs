@@ -5,11 +5,12 @@
 //! except through a port, and no port acts for a process that is dead or frozen.
 //! This file never knows what the service promises; `checks` does.
 
+use parking_lot::{Mutex, MutexGuard};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use handoff::domain::outcome::{Channel, Message};
+use handoff::domain::wire::outcome::{Channel, Message};
 use handoff::sim::ledger::Memory;
 use jiff::Timestamp;
 use tokio::sync::Notify;
@@ -64,7 +65,7 @@ impl Clock {
 }
 
 pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+    mutex.lock()
 }
 
 impl World {
@@ -132,7 +133,7 @@ impl World {
         let Some(_) = self.story else { return String::new() };
         match (message.channel, &message.value) {
             (Channel::Outcomes, Some(value)) => String::from_utf8_lossy(value).into_owned(),
-            _ => format!("dead letter, {}", message.title()),
+            _ => format!("dead letter, {}", message.label()),
         }
     }
 

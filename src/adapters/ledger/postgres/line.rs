@@ -14,7 +14,7 @@ use super::super::texts::{
     message_text, read_message, read_record, read_stage, read_steps, record_text, steps_text, time,
 };
 use super::super::writer::Found;
-use crate::domain::memory::{Entry, Stage};
+use crate::domain::ledger_entry::{EntryState, LedgerEntry};
 use crate::domain::record::Position;
 
 /// The columns; `record` and `answer` are `None` where they were not asked for.
@@ -25,7 +25,7 @@ pub(super) struct Line {
     pub(super) topic: Arc<str>,
     pub(super) partition: i32,
     pub(super) offset: i64,
-    pub(super) stage: Cow<'static, str>,
+    pub(super) state: Cow<'static, str>,
     pub(super) owner: Arc<str>,
     pub(super) version: i64,
     pub(super) first_seen_us: i64,
@@ -38,12 +38,12 @@ pub(super) struct Line {
     pub(super) record: Option<Arc<str>>,
     pub(super) memory: Option<Arc<str>>,
     pub(super) answer: Option<Arc<str>>,
-    pub(super) steps: Arc<str>,
+    pub(super) history: Arc<str>,
 }
 
 impl Line {
     /// The columns of an entry.
-    pub(super) fn new(key: &Arc<str>, entry: &Entry) -> Self {
+    pub(super) fn new(key: &Arc<str>, entry: &LedgerEntry) -> Self {
         let line = Self {
             key: key.clone(),
             session_id: entry.session_id.clone(),
@@ -58,24 +58,24 @@ impl Line {
             record: entry.record.as_ref().map(record_text),
             memory: entry.memory.as_deref().map(Arc::from),
             answer: entry.answer.as_deref().map(message_text),
-            steps: steps_text(&entry.steps),
+            history: steps_text(&entry.history),
             ..Self::default()
         };
-        line.at(&entry.stage)
+        line.at(&entry.state)
     }
 
-    fn at(self, stage: &Stage) -> Self {
+    fn at(self, state: &EntryState) -> Self {
         let us = |at: &Timestamp| Some(at.as_microsecond());
-        match stage {
-            Stage::Open => Self { stage: "open".into(), ..self },
-            Stage::Parked { until } => {
-                Self { stage: "parked".into(), parked_until_us: us(until), ..self }
+        match state {
+            EntryState::Open => Self { state: "open".into(), ..self },
+            EntryState::Parked { until } => {
+                Self { state: "parked".into(), parked_until_us: us(until), ..self }
             }
-            Stage::Settled { at } => {
-                Self { stage: "settled".into(), settled_at_us: us(at), ..self }
+            EntryState::Settled { at } => {
+                Self { state: "settled".into(), settled_at_us: us(at), ..self }
             }
-            Stage::Published { settled_at, at, place } => Self {
-                stage: "published".into(),
+            EntryState::Published { settled_at, at, place } => Self {
+                state: "published".into(),
                 settled_at_us: us(settled_at),
                 published_at_us: us(at),
                 published_to: place.as_ref().map(|place| place.to_string().into()),
@@ -86,7 +86,7 @@ impl Line {
 
     /// It has its answer.
     pub(super) fn is_settled(&self) -> bool {
-        self.stage == "settled" || self.stage == "published"
+        self.state == "settled" || self.state == "published"
     }
 
     /// The row, if it can be read.
@@ -96,13 +96,13 @@ impl Line {
         Found { key, partition, entry }
     }
 
-    fn read(self) -> anyhow::Result<Entry> {
+    fn read(self) -> anyhow::Result<LedgerEntry> {
         let times = [self.parked_until_us, self.settled_at_us, self.published_at_us];
-        let stage = read_stage(&self.stage, times, self.published_to.as_deref())?;
+        let state = read_stage(&self.state, times, self.published_to.as_deref())?;
         let source = self.source();
         let record = self.record.map(|text| read_record(&text, source.clone())).transpose();
         let record = record.context("its record")?;
-        Ok(Entry {
+        Ok(LedgerEntry {
             session_id: self.session_id,
             source,
             record,
@@ -111,14 +111,14 @@ impl Line {
             owner: self.owner,
             claimed_at: time(self.claimed_at_us)?,
             version: self.version,
-            stage,
+            state,
             memory: self.memory.as_deref().map(str::to_owned),
             answer: self
                 .answer
                 .map(|text| read_message(&text).map(Arc::new))
                 .transpose()
                 .context("its answer")?,
-            steps: read_steps(&self.steps).context("its steps")?,
+            history: read_steps(&self.history).context("its history")?,
         })
     }
 
@@ -146,7 +146,7 @@ pub(super) fn line(row: &PgRow) -> sqlx::Result<Line> {
         topic: text(row, "topic")?,
         partition: row.try_get("partition")?,
         offset: row.try_get("offset")?,
-        stage: row.try_get::<String, _>("stage")?.into(),
+        state: row.try_get::<String, _>("state")?.into(),
         owner: text(row, "owner")?,
         version: row.try_get("version")?,
         first_seen_us: row.try_get("first_seen_us")?,
@@ -159,6 +159,6 @@ pub(super) fn line(row: &PgRow) -> sqlx::Result<Line> {
         record: perhaps(row, "record")?,
         memory: perhaps(row, "memory")?,
         answer: perhaps(row, "answer")?,
-        steps: text(row, "steps")?,
+        history: text(row, "history")?,
     })
 }

@@ -12,9 +12,11 @@ use rusqlite::types::ValueRef;
 
 use super::super::texts::{read_channel, read_headers, read_record, read_stage, read_steps, time};
 use super::super::writer::Found;
-use crate::domain::memory::{Entry, Stage, Step, What, lengthen};
-use crate::domain::outcome::Message;
+use crate::domain::ledger_entry::{
+    EntryState, HistoryItem, HistoryKind, LedgerEntry, append_history,
+};
 use crate::domain::record::Position;
+use crate::domain::wire::outcome::Message;
 
 /// A row of `handoff_ledger`.
 pub(super) fn found(row: &Row<'_>) -> anyhow::Result<Found> {
@@ -25,7 +27,7 @@ pub(super) fn found(row: &Row<'_>) -> anyhow::Result<Found> {
     Ok(Found { key, partition, entry })
 }
 
-fn entry(row: &Row<'_>) -> anyhow::Result<Entry> {
+fn entry(row: &Row<'_>) -> anyhow::Result<LedgerEntry> {
     let source = Position {
         topic: row.get("topic")?,
         partition: row.get("partition")?,
@@ -34,9 +36,9 @@ fn entry(row: &Row<'_>) -> anyhow::Result<Entry> {
     let record = row.get::<_, Option<String>>("record")?;
     let record = record.map(|text| read_record(&text, source.clone())).transpose();
     let record = record.context("its record")?;
-    let stage = stage(row)?;
-    let answered = matches!(stage, Stage::Settled { .. } | Stage::Published { .. });
-    Ok(Entry {
+    let state = state(row)?;
+    let answered = matches!(state, EntryState::Settled { .. } | EntryState::Published { .. });
+    Ok(LedgerEntry {
         session_id: row.get("session_id")?,
         source,
         record,
@@ -45,38 +47,49 @@ fn entry(row: &Row<'_>) -> anyhow::Result<Entry> {
         owner: row.get("owner")?,
         claimed_at: time(row.get("claimed_at_us")?)?,
         version: row.get("version")?,
-        steps: steps(row, &stage)?,
-        stage,
+        history: history(row, &state)?,
+        state,
         memory: row.get("memory")?,
         answer: if answered { Some(answer(row).context("its answer")?.into()) } else { None },
     })
 }
 
-fn stage(row: &Row<'_>) -> anyhow::Result<Stage> {
+fn state(row: &Row<'_>) -> anyhow::Result<EntryState> {
     let times =
         [row.get("parked_until_us")?, row.get("settled_at_us")?, row.get("published_at_us")?];
     let place = row.get::<_, Option<String>>("published_to")?;
-    read_stage(&row.get::<_, String>("stage")?, times, place.as_deref())
+    read_stage(&row.get::<_, String>("state")?, times, place.as_deref())
 }
 
-fn steps(row: &Row<'_>, stage: &Stage) -> anyhow::Result<Vec<Step>> {
-    let mut steps = match row.get::<_, Option<String>>("steps")? {
-        Some(steps) => read_steps(&steps).context("its steps")?,
+fn history(row: &Row<'_>, state: &EntryState) -> anyhow::Result<Vec<HistoryItem>> {
+    let mut history = match row.get::<_, Option<String>>("history")? {
+        Some(history) => read_steps(&history).context("its history")?,
         None => {
             let at = time(row.get("claimed_at_us")?)?;
-            vec![Step { at, what: What::Claimed, owner: row.get("owner")?, note: String::new() }]
+            vec![HistoryItem {
+                at,
+                what: HistoryKind::Claimed,
+                owner: row.get("owner")?,
+                note: String::new(),
+            }]
         }
     };
-    if let Stage::Settled { at } | Stage::Published { settled_at: at, .. } = stage {
+    if let EntryState::Settled { at } | EntryState::Published { settled_at: at, .. } = state {
         let (owner, note) = (row.get("settled_by")?, row.get("title")?);
-        lengthen(&mut steps, Step { at: *at, what: What::Settled, owner, note });
+        append_history(
+            &mut history,
+            HistoryItem { at: *at, what: HistoryKind::Settled, owner, note },
+        );
     }
-    if let Stage::Published { at, place, .. } = stage {
+    if let EntryState::Published { at, place, .. } = state {
         let note = place.as_ref().map(ToString::to_string).unwrap_or_default();
         let owner = row.get("published_by")?;
-        lengthen(&mut steps, Step { at: *at, what: What::Published, owner, note });
+        append_history(
+            &mut history,
+            HistoryItem { at: *at, what: HistoryKind::Published, owner, note },
+        );
     }
-    Ok(steps)
+    Ok(history)
 }
 
 fn answer(row: &Row<'_>) -> anyhow::Result<Message> {

@@ -1,6 +1,6 @@
 //! The form of the file, and how it came to be so.
 //!
-//! Which steps were taken stands in `handoff_migrations`, in a form that earlier programs read too.
+//! Which history were taken stands in `handoff_migrations`, in a form that earlier programs read too.
 //! This file never changes a step that was once shipped.
 
 use rusqlite::functions::{Context, FunctionFlags};
@@ -9,7 +9,7 @@ use rusqlite::{Connection, OptionalExtension as _, TransactionBehavior};
 
 use super::super::texts::read_bytes;
 
-/// The steps, in their order; the first is number 1.
+/// The history, in their order; the first is number 1.
 const STEPS: [(&str, &str); 2] = [
     ("events", include_str!("../../../../migrations/sqlite/0001_events.sql")),
     ("append", include_str!("../../../../migrations/sqlite/0002_append.sql")),

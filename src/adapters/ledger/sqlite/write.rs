@@ -7,15 +7,15 @@ use rusqlite::{Connection, params};
 
 use super::super::texts::{channel_word, headers_text, record_text, steps_text};
 use super::super::writer::Change;
-use crate::domain::memory::{Entry, Stage, Step, What};
+use crate::domain::ledger_entry::{EntryState, HistoryItem, HistoryKind, LedgerEntry};
 
 const CLAIM: &str = r#"INSERT INTO handoff_events (key, session_id, topic, partition, "offset",
   owner, version, first_seen_us, deadline_us, claimed_at_us)
 VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING"#;
 
-/// Claimed again, or put away.
+/// ClaimResult again, or put away.
 const GO_ON: &str = "UPDATE handoff_events SET owner = ?, version = ?, claimed_at_us = ?,
-  parked_until_us = ?, record = coalesce(?, record), memory = coalesce(?, memory), steps = ?
+  parked_until_us = ?, record = coalesce(?, record), memory = coalesce(?, memory), history = ?
 WHERE key = ?8 AND version = ?2 - 1
   AND NOT EXISTS (SELECT 1 FROM handoff_answers AS a WHERE a.event = handoff_events.event)";
 
@@ -33,12 +33,12 @@ const DROP_RECORD: &str = "UPDATE handoff_events SET record = NULL WHERE key = ?
 /// Was it written?
 pub(super) fn write(connection: &Connection, change: &Change) -> rusqlite::Result<bool> {
     let next = &change.next;
-    let rows = match &next.stage {
-        Stage::Open if next.version == 1 => claim(connection, change)?,
-        Stage::Open => go_on(connection, change, None)?,
-        Stage::Parked { until } => go_on(connection, change, Some(until.as_microsecond()))?,
-        Stage::Settled { at } => settle(connection, change, at.as_microsecond())?,
-        Stage::Published { at, .. } => publish(connection, change, at.as_microsecond())?,
+    let rows = match &next.state {
+        EntryState::Open if next.version == 1 => claim(connection, change)?,
+        EntryState::Open => go_on(connection, change, None)?,
+        EntryState::Parked { until } => go_on(connection, change, Some(until.as_microsecond()))?,
+        EntryState::Settled { at } => settle(connection, change, at.as_microsecond())?,
+        EntryState::Published { at, .. } => publish(connection, change, at.as_microsecond())?,
     };
     Ok(rows > 0)
 }
@@ -70,7 +70,7 @@ fn go_on(
         parked_until_us,
         next.record.as_ref().map(record_text),
         next.memory,
-        steps_text(&next.steps),
+        steps_text(&next.history),
         key,
     ])
 }
@@ -81,7 +81,7 @@ fn settle(
     at_us: i64,
 ) -> rusqlite::Result<usize> {
     let answer = next.answer.as_ref().expect("what is settled has an answer");
-    let step = last(next, What::Settled);
+    let step = last(next, HistoryKind::Settled);
     connection.prepare_cached(SETTLE)?.execute(params![
         at_us,
         step.owner,
@@ -100,8 +100,8 @@ fn publish(
     Change { key, next }: &Change,
     at_us: i64,
 ) -> rusqlite::Result<usize> {
-    let Stage::Published { place, .. } = &next.stage else { return Ok(0) };
-    let step = last(next, What::Published);
+    let EntryState::Published { place, .. } = &next.state else { return Ok(0) };
+    let step = last(next, HistoryKind::Published);
     let to = place.is_some().then_some(&step.note);
     let publish = params![at_us, step.owner, to, key, next.version];
     let rows = connection.prepare_cached(PUBLISH)?.execute(publish)?;
@@ -113,8 +113,12 @@ fn publish(
 }
 
 /// The step that this change adds to the story.
-fn last(entry: &Entry, what: What) -> &Step {
-    entry.steps.last().filter(|step| step.what == what).expect("every change is told in its story")
+fn last(entry: &LedgerEntry, what: HistoryKind) -> &HistoryItem {
+    entry
+        .history
+        .last()
+        .filter(|step| step.what == what)
+        .expect("every change is told in its story")
 }
 
 /// Bytes as they stand in a column: a text where a person can read it.

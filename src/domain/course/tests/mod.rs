@@ -4,9 +4,9 @@
 //! checks after every step what must hold on every walk (`Watch`).
 //! No test here ever sleeps or reads a clock.
 
-mod doubts;
+mod in_doubt;
 mod model;
-mod patience;
+mod no_agent;
 mod properties;
 mod table;
 mod words;
@@ -16,14 +16,14 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use self::words::{Script, event, shown};
-use super::{Call, Course, Moment, Notice, Policy, Step, Tell};
+use super::{CompletedCall, Course, InterimOutcome, Moment, Policy, Signal, Step};
+use crate::domain::backoff::Backoff;
 use crate::domain::event::Event;
-use crate::domain::outcome::{ConfirmedBy, Outcome, Status};
-use crate::domain::pace::Backoff;
-use crate::domain::reply::{Desk, Reply};
-use crate::domain::request::Command;
+use crate::domain::reply::{DeskStatus, Reply};
+use crate::domain::request::DeskCommand;
 use crate::domain::route::Routes;
-use crate::domain::verdict::{Class, Finding, Verdicts};
+use crate::domain::verdict::{StateQueryResult, VerdictClass, Verdicts};
+use crate::domain::wire::outcome::{ConfirmedBy, Outcome, Status};
 
 const MS: fn(u64) -> Duration = Duration::from_millis;
 const TIME_TO_LIVE: Duration = Duration::from_secs(600);
@@ -66,7 +66,12 @@ fn check_told(words: &str, replies: &str, (reason, tried): (&str, &str)) {
 /// Desk and chance, as a walk meets them.
 trait World {
     /// The reply and how long it takes; `None`: the gate stays shut from now on.
-    fn call(&mut self, command: Command, body: &[u8], now: Timestamp) -> Option<(Reply, Duration)>;
+    fn call(
+        &mut self,
+        command: DeskCommand,
+        body: &[u8],
+        now: Timestamp,
+    ) -> Option<(Reply, Duration)>;
     fn jitter(&mut self) -> f64 {
         1.0
     }
@@ -75,11 +80,11 @@ trait World {
 /// What was seen on a walk, in order.
 #[derive(Debug, Clone, PartialEq)]
 enum Seen {
-    Called(Command, Vec<u8>),
+    Called(DeskCommand, Vec<u8>),
     Waited(Duration),
     Parked(Duration),
-    Told(Tell),
-    Noticed(Notice),
+    Told(InterimOutcome),
+    Noticed(Signal),
     Held,
 }
 
@@ -114,10 +119,14 @@ fn drive(event: &Event, policy: &Policy, world: &mut impl World) -> Walked {
                 now += wait;
                 seen.push(Seen::Parked(wait));
             }
-            Step::Tell(tell) => {
-                assert_eq!(course.next(now), Step::Tell(tell.clone()), "until it is told");
+            Step::PublishInterim(tell) => {
+                assert_eq!(
+                    course.next(now),
+                    Step::PublishInterim(tell.clone()),
+                    "until it is told"
+                );
                 watch.told(&tell, &course);
-                course.told();
+                course.on_interim_published();
                 seen.push(Seen::Told(*tell));
             }
             Step::Call(command, body) => {
@@ -133,17 +142,17 @@ fn drive(event: &Event, policy: &Policy, world: &mut impl World) -> Walked {
                     continue;
                 };
                 seen.push(Seen::Called(command, body));
-                let call = Call { command, begun: now, reply };
+                let call = CompletedCall { command, begun: now, reply };
                 now += took;
-                let heard = course.heard(&call, Moment { now, jitter: world.jitter() });
-                watch.heard(&call, &heard.notice);
-                watch.signature(&call, &heard.notice, (now, course.signature_after()));
-                open_at = match heard.notice {
-                    Notice::Closed(_) => now + MS(5_000),
-                    Notice::Slow(pause) => now + pause.unwrap_or(MS(1_000)),
+                let heard = course.on_reply(&call, Moment { now, jitter: world.jitter() });
+                watch.on_reply(&call, &heard.signal);
+                watch.signature(&call, &heard.signal, (now, course.signature_after()));
+                open_at = match heard.signal {
+                    Signal::Misconfigured(_) => now + MS(5_000),
+                    Signal::Throttled(pause) => now + pause.unwrap_or(MS(1_000)),
                     _ => now,
                 };
-                seen.push(Seen::Noticed(heard.notice));
+                seen.push(Seen::Noticed(heard.signal));
             }
         }
     }
@@ -161,7 +170,7 @@ struct Watch {
     /// Desk may work until then on a call that got no answer.
     busy_until: Timestamp,
     sent: u32,
-    desk: Option<Desk>,
+    desk: Option<DeskStatus>,
     signature_after: Option<Timestamp>,
     resigns: u32,
     told: bool,
@@ -187,72 +196,74 @@ impl Watch {
         self.event.deadline.max(START) + self.policy.doubt_grace + LONGEST_CALL
     }
 
-    fn called(&self, command: Command, now: Timestamp, course: &Course<'_>) {
-        assert!(self.event.ask.is_ok(), "an invalid event is never called for");
+    fn called(&self, command: DeskCommand, now: Timestamp, course: &Course<'_>) {
+        assert!(self.event.request.is_ok(), "an invalid event is never called for");
         match command {
-            Command::TransferToHuman => {
+            DeskCommand::TransferToHuman => {
                 assert!(!self.doubtful || self.cannot_ask, "a transfer in doubt");
                 assert!(now < self.event.deadline, "a transfer past the deadline");
                 assert!(!course.in_doubt());
             }
-            Command::GetSessionState => {
+            DeskCommand::GetSessionState => {
                 assert!(self.doubtful, "an idle question");
                 assert!(!self.cannot_ask, "asked where it cannot be asked");
-                assert!(now >= self.busy_until, "asked while Desk may still be at work");
+                assert!(now >= self.busy_until, "asked while DeskStatus may still be at work");
                 assert!(now < self.event.deadline + self.policy.doubt_grace);
                 assert!(course.in_doubt());
             }
         }
     }
 
-    fn heard(&mut self, call: &Call, notice: &Notice) {
+    fn on_reply(&mut self, call: &CompletedCall, signal: &Signal) {
         match call.command {
-            Command::TransferToHuman => self.transferred(call, notice),
-            Command::GetSessionState => match self.policy.verdicts.of_question(&call.reply) {
-                Finding::State(..) => self.doubtful = false,
-                Finding::CannotAsk(_) => self.cannot_ask = true,
-                Finding::Unclear(_) => {}
-            },
+            DeskCommand::TransferToHuman => self.transferred(call, signal),
+            DeskCommand::GetSessionState => {
+                match self.policy.verdicts.of_state_query(&call.reply) {
+                    StateQueryResult::State(..) => self.doubtful = false,
+                    StateQueryResult::Unsupported(_) => self.cannot_ask = true,
+                    StateQueryResult::Inconclusive(_) => {}
+                }
+            }
         }
-        self.resigns = if *notice == Notice::Resigning { self.resigns + 1 } else { 0 };
+        self.resigns = if *signal == Signal::Reauthenticating { self.resigns + 1 } else { 0 };
         assert!(self.resigns <= 1, "signed again twice in a row");
     }
 
     /// A bad signature is never used again, and for each probe of a wrong set-up the key is read.
     fn signature(
         &mut self,
-        call: &Call,
-        notice: &Notice,
+        call: &CompletedCall,
+        signal: &Signal,
         (now, after): (Timestamp, Option<Timestamp>),
     ) {
         assert!(after >= self.signature_after, "an old signature again");
         self.signature_after = after;
         let code = call.reply.answer().map(|answer| answer.desk.code);
-        match (notice, &call.reply) {
-            (Notice::Resigning, _) => assert!(after >= Some(call.begun)),
-            (Notice::Closed(_), Reply::Http { .. }) => {}
-            (Notice::Closed(_), _) => assert_eq!(after, Some(now)),
-            (Notice::Slow(_), _) if code == Some(70050) => assert_eq!(after, Some(now)),
+        match (signal, &call.reply) {
+            (Signal::Reauthenticating, _) => assert!(after >= Some(call.begun)),
+            (Signal::Misconfigured(_), Reply::Http { .. }) => {}
+            (Signal::Misconfigured(_), _) => assert_eq!(after, Some(now)),
+            (Signal::Throttled(_), _) if code == Some(70050) => assert_eq!(after, Some(now)),
             _ => {}
         }
     }
 
-    fn transferred(&mut self, call: &Call, notice: &Notice) {
+    fn transferred(&mut self, call: &CompletedCall, signal: &Signal) {
         let verdict = self.policy.verdicts.of_transfer(&call.reply);
         self.sent += u32::from(!matches!(call.reply, Reply::NotSent(_) | Reply::Unsigned(_)));
-        self.doubtful |= verdict.ambiguous || verdict.class == Class::Occupied;
+        self.doubtful |= verdict.in_doubt || verdict.class == VerdictClass::Occupied;
         // Desk looked for an agent and found none: the session is with the bot.
-        self.doubtful &= verdict.class != Class::NoAgent;
-        if verdict.ambiguous && call.reply.answer().is_none() {
+        self.doubtful &= verdict.class != VerdictClass::NoAgent;
+        if verdict.in_doubt && call.reply.answer().is_none() {
             self.busy_until = call.begun + self.policy.settle;
         }
         match &call.reply {
             Reply::Answer(answer) => self.desk = Some(answer.desk.clone()),
-            _ => assert_ne!(*notice, Notice::Fine, "silence is not fine"),
+            _ => assert_ne!(*signal, Signal::Success, "silence is not fine"),
         }
     }
 
-    fn told(&mut self, tell: &Tell, course: &Course<'_>) {
+    fn told(&mut self, tell: &InterimOutcome, course: &Course<'_>) {
         assert!(!self.told, "a second interim outcome");
         assert!(!course.in_doubt() && !self.doubtful, "told in doubt");
         assert_eq!(tell.since, None, "nobody else could have told it");

@@ -12,13 +12,13 @@ use std::vec::IntoIter;
 use jiff::Timestamp;
 use proptest::prelude::*;
 
-use super::patience::patient;
+use super::no_agent::patient;
 use super::words::{event, one_of, reply, target};
 use super::{MS, START, Seen, Walked, World, drive, policy};
 use crate::domain::course::Policy;
-use crate::domain::outcome::Status;
 use crate::domain::reply::Reply;
-use crate::domain::request::Command;
+use crate::domain::request::DeskCommand;
+use crate::domain::wire::outcome::Status;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Session {
@@ -64,22 +64,27 @@ struct Model {
 }
 
 impl World for Model {
-    fn call(&mut self, command: Command, body: &[u8], now: Timestamp) -> Option<(Reply, Duration)> {
+    fn call(
+        &mut self,
+        command: DeskCommand,
+        body: &[u8],
+        now: Timestamp,
+    ) -> Option<(Reply, Duration)> {
         self.pass_time(now);
         let turn = self.turns.next().unwrap();
         let words = match (command, &turn.fate) {
-            (Command::GetSessionState, _) if !self.can_ask => "http 404".into(),
+            (DeskCommand::GetSessionState, _) if !self.can_ask => "http 404".into(),
             (_, Fate::Ignored(words)) => (*words).to_owned(),
-            (Command::GetSessionState, Fate::Answered) => self.state(),
-            (Command::GetSessionState, Fate::ActedOn(words, _)) => (*words).to_owned(),
-            (Command::TransferToHuman, Fate::Answered) => self.transfer(&turn, now),
-            (Command::TransferToHuman, Fate::ActedOn(words, late)) => {
+            (DeskCommand::GetSessionState, Fate::Answered) => self.state(),
+            (DeskCommand::GetSessionState, Fate::ActedOn(words, _)) => (*words).to_owned(),
+            (DeskCommand::TransferToHuman, Fate::Answered) => self.transfer(&turn, now),
+            (DeskCommand::TransferToHuman, Fate::ActedOn(words, late)) => {
                 self.transfer(&turn, now + *late);
                 (*words).to_owned()
             }
         };
         let (reply, _) = reply(&words);
-        if command == Command::TransferToHuman && !matches!(reply, Reply::NotSent(_)) {
+        if command == DeskCommand::TransferToHuman && !matches!(reply, Reply::NotSent(_)) {
             self.targets.push(target(body));
         }
         self.pass_time(now);
@@ -104,7 +109,7 @@ impl Model {
 
     /// Act at that time; what an answer would say.
     fn transfer(&mut self, turn: &Turn, at: Timestamp) -> String {
-        assert_eq!(self.pending, None, "called while Desk was at work");
+        assert_eq!(self.pending, None, "called while DeskStatus was at work");
         self.needless += u32::from(self.effect.is_some());
         if self.session == Session::Bot {
             self.pending = turn.finds.map(|session| (at, session));
@@ -208,10 +213,10 @@ proptest! {
     #[test]
     fn the_outcome_says_what_desk_did(
         mut desk in any_model(), ttl in 0u64..120_000, quick in 1u32..5, grace in 0u64..90_000,
-        wish in one_of(&["", "a@x", "a@x 7"]), routes in one_of(&[policy().routes, patient().routes]),
+        requested_target in one_of(&["", "a@x", "a@x 7"]), routes in one_of(&[policy().routes, patient().routes]),
     ) {
         let policy = Policy { quick_attempts: quick, doubt_grace: MS(grace), routes, ..policy() };
-        let walked = drive(&event(&format!("{wish} ttl={ttl}")), &policy, &mut desk);
+        let walked = drive(&event(&format!("{requested_target} ttl={ttl}")), &policy, &mut desk);
         desk.check(&walked);
     }
 }

@@ -11,16 +11,16 @@ use std::vec::IntoIter;
 use jiff::Timestamp;
 use proptest::prelude::*;
 
-use super::patience::patient;
+use super::no_agent::patient;
 use super::words::{event, one_of, reply};
 use super::{LONGEST_CALL, MS, START, World, drive, policy};
 use crate::domain::codes::CODES;
 use crate::domain::course::Policy;
 use crate::domain::event::Event;
-use crate::domain::outcome::Status;
 use crate::domain::reply::Reply;
-use crate::domain::request::Command;
+use crate::domain::request::DeskCommand;
 use crate::domain::route::Routes;
+use crate::domain::wire::outcome::Status;
 
 struct Chaos {
     replies: Cycle<IntoIter<(Reply, Duration)>>,
@@ -28,7 +28,7 @@ struct Chaos {
 }
 
 impl World for Chaos {
-    fn call(&mut self, _: Command, _: &[u8], _: Timestamp) -> Option<(Reply, Duration)> {
+    fn call(&mut self, _: DeskCommand, _: &[u8], _: Timestamp) -> Option<(Reply, Duration)> {
         self.replies.next()
     }
 
@@ -74,7 +74,8 @@ impl std::fmt::Debug for Chaos {
 fn any_event() -> impl Strategy<Value = Event> {
     let wishes = ["", "a@x", "7", "a@x b@x 7", "a@x 7 strict", "invalid"];
     let ttl = prop_oneof![Just(0u64), 0..5_000u64, 0..600_000u64];
-    (one_of(&wishes), ttl).prop_map(|(wish, ttl)| event(&format!("{wish} ttl={ttl}")))
+    (one_of(&wishes), ttl)
+        .prop_map(|(requested_target, ttl)| event(&format!("{requested_target} ttl={ttl}")))
 }
 
 fn any_policy() -> impl Strategy<Value = Policy> {
@@ -117,7 +118,7 @@ proptest! {
         let most = most_transfers(&event, &policy);
         prop_assert!(u64::from(walked.outcome.attempts) <= most, "{}", walked.outcome.attempts);
         let called = walked.outcome.desk.is_some() || walked.outcome.attempts > 0;
-        prop_assert!(!called || event.ask.is_ok());
-        prop_assert!(walked.outcome.status != Status::Expired || event.ask.is_ok());
+        prop_assert!(!called || event.request.is_ok());
+        prop_assert!(walked.outcome.status != Status::Expired || event.request.is_ok());
     }
 }

@@ -6,7 +6,7 @@
 
 use super::{check, check_by, check_told, policy};
 use crate::domain::course::Policy;
-use crate::domain::verdict::{Class, Verdicts};
+use crate::domain::verdict::{VerdictClass, Verdicts};
 
 #[test]
 fn a_success_is_final() {
@@ -32,7 +32,7 @@ fn an_invalid_event_is_rejected_without_a_call_even_past_its_deadline() {
 #[test]
 fn a_request_over_the_limit_is_rejected_without_a_call() {
     check("huge", "0", "= rejected");
-    check_told("huge", "", ("Desk allows 12288 (93000)", "[]"));
+    check_told("huge", "", ("DeskStatus allows 12288 (93000)", "[]"));
 }
 
 #[test]
@@ -216,7 +216,8 @@ fn at_the_deadline_what_is_known_decides() {
 
 #[test]
 fn the_configuration_may_judge_a_code_otherwise() {
-    let verdicts = Verdicts::new([(141003, Class::Rejected), (70999, Class::NoAgent)].into());
+    let verdicts =
+        Verdicts::new([(141003, VerdictClass::Rejected), (70999, VerdictClass::NoAgent)].into());
     let policy = Policy { verdicts, ..policy() };
     check_by(&policy, "", "141003", "to default, = rejected by Reply");
     check_by(&policy, "a@x", "70999 | 0", "to a@x, to default, = assigned by Reply");

@@ -12,24 +12,24 @@ use proptest::prelude::*;
 use proptest::sample::Select;
 
 use super::{MS, START, Seen, TIME_TO_LIVE, Walked, World};
-use crate::domain::course::Notice;
-use crate::domain::event::{Ask, Event};
+use crate::domain::course::Signal;
+use crate::domain::event::{Event, TransferRequest};
 use crate::domain::record::Position;
-use crate::domain::reply::{Answer, Desk, Reply};
-use crate::domain::request::Command;
+use crate::domain::reply::{DeskAnswer, DeskStatus, Reply};
+use crate::domain::request::DeskCommand;
 
 pub(super) fn event(words: &str) -> Event {
-    let mut ask = Ask::default();
+    let mut ask = TransferRequest::default();
     let (mut ttl, mut invalid) = (TIME_TO_LIVE, false);
     for word in words.split_whitespace() {
         match word {
-            "strict" => ask.wish.strict = true,
+            "strict" => ask.requested_target.strict = true,
             "invalid" => invalid = true,
-            "huge" => ask.wish.agents = vec!["agent@example.com".into(); 1000],
-            word if word.contains('@') => ask.wish.agents.push(word.into()),
+            "huge" => ask.requested_target.agents = vec!["agent@example.com".into(); 1000],
+            word if word.contains('@') => ask.requested_target.agents.push(word.into()),
             word => match word.strip_prefix("ttl=") {
                 Some(ms) => ttl = MS(ms.parse().unwrap()),
-                None => ask.wish.group = Some(word.parse().unwrap()),
+                None => ask.requested_target.group = Some(word.parse().unwrap()),
             },
         }
     }
@@ -40,7 +40,7 @@ pub(super) fn event(words: &str) -> Event {
         requested_at: START,
         deadline: START + ttl,
         trace: Vec::new(),
-        ask: if invalid { Err("priority is 11; allowed is ...".into()) } else { Ok(ask) },
+        request: if invalid { Err("priority is 11; allowed is ...".into()) } else { Ok(ask) },
     }
 }
 
@@ -54,7 +54,7 @@ impl<'a> Script<'a> {
 }
 
 impl World for Script<'_> {
-    fn call(&mut self, _: Command, _: &[u8], _: Timestamp) -> Option<(Reply, Duration)> {
+    fn call(&mut self, _: DeskCommand, _: &[u8], _: Timestamp) -> Option<(Reply, Duration)> {
         self.0.next().filter(|words| !words.is_empty()).map(reply)
     }
 }
@@ -79,11 +79,11 @@ pub(super) fn reply(words: &str) -> (Reply, Duration) {
     (reply, MS(ms))
 }
 
-fn answer(word: &str, rest: &[&str]) -> Answer {
+fn answer(word: &str, rest: &[&str]) -> DeskAnswer {
     let code = word.parse().ok();
     let in_queue = rest == ["queue"];
-    Answer {
-        desk: Desk { code: code.unwrap_or(0), ..Desk::default() },
+    DeskAnswer {
+        desk: DeskStatus { code: code.unwrap_or(0), ..DeskStatus::default() },
         agent_id: rest.first().filter(|_| !in_queue).map(|agent| (*agent).into()),
         in_queue,
         state: code.is_none().then(|| word.to_owned()),
@@ -108,19 +108,19 @@ pub(super) fn shown(walked: &Walked) -> String {
 
 fn seen(seen: &Seen) -> Option<String> {
     Some(match seen {
-        Seen::Called(Command::GetSessionState, _) => "ask".into(),
-        Seen::Called(Command::TransferToHuman, body) => format!("to {}", target(body)),
+        Seen::Called(DeskCommand::GetSessionState, _) => "ask".into(),
+        Seen::Called(DeskCommand::TransferToHuman, body) => format!("to {}", target(body)),
         Seen::Waited(wait) => format!("wait {}", wait.as_millis()),
         Seen::Parked(wait) => format!("park {}", wait.as_millis()),
         Seen::Told(_) => "tell".into(),
         Seen::Held => "held".into(),
-        Seen::Noticed(Notice::Fine | Notice::Silent(_)) => return None,
-        Seen::Noticed(Notice::Slow(pause)) => {
+        Seen::Noticed(Signal::Success | Signal::NoResponse(_)) => return None,
+        Seen::Noticed(Signal::Throttled(pause)) => {
             format!("[slow {}]", pause.map_or(0, |pause| pause.as_millis()))
         }
-        Seen::Noticed(Notice::Resigning) => "[resign]".into(),
-        Seen::Noticed(Notice::Closed(_)) => "[closed]".into(),
-        Seen::Noticed(Notice::CannotAsk(_)) => "[cannot ask]".into(),
+        Seen::Noticed(Signal::Reauthenticating) => "[resign]".into(),
+        Seen::Noticed(Signal::Misconfigured(_)) => "[closed]".into(),
+        Seen::Noticed(Signal::StateQueryUnsupported(_)) => "[cannot ask]".into(),
     })
 }
 

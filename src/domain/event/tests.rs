@@ -1,0 +1,385 @@
+//! What `decode` makes of each sentence of the contract on escalations, and of anything else.
+//!
+//! They are kept beside the file they test because that one is long enough. A test here never
+//! asks how a record is read, only what it turned out to be.
+
+use proptest::prelude::*;
+
+use super::*;
+
+const TIME_TO_LIVE: Duration = Duration::from_secs(600);
+const MAX_BYTES: usize = 16_384;
+
+/// So many seconds after the record is received.
+fn at(second: i64) -> Timestamp {
+    Timestamp::from_second(1_800_000_000 + second).unwrap()
+}
+
+/// A record of 100 seconds ago.
+fn record(value: Option<&[u8]>) -> Record {
+    let position = Position { topic: "t".into(), partition: 3, offset: 7 };
+    let value = value.map(<[u8]>::to_vec);
+    Record { position, timestamp: Some(at(-100)), key: None, value, headers: vec![] }
+}
+
+fn read(record: &Record) -> Decoded {
+    let types = vec!["escalation".to_owned(), "handover".to_owned()];
+    let rules = DecodeRules { types, max_bytes: MAX_BYTES, time_to_live: TIME_TO_LIVE };
+    decode(record, &rules, at(0))
+}
+
+/// What it turned out to be, in a word; a malformed record by its class.
+fn word(intake: &Decoded) -> &'static str {
+    match intake {
+        Decoded::NotForUs => "not for us",
+        Decoded::Malformed(malformed) => malformed.class.as_str(),
+        Decoded::Event(event) if event.request.is_err() => "invalid",
+        Decoded::Event(_) => "good",
+    }
+}
+
+fn word_of(value: &str) -> &'static str {
+    word(&read(&record(Some(value.as_bytes()))))
+}
+
+/// An escalation of session s with these fields.
+fn event(fields: &str) -> Event {
+    let comma = if fields.is_empty() { "" } else { "," };
+    let value = format!(r#"{{"session_id":"s"{comma}{fields}}}"#);
+    match read(&record(Some(value.as_bytes()))) {
+        Decoded::Event(event) => *event,
+        other => panic!("{fields}: {other:?}"),
+    }
+}
+
+#[test]
+fn not_for_us_is_judged_first_then_malformed_then_invalid() {
+    let past = r#"{"session_id":"s","priority":11,"expires_at":"2020-01-01T00:00:00Z"}"#;
+    let table = [
+        (Some("chat"), None, "not for us"),
+        (Some("chat"), Some("{oops"), "not for us"),
+        (Some("chat"), Some(r#"{"session_id":"s"}"#), "not for us"),
+        (Some("escalation"), Some(r#"{"type":"chat"}"#), "not for us"),
+        (None, Some(r#"{"type":"chat"}"#), "not for us"),
+        (None, Some(r#"{"type":"","session_id":"s"}"#), "not for us"),
+        (None, Some(r#"{"type":"chat","session_id":" ","id":[],"priority":11}"#), "not for us"),
+        (Some("escalation"), Some("{oops"), "not_json"),
+        (None, Some(r#"{"type":5,"priority":11}"#), "bad_type"),
+        (None, Some(r#"{"priority":11}"#), "bad_session_id"),
+        (None, Some(r#"{"session_id":"s","id":" ","priority":11}"#), "bad_id"),
+        // That it is past its deadline is judged later.
+        (None, Some(past), "invalid"),
+        (Some("handover"), Some(r#"{"session_id":"s"}"#), "good"),
+        (None, Some(r#"{"type":"handover","session_id":"s"}"#), "good"),
+        (None, Some(r#"{"type":null,"session_id":"s"}"#), "good"),
+    ];
+    for (header, value, expected) in table {
+        let own = |text: &str| ("handoff-type".to_owned(), Some(text.as_bytes().to_vec()));
+        let headers: Vec<Header> = header.map(own).into_iter().collect();
+        let record = Record { headers, ..record(value.map(str::as_bytes)) };
+        assert_eq!(word(&read(&record)), expected, "{value:?}");
+    }
+}
+
+#[test]
+fn malformed_is_what_nobody_could_be_told_anything_about() {
+    let padded = |bytes: usize| format!("{:<bytes$}", r#"{"session_id":"s"}"#);
+    let (longest, too_long) = (padded(MAX_BYTES), padded(MAX_BYTES + 1));
+    let table: [(Option<&[u8]>, &str); 15] = [
+        (None, "null_value"),
+        (Some(b""), "not_json"),
+        (Some(b"  "), "not_json"),
+        (Some(b"{"), "not_json"),
+        (Some(b"[1"), "not_json"),
+        (Some(b"{\"session_id\":\"s\"} x"), "not_json"),
+        (Some(b"{\"session_id\":\"\xff\"}"), "not_json"),
+        (Some(b"[]"), "not_an_object"),
+        (Some(b"\"s\""), "not_an_object"),
+        (Some(b" null"), "not_an_object"),
+        (Some(b"{\"session_id\":\"s\",\"type\":5}"), "bad_type"),
+        (Some(b"{\"session_id\":\"s\",\"type\":[\"escalation\"]}"), "bad_type"),
+        (Some(b"{}"), "bad_session_id"),
+        (Some(longest.as_bytes()), "good"),
+        (Some(too_long.as_bytes()), "too_large"),
+    ];
+    for (value, expected) in table {
+        let text = String::from_utf8_lossy(value.unwrap_or_default());
+        assert_eq!(word(&read(&record(value))), expected, "{text}");
+    }
+}
+
+#[test]
+fn ids_are_text_or_a_whole_number_of_1_to_256_bytes_without_control_characters() {
+    let long = |text: &str, times| format!("\"{}\"", text.repeat(times));
+    let good = ["\"a b\"", "\"ä\"", "0", "5", "-5", "18446744073709551615"].map(str::to_owned);
+    let good = good.into_iter().chain([long("a", 1), long("a", 256), long("ä", 128)]);
+    for json in good {
+        let text = json.trim_matches('"');
+        assert_eq!(&*event(&format!("\"id\":{json}")).id, text);
+        let value = format!("{{\"session_id\":{json}}}");
+        let intake = read(&record(Some(value.as_bytes())));
+        let Decoded::Event(event) = intake else { panic!("{json} is good") };
+        assert_eq!(&*event.session_id, text);
+    }
+    let bad = [r#""""#, r#"" ""#, r#""\t""#, r#""\u00a0""#, "1.5", "true", "[]", "{}", "[\"s\"]"];
+    let control = [r#""a\u0000b""#, r#""a\nb""#, r#""a\u007fb""#, r#""a\u0085b""#];
+    let bad = bad.into_iter().chain(control).map(str::to_owned);
+    for json in bad.chain([long("a", 257), long("ä", 129)]) {
+        assert_eq!(word_of(&format!("{{\"session_id\":{json}}}")), "bad_session_id", "{json}");
+        let value = format!("{{\"session_id\":\"s\",\"id\":{json}}}");
+        assert_eq!(word_of(&value), "bad_id", "{json}");
+    }
+}
+
+#[test]
+fn null_is_the_same_as_absent_and_so_are_no_agents() {
+    assert_eq!(word_of(r#"{"session_id":null}"#), "bad_session_id");
+    let plain = event("");
+    assert_eq!((&*plain.id, &*plain.session_id), ("t/3/7", "s"));
+    assert_eq!(plain.request, Ok(TransferRequest::default()));
+    let table = [
+        r#""type":null,"id":null,"requested_at":null,"expires_at":null,"reason":null"#,
+        r#""target":null,"priority":null,"attributes":null,"context":null,"options":null"#,
+        r#""target":{"agents":null,"group":null,"strict":null}"#,
+        r#""target":{"agents":[]}"#,
+        r#""target":{}"#,
+        r#""attributes":{"lang":null}"#,
+        r#""options":{"disable_queuing":null,"queue_timeout":null}"#,
+    ];
+    for fields in table {
+        assert_eq!(event(fields), plain, "{fields}");
+    }
+}
+
+#[test]
+fn unknown_fields_are_ignored_and_a_context_is_any_json() {
+    let plain = event("");
+    let deep = format!("{}{}", "[".repeat(1000), "]".repeat(1000));
+    let contexts = ["0", "-1.5e3", "false", "\"\"", "\"a\\u0000b\"", "[]", "{\"a\":{\"b\":[1]}}"];
+    for context in contexts.into_iter().chain([deep.as_str()]) {
+        assert_eq!(event(&format!("\"context\":{context}")), plain, "{context}");
+        assert_eq!(event(&format!("\"own_field\":{context}")), plain, "{context}");
+    }
+    assert_eq!(event(r#""target":{"skill":5},"options":{"own":[]}"#), plain);
+}
+
+#[test]
+fn every_field_is_read_and_harmless_conversions_change_nothing() {
+    let proper = event(
+        r#""id":"5","reason":"asked","priority":3,"attributes":{"lang":"de","tier":"1"},
+        "target":{"agents":["a@x","b@x"],"group":2473,"strict":true},
+        "options":{"disable_queuing":true,"allow_assign_busy_member":false,"queue_timeout":60}"#,
+    );
+    let agents = vec!["a@x".to_owned(), "b@x".to_owned()];
+    let attributes = [("lang", "de"), ("tier", "1")];
+    let options = TransferOptions {
+        disable_queuing: Some(true),
+        allow_assign_busy_member: Some(false),
+        queue_timeout: Some(60),
+        ..TransferOptions::default()
+    };
+    let expected = TransferRequest {
+        requested_target: RequestedTarget { agents, group: Some(2473), strict: true },
+        priority: Some(3),
+        attributes: attributes.map(|(name, value)| (name.to_owned(), value.to_owned())).into(),
+        options,
+    };
+    assert_eq!((&*proper.id, &proper.request), ("5", &Ok(expected)));
+    let converted = event(
+        r#""id":5,"reason":"asked","priority":"3","attributes":{"lang":"de","tier":1},
+        "target":{"agents":["a@x","b@x"],"group":"2473","strict":true},
+        "options":{"disable_queuing":true,"allow_assign_busy_member":false,"queue_timeout":"60"}"#,
+    );
+    assert_eq!(converted, proper);
+}
+
+const PRIORITY: &str = "a whole number from 0 to 9";
+const GROUP: &str = "a whole number from 1 to 9223372036854775807";
+const TIME: &str = "a time by RFC 3339, as 2026-11-23T10:00:00Z";
+const AGENTS: &str = "a list of texts, none blank";
+const TRUTH: &str = "true or false";
+const SECONDS: &str = "a whole number from 0 to 4294967295";
+
+#[test]
+fn what_is_invalid_is_told_by_field_value_and_range() {
+    let table = [
+        (r#""priority":11"#, "priority", "11", PRIORITY),
+        (r#""priority":-1"#, "priority", "-1", PRIORITY),
+        (r#""priority":1.5"#, "priority", "1.5", PRIORITY),
+        (r#""priority":"11""#, "priority", "\"11\"", PRIORITY),
+        (r#""priority":"high""#, "priority", "\"high\"", PRIORITY),
+        (r#""priority":"""#, "priority", "\"\"", PRIORITY),
+        (r#""priority":true"#, "priority", "true", PRIORITY),
+        (r#""target":{"group":0}"#, "target.group", "0", GROUP),
+        (r#""target":{"group":"0"}"#, "target.group", "\"0\"", GROUP),
+        (r#""target":{"group":-2473}"#, "target.group", "-2473", GROUP),
+        (r#""target":{"group":2473.5}"#, "target.group", "2473.5", GROUP),
+        (r#""target":{"agents":5}"#, "target.agents", "5", AGENTS),
+        (r#""target":{"agents":"a@x"}"#, "target.agents", "\"a@x\"", AGENTS),
+        (r#""target":{"agents":["a@x",5]}"#, "target.agents", "[\"a@x\",5]", AGENTS),
+        (r#""target":{"agents":[" "]}"#, "target.agents", "[\" \"]", AGENTS),
+        (r#""target":{"strict":"yes"}"#, "target.strict", "\"yes\"", TRUTH),
+        (r#""target":["a@x"]"#, "target", "[\"a@x\"]", "an object"),
+        (r#""requested_at":"""#, "requested_at", "\"\"", TIME),
+        (r#""requested_at":1800000000"#, "requested_at", "1800000000", TIME),
+        (r#""expires_at":"""#, "expires_at", "\"\"", TIME),
+        (r#""expires_at":"soon""#, "expires_at", "\"soon\"", TIME),
+        (r#""expires_at":"2026-11-23""#, "expires_at", "\"2026-11-23\"", TIME),
+        (r#""reason":5"#, "reason", "5", "text"),
+        (r#""reason":{}"#, "reason", "{}", "text"),
+        (r#""attributes":[]"#, "attributes", "[]", "an object"),
+        (r#""attributes":{"lang":["de"]}"#, "attributes.lang", "[\"de\"]", "text, flat"),
+        (r#""options":5"#, "options", "5", "an object"),
+        (r#""options":{"disable_queuing":"no"}"#, "options.disable_queuing", "\"no\"", TRUTH),
+        (r#""options":{"queue_timeout":-1}"#, "options.queue_timeout", "-1", SECONDS),
+    ];
+    for (fields, field, value, range) in table {
+        let told = format!("{field} is {value}; allowed is {range}");
+        assert_eq!(event(fields).request, Err(told), "{fields}");
+    }
+    let two = event(r#""reason":5,"priority":11"#).request.unwrap_err();
+    let first = "reason is 5; allowed is text";
+    assert_eq!(two, format!("{first}; priority is 11; allowed is {PRIORITY}"));
+}
+
+#[test]
+fn a_deadline_is_its_own_or_the_time_to_live_after_the_request_or_the_record() {
+    // Requested, expires, recorded; then: waits since, and its deadline.
+    let table = [
+        ((None, None, Some(-100)), (-100, 500)),
+        ((Some(-50), None, Some(-100)), (-50, 550)),
+        ((Some(-50), None, None), (-50, 550)),
+        ((Some(-50), Some(30), Some(-100)), (-50, 30)),
+        ((None, Some(30), Some(-100)), (-100, 30)),
+        ((None, Some(-1000), Some(-100)), (-100, -1000)),
+        ((None, None, None), (0, 600)),
+        // What is said to be in the future counts as now.
+        ((Some(900), None, Some(-100)), (0, 600)),
+        ((None, None, Some(900)), (0, 600)),
+        ((Some(900), Some(30), Some(-100)), (0, 30)),
+    ];
+    for ((requested, expires, recorded), (since, deadline)) in table {
+        let mut value = serde_json::json!({"session_id": "s"});
+        for (name, second) in [("requested_at", requested), ("expires_at", expires)] {
+            value[name] = second.map(|second| at(second).to_string()).into();
+        }
+        let value = value.to_string();
+        let record = Record { timestamp: recorded.map(at), ..record(Some(value.as_bytes())) };
+        let Decoded::Event(event) = read(&record) else { panic!("{value} is an event") };
+        let times = (event.requested_at, event.deadline);
+        assert_eq!(times, (at(since), at(deadline)), "{value}, {recorded:?}");
+    }
+    let elsewhere = event(r#""expires_at":"2027-01-15T09:00:30+01:00""#);
+    assert_eq!(elsewhere.deadline, at(30));
+}
+
+#[test]
+fn one_trace_is_continued_and_only_one_of_a_sane_size() {
+    let header = |name: &str, bytes: usize| (name.to_owned(), Some(vec![b'x'; bytes]));
+    let check = |headers: &[Header], expected: &[Header]| {
+        let record = Record { headers: headers.to_vec(), ..record(None) };
+        assert_eq!(trace(&record), expected);
+    };
+    let (parent, state) = (header("traceparent", 55), header("tracestate", 1024));
+    check(&[], &[]);
+    check(&[state.clone(), header("own", 9), parent.clone()], &[parent.clone(), state.clone()]);
+    check(&[parent.clone(), header("traceparent", 7), state.clone()], &[parent.clone(), state]);
+    check(&[header("tracestate", 1025), parent.clone()], &[parent]);
+}
+
+/// The names of the contract, at every level.
+const NAMES: &str = "type id session_id requested_at expires_at reason target agents group strict \
+                     priority attributes lang context options send_tip_if_no_agent_online \
+                     disable_queuing allow_assign_busy_member queue_timeout own";
+
+const TEXTS: &str = "escalation|s-1|a@x| |7|99999999999999999999999|2026-11-23T10:00:00Z|\
+                     9999-12-30T22:00:00Z|-009999-01-02T02:00:00Z";
+
+fn name() -> impl Strategy<Value = String> {
+    prop::sample::select(NAMES.split(' ').collect::<Vec<_>>()).prop_map(String::from)
+}
+
+fn any_json() -> impl Strategy<Value = Value> {
+    let leaf = prop_oneof![
+        Just(Value::Null),
+        any::<bool>().prop_map(Value::from),
+        any::<i64>().prop_map(Value::from),
+        any::<f64>().prop_map(Value::from),
+        (-2i64..12).prop_map(Value::from),
+        ".{0,20}".prop_map(Value::from),
+        "[a-zä]{120,260}".prop_map(Value::from),
+        prop::sample::select(TEXTS.split('|').collect::<Vec<_>>()).prop_map(Value::from),
+    ];
+    leaf.prop_recursive(3, 24, 6, |inner| {
+        let list = prop::collection::vec(inner.clone(), 0..6).prop_map(Value::from);
+        let object = prop::collection::btree_map(name(), inner, 0..6)
+            .prop_map(|fields| Value::Object(fields.into_iter().collect()));
+        prop_oneof![list, object]
+    })
+}
+
+/// An object with fields of the contract, most often with a session.
+fn any_escalation() -> impl Strategy<Value = String> {
+    let fields = prop::collection::btree_map(name(), any_json(), 0..8);
+    (fields, prop::sample::select(vec![true, true, false])).prop_map(|(mut fields, is_good)| {
+        if is_good {
+            fields.remove("type");
+            fields.entry("session_id".to_owned()).or_insert_with(|| "s".into());
+        }
+        Value::Object(fields.into_iter().collect()).to_string()
+    })
+}
+
+/// Whatever came in: an event can be named, and a refusal says why.
+fn judge_reading(value: &[u8]) -> Result<(), TestCaseError> {
+    match read(&record(Some(value))) {
+        Decoded::NotForUs => {}
+        Decoded::Malformed(malformed) => prop_assert_ne!(malformed.error, ""),
+        Decoded::Event(event) => {
+            for id in [&event.id, &event.session_id] {
+                prop_assert!((1..=256).contains(&id.len()), "{} bytes", id.len());
+                prop_assert!(!id.trim().is_empty());
+            }
+            prop_assert!(!event.session_id.chars().any(char::is_control));
+            prop_assert!(event.requested_at <= at(0));
+            match event.request {
+                Ok(ask) => {
+                    prop_assert!(ask.priority.is_none_or(|priority| priority <= 9));
+                    prop_assert!(ask.requested_target.group.is_none_or(|group| group >= 1));
+                    prop_assert!(
+                        ask.requested_target.agents.iter().all(|agent| !agent.trim().is_empty())
+                    );
+                }
+                Err(reason) => prop_assert!(reason.contains("; allowed is "), "{}", reason),
+            }
+        }
+    }
+    Ok(())
+}
+
+proptest! {
+    #[test]
+    fn no_bytes_panic_the_reader(value in prop::collection::vec(any::<u8>(), 0..300)) {
+        judge_reading(&value)?;
+    }
+
+    #[test]
+    fn whatever_the_fields_hold_the_reading_is_sound(value in any_escalation()) {
+        judge_reading(value.as_bytes())?;
+    }
+
+    #[test]
+    fn no_changed_bytes_panic_the_reader(
+        value in any_escalation(),
+        changes in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..5),
+        kept in any::<prop::sample::Index>(),
+    ) {
+        let mut value = value.into_bytes();
+        for (place, byte) in changes {
+            let place = place.index(value.len());
+            value[place] = byte;
+        }
+        judge_reading(&value)?;
+        judge_reading(&value[..kept.index(value.len())])?;
+    }
+}

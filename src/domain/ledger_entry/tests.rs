@@ -1,0 +1,141 @@
+//! What a claim finds, who may change an entry, and how long a story gets.
+//!
+//! They are kept beside the file they test because that one is long enough. Tests here never
+//! touch a database: the suite in `tests/it/ledger` does.
+
+use proptest::prelude::*;
+
+use super::super::wire::outcome::Channel;
+use super::*;
+
+fn at(second: i64) -> Timestamp {
+    Timestamp::from_second(1_800_000_000 + second).unwrap()
+}
+
+fn position(offset: i64) -> Position {
+    Position { topic: "t".into(), partition: 1, offset }
+}
+
+fn claim(session: Option<&str>, offset: i64) -> Claim {
+    let (session_id, source) = (session.map(Into::into), position(offset));
+    Claim { key: "k".into(), session_id, source, first_seen: at(0), deadline: None, at: at(1) }
+}
+
+fn answer(text: &str) -> Arc<Message> {
+    let value = Some(text.as_bytes().to_vec());
+    Message { channel: Channel::Outcomes, key: None, value, headers: vec![] }.into()
+}
+
+fn command(number: u8, second: i64) -> LedgerCommand {
+    match number {
+        0 => LedgerCommand::Claim(Box::new(Claim { at: at(second), ..claim(Some("s"), 1) })),
+        1 => LedgerCommand::Claim(Box::new(claim(Some("s"), 2))),
+        2 => LedgerCommand::Claim(Box::new(claim(Some("other"), 1))),
+        3 => {
+            let (memory, note) = ("{}".into(), "n".into());
+            let position = position(1);
+            let (key, value) = (None, None);
+            let record = Some(Record { position, timestamp: None, key, value, headers: vec![] });
+            LedgerCommand::Park(Parking { until: at(second + 9), memory, note, record })
+        }
+        4 => LedgerCommand::Settle { answer: answer(&second.to_string()), at: at(second) },
+        _ => LedgerCommand::Publish { place: Some(position(second)) },
+    }
+}
+
+/// Perform by numbers: (command, owner); the entry and the last reply.
+fn after(deeds: &[(u8, &str)]) -> (Option<LedgerEntry>, CommandResult) {
+    let mut entry = None;
+    let mut last = CommandResult::Done(false);
+    for (second, (number, owner)) in (0..).zip(deeds) {
+        let owner: Arc<str> = (*owner).into();
+        let actor = Actor { owner: &owner, now: at(second) };
+        let (changed, reply) = apply(entry.clone(), &command(*number, second), actor);
+        entry = changed.or(entry);
+        last = reply;
+    }
+    (entry, last)
+}
+
+fn words(deeds: &[(u8, &str)]) -> String {
+    match after(deeds).1 {
+        CommandResult::Done(done) => done.to_string(),
+        CommandResult::Claimed(ClaimResult::Resumed(PriorClaim { parked_until: None, .. })) => {
+            "open".into()
+        }
+        CommandResult::Claimed(ClaimResult::Resumed(_)) => "parked".into(),
+        CommandResult::Claimed(ClaimResult::Settled { published, answer, .. }) => {
+            let text = std::str::from_utf8(answer.value.as_deref().unwrap()).unwrap();
+            format!("settled {published} {text}")
+        }
+        CommandResult::Claimed(other) => format!("{other:?}").to_lowercase(),
+    }
+}
+
+#[test]
+fn what_a_claim_finds() {
+    let (claim, other_record, other_session) = ((0, "a"), (1, "a"), (2, "a"));
+    let (park, settle, publish) = ((3, "a"), (4, "a"), (5, "a"));
+    let conflict = "conflict { session_id: some(\"s\") }";
+    assert_eq!(words(&[claim]), "fresh");
+    assert_eq!(words(&[claim, claim]), "open");
+    assert_eq!(words(&[claim, (0, "b")]), "open");
+    assert_eq!(words(&[claim, park, claim]), "parked");
+    assert_eq!(words(&[claim, park, claim, claim]), "open");
+    assert_eq!(words(&[claim, settle, claim]), "settled false 1");
+    assert_eq!(words(&[claim, settle, publish, claim]), "settled true 1");
+    assert_eq!(words(&[claim, other_record]), "duplicate");
+    assert_eq!(words(&[claim, settle, publish, other_record]), "duplicate");
+    assert_eq!(words(&[claim, other_session]), conflict);
+    assert_eq!(words(&[claim, settle, publish, other_session]), conflict);
+}
+
+#[test]
+fn who_may_change_an_entry() {
+    assert_eq!(words(&[(3, "a")]), "false", "nothing was claimed");
+    assert_eq!(words(&[(4, "a")]), "false");
+    assert_eq!(words(&[(5, "a")]), "false");
+    assert_eq!(words(&[(0, "a"), (0, "b"), (3, "a")]), "false", "taken over");
+    assert_eq!(words(&[(0, "a"), (0, "b"), (4, "a")]), "false");
+    assert_eq!(words(&[(0, "a"), (1, "b"), (4, "a")]), "true", "a duplicate takes nothing over");
+    assert_eq!(words(&[(0, "a"), (2, "b"), (4, "a")]), "true", "nor does a conflict");
+    assert_eq!(words(&[(0, "a"), (4, "a"), (4, "a")]), "false", "the first answer stays");
+    assert_eq!(words(&[(0, "a"), (4, "a"), (3, "a")]), "false");
+    assert_eq!(words(&[(0, "a"), (3, "a"), (4, "a")]), "true", "parked and past its deadline");
+    assert_eq!(words(&[(0, "a"), (5, "a")]), "false", "no answer, nothing published");
+    assert_eq!(words(&[(0, "a"), (4, "a"), (5, "b")]), "true", "a fact anybody may note");
+    assert_eq!(words(&[(0, "a"), (4, "a"), (5, "a"), (5, "a")]), "false", "once");
+}
+
+#[test]
+fn a_long_story_keeps_its_beginning_and_its_end() {
+    let many: Vec<_> = std::iter::repeat_n([(0, "a"), (3, "a")], 100).flatten().collect();
+    let entry = after(&many).0.unwrap();
+    let seconds: Vec<_> =
+        entry.history.iter().map(|step| step.at.duration_since(at(0)).as_secs()).collect();
+    let expected: Vec<_> = (0..8).chain(176..200).collect();
+    assert_eq!(seconds, expected);
+    assert_eq!(entry.version, 200);
+}
+
+proptest! {
+    #[test]
+    fn an_answer_once_given_never_changes(
+        deeds in prop::collection::vec((0u8..6, prop::sample::select(vec!["a", "b"])), 0..40)
+    ) {
+        let mut answer = None;
+        for length in 0..=deeds.len() {
+            let Some(entry) = after(&deeds[..length]).0 else { continue };
+            if answer.is_some() {
+                prop_assert_eq!(&answer, &entry.answer);
+            }
+            let settled = matches!(entry.state, EntryState::Settled { .. } | EntryState::Published { .. });
+            prop_assert_eq!(settled, entry.answer.is_some());
+            // Whoever may commit its offset has put the record away.
+            let parked = entry.history.iter().any(|step| step.what == HistoryKind::Parked);
+            let published = matches!(entry.state, EntryState::Published { .. });
+            prop_assert_eq!(entry.record.is_some(), parked && !published);
+            answer = entry.answer;
+        }
+    }
+}

@@ -1,0 +1,219 @@
+//! What `/health` and `/ready` say: progress, blocked partitions, what the start waits for.
+//!
+//! `/health` fails only where a restart may help. What waits for Kafka, the ledger or the group is
+//! told by `/ready` alone. Written from the hot path with plain atomics, read by the admin port.
+
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use jiff::Timestamp;
+use parking_lot::Mutex;
+use tokio::time::Instant;
+
+use crate::lease::Lease;
+
+/// Without progress for longer than this the service is stalled.
+const STALLED_AFTER: Duration = Duration::from_secs(60);
+/// Recovery from the ledger may take this long before `/ready` reports it.
+const RECOVERY_TIME: Duration = Duration::from_secs(10);
+
+/// The state behind `/health` and `/ready`.
+#[derive(Debug)]
+pub struct Health {
+    lease: Arc<Lease>,
+    epoch: Instant,
+    joined: AtomicBool,
+    waiting_for: Mutex<Option<String>>,
+    bug: OnceLock<String>,
+    progress_ms: AtomicU64,
+    /// Milliseconds since the Unix epoch; `i64::MAX` where no event is unfinished.
+    earliest_deadline_ms: AtomicI64,
+    /// Milliseconds since `epoch`; 0 where no partition waits for recovery.
+    recovering_ms: AtomicU64,
+    blocked_events: AtomicUsize,
+    grace: Duration,
+}
+
+impl Health {
+    /// `grace`: how long after its deadline an event may still be unfinished.
+    pub fn new(lease: Arc<Lease>, grace: Duration) -> Self {
+        Self {
+            lease,
+            epoch: Instant::now(),
+            joined: AtomicBool::new(false),
+            waiting_for: Mutex::default(),
+            bug: OnceLock::new(),
+            progress_ms: AtomicU64::new(0),
+            earliest_deadline_ms: AtomicI64::new(i64::MAX),
+            recovering_ms: AtomicU64::new(0),
+            blocked_events: AtomicUsize::new(0),
+            grace,
+        }
+    }
+
+    /// The start waits for this to be repaired; `None`: the start is over.
+    pub fn set_waiting_for(&self, what: Option<String>) {
+        *self.waiting_for.lock() = what;
+    }
+
+    /// What the start waits for.
+    pub fn waiting_for(&self) -> Option<String> {
+        self.waiting_for.lock().clone()
+    }
+
+    /// The consumer has joined its group.
+    pub fn set_joined(&self) {
+        self.joined.store(true, Ordering::Relaxed);
+    }
+
+    /// The consumer has joined its group at least once.
+    pub fn has_joined(&self) -> bool {
+        self.joined.load(Ordering::Relaxed)
+    }
+
+    /// A bug was met that only a restart may help; the first one is kept.
+    pub fn report_bug(&self, what: String) {
+        self.bug.set(what).unwrap_or_default();
+    }
+
+    /// The consuming task completed a round of its loop.
+    pub fn report_progress(&self) {
+        self.progress_ms.store(self.elapsed_ms(), Ordering::Relaxed);
+    }
+
+    /// The earliest deadline among the unfinished events.
+    pub fn set_earliest_deadline(&self, deadline: Option<Timestamp>) {
+        let deadline = deadline.map_or(i64::MAX, Timestamp::as_millisecond);
+        self.earliest_deadline_ms.store(deadline, Ordering::Relaxed);
+    }
+
+    /// Since when the first of the assigned partitions waits for recovery from the ledger.
+    pub fn set_recovering_since(&self, since: Option<Instant>) {
+        let since = since.map_or(0, |since| millis(since - self.epoch).max(1));
+        self.recovering_ms.store(since, Ordering::Relaxed);
+    }
+
+    /// This many events wait for a ledger entry that cannot be read.
+    pub fn set_blocked_events(&self, events: usize) {
+        self.blocked_events.store(events, Ordering::Relaxed);
+    }
+
+    /// Which part of the ledger cannot be read, and what that blocks.
+    pub fn blocked(&self) -> Option<String> {
+        let events = self.blocked_events.load(Ordering::Relaxed);
+        if events > 0 {
+            return Some(format!(
+                "{events} events are blocked: their ledger entries cannot be read; the log names \
+                 them"
+            ));
+        }
+        let since = self.recovering_ms.load(Ordering::Relaxed);
+        let waited = Duration::from_millis(self.elapsed_ms().saturating_sub(since));
+        (since > 0 && waited > RECOVERY_TIME).then(|| {
+            let seconds = waited.as_secs();
+            format!(
+                "partitions are blocked: recovery from the ledger has taken {seconds} s; the log \
+                 says why"
+            )
+        })
+    }
+
+    /// The group's coordinator has been silent for too long.
+    pub fn cut_off(&self) -> Option<String> {
+        let silence = self.lease.expired()?.as_secs();
+        Some(format!(
+            "no answer from the group coordinator for {silence} s: neither calling nor publishing \
+             until it answers"
+        ))
+    }
+
+    /// What has stalled. Waiting for the ledger or for Kafka is not stalling: a restart would not
+    /// help.
+    pub fn stalled(&self, now: Timestamp, ledger_is_unavailable: bool) -> Option<String> {
+        let limit = STALLED_AFTER.as_secs();
+        let progress_ms = self.progress_ms.load(Ordering::Relaxed);
+        let idle = Duration::from_millis(self.elapsed_ms().saturating_sub(progress_ms));
+        let deadline = self.earliest_deadline_ms.load(Ordering::Relaxed);
+        let overdue = now.as_millisecond().saturating_sub(deadline);
+        if let Some(bug) = self.bug.get() {
+            Some(bug.clone())
+        } else if self.lease.poll_age() > STALLED_AFTER {
+            Some(format!("the consumer has not polled for {limit} s"))
+        } else if idle > STALLED_AFTER {
+            Some(format!("the consuming task has made no progress for {limit} s"))
+        } else if !ledger_is_unavailable
+            && self.lease.valid()
+            && u64::try_from(overdue).is_ok_and(|ms| u128::from(ms) > self.grace.as_millis())
+        {
+            Some(format!("an event is unfinished {} s after its deadline", overdue / 1000))
+        } else {
+            None
+        }
+    }
+
+    fn elapsed_ms(&self) -> u64 {
+        millis(self.epoch.elapsed())
+    }
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn health() -> Health {
+        Health::new(Arc::new(Lease::new()), Duration::from_secs(90))
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_recovery_that_takes_long_and_blocked_events_are_reported() {
+        let health = health();
+        health.set_recovering_since(Some(Instant::now()));
+        tokio::time::advance(Duration::from_secs(10)).await;
+        assert_eq!(health.blocked(), None);
+        tokio::time::advance(Duration::from_secs(1)).await;
+        assert!(health.blocked().unwrap().contains("10 s"));
+        health.set_recovering_since(None);
+        assert_eq!(health.blocked(), None);
+        health.set_blocked_events(2);
+        assert!(health.blocked().unwrap().starts_with("2 events are blocked"));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_missing_poll_missing_progress_and_overdue_events_are_stalls() {
+        let health = health();
+        let now: Timestamp = "2026-11-23T10:00:00Z".parse().unwrap();
+        assert_eq!(health.stalled(now, false), None);
+        health.set_earliest_deadline(Some(now - Duration::from_secs(89)));
+        assert_eq!(health.stalled(now, false), None);
+        health.set_earliest_deadline(Some(now - Duration::from_secs(91)));
+        assert!(health.stalled(now, false).unwrap().contains("after its deadline"));
+        assert_eq!(health.stalled(now, true), None, "it waits for the ledger");
+        health.set_earliest_deadline(None);
+        tokio::time::advance(Duration::from_secs(61)).await;
+        assert!(health.stalled(now, false).unwrap().contains("polled"));
+        health.lease.renew();
+        assert!(health.stalled(now, false).unwrap().contains("progress"));
+        health.report_progress();
+        assert_eq!(health.stalled(now, false), None);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_group_that_is_silent_is_no_stall() {
+        let health = health();
+        tokio::time::advance(Duration::from_secs(1)).await;
+        health.lease.renew_by_coordinator(Duration::ZERO);
+        for _ in 0..31 {
+            tokio::time::advance(Duration::from_secs(1)).await;
+            health.lease.renew();
+        }
+        assert!(health.cut_off().unwrap().contains("for 31 s"));
+        health.report_progress();
+        health.set_earliest_deadline(Some(Timestamp::MIN));
+        assert_eq!(health.stalled(Timestamp::UNIX_EPOCH, false), None, "a restart would not help");
+    }
+}

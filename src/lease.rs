@@ -1,0 +1,197 @@
+//! The lease: whether this process may still act for its partitions.
+//!
+//! A process that was paused (SIGSTOP, a starved machine) or cut off from its consumer group may
+//! have lost its partitions to another instance without knowing it yet. It must then neither call
+//! Desk nor publish. Each poll of the Kafka client renews the lease, and so does each sign of life
+//! of the group's coordinator. A renewal that comes too late makes the lease invalid for
+//! [`REJOIN_TIME`], in which the client finds out what it still owns; fencing tokens from before
+//! are refused from then on.
+//!
+//! Written from the hot path with plain atomics. Read [`crate::health`] for what `/ready` says.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+/// A poll later than this means that the process was paused: its partitions may be gone.
+const MAX_POLL_GAP: Duration = Duration::from_secs(5);
+/// After a pause the client needs this long to learn which partitions it has lost.
+const REJOIN_TIME: Duration = Duration::from_secs(3);
+/// Two thirds of the broker's session time-out for groups of the KIP-848 protocol. Only there the
+/// client does not count the time-out itself: with the classic protocols librdkafka revokes.
+const MAX_COORDINATOR_SILENCE: Duration = Duration::from_secs(30);
+const CHECK_INTERVAL: Duration = Duration::from_millis(50);
+
+/// Proof that the lease was valid at some moment; [`Lease::accepts`] tells whether it has been
+/// valid ever since.
+#[derive(Debug, Clone, Copy)]
+pub struct FencingToken {
+    term: u64,
+}
+
+/// May this process still act for its partitions? Shared by everything that calls or publishes.
+#[derive(Debug)]
+pub struct Lease {
+    epoch: Instant,
+    /// Milliseconds since `epoch`; 0: not yet.
+    polled_ms: AtomicU64,
+    /// The same for the coordinator; 0: nothing watches it.
+    coordinator_ms: AtomicU64,
+    /// Invalid before this moment.
+    invalid_until_ms: AtomicU64,
+    /// Counts how often the lease became invalid.
+    term: AtomicU64,
+}
+
+impl Default for Lease {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Lease {
+    /// A valid lease.
+    pub fn new() -> Self {
+        Self {
+            epoch: Instant::now(),
+            polled_ms: AtomicU64::new(0),
+            coordinator_ms: AtomicU64::new(0),
+            invalid_until_ms: AtomicU64::new(0),
+            term: AtomicU64::new(0),
+        }
+    }
+
+    /// The Kafka client polled.
+    pub fn renew(&self) {
+        let now = self.elapsed_ms();
+        self.renew_at(&self.polled_ms, Renewal { at_ms: now, now_ms: now, limit: MAX_POLL_GAP });
+    }
+
+    /// The group's coordinator answered, this long ago.
+    pub fn renew_by_coordinator(&self, ago: Duration) {
+        let now = self.elapsed_ms();
+        let at_ms = now.saturating_sub(millis(ago));
+        let renewal = Renewal { at_ms, now_ms: now, limit: MAX_COORDINATOR_SILENCE };
+        self.renew_at(&self.coordinator_ms, renewal);
+    }
+
+    fn renew_at(&self, last_ms: &AtomicU64, renewal: Renewal) {
+        let Renewal { at_ms, now_ms, limit } = renewal;
+        let last = last_ms.load(Ordering::Acquire);
+        if last > 0 && now_ms - last > millis(limit) && now_ms - at_ms <= millis(limit) {
+            // Before the renewal is stored: no reader may see it without the invalid time it starts.
+            self.invalid_until_ms.store(now_ms + millis(REJOIN_TIME), Ordering::Release);
+            self.term.fetch_add(1, Ordering::AcqRel);
+        }
+        last_ms.store(at_ms.max(last), Ordering::Release);
+    }
+
+    /// This process was neither paused nor cut off a moment ago: what it believes to own is its own.
+    pub fn valid(&self) -> bool {
+        let now = self.elapsed_ms();
+        let fresh = |last_ms: &AtomicU64, limit| {
+            let last = last_ms.load(Ordering::Acquire);
+            last == 0 || now.saturating_sub(last) <= millis(limit)
+        };
+        fresh(&self.polled_ms, MAX_POLL_GAP)
+            && fresh(&self.coordinator_ms, MAX_COORDINATOR_SILENCE)
+            && now >= self.invalid_until_ms.load(Ordering::Acquire)
+    }
+
+    /// Wait until the lease is valid.
+    pub async fn token(&self) -> FencingToken {
+        loop {
+            let token = FencingToken { term: self.term.load(Ordering::Acquire) };
+            if self.valid() {
+                return token;
+            }
+            tokio::time::sleep(CHECK_INTERVAL).await;
+        }
+    }
+
+    /// The lease has been valid without a break since the token was issued.
+    pub fn accepts(&self, token: FencingToken) -> bool {
+        self.valid() && self.term.load(Ordering::Acquire) == token.term
+    }
+
+    /// How long the coordinator has been silent, where that is too long.
+    pub fn expired(&self) -> Option<Duration> {
+        let last = self.coordinator_ms.load(Ordering::Acquire);
+        let silence = Duration::from_millis(self.elapsed_ms().saturating_sub(last));
+        (last > 0 && silence > MAX_COORDINATOR_SILENCE).then_some(silence)
+    }
+
+    /// Time since the Kafka client polled last, or since the start.
+    pub fn poll_age(&self) -> Duration {
+        let last = self.polled_ms.load(Ordering::Relaxed);
+        Duration::from_millis(self.elapsed_ms().saturating_sub(last))
+    }
+
+    fn elapsed_ms(&self) -> u64 {
+        millis(self.epoch.elapsed())
+    }
+}
+
+/// One renewal: when it happened, when it is reported, and how late it may be.
+struct Renewal {
+    at_ms: u64,
+    now_ms: u64,
+    limit: Duration,
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_paused_process_waits_until_it_knows_what_it_owns() {
+        let lease = Lease::new();
+        assert!(lease.valid());
+        tokio::time::advance(Duration::from_secs(1)).await;
+        lease.renew();
+        tokio::time::advance(Duration::from_secs(6)).await;
+        assert!(!lease.valid(), "running again, and not polled yet");
+        lease.renew();
+        assert!(!lease.valid(), "the client may not know yet that it has lost everything");
+        let start = Instant::now();
+        let token = lease.token().await;
+        assert!(start.elapsed() >= REJOIN_TIME);
+        assert!(lease.accepts(token));
+        tokio::time::advance(Duration::from_secs(6)).await;
+        assert!(!lease.accepts(token));
+        lease.renew();
+        let after = lease.token().await;
+        assert!(!lease.accepts(token), "a token from before a pause is refused for good");
+        assert!(lease.accepts(after));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_instance_that_is_cut_off_stops_before_the_group_gives_it_up() {
+        let lease = Lease::new();
+        let pass = async |seconds| {
+            for _ in 0..seconds {
+                tokio::time::advance(Duration::from_secs(1)).await;
+                lease.renew();
+            }
+        };
+        pass(100).await;
+        assert!(lease.valid(), "nothing watches the coordinator");
+        lease.renew_by_coordinator(Duration::from_secs(5));
+        pass(25).await;
+        assert!(lease.valid());
+        pass(1).await;
+        assert!(!lease.valid(), "30 s after its last sign of life");
+        assert_eq!(lease.expired().unwrap().as_secs(), 31);
+        lease.renew_by_coordinator(Duration::from_secs(31));
+        assert!(!lease.valid(), "this is not newer");
+        lease.renew_by_coordinator(Duration::ZERO);
+        assert!(!lease.valid(), "the client may not know yet that it has lost everything");
+        pass(3).await;
+        assert!(lease.valid());
+    }
+}
