@@ -47,11 +47,7 @@ pub struct Rng(Arc<dyn Fn() -> u64 + Send + Sync>);
 impl Rng {
     /// Randomly seeded, per thread.
     pub fn system() -> Self {
-        Self::from_fn(|| {
-            #[expect(clippy::disallowed_methods, reason = "the one place that draws a number")]
-            let drawn = fastrand::u64(..);
-            drawn
-        })
+        Self::from_fn(|| fastrand::u64(..))
     }
 
     /// A source that a test or the simulation drives; it must return uniformly distributed numbers.

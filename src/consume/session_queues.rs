@@ -11,11 +11,11 @@ use crate::gate::Ticket;
 
 /// The sessions that have events, each with its tickets in order of arrival.
 #[derive(Debug, Default)]
-pub struct SessionQueues(HashMap<Arc<str>, VecDeque<Ticket>>);
+pub(super) struct SessionQueues(HashMap<Arc<str>, VecDeque<Ticket>>);
 
 impl SessionQueues {
     /// Queue up. Returns the one before it; `None`: it is this ticket's turn at once.
-    pub fn join(&mut self, session: &Arc<str>, ticket: Ticket) -> Option<Ticket> {
+    pub(super) fn join(&mut self, session: &Arc<str>, ticket: Ticket) -> Option<Ticket> {
         let lane = self.0.entry(session.clone()).or_default();
         let before = lane.back().copied();
         lane.push_back(ticket);
@@ -23,7 +23,7 @@ impl SessionQueues {
     }
 
     /// Leave, from wherever in the lane. Returns whose turn it has become by that.
-    pub fn leave(&mut self, session: &Arc<str>, ticket: Ticket) -> Option<Ticket> {
+    pub(super) fn leave(&mut self, session: &Arc<str>, ticket: Ticket) -> Option<Ticket> {
         let lane = self.0.get_mut(session)?;
         let place = lane.iter().position(|queued| *queued == ticket)?;
         lane.remove(place);
@@ -35,13 +35,8 @@ impl SessionQueues {
     }
 
     /// Sessions that have events.
-    pub fn len(&self) -> usize {
+    pub(super) fn len(&self) -> usize {
         self.0.len()
-    }
-
-    /// No session has events.
-    pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
     }
 }
 
@@ -62,6 +57,6 @@ mod tests {
         assert_eq!(session_queues.leave(&a, 1), None);
         assert_eq!(session_queues.leave(&b, 4), None);
         assert_eq!(session_queues.leave(&a, 3), None);
-        assert!(session_queues.is_empty());
+        assert_eq!(session_queues.len(), 0);
     }
 }

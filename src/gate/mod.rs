@@ -29,11 +29,11 @@ use crate::domain::request::DeskCommand;
 use crate::gate::breaker::{Admission, GateChange, GateState, ShutReason};
 use crate::telemetry::Metrics;
 
-/// How long an event has waited for its answer: the one that was asked for first goes first,
-/// wherever and whenever it was read; then the one that arrived first.
 /// Counts the events of this process in the order of their arrival.
 pub type Ticket = u64;
 
+/// Who goes first: the event with the earliest `requested_at`, whenever it was read; then the one
+/// that arrived first.
 pub type Rank = (Timestamp, Ticket);
 
 /// So long a pass is reserved for the next event of a session: as a rule its turn comes sooner.
