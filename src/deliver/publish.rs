@@ -27,7 +27,7 @@ pub(super) async fn publish_once<P: Ports>(
     let told = || tell(TaskEvent::Settled);
     let published = hand_over(context, None, answer, told).await;
     if published.by_us {
-        context.metrics.answer_of_an_earlier_life(channel, &title);
+        context.metrics.published_from_outbox(channel, &title);
         info!(event.key = %key, status = title, "answered with what an earlier life had decided");
     }
     context.ledger.published(key, Some(published.place)).await;

@@ -3,6 +3,7 @@
 //! Adding a rule is adding a few lines here.
 //! This file never judges style that the formatter or the linter already judges.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -138,27 +139,62 @@ fn nothing_is_left_for_later_and_no_lint_is_silenced_without_reason() {
 }
 
 #[test]
-fn every_metric_is_documented() {
+fn metrics_and_their_documentation_agree() {
     let metrics = handoff::telemetry::Metrics::new();
+    // A family shows its labels only once it has a series.
     metrics.dead_letter(MalformedClass::NotJson);
     metrics.desk_call(DeskCommand::TransferToHuman, "assigned", Duration::ZERO);
     metrics.outcome(Status::Assigned, Duration::ZERO);
-    metrics.lag(0, Some(1));
-    let metrics = metrics.render();
-    let guide = file("docs/operations.md");
-    let names = metrics.lines().filter_map(|line| line.strip_prefix("# TYPE "));
-    let names: Vec<_> = names.filter_map(|line| line.split(' ').next()).collect();
-    assert!(names.len() > 10, "{metrics}");
-    let missing = names.iter().filter(|name| !guide.contains(**name));
-    none(
-        &missing.map(|name| format!("docs/operations.md does not name {name}")).collect::<Vec<_>>(),
-    );
+    metrics.lag("t", 0, Some(1));
+    let declared = declared_metrics(&metrics.render());
+    let documented = documented_metrics(&file("docs/metrics.md"));
+    assert!(declared.len() > 10, "{declared:?}");
+    let undocumented = declared.difference(&documented);
+    let undocumented = undocumented.map(|metric| format!("docs/metrics.md lacks: {metric}"));
+    let unknown = documented.difference(&declared);
+    let unknown = unknown.map(|metric| format!("docs/metrics.md has, /metrics has not: {metric}"));
+    none(&undocumented.chain(unknown).collect::<Vec<_>>());
+}
+
+/// `name type label,label` of each metric in OpenMetrics text.
+fn declared_metrics(text: &str) -> BTreeSet<String> {
+    let mut metrics = BTreeSet::new();
+    for line in text.lines() {
+        let Some((name, kind)) = line.strip_prefix("# TYPE ").and_then(|line| line.split_once(' '))
+        else {
+            continue;
+        };
+        let is_sample = |line: &&str| line.starts_with(name) && line.contains('{');
+        let sample = text.lines().find(is_sample).unwrap_or_default();
+        let labels = sample.split_once('{').and_then(|(_, rest)| rest.split_once('}'));
+        let labels = labels.map(|(labels, _)| labels).unwrap_or_default();
+        let labels = labels.split(',').filter_map(|label| label.split('=').next());
+        let labels: Vec<_> = labels.filter(|label| !label.is_empty() && *label != "le").collect();
+        let suffix = if kind == "counter" { "_total" } else { "" };
+        metrics.insert(format!("{name}{suffix} {kind} {}", labels.join(",")));
+    }
+    metrics
+}
+
+/// The same of each row in the table of docs/metrics.md.
+fn documented_metrics(guide: &str) -> BTreeSet<String> {
+    let rows = guide.lines().filter(|line| line.starts_with("| `handoff_"));
+    rows.map(|row| {
+        let cells: Vec<_> = row.split('|').map(|cell| cell.trim().replace('`', "")).collect();
+        assert_eq!(cells.len(), 8, "a row has six cells: {row}");
+        let [_, name, kind, unit, labels, meaning, ..] = &cells[..] else { panic!("{row}") };
+        assert!(!unit.is_empty() && !meaning.is_empty(), "{name} lacks its unit or meaning");
+        format!("{name} {kind} {}", labels.replace(' ', ""))
+    })
+    .collect()
 }
 
 #[test]
-fn every_metric_has_a_value_before_anything_happened_or_none_that_could_mislead() {
+fn metrics_start_at_zero() {
     let metrics = handoff::telemetry::Metrics::new().render();
-    for sample in ["handoff_outcomes_total{status=\"assigned\"} 0", "handoff_in_flight 0"] {
+    for sample in
+        ["handoff_outcomes_total{status=\"assigned\"} 0", "handoff_desk_calls_in_flight 0"]
+    {
         assert!(metrics.contains(sample), "{sample} in:\n{metrics}");
     }
 }

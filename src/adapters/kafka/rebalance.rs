@@ -362,11 +362,13 @@ impl ClientContext for Callbacks {
         for topic in statistics.topics.values() {
             self.tell_partitions(topic.partitions.keys().filter(|number| **number >= 0).count());
         }
-        for (partition, seen) in statistics.topics.values().flat_map(|topic| &topic.partitions) {
-            // Partitions that are not ours have no lag of ours.
-            let ours = *partition >= 0 && seen.fetch_state != "none";
-            let lag = (ours && seen.consumer_lag >= 0).then_some(seen.consumer_lag);
-            self.metrics.lag(*partition, lag);
+        for (name, topic) in &statistics.topics {
+            for (partition, seen) in &topic.partitions {
+                // Partitions that are not ours have no lag of ours.
+                let ours = *partition >= 0 && seen.fetch_state != "none";
+                let lag = (ours && seen.consumer_lag >= 0).then_some(seen.consumer_lag);
+                self.metrics.lag(name, *partition, lag);
+            }
         }
     }
 }

@@ -113,7 +113,7 @@ async fn a_wrong_key_is_repaired_while_the_worker_runs() {
     assert!(ready.1.contains("70009") && ready.1.contains("secret key"), "{}", ready.1);
     assert_eq!(ask_admin(port, "health").await.0, 200, "waiting is not being stuck");
     let metrics = ask_admin(port, "metrics").await.1;
-    assert!(metrics.contains("handoff_gate_closed{why=\"misconfigured\"} 1"), "{metrics}");
+    assert!(metrics.contains("handoff_gate_shut{reason=\"misconfigured\"} 1"), "{metrics}");
     let calls = world.desk.stats().of(Command::Transfer).calls;
     assert!((2..100).contains(&calls), "probed slowly, not burnt: {calls} calls");
     let told = worker.log().matches("calls to Desk are paused").count();

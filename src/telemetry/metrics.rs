@@ -1,0 +1,267 @@
+//! Every metric, declared once.
+//!
+//! To add a metric: declare and register it here, and add its row to docs/metrics.md; a test
+//! compares the two. Labels have a small, fixed set of values. Session ids, event ids and Desk's
+//! codes never become labels, because Prometheus keeps a series for each value.
+
+use std::time::Duration;
+
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
+use prometheus_client::registry::{Registry, Unit};
+
+use crate::domain::event::MalformedClass;
+use crate::domain::request::DeskCommand;
+use crate::domain::wire::outcome::{Channel, Status};
+use crate::gate::breaker::ShutReason;
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct StatusLabel {
+    status: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ClassLabel {
+    class: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct CallLabel {
+    command: &'static str,
+    verdict: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct CommandLabel {
+    command: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ReasonLabel {
+    reason: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct PartitionLabel {
+    topic: String,
+    partition: i32,
+}
+
+/// All metrics of the process.
+pub struct Metrics {
+    registry: Registry,
+    /// Calls to Desk that have no reply yet.
+    pub in_flight: Gauge,
+    /// Events that were read and have no acknowledged final outcome yet.
+    pub unfinished: Gauge,
+    /// Sessions with unfinished events.
+    pub sessions: Gauge,
+    /// Partitions assigned to this process.
+    pub partitions: Gauge,
+    /// 1 while backpressure pauses intake, else 0.
+    pub intake_paused: Gauge,
+    /// Records of another `type`, which are skipped.
+    pub skipped: Counter,
+    /// Offset commits that failed.
+    pub commit_failures: Counter,
+    outcomes: Family<StatusLabel, Counter>,
+    // The series that every event updates. They are resolved once, because a look-up in the family
+    // takes a lock and hashes the labels.
+    by_status: [(Counter, Histogram); Status::ALL.len()],
+    by_command: [Histogram; DeskCommand::ALL.len()],
+    interim_outcomes: Counter,
+    dead_letters: Family<ClassLabel, Counter>,
+    calls: Family<CallLabel, Counter>,
+    call_duration: Family<CommandLabel, Histogram>,
+    event_duration: Family<StatusLabel, Histogram>,
+    gate_shut: Family<ReasonLabel, Gauge>,
+    lag: Family<PartitionLabel, Gauge>,
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Metrics {
+    /// All metrics at zero.
+    pub fn new() -> Self {
+        let outcomes = Family::default();
+        let event_duration = Family::new_with_constructor(event_buckets as fn() -> _);
+        let call_duration = Family::new_with_constructor(call_buckets as fn() -> _);
+        let by_status = Status::ALL.map(|status| {
+            let label = StatusLabel { status: status.as_str() };
+            (outcomes.get_or_create_owned(&label), event_duration.get_or_create_owned(&label))
+        });
+        let by_command = DeskCommand::ALL.map(|command| {
+            call_duration.get_or_create_owned(&CommandLabel { command: command.as_str() })
+        });
+        let mut metrics = Self {
+            registry: Registry::with_prefix("handoff"),
+            in_flight: Gauge::default(),
+            unfinished: Gauge::default(),
+            sessions: Gauge::default(),
+            partitions: Gauge::default(),
+            intake_paused: Gauge::default(),
+            skipped: Counter::default(),
+            commit_failures: Counter::default(),
+            outcomes,
+            by_status,
+            by_command,
+            interim_outcomes: Counter::default(),
+            dead_letters: Family::default(),
+            calls: Family::default(),
+            call_duration,
+            event_duration,
+            gate_shut: Family::default(),
+            lag: Family::default(),
+        };
+        metrics.register();
+        metrics.start_at_zero();
+        metrics
+    }
+
+    fn register(&mut self) {
+        let r = &mut self.registry;
+        r.register(
+            "desk_calls_in_flight",
+            "Calls to Desk without a reply yet",
+            self.in_flight.clone(),
+        );
+        r.register("unfinished_events", "Unfinished events in memory", self.unfinished.clone());
+        r.register("sessions", "Sessions with unfinished events", self.sessions.clone());
+        let help = "Partitions assigned to this process";
+        r.register("assigned_partitions", help, self.partitions.clone());
+        let help = "1 while backpressure pauses intake";
+        r.register("intake_paused", help, self.intake_paused.clone());
+        r.register("records_skipped", "Records of another type, skipped", self.skipped.clone());
+        r.register("commit_failures", "Offset commits that failed", self.commit_failures.clone());
+        r.register("outcomes", "Final outcomes acknowledged", self.outcomes.clone());
+        let help = "Interim outcomes acknowledged";
+        r.register("interim_outcomes", help, self.interim_outcomes.clone());
+        r.register("dead_letters", "Dead letters acknowledged", self.dead_letters.clone());
+        r.register("desk_calls", "Calls to Desk by verdict", self.calls.clone());
+        let help = "Duration of a call to Desk";
+        r.register_with_unit("desk_call_duration", help, Unit::Seconds, self.call_duration.clone());
+        let help = "Time from requested_at to the final outcome's decision";
+        r.register_with_unit("event_duration", help, Unit::Seconds, self.event_duration.clone());
+        r.register("gate_shut", "1 while the gate is shut for this reason", self.gate_shut.clone());
+        let help = "Records between the committed offset and the end of the partition";
+        r.register("consumer_lag", help, self.lag.clone());
+    }
+
+    /// An alert on `gate_shut` needs the series to exist before the gate shuts for the first time.
+    fn start_at_zero(&self) {
+        for reason in ShutReason::ALL {
+            drop(self.gate_shut.get_or_create(&ReasonLabel { reason: reason.as_str() }));
+        }
+    }
+
+    /// The metrics as OpenMetrics text.
+    pub fn render(&self) -> String {
+        let mut text = String::new();
+        // Writing to a String cannot fail.
+        prometheus_client::encoding::text::encode(&mut text, &self.registry).unwrap_or_default();
+        text
+    }
+
+    /// Counts a final outcome that the broker acknowledged.
+    pub fn outcome(&self, status: Status, elapsed: Duration) {
+        let (count, duration) = &self.by_status[status as usize];
+        count.inc();
+        duration.observe(elapsed.as_secs_f64());
+    }
+
+    /// Counts an outcome or dead letter that a previous incarnation stored and this process
+    /// published; `label` is its status or class. Its duration is unknown, so none is observed.
+    pub fn published_from_outbox(&self, channel: Channel, label: &str) {
+        let status = Status::ALL.into_iter().find(|status| status.as_str() == label);
+        let class = MalformedClass::ALL.into_iter().find(|class| class.as_str() == label);
+        match (channel, status, class) {
+            (Channel::Outcomes, Some(status), _) => {
+                self.by_status[status as usize].0.inc();
+            }
+            (Channel::DeadLetters, _, Some(class)) => self.dead_letter(class),
+            // A newer version stored a label that this one does not have.
+            _ => {}
+        }
+    }
+
+    /// Counts an interim outcome that the broker acknowledged.
+    pub fn interim_outcome(&self) {
+        self.interim_outcomes.inc();
+    }
+
+    /// Counts a dead letter that the broker acknowledged.
+    pub fn dead_letter(&self, class: MalformedClass) {
+        self.dead_letters.get_or_create(&ClassLabel { class: class.as_str() }).inc();
+    }
+
+    /// Counts a call to Desk that has ended, with or without a reply.
+    pub fn desk_call(&self, command: DeskCommand, verdict: &'static str, took: Duration) {
+        self.calls.get_or_create(&CallLabel { command: command.as_str(), verdict }).inc();
+        self.by_command[command as usize].observe(took.as_secs_f64());
+    }
+
+    /// Reports the state of the gate: shut for this reason, or open.
+    pub fn gate_shut(&self, shut: Option<ShutReason>) {
+        for reason in ShutReason::ALL {
+            let label = ReasonLabel { reason: reason.as_str() };
+            self.gate_shut.get_or_create(&label).set(i64::from(shut == Some(reason)));
+        }
+    }
+
+    /// Reports the consumer lag of a partition; `None` once it is no longer assigned.
+    pub fn lag(&self, topic: &str, partition: i32, lag: Option<i64>) {
+        let label = PartitionLabel { topic: topic.to_owned(), partition };
+        match lag {
+            Some(lag) => {
+                self.lag.get_or_create(&label).set(lag);
+            }
+            // The new owner reports it; a stale series here would be summed up with that one.
+            None => {
+                self.lag.remove(&label);
+            }
+        }
+    }
+}
+
+/// 5 ms to 10 s: Desk gives a call up after 3 s, `desk.timeout_ms` is 5 s by default.
+fn call_buckets() -> Histogram {
+    Histogram::new(exponential_buckets(0.005, 2.0, 12))
+}
+
+/// 10 ms to 25 min: an escalation lives for 10 min by default.
+fn event_buckets() -> Histogram {
+    Histogram::new(exponential_buckets(0.01, 2.5, 14))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_status_and_command_counts_under_its_own_label() {
+        let check = |metrics: &Metrics, sample: String| {
+            let text = metrics.render();
+            assert!(text.lines().any(|line| line == sample), "{sample} in:\n{text}");
+        };
+        for status in Status::ALL {
+            let metrics = Metrics::new();
+            metrics.outcome(status, Duration::ZERO);
+            check(&metrics, format!("handoff_outcomes_total{{status=\"{status}\"}} 1"));
+            let name = "handoff_event_duration_seconds_count";
+            check(&metrics, format!("{name}{{status=\"{status}\"}} 1"));
+        }
+        for command in DeskCommand::ALL {
+            let metrics = Metrics::new();
+            metrics.desk_call(command, "assigned", Duration::ZERO);
+            let (name, command) = ("handoff_desk_call_duration_seconds_count", command.as_str());
+            check(&metrics, format!("{name}{{command=\"{command}\"}} 1"));
+        }
+    }
+}
