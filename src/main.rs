@@ -10,6 +10,7 @@ use handoff::commands::{Cli, say};
 
 /// An event is a few hundred small allocations, made on one thread and freed on another: the
 /// system's allocator spends a fifth of all time on them.
+#[cfg(feature = "jemalloc")]
 #[global_allocator]
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 

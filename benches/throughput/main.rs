@@ -31,6 +31,7 @@ use clap::Parser as _;
 use scenario::Scenario;
 
 /// The same for all contestants.
+#[cfg(feature = "jemalloc")]
 #[global_allocator]
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
