@@ -24,8 +24,6 @@ use crate::consume::{Settings, consume};
 use crate::deliver::{Context, Ports};
 use crate::domain::course::Policy;
 use crate::gate::Gate;
-use crate::gate::breaker::GateState;
-use crate::gate::rate_limiter::RateLimiter;
 use crate::health::Health;
 use crate::lease::Lease;
 use crate::ledger::Ledger;
@@ -241,10 +239,10 @@ impl Service {
         config.kafka.verify_consumer()?;
         config.kafka.verify_producer()?;
         let metrics = Arc::new(Metrics::new());
-        let gate = GateState::new(config.gate, &RateLimiter::new(config.quota_per_second));
-        let gate = Gate::new(gate, config.concurrency, metrics.clone());
-        // Our part of the quota comes with the partitions.
-        gate.share(&[], &[], 1);
+        let quota = config.quota_per_second;
+        let gate = Gate::new(config.gate, quota, config.concurrency, metrics.clone());
+        // The share of the quota comes with the partitions.
+        gate.set_share(&[], &[], 1);
         let lease = Arc::new(Lease::new());
         let health = Arc::new(Health::new(lease.clone(), config.policy.doubt_grace + OVERDUE));
         let rng = Rng::system();

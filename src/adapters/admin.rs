@@ -73,7 +73,7 @@ async fn status(State(view): State<View>) -> Json<Value> {
         "healthy": view.stuck().is_none(),
         "ready": view.not_ready().is_none(),
         "why": view.stuck().or(view.not_ready()),
-        "gate": view.gate.shut().map_or("open", |(why, _)| why.as_str()),
+        "gate": view.gate.shut().map_or("open", |shut| shut.reason.as_str()),
         "assigned_partitions": metrics.partitions.get(),
         "unfinished_events": metrics.unfinished.get(),
         "calls_in_flight": metrics.in_flight.get(),
@@ -102,7 +102,7 @@ impl View {
         if let Some(problem) = self.health.blocked() {
             return Some(problem);
         }
-        self.gate.shut().map(|(why, text)| format!("{}: {text}", why.as_str()))
+        self.gate.shut().map(|shut| format!("{}: {}", shut.reason.as_str(), shut.repair))
     }
 }
 

@@ -23,7 +23,7 @@ use crate::domain::course::Policy;
 use crate::domain::event::DecodeRules;
 use crate::domain::usersig::Identity;
 use crate::domain::verdict::{VerdictClass, Verdicts};
-use crate::gate::breaker::BreakerPolicy;
+use crate::gate::BreakerPolicy;
 use crate::telemetry::{LogFormat, LogSettings};
 
 const MINUTE_MS: u64 = 60_000;

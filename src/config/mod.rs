@@ -25,7 +25,7 @@ use std::time::Duration;
 use crate::adapters;
 use crate::domain::course::Policy;
 use crate::domain::event::DecodeRules;
-use crate::gate::breaker::BreakerPolicy;
+use crate::gate::BreakerPolicy;
 use crate::telemetry::LogSettings;
 
 use raw::Raw;

@@ -346,7 +346,7 @@ impl<P: Ports, S: Source> Worker<P, S> {
     fn share(&self) {
         let all = self.partitions.max(self.assignments.at_least());
         let (transfers, questions) = (self.assignments.staying(), self.assignments.all());
-        self.context.gate.share(&transfers, &questions, all);
+        self.context.gate.set_share(&transfers, &questions, all);
     }
 
     /// There is no room for a moment: what comes next waits where it is. Only a longer wait is

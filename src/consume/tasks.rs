@@ -25,7 +25,7 @@ use crate::domain::course::Policy;
 use crate::domain::event::{DecodeRules, Decoded, Event, Malformed, decode};
 use crate::domain::ledger_entry::{EntryState, RecoveredEntry};
 use crate::domain::record::Record;
-use crate::gate::Ticket;
+use crate::gate::{Rank, Ticket};
 use crate::ledger::{Ledger as _, Recovered};
 
 /// So many parked events do not count as unfinished, and so many bytes of theirs.
@@ -295,7 +295,7 @@ impl<P: Ports> Jobs<P> {
         self.tickets += 1;
         let ticket = self.tickets;
         let (session, due) = (event.session_id.clone(), event.deadline);
-        let turn = Turn::new((event.requested_at, ticket));
+        let turn = Turn::new(Rank { requested_at: event.requested_at, ticket });
         match self.session_queues.join(&session, ticket) {
             None => turn.give(),
             Some(before) => self.turns[&before].precedes(&turn),

@@ -349,7 +349,7 @@ async fn decide<P: Ports>(
                         if context.clock.now() >= course.gives_up_at()
                             || !is_still(claimed) =>
                     {
-                        pass.unused();
+                        drop(pass);
                     }
                     Some(Some(pass)) => {
                         drop(near.take());

@@ -13,8 +13,7 @@ use crate::domain::ledger_entry::PriorClaim;
 use crate::domain::reply::DeskAnswer;
 use crate::domain::route::Routes;
 use crate::domain::verdict::Verdicts;
-use crate::gate::breaker::{BreakerPolicy, GateState};
-use crate::gate::rate_limiter::RateLimiter;
+use crate::gate::{BreakerPolicy, Rank};
 use crate::ledger::Recovered;
 
 const RECEIVED: Timestamp = Timestamp::constant(1_795_428_000, 0);
@@ -158,12 +157,12 @@ async fn context(sleeps: During) -> (Context<Doubles>, Arc<Life>) {
         calls: AtomicUsize::new(0),
         published: AtomicUsize::new(0),
     });
-    let gate = BreakerPolicy { probe_initial: second, probe_max: second, outage_after: 3 };
+    let breaker = BreakerPolicy { probe_initial: second, probe_max: second, outage_after: 3 };
     let context = Context {
         desk: Desks(life.clone()),
         outcomes: Topic(life.clone()),
         ledger: Book(life.clone()),
-        gate: Gate::new(GateState::new(gate, &RateLimiter::new(None)), 1, metrics.clone()),
+        gate: Gate::new(breaker, None, 1, metrics.clone()),
         policy: Policy {
             verdicts: Verdicts::default(),
             backoff: Backoff::new(second, second).unwrap(),
@@ -208,7 +207,7 @@ fn event() -> Event {
 async fn walked(sleeps: During) -> (Delivered, Vec<TaskEvent>, (usize, usize, usize)) {
     let (context, life) = context(sleeps).await;
     let (event, record, draining) = (event(), record(), CancellationToken::new());
-    let turn = Turn::new((RECEIVED, 1));
+    let turn = Turn::new(Rank { requested_at: RECEIVED, ticket: 1 });
     turn.give();
     let delivery =
         Delivery { event: &event, record: &record, turn: &turn, calls: true, draining: &draining };

@@ -120,7 +120,7 @@ mod tests {
 
     #[test]
     fn the_next_one_is_near_while_this_one_is_with_desk_whoever_came_first() {
-        let turn = |ticket| Turn::new((Timestamp::UNIX_EPOCH, ticket));
+        let turn = |ticket| Turn::new(Rank { requested_at: Timestamp::UNIX_EPOCH, ticket });
         let (first, second, third) = (turn(1), turn(2), turn(3));
         first.precedes(&second);
         assert_eq!(second.is(Nearness::Next).now_or_never(), None);

@@ -19,6 +19,7 @@ pub mod record;
 pub mod reply;
 pub mod request;
 pub mod route;
+pub mod signal;
 pub mod usersig;
 pub mod verdict;
 pub mod watermark;

@@ -1,134 +1,132 @@
-//! Everybody's way to Desk: at most so many calls at once, the oldest event first, each command at
-//! the worker's part of its quota, and hardly any while nothing can succeed.
+//! The gate: every call to Desk passes it.
 //!
-//! A `CallPermit` is held for one call. The rules are `domain::gate`; here they meet tasks and time.
-//! Where the oldest of all follows in its session on a call that is over, the pass is reserved for it
-//! while the ledger writes down the answer: else a busy session would queue up behind the others
-//! at each of its calls. One task must run `Gate::drive`, which opens the way when time has passed.
-//! This file never makes a call and never ends an event.
+//! An event first acquires a [`ClaimPermit`], is claimed in the ledger, and then acquires a
+//! [`CallPermit`] for each call. Permits go to the oldest event first. A call permit is granted when
+//! fewer than `desk.concurrency` calls are in flight, the rate limiter of its command has a call due,
+//! and the circuit breaker lets it through.
+//!
+//! The decisions are pure: `permits` (who is next), `rate_limiter` (when), `breaker` (whether at all),
+//! and `admission`, which combines the last two. Here they meet tasks, time, log and metrics. One task
+//! must run [`Gate::drive`], which grants permits when only time has to pass.
 
-pub mod breaker;
+mod admission;
+mod breaker;
 mod permits;
-pub mod rate_limiter;
+mod rate_limiter;
 
-use parking_lot::{Mutex, MutexGuard};
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use jiff::Timestamp;
+use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::{Notify, oneshot};
 use tokio::time::{Instant, sleep_until};
 use tracing::{error, warn};
 
-pub use self::permits::ClaimPermit;
+pub use self::breaker::{BreakerPolicy, GateShut};
+pub use self::permits::claim::ClaimPermit;
+pub use self::permits::{Rank, Ticket};
 
-use self::permits::ClaimPermits;
-use crate::domain::course::Signal;
+use self::admission::{AdmissionControl, GateChange};
+use self::breaker::{BreakerChange, CallKind};
+use self::permits::call::{CallPermits, NextCall};
+use self::permits::claim::ClaimPermits;
 use crate::domain::request::DeskCommand;
-use crate::gate::breaker::{Admission, GateChange, GateState, ShutReason};
+use crate::domain::signal::Signal;
 use crate::telemetry::Metrics;
 
-/// Counts the events of this process in the order of their arrival.
-pub type Ticket = u64;
-
-/// Who goes first: the event with the earliest `requested_at`, whenever it was read; then the one
-/// that arrived first.
-pub type Rank = (Timestamp, Ticket);
-
-/// So long a pass is reserved for the next event of a session: as a rule its turn comes sooner.
-const RESERVED_FOR: Duration = Duration::from_millis(10);
-
-/// The gate.
+/// Admission control towards Desk for the whole process.
 pub struct Gate {
     claim_permits: Arc<ClaimPermits>,
-    inner: Mutex<Inner>,
+    inner: Mutex<GateInner>,
+    /// Wakes [`Gate::drive`] when `look_again` has become earlier.
     changed: Notify,
+    /// The moment from which the pure parts count time.
     epoch: Instant,
     metrics: Arc<Metrics>,
 }
 
-struct Inner {
-    state: GateState,
-    /// Calls that may be out at once, and those that are.
-    places: usize,
-    out: usize,
-    /// Places reserved for events that come in a moment, and until when.
-    reserved: BTreeMap<Rank, Duration>,
-    /// For each command, in the order of `DeskCommand::ALL`.
-    waiting: [BTreeMap<Rank, oneshot::Sender<CallPermit>>; DeskCommand::ALL.len()],
-    /// When to look again.
-    due: Option<Duration>,
+struct GateInner {
+    control: AdmissionControl,
+    calls: CallPermits<oneshot::Sender<CallPermit>>,
+    /// When a waiter may be admitted although nothing happens until then.
+    look_again: Option<Duration>,
     warned_state_query_unsupported: bool,
 }
 
-/// The right to make one call; given back when dropped.
+/// The right to make one call; returned when dropped.
 pub struct CallPermit {
     gate: Arc<Gate>,
-    command: DeskCommand,
-    number: u64,
-    probe: bool,
+    kind: CallKind,
     reported: bool,
 }
 
 impl Gate {
-    /// A gate for `concurrency` calls at once.
-    pub fn new(state: GateState, concurrency: usize, metrics: Arc<Metrics>) -> Arc<Self> {
-        let inner = Inner {
-            state,
-            places: concurrency,
-            out: 0,
-            reserved: BTreeMap::new(),
-            waiting: Default::default(),
-            due: None,
+    /// A gate for `concurrency` calls in flight and, per command, `quota_per_second` calls per second
+    /// (`None`: no limit) in the whole consumer group.
+    pub fn new(
+        policy: BreakerPolicy,
+        quota_per_second: Option<f64>,
+        concurrency: usize,
+        metrics: Arc<Metrics>,
+    ) -> Arc<Self> {
+        let inner = GateInner {
+            control: AdmissionControl::new(policy, quota_per_second),
+            calls: CallPermits::new(concurrency),
+            look_again: None,
             warned_state_query_unsupported: false,
         };
-        let (claim_permits, epoch) = (ClaimPermits::new(concurrency), Instant::now());
-        let (inner, changed) = (Mutex::new(inner), Notify::new());
-        Arc::new(Self { claim_permits, inner, changed, epoch, metrics })
+        Arc::new(Self {
+            claim_permits: ClaimPermits::new(concurrency),
+            inner: Mutex::new(inner),
+            changed: Notify::new(),
+            epoch: Instant::now(),
+            metrics,
+        })
     }
 
-    /// Wait for the right to be claimed and to wait here. The oldest goes first.
+    /// From now on this process may use the parts of the quota that belong to these of `total`
+    /// partitions. The two lists differ while partitions are being revoked: their state queries may
+    /// still go out when new transfers may not.
+    pub fn set_share(self: &Arc<Self>, transfers: &[i32], state_queries: &[i32], total: usize) {
+        let mut inner = self.lock();
+        let now = self.epoch.elapsed();
+        inner.control.set_share(DeskCommand::TransferToHuman, transfers, total, now);
+        inner.control.set_share(DeskCommand::GetSessionState, state_queries, total, now);
+        drop(inner);
+        self.grant();
+    }
+
+    /// Wait for the right to claim an event.
     pub async fn acquire_claim(&self, rank: Rank) -> ClaimPermit {
         self.claim_permits.acquire(rank).await
     }
 
-    /// From now on the parts of the quota that go with these of all partitions are ours.
-    pub fn share(self: &Arc<Self>, transfers: &[i32], questions: &[i32], all: usize) {
-        let mut inner = self.lock();
-        let now = self.epoch.elapsed();
-        inner.state.set_share(DeskCommand::TransferToHuman, (transfers, all), now);
-        inner.state.set_share(DeskCommand::GetSessionState, (questions, all), now);
-        drop(inner);
-        self.pump();
-    }
-
-    /// Wait for the right to make this call. The oldest goes first.
+    /// Wait for the right to make one call. An event waits for one permit at a time.
     pub async fn acquire_call(self: &Arc<Self>, rank: Rank, command: DeskCommand) -> CallPermit {
         let (tx, rx) = oneshot::channel();
-        self.lock().waiting[command as usize].insert(rank, tx);
-        let _leaves = LeavesQueue { gate: self, rank, command };
-        self.pump();
+        self.lock().calls.enqueue(command, rank, tx);
+        let _dequeue = DequeueOnDrop { gate: self, rank, command };
+        self.grant();
         match rx.await {
-            Ok(pass) => pass,
-            // An event waits once at a time, and the gate never drops who waits.
+            Ok(permit) => permit,
+            // Unreachable: a sender leaves the queue only to be used, or with this future.
             Err(_) => std::future::pending().await,
         }
     }
 
-    /// ShutReason it is shut, and what to repair, if it is.
-    pub fn shut(&self) -> Option<(ShutReason, String)> {
-        self.lock().state.shut().map(|(why, text)| (why, text.to_owned()))
+    /// Why the gate is shut, if it is.
+    pub fn shut(&self) -> Option<GateShut> {
+        self.lock().control.shut().cloned()
     }
 
-    /// Let waiting calls in when time has passed; runs as long as the worker.
+    /// Grant permits whenever time has passed that a waiter needs; never returns.
     pub async fn drive(self: Arc<Self>) {
         loop {
             let changed = self.changed.notified();
-            let due = self.lock().due;
-            match due {
-                Some(due) => tokio::select! {
-                    () = sleep_until(self.epoch + due) => self.pump(),
+            let look_again = self.lock().look_again;
+            match look_again {
+                Some(at) => tokio::select! {
+                    () = sleep_until(self.epoch + at) => self.grant(),
                     () = changed => {}
                 },
                 None => changed.await,
@@ -136,28 +134,26 @@ impl Gate {
         }
     }
 
-    /// Hand out passes, oldest first, as far as rules and places allow.
-    fn pump(self: &Arc<Self>) {
-        loop {
-            // Passes are sent outside the lock: one that nobody takes comes back through `drop`.
-            let Some((waiter, pass)) = self.next_admitted() else { return };
-            drop(waiter.send(pass));
+    /// Grant call permits, oldest event first, until nobody may call now.
+    fn grant(self: &Arc<Self>) {
+        while let Some((waiter, permit)) = self.next_permit() {
+            // Outside the lock: if the waiter is gone, the permit comes straight back through `drop`.
+            drop(waiter.send(permit));
         }
     }
 
-    fn next_admitted(self: &Arc<Self>) -> Option<(oneshot::Sender<CallPermit>, CallPermit)> {
-        let mut inner = self.lock();
-        let before = inner.due.take();
-        match inner.admit_oldest(self.epoch.elapsed()) {
-            Ok((waiter, command, probe)) => {
-                inner.out += 1;
+    fn next_permit(self: &Arc<Self>) -> Option<(oneshot::Sender<CallPermit>, CallPermit)> {
+        let mut guard = self.lock();
+        let inner = &mut *guard;
+        let before = inner.look_again.take();
+        match inner.calls.next(&mut inner.control, self.epoch.elapsed()) {
+            NextCall::Granted { waiter, kind } => {
                 self.metrics.in_flight.inc();
-                let (gate, number) = (self.clone(), inner.state.last(command));
-                Some((waiter, CallPermit { gate, command, number, probe, reported: false }))
+                Some((waiter, CallPermit { gate: self.clone(), kind, reported: false }))
             }
-            Err(due) => {
-                inner.due = due;
-                if due.is_some() && due != before {
+            NextCall::LookAgain(at) => {
+                inner.look_again = at;
+                if at.is_some() && at != before {
                     self.changed.notify_one();
                 }
                 None
@@ -165,97 +161,51 @@ impl Gate {
         }
     }
 
-    fn tell(&self, change: &GateChange) {
+    fn announce(&self, change: &GateChange) {
         match change {
-            GateChange::Shut(why, text) => {
-                self.metrics.gate_shut(Some(*why));
-                error!(why = why.as_str(), "calls to Desk are paused, repair this: {text}");
+            GateChange::Breaker(BreakerChange::Shut(GateShut { reason, repair })) => {
+                self.metrics.gate_shut(Some(*reason));
+                error!(reason = reason.as_str(), repair, "gate shut: no call can succeed");
             }
-            GateChange::Opened(after) => {
+            GateChange::Breaker(BreakerChange::Opened { after }) => {
                 self.metrics.gate_shut(None);
-                warn!(after_s = after.as_secs(), "calls to Desk go on");
+                warn!(after_s = after.as_secs(), "gate open");
             }
-            GateChange::Slowed(rate) => {
-                warn!(calls_per_second = rate, "Desk says too fast; slowed down");
+            GateChange::Throttled { calls_per_second } => {
+                warn!(calls_per_second, "throttled by Desk: call rate reduced");
             }
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, Inner> {
+    fn lock(&self) -> MutexGuard<'_, GateInner> {
         self.inner.lock()
     }
 }
 
-impl Inner {
-    /// The oldest who may go now, to which command, and whether it is a probe; else when to look
-    /// again.
-    fn admit_oldest(
-        &mut self,
-        now: Duration,
-    ) -> Result<(oneshot::Sender<CallPermit>, DeskCommand, bool), Option<Duration>> {
-        let (places, more_at) = self.state.places(self.places, now);
-        let first =
-            |command: DeskCommand| Some((*self.waiting[command as usize].keys().next()?, command));
-        let mut firsts = DeskCommand::ALL.map(first);
-        firsts.sort_by_key(|first| first.map(|(rank, _)| rank));
-        self.reserved.retain(|_, until| *until > now);
-        let mut due: Option<Duration> = None;
-        for (rank, command) in firsts.into_iter().flatten() {
-            let for_older = self.reserved.range(..rank).count();
-            if self.out + for_older >= places {
-                due = [due, more_at, self.reserved.values().min().copied()]
-                    .into_iter()
-                    .flatten()
-                    .min();
-                continue;
-            }
-            let probe = match self.state.admit(command, now) {
-                Admission::Go => false,
-                Admission::Probe => true,
-                Admission::Later => continue,
-                Admission::NotBefore(at) => {
-                    due = Some(due.map_or(at, |due| due.min(at)));
-                    continue;
-                }
-            };
-            let (_, waiter) = self.waiting[command as usize].pop_first().ok_or(None)?;
-            self.reserved.remove(&rank);
-            return Ok((waiter, command, probe));
-        }
-        Err(due)
-    }
-
-    /// Others wait, and all of them are younger.
-    fn would_be_first(&self, rank: Rank) -> bool {
-        let mut firsts = self.waiting.iter().filter_map(|waiting| waiting.keys().next());
-        firsts.clone().next().is_some() && firsts.all(|first| rank < *first)
-    }
-}
-
 impl CallPermit {
-    /// No call was made: the next one need not wait for it.
-    pub fn unused(self) {
-        self.gate.lock().state.unused(self.command, self.number);
-    }
-
-    /// The call came back. `next` follows in its session as soon as the answer is written down.
-    pub fn report(mut self, signal: &Signal, next: Option<Rank>) {
+    /// The call returned. `next_in_session` is the event that may call as soon as the answer of this
+    /// one is stored; a permit is reserved for it if it is the oldest.
+    pub fn report(mut self, signal: &Signal, next_in_session: Option<Rank>) {
         self.reported = true;
         let mut inner = self.gate.lock();
         let now = self.gate.epoch.elapsed();
-        if let Some(next) = next.filter(|next| inner.would_be_first(*next)) {
-            inner.reserved.insert(next, now + RESERVED_FOR);
+        if let Some(next) = next_in_session {
+            inner.calls.reserve(next, now);
         }
-        let change = inner.state.report(self.probe, signal, now);
-        let first_time = matches!(signal, Signal::StateQueryUnsupported(_))
-            && !inner.warned_state_query_unsupported;
-        inner.warned_state_query_unsupported |= first_time;
+        let change = inner.control.on_signal(self.kind, signal, now);
+        let unsupported = match signal {
+            Signal::StateQueryUnsupported(error) if !inner.warned_state_query_unsupported => {
+                inner.warned_state_query_unsupported = true;
+                Some(error)
+            }
+            _ => None,
+        };
         drop(inner);
         if let Some(change) = change {
-            self.gate.tell(&change);
+            self.gate.announce(&change);
         }
-        if let (true, Signal::StateQueryUnsupported(why)) = (first_time, signal) {
-            warn!("get_session_state cannot be used here, doubtful calls are repeated: {why}");
+        if let Some(error) = unsupported {
+            warn!(error, "get_session_state unsupported: calls in doubt will be repeated");
         }
     }
 }
@@ -263,26 +213,26 @@ impl CallPermit {
 impl Drop for CallPermit {
     fn drop(&mut self) {
         let mut inner = self.gate.lock();
-        inner.out -= 1;
+        inner.calls.release();
         if !self.reported {
-            inner.state.abandon(self.probe);
+            inner.control.on_abandoned(self.kind);
         }
         drop(inner);
         self.gate.metrics.in_flight.dec();
-        self.gate.pump();
+        self.gate.grant();
     }
 }
 
-/// Takes one out of the queue when its owner stops waiting.
-struct LeavesQueue<'a> {
+/// Removes a waiter from the queue when its future is cancelled.
+struct DequeueOnDrop<'a> {
     gate: &'a Gate,
     rank: Rank,
     command: DeskCommand,
 }
 
-impl Drop for LeavesQueue<'_> {
+impl Drop for DequeueOnDrop<'_> {
     fn drop(&mut self) {
-        self.gate.lock().waiting[self.command as usize].remove(&self.rank);
+        self.gate.lock().calls.dequeue(self.command, self.rank);
     }
 }
 

@@ -15,8 +15,8 @@ use prometheus_client::registry::{Registry, Unit};
 
 use crate::domain::event::MalformedClass;
 use crate::domain::request::DeskCommand;
+use crate::domain::signal::ShutReason;
 use crate::domain::wire::outcome::{Channel, Status};
-use crate::gate::breaker::ShutReason;
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct StatusLabel {

@@ -20,7 +20,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 pub use self::snapshot::Snapshot;
-pub use self::step::{Assessment, CompletedCall, InterimOutcome, Moment, Policy, Signal, Step};
+pub use self::step::{Assessment, CompletedCall, InterimOutcome, Moment, Policy, Step};
 
 use self::in_doubt::InDoubt;
 use self::no_agent::Interim;
@@ -31,6 +31,7 @@ use super::plan::Plan;
 use super::reply::{DeskStatus, Reply};
 use super::request::{self, DeskCommand};
 use super::route::Route;
+use super::signal::Signal;
 use super::verdict::{Verdict, VerdictClass};
 use super::wire::outcome::{ConfirmedBy, Outcome, Status, Tried};
 

@@ -12,6 +12,7 @@ use crate::domain::backoff::Backoff;
 use crate::domain::reply::Reply;
 use crate::domain::request::DeskCommand;
 use crate::domain::route::Routes;
+use crate::domain::signal::Signal;
 use crate::domain::verdict::Verdicts;
 use crate::domain::wire::outcome::{Message, Outcome};
 
@@ -87,21 +88,4 @@ pub struct Assessment {
     pub verdict: &'static str,
     /// For the gate.
     pub signal: Signal,
-}
-
-/// What a reply says about the worker as a whole, beyond this event.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Signal {
-    /// Desk works.
-    Success,
-    /// No answer.
-    NoResponse(String),
-    /// Too fast: wait at least so long.
-    Throttled(Option<Duration>),
-    /// Desk wants a new signature; only the call made with it tells whether anything is wrong.
-    Reauthenticating,
-    /// Nothing can succeed until this is repaired.
-    Misconfigured(String),
-    /// Desk works, but session states cannot be asked here.
-    StateQueryUnsupported(String),
 }

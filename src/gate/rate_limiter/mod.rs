@@ -1,210 +1,160 @@
-//! Calls per second to one command of Desk: this worker's part of the quota, slowed down together
-//! when Desk says "too fast".
+//! The rate limiter of one Desk command: this process's share of the group's quota.
 //!
-//! Calls are spread evenly, a little further apart than the quota needs: so there are never more
-//! of them than it allows in any second, wherever that begins, although each takes a different
-//! time to arrive. Times are durations since any fixed moment.
-//! This file never lets two calls make up for a pause.
+//! Calls are paced at even intervals, without bursts. The quota counts for the whole consumer group,
+//! so each instance uses the share that belongs to its partitions; no message passes between
+//! instances. Pure: the time is an argument, a duration since any fixed moment. `aimd` holds the
+//! reaction to throttling.
+
+mod aimd;
 
 use std::time::Duration;
 
-/// Calls per second.
+use self::aimd::Aimd;
+
+/// Intervals are longer than the rate needs by this factor. Calls take different times to arrive, and
+/// without the slack Desk would count one too many in some seconds.
+const SLACK: f64 = 1.015;
+/// A call that starts late by up to this much does not delay the calls behind it.
+const LATE_TOLERANCE: Duration = Duration::from_millis(4);
+/// A grown share starts after this many of its added intervals, and one more per partition gained.
+const HANDOVER_INTERVALS: f64 = 1.1;
+/// A grown share starts after this time at the earliest.
+const MIN_HANDOVER: Duration = Duration::from_millis(100);
+
 #[derive(Debug, Clone)]
-pub struct RateLimiter {
-    /// What the whole group may do; infinite where there is no limit.
+pub(super) struct RateLimiter {
+    /// Calls per second of the whole group; infinite where there is no limit.
     quota: f64,
-    /// What of it is ours.
-    part: Part,
-    /// More of it is ours from then on.
-    raise: Option<(Duration, Part)>,
-    /// The limit in force while Desk complains.
-    slowed: Option<Slowed>,
+    share: Share,
+    /// A larger share that starts later.
+    pending: Option<PendingShare>,
+    aimd: Aimd,
     /// When the last call was due.
-    slot: Option<Duration>,
-    /// When the one before it was due; that counts again where this call was not made.
-    slot_before: Option<Duration>,
-    revocable: Option<u64>,
-    /// Calls begun so far.
-    begun: u64,
-    /// Nothing begins earlier, whatever the speed.
-    not_before: Duration,
-    /// Calls begun in the current and the last second, to know what "half" is.
-    recent: Recent,
+    last_at: Option<Duration>,
 }
 
-/// What of the quota goes with some partitions.
+/// The part of the quota that belongs to this process's partitions.
 #[derive(Debug, Clone, Copy, PartialEq)]
-struct Part {
-    /// From 0 to 1.
-    share: f64,
+struct Share {
+    /// 0 to 1.
+    fraction: f64,
     partitions: usize,
 }
 
-/// From `since` on, `rate` grows by `step` every second.
-#[derive(Debug, Clone)]
-struct Slowed {
-    since: Duration,
-    rate: f64,
-    step: f64,
-    complaints: u32,
+#[derive(Debug, Clone, Copy)]
+struct PendingShare {
+    from: Duration,
+    share: Share,
 }
-
-#[derive(Debug, Clone, Default)]
-struct Recent {
-    second: u64,
-    count: u32,
-    last: u32,
-}
-
-const SECOND: Duration = Duration::from_secs(1);
-/// The calls of one second are spread over so much: what arrives unevenly still fits.
-const SPREAD: f64 = 1.015;
-/// A call that is late by this much does not delay the ones behind it.
-const LATE: Duration = Duration::from_millis(4);
-/// Who gets more calls waits for so many of them and one for each partition that comes: whoever had
-/// it may have called just now. And for so long at least.
-const PAID: f64 = 1.1;
-const LEAST_WAIT: Duration = Duration::from_millis(100);
-const LONGEST_PAUSE: Duration = Duration::from_secs(30);
-/// So long without a complaint, and the slow-down is forgotten.
-const FORGIVEN_AFTER: Duration = Duration::from_secs(60);
-const SLOWEST: f64 = 0.5;
 
 impl RateLimiter {
-    /// The whole group makes at most so many calls per second; `None`: no limit.
-    pub fn new(per_second: Option<f64>) -> Self {
+    /// `quota_per_second` is for the whole group; `None` is no limit. The share is all of it, until
+    /// [`Self::set_share`] says otherwise.
+    pub(super) fn new(quota_per_second: Option<f64>) -> Self {
         Self {
-            quota: per_second.unwrap_or(f64::INFINITY),
-            part: Part { share: 1.0, partitions: 0 },
-            raise: None,
-            slowed: None,
-            slot: None,
-            slot_before: None,
-            revocable: None,
-            begun: 0,
-            not_before: Duration::ZERO,
-            recent: Recent::default(),
+            quota: quota_per_second.unwrap_or(f64::INFINITY),
+            share: Share { fraction: 1.0, partitions: 0 },
+            pending: None,
+            aimd: Aimd::default(),
+            last_at: None,
         }
     }
 
-    /// From now on what goes with these of all partitions is ours.
+    /// From now on this process owns these of `total` partitions.
     ///
-    /// Calls in even distances at a rate that changes fill a second as the rate says, but for one
-    /// call at each change. Who gets less pays for it with one call, who gets nothing any more
-    /// cannot; who gets more waits as long as some calls of the more take, which pays for all.
-    pub fn set_share(&mut self, ours: &[i32], all: usize, now: Duration) {
-        let part = self.part_of(ours, all);
-        if self.raise.is_some_and(|(from, raised)| now < from && raised == part) {
+    /// A rate change can put one extra call into the current second. An instance whose share shrinks
+    /// therefore skips one call; one whose share grows waits for 1.1 + (partitions gained) of its
+    /// added intervals.
+    pub(super) fn set_share(&mut self, owned: &[i32], total: usize, now: Duration) {
+        let share = self.share_of(owned, total);
+        if self.pending.is_some_and(|pending| now < pending.from && pending.share == share) {
             return;
         }
-        let before = self.part_at(now);
-        (self.part, self.raise) = (before, None);
-        if part.share < before.share {
-            self.part = part;
-            self.revocable = None;
-            let spacing = self.spacing(now).unwrap_or_default();
-            // Once for several in a row: the first has put the next call far enough away.
-            self.slot = self.slot.map(|slot| slot.max(slot.min(now) + spacing));
-        } else if part.share > before.share && self.quota.is_finite() {
-            let more = self.quota * (part.share - before.share);
-            let paid = PAID + part.partitions.saturating_sub(before.partitions) as f64;
-            let wait = Duration::from_secs_f64((paid / more).min(SPREAD)).max(LEAST_WAIT);
-            self.raise = Some((now + wait, part));
+        let before = self.share_at(now);
+        (self.share, self.pending) = (before, None);
+        if share.fraction < before.fraction {
+            self.share = share;
+            let interval = self.interval(now).unwrap_or_default();
+            // Once for several changes in a row: the first has moved the next call far enough.
+            self.last_at = self.last_at.map(|last_at| last_at.max(last_at.min(now) + interval));
+        } else if share.fraction > before.fraction && self.quota.is_finite() {
+            let added_rate = self.quota * (share.fraction - before.fraction);
+            let gained = share.partitions.saturating_sub(before.partitions);
+            let wait = (HANDOVER_INTERVALS + gained as f64) / added_rate;
+            // Each partition's previous owner may have used it just now. After a second, the calls
+            // of all of them are out of the window in which Desk counts.
+            let wait = Duration::from_secs_f64(wait.min(SLACK)).max(MIN_HANDOVER);
+            self.pending = Some(PendingShare { from: now + wait, share });
         } else {
-            self.part = part;
+            self.share = share;
         }
     }
 
-    /// Each partition has a whole number of calls where there are enough of them, so that together
-    /// they use all of the quota.
-    fn part_of(&self, ours: &[i32], all: usize) -> Part {
-        let (partitions, all) = (ours.len(), all.max(1) as f64);
-        if self.quota.is_infinite() || self.quota < all {
-            return Part { share: (partitions as f64 / all).min(1.0), partitions };
-        }
-        let up_to = |partition: f64| (self.quota.floor() * partition / all).floor();
-        let calls =
-            |partition: &i32| up_to(f64::from(partition + 1)) - up_to(f64::from(*partition));
-        let share = ours.iter().map(calls).sum::<f64>() / self.quota;
-        Part { share: share.min(1.0), partitions }
+    /// The rate in force, in calls per second.
+    pub(super) fn rate(&self, now: Duration) -> f64 {
+        let Share { fraction, .. } = self.share_at(now);
+        // An infinite quota times zero is not a number.
+        let quota = if fraction == 0.0 { 0.0 } else { self.quota * fraction };
+        quota.min(self.aimd.rate(now))
     }
 
-    /// The limit in force, in calls per second.
-    pub fn rate(&self, now: Duration) -> f64 {
-        let slowed = self.slowed.as_ref().map_or(f64::INFINITY, |slowed| slowed.rate_at(now));
-        // Infinity times zero would be no number.
-        let Part { share, .. } = self.part_at(now);
-        slowed.min(if share == 0.0 { 0.0 } else { self.quota * share })
-    }
-
-    /// The earliest time at which the next call may begin; `None`: not with this share.
-    pub fn ready_at(&self, now: Duration) -> Option<Duration> {
-        match self.raise {
-            Some((from, _)) if now < from => match self.next_slot(now) {
+    /// The earliest start of the next call; `None` if this share allows none.
+    pub(super) fn next_at(&self, now: Duration) -> Option<Duration> {
+        match self.pending {
+            Some(PendingShare { from, .. }) if now < from => match self.next_at_rate_of(now) {
                 Some(at) if at <= from => Some(at),
-                _ => self.next_slot(from).map(|at| at.max(from)),
+                // The call is due after the rate has grown, so the new rate decides when.
+                _ => self.next_at_rate_of(from).map(|at| at.max(from)),
             },
-            _ => self.next_slot(now),
+            _ => self.next_at_rate_of(now),
         }
     }
 
-    /// When the next call is due at the rate of this moment.
-    fn next_slot(&self, now: Duration) -> Option<Duration> {
-        let spacing = self.spacing(now)?;
-        Some(self.slot.map_or(Duration::ZERO, |slot| slot + spacing).max(self.not_before))
+    /// A call starts now.
+    pub(super) fn start_call(&mut self, now: Duration) {
+        self.aimd.count_call(now);
+        let due = self.next_at(now).unwrap_or(now);
+        // Pacing counts from when the call was due, so that small delays do not lower the rate; but
+        // an idle limiter does not save up calls.
+        self.last_at = Some(due.max(now.saturating_sub(LATE_TOLERANCE)));
     }
 
-    /// A call begins now.
-    pub fn begin(&mut self, now: Duration) {
-        self.recent.count_one(now.as_secs());
-        let due = self.ready_at(now).unwrap_or(now);
-        self.begun += 1;
-        (self.slot_before, self.revocable) = (self.slot, Some(self.begun));
-        self.slot = Some(due.max(now.saturating_sub(LATE)));
+    /// Desk said "too fast". Returns the reduced rate; see [`Aimd::throttle`].
+    pub(super) fn throttle(&mut self, now: Duration, pause: Option<Duration>) -> Option<f64> {
+        self.aimd.throttle(now, pause, self.rate(now))
     }
 
-    /// Calls begun so far: the number of the last.
-    pub fn begun(&self) -> u64 {
-        self.begun
-    }
-
-    /// The call of this number was not made after all: the next one need not wait for it, if none
-    /// has begun and nothing has changed since.
-    pub fn unused(&mut self, number: u64) {
-        if self.revocable == Some(number) {
-            self.revocable = None;
-            self.slot = self.slot_before;
-            self.recent.count = self.recent.count.saturating_sub(1);
+    fn share_at(&self, now: Duration) -> Share {
+        match self.pending {
+            Some(PendingShare { from, share }) if now >= from => share,
+            _ => self.share,
         }
     }
 
-    /// Desk said "too fast". Returns the new rate, or `None` for one more of the same burst.
-    pub fn slow_down(&mut self, now: Duration, pause: Option<Duration>) -> Option<f64> {
-        let earlier = self.slowed.as_ref().filter(|slowed| now < slowed.since + FORGIVEN_AFTER);
-        if earlier.is_some_and(|slowed| now < slowed.since + SECOND) {
-            self.not_before = self.not_before.max(now + pause.unwrap_or_default());
-            return None;
+    fn share_of(&self, owned: &[i32], total: usize) -> Share {
+        let (partitions, total) = (owned.len(), total.max(1) as f64);
+        if self.quota.is_infinite() || self.quota < total {
+            return Share { fraction: (partitions as f64 / total).min(1.0), partitions };
         }
-        let complaints = earlier.map_or(0, |slowed| slowed.complaints);
-        let grown = SECOND.saturating_mul(1 << complaints.min(5)).min(LONGEST_PAUSE);
-        let since = now + pause.unwrap_or(grown);
-        let before = self.rate(now).min(self.recent.per_second());
-        let step = earlier.map_or((before * 0.05).max(SLOWEST), |slowed| slowed.step);
-        let rate = (before / 2.0).max(SLOWEST);
-        self.not_before = self.not_before.max(since);
-        self.slowed = Some(Slowed { since, rate, step, complaints: complaints + 1 });
-        Some(rate)
+        // Each partition gets a whole number of calls per second, and all partitions together get the
+        // whole quota. `interval` rounds a rate down to whole calls; with equal fractions every
+        // instance would lose part of a call. Every instance computes the same numbers by itself.
+        let calls_before = |partition: f64| (self.quota.floor() * partition / total).floor();
+        let calls_of = |partition: &i32| {
+            calls_before(f64::from(partition + 1)) - calls_before(f64::from(*partition))
+        };
+        let fraction = owned.iter().map(calls_of).sum::<f64>() / self.quota;
+        Share { fraction: fraction.min(1.0), partitions }
     }
 
-    fn part_at(&self, now: Duration) -> Part {
-        match self.raise {
-            Some((from, part)) if now >= from => part,
-            _ => self.part,
-        }
+    fn next_at_rate_of(&self, moment: Duration) -> Option<Duration> {
+        let interval = self.interval(moment)?;
+        let paced = self.last_at.map_or(Duration::ZERO, |last_at| last_at + interval);
+        Some(paced.max(self.aimd.hold_until()))
     }
 
-    /// From one call to the next; `None`: no call at all.
-    fn spacing(&self, now: Duration) -> Option<Duration> {
+    /// From one call to the next; `None` if there is no next call.
+    fn interval(&self, now: Duration) -> Option<Duration> {
         let rate = self.rate(now);
         if rate <= 0.0 {
             return None;
@@ -212,35 +162,10 @@ impl RateLimiter {
         if rate.is_infinite() {
             return Some(Duration::ZERO);
         }
-        // Whole calls only: a part of one could be one too many in some second. The little more
-        // makes a whole number of a share that is one but for its last digit.
+        // 7.5 calls per second would put 8 calls into some seconds, so only whole calls count. The
+        // small addition keeps 7.9999999 (a sum of fractions) from becoming 7.
         let whole = if rate >= 1.0 { (rate + 1e-6).floor() } else { rate };
-        Some(Duration::from_secs_f64((SPREAD / whole).min(1e6)))
-    }
-}
-
-impl Slowed {
-    fn rate_at(&self, now: Duration) -> f64 {
-        let peace = now.saturating_sub(self.since);
-        if peace >= FORGIVEN_AFTER {
-            f64::INFINITY
-        } else {
-            self.rate + self.step * peace.as_secs() as f64
-        }
-    }
-}
-
-impl Recent {
-    fn count_one(&mut self, second: u64) {
-        if second != self.second {
-            self.last = if second == self.second + 1 { self.count } else { 0 };
-            (self.second, self.count) = (second, 0);
-        }
-        self.count += 1;
-    }
-
-    fn per_second(&self) -> f64 {
-        f64::from(self.count.max(self.last).max(1))
+        Some(Duration::from_secs_f64((SLACK / whole).min(1e6)))
     }
 }
 

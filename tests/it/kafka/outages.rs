@@ -84,12 +84,12 @@ async fn desk_is_out_for_ten_seconds() {
     world.desk.outage(Outage::Refusing);
     publish(&world, 50..250).await;
     sleep(TEN_SECONDS).await;
-    assert!(worker.log().contains("calls to Desk are paused"), "{}", worker.log());
+    assert!(worker.log().contains("gate shut: no call can succeed"), "{}", worker.log());
     world.desk.outage(Outage::None);
     let answered = by_event(world.outcomes(250).await);
     assert!(answered.values().all(|outcome| outcome["status"] == "assigned"));
     assert_eq!(answered.len(), 250);
-    assert!(worker.log().contains("calls to Desk go on"), "{}", worker.log());
+    assert!(worker.log().contains("gate open"), "{}", worker.log());
     worker.terminate().await;
     world.assert_all_committed().await;
     assert_eq!(world.desk.stats().transferred_again, 0);
@@ -116,7 +116,7 @@ async fn a_wrong_key_is_repaired_while_the_worker_runs() {
     assert!(metrics.contains("handoff_gate_shut{reason=\"misconfigured\"} 1"), "{metrics}");
     let calls = world.desk.stats().of(Command::Transfer).calls;
     assert!((2..100).contains(&calls), "probed slowly, not burnt: {calls} calls");
-    let told = worker.log().matches("calls to Desk are paused").count();
+    let told = worker.log().matches("gate shut: no call can succeed").count();
     assert_eq!(told, 1, "one line says what to repair:\n{}", worker.log());
 
     std::fs::write(&key, format!("{DEMO_KEY}\n")).unwrap();

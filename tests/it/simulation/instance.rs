@@ -15,9 +15,7 @@ use handoff::clock::{Clock, Rng};
 use handoff::consume::{Inbound, Settings, Source, consume};
 use handoff::deliver::{Context, Ports};
 use handoff::domain::event::DecodeRules;
-use handoff::gate::Gate;
-use handoff::gate::breaker::{BreakerPolicy, GateState};
-use handoff::gate::rate_limiter::RateLimiter;
+use handoff::gate::{BreakerPolicy, Gate};
 use handoff::health::Health;
 use handoff::lease::Lease;
 use handoff::telemetry::Metrics;
@@ -184,7 +182,7 @@ fn gate(metrics: &Arc<Metrics>) -> Arc<Gate> {
         probe_max: Duration::from_secs(8),
         outage_after: 6,
     };
-    Gate::new(GateState::new(policy, &RateLimiter::new(None)), 8, metrics.clone())
+    Gate::new(policy, None, 8, metrics.clone())
 }
 
 fn settings(world: &World) -> Settings {

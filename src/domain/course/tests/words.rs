@@ -12,11 +12,11 @@ use proptest::prelude::*;
 use proptest::sample::Select;
 
 use super::{MS, START, Seen, TIME_TO_LIVE, Walked, World};
-use crate::domain::course::Signal;
 use crate::domain::event::{Event, TransferRequest};
 use crate::domain::record::Position;
 use crate::domain::reply::{DeskAnswer, DeskStatus, Reply};
 use crate::domain::request::DeskCommand;
+use crate::domain::signal::Signal;
 
 pub(super) fn event(words: &str) -> Event {
     let mut ask = TransferRequest::default();
