@@ -20,9 +20,9 @@ use crate::adapters::desk::{KeySource, Settings};
 use crate::adapters::ledger::LedgerUrl;
 use crate::domain::backoff::Backoff;
 use crate::domain::course::Policy;
-use crate::domain::event::DecodeRules;
 use crate::domain::usersig::Identity;
 use crate::domain::verdict::{VerdictClass, Verdicts};
+use crate::domain::wire::escalation::DecodeRules;
 use crate::gate::BreakerPolicy;
 use crate::telemetry::{LogFormat, LogSettings};
 

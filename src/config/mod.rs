@@ -24,7 +24,7 @@ use std::time::Duration;
 
 use crate::adapters;
 use crate::domain::course::Policy;
-use crate::domain::event::DecodeRules;
+use crate::domain::wire::escalation::DecodeRules;
 use crate::gate::BreakerPolicy;
 use crate::telemetry::LogSettings;
 

@@ -13,7 +13,7 @@ use ::config::{Map, Value, ValueKind};
 use super::layers::{Layer, Leaf};
 use super::misspelt::nearest;
 use super::raw::{Raw, is_plain, shown, whole_wanted};
-use crate::domain::event::TransferOptions;
+use crate::domain::event::{OptionSource, TransferOptions};
 use crate::domain::plan::Target;
 use crate::domain::route::{Draft, NoAgentPolicy, Routes};
 
@@ -34,16 +34,6 @@ pub(super) const KEYS: [&str; 8] = [
     "retry_ms",
 ];
 const TARGET_KEYS: [&str; 3] = ["agents", "group", "default"];
-/// The keys of a route's options.
-pub(super) const OPTION_KEYS: [&str; 7] = [
-    "send_tip_if_no_agent_online",
-    "check_if_during_working_hours",
-    "send_prompt_not_during_working_hours",
-    "end_session_when_no_member_online",
-    "disable_queuing",
-    "allow_assign_busy_member",
-    "queue_timeout",
-];
 
 /// The routes, or `None` after noting why not; `park` is the pace where a route has none.
 pub(super) fn read(raw: &mut Raw, park: &[Duration]) -> Option<Routes> {
@@ -184,17 +174,8 @@ impl Reader<'_> {
     }
 
     fn options(&mut self, mut table: Map<String, Value>) -> TransferOptions {
-        self.known(&table, &OPTION_KEYS, "options.");
-        let mut flag = |key| self.flag(&mut table, key);
-        TransferOptions {
-            send_tip_if_no_agent_online: flag(OPTION_KEYS[0]),
-            check_if_during_working_hours: flag(OPTION_KEYS[1]),
-            send_prompt_not_during_working_hours: flag(OPTION_KEYS[2]),
-            end_session_when_no_member_online: flag(OPTION_KEYS[3]),
-            disable_queuing: flag(OPTION_KEYS[4]),
-            allow_assign_busy_member: flag(OPTION_KEYS[5]),
-            queue_timeout: self.whole(&mut table, OPTION_KEYS[6], 0..=u64::from(u32::MAX)),
-        }
+        self.known(&table, &TransferOptions::NAMES, "options.");
+        TransferOptions::read(&mut RouteOptions { reader: self, table: &mut table })
     }
 
     fn patience(&mut self, table: &mut Map<String, Value>, park: &[Duration]) -> NoAgentPolicy {
@@ -286,6 +267,22 @@ impl Reader<'_> {
     fn note(&mut self, what: &str, is: &str) {
         let text = format!("{} {}: {what} {is}", self.name, self.place);
         self.raw.note(LIST, text);
+    }
+}
+
+/// The options of one route.
+struct RouteOptions<'a, 'r> {
+    reader: &'a mut Reader<'r>,
+    table: &'a mut Map<String, Value>,
+}
+
+impl OptionSource for RouteOptions<'_, '_> {
+    fn flag(&mut self, name: &'static str) -> Option<bool> {
+        self.reader.flag(self.table, name)
+    }
+
+    fn seconds(&mut self, name: &'static str) -> Option<u64> {
+        self.reader.whole(self.table, name, 0..=u64::from(u32::MAX))
     }
 }
 

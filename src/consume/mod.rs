@@ -21,9 +21,9 @@ use tokio::time::{Instant, MissedTickBehavior, interval};
 use tracing::{error, info};
 
 use crate::deliver::{Context, Delivered, OutcomePublisher as _, Ports};
-use crate::domain::event::DecodeRules;
 use crate::domain::ledger_entry::RecoveredEntry;
 use crate::domain::record::Record;
+use crate::domain::wire::escalation::DecodeRules;
 use crate::health::Health;
 use crate::ledger::Ledger as _;
 

@@ -22,9 +22,10 @@ use crate::deliver::{
     Context, Delivered, Delivery, Ports, TaskEvent, Turn, deliver, send_dead_letter,
 };
 use crate::domain::course::Policy;
-use crate::domain::event::{DecodeRules, Decoded, Event, Malformed, decode};
+use crate::domain::event::{Event, Malformed};
 use crate::domain::ledger_entry::{EntryState, RecoveredEntry};
 use crate::domain::record::Record;
+use crate::domain::wire::escalation::{DecodeRules, Decoded, decode};
 use crate::gate::{Rank, Ticket};
 use crate::ledger::{Ledger as _, Recovered};
 

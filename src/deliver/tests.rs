@@ -8,11 +8,11 @@ use std::time::Duration;
 
 use super::*;
 use crate::domain::backoff::Backoff;
-use crate::domain::event::{DecodeRules, Decoded, decode};
 use crate::domain::ledger_entry::PriorClaim;
 use crate::domain::reply::DeskAnswer;
 use crate::domain::route::Routes;
 use crate::domain::verdict::Verdicts;
+use crate::domain::wire::escalation::{DecodeRules, Decoded, decode};
 use crate::gate::{BreakerPolicy, Rank};
 use crate::ledger::Recovered;
 

@@ -1,18 +1,15 @@
-//! A Kafka record as plain data: where it stood, and its bytes untouched.
-//!
-//! Every later type points back to the `Position` of the record it came from.
-//! This file never interprets a byte of key, value or headers.
+//! A Kafka record as plain data: its position, and key, value and headers as uninterpreted bytes.
 
 use std::fmt;
 use std::sync::Arc;
 
 use jiff::Timestamp;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
-/// Where a record stood: topic, partition and offset.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
+/// The topic, partition and offset of a record. As text: `topic/partition/offset`.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Position {
-    /// The topic it was read from.
+    /// The topic.
     pub topic: Arc<str>,
     /// The partition within the topic.
     pub partition: i32,
@@ -29,12 +26,17 @@ impl fmt::Display for Position {
 /// One header of a record; Kafka allows a null value.
 pub type Header = (String, Option<Vec<u8>>);
 
-/// A record as it was read, nothing decoded.
+/// Returns the value of the last header with this name, as Kafka's clients do.
+pub fn last_header<'h>(headers: &'h [Header], name: &str) -> Option<&'h [u8]> {
+    headers.iter().rev().find(|(n, _)| n == name).and_then(|(_, value)| value.as_deref())
+}
+
+/// A record as it was read.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Record {
-    /// Where it stood.
+    /// The position it was read from.
     pub position: Position,
-    /// The time the record bears (create or append time), if any.
+    /// The create or append time, if the record has one.
     pub timestamp: Option<Timestamp>,
     /// The key's bytes; `None` is Kafka's null.
     pub key: Option<Vec<u8>>,
@@ -45,12 +47,12 @@ pub struct Record {
 }
 
 impl Record {
-    /// The value of the last header of this name, as Kafka's clients look it up.
+    /// Returns the value of the last header with this name, as Kafka's clients do.
     pub fn header(&self, name: &str) -> Option<&[u8]> {
-        self.headers.iter().rev().find(|(n, _)| n == name).and_then(|(_, v)| v.as_deref())
+        last_header(&self.headers, name)
     }
 
-    /// How much memory the record holds, roughly: for the intake's bound.
+    /// Returns the size of key, value and headers, which counts towards the intake's memory limit.
     pub fn size_bytes(&self) -> usize {
         let bytes = |b: &Option<Vec<u8>>| b.as_ref().map_or(0, Vec::len);
         let headers: usize = self.headers.iter().map(|(n, v)| n.len() + bytes(v)).sum();

@@ -110,7 +110,7 @@ fn reply(questions: Vec<Question>, found: Vec<Option<Position>>) {
 fn forms(message: &Message) -> Vec<Message> {
     let mut forms = vec![message.clone()];
     let mut smaller = message.clone();
-    while smaller.make_smaller() {
+    while smaller.truncate() {
         forms.push(smaller.clone());
     }
     forms

@@ -113,7 +113,7 @@ impl Producer {
             self.alone.mend().await;
             return &self.alone;
         }
-        if is_too_large(error) && Arc::make_mut(message).make_smaller() {
+        if is_too_large(error) && Arc::make_mut(message).truncate() {
             let topic = self.settings.topics.of(message.channel);
             let text = format!("{topic} refuses a message for its size; leaving details out");
             self.quiet.complain("producer", &text);

@@ -109,7 +109,7 @@ pub async fn run(
         }
     }
     show::show(&read, &book, args.json)?;
-    if read.report.is_well() {
+    if read.report.is_clean() {
         Ok(())
     } else {
         Err(Failure::Findings(show::findings(&read.report)))

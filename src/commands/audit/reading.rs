@@ -13,10 +13,12 @@ use crate::adapters::kafka::{Edge, Excerpt, Settings};
 use crate::clock::Clock;
 use crate::commands::{CHECK_HEADER, Failure};
 use crate::domain::audit::{
-    Answer, Escalations, Finding, Kind, Matcher, Range, Report, Terms, letter_source,
+    AuditFinding, AuditRange, AuditReport, AuditRules, AuditedOutcome, Escalations, FindingKind,
+    Matcher,
 };
-use crate::domain::event::{DecodeRules, Decoded, decode};
 use crate::domain::record::Record;
+use crate::domain::wire::dead_letter::DeadLetter;
+use crate::domain::wire::escalation::{DecodeRules, Decoded, decode};
 
 /// The brokers may be silent for so long.
 const LIMIT: Duration = Duration::from_secs(30);
@@ -37,15 +39,15 @@ pub(super) struct Reading {
 /// What came out.
 pub(super) struct Read {
     /// What was read.
-    pub(super) range: Range,
+    pub(super) range: AuditRange,
     /// For people.
     pub(super) piece: String,
     /// As of.
     pub(super) at: Timestamp,
     /// What is in the topics.
-    pub(super) report: Report,
+    pub(super) report: AuditReport,
     /// The first few findings.
-    pub(super) cases: Vec<(Kind, Case)>,
+    pub(super) cases: Vec<(FindingKind, Case)>,
     /// The first few that are open.
     pub(super) open: Vec<Case>,
     /// What the ledger has of these partitions that is not published, by stage.
@@ -55,7 +57,7 @@ pub(super) struct Read {
 /// One escalation that is named.
 pub(super) struct Case {
     /// What is known.
-    pub(super) finding: Finding,
+    pub(super) finding: AuditFinding,
     /// The session, where it was looked up.
     pub(super) session_id: Option<String>,
     /// What the ledger says.
@@ -68,16 +70,16 @@ impl Reading {
         let topic = &self.settings.topics.escalations;
         let mut asked = self.open(topic)?;
         self.narrow(&mut asked)?;
-        let range = Range { topic: topic.as_str().into(), partitions: asked.ranges().clone() };
-        let terms = Terms {
+        let range = AuditRange { topic: topic.as_str().into(), partitions: asked.ranges().clone() };
+        let rules = AuditRules {
             range: range.clone(),
             grace: self.grace,
-            letter_after: self.rules.time_to_live + self.grace,
+            dead_letter_grace: self.rules.time_to_live + self.grace,
             trimmed_until: self.trimmed_until().map_err(Failure::Unavailable)?,
-            keep: self.keep,
+            max_listed: self.keep,
         };
         let beyond = || Failure::Unavailable(anyhow!("{topic} has partitions beyond 65535"));
-        let escalations = Escalations::new(terms).ok_or_else(beyond)?;
+        let escalations = Escalations::new(rules).ok_or_else(beyond)?;
         let escalations = self.take(&asked, escalations).map_err(Failure::Unavailable)?;
         // What was due before now has been answered by now.
         let at = Clock::system().now();
@@ -126,17 +128,17 @@ impl Reading {
     fn take(&self, asked: &Excerpt, mut into: Escalations) -> anyhow::Result<Escalations> {
         asked.read(|record| {
             if is_check(&record) {
-                into.pass_over();
+                into.skip();
             } else {
                 let recorded = record.timestamp.unwrap_or(Timestamp::UNIX_EPOCH);
-                into.take(&record, &decode(&record, &self.rules, recorded), recorded);
+                into.add(&record, &decode(&record, &self.rules, recorded), recorded);
             }
             true
         })?;
         Ok(into)
     }
 
-    fn answers(&self, escalations: Escalations, now: Timestamp) -> anyhow::Result<Report> {
+    fn answers(&self, escalations: Escalations, now: Timestamp) -> anyhow::Result<AuditReport> {
         let is_whole = self.piece.begin.is_none();
         let earliest = escalations.earliest().unwrap_or(now);
         let edge = Edge::At(earliest.saturating_sub(SKEW).unwrap_or(Timestamp::UNIX_EPOCH));
@@ -151,10 +153,10 @@ impl Reading {
         };
         read_outcomes(&excerpt(&topics.outcomes)?, &mut matcher)?;
         excerpt(&topics.dead_letters)?.read(|letter| {
-            match (is_check(&letter), letter_source(&letter)) {
+            match (is_check(&letter), DeadLetter::read(&letter.headers).source()) {
                 (true, _) => {}
-                (_, Some(source)) => matcher.letter(&source),
-                (_, None) => matcher.unreadable(&letter.position, "it does not say its source"),
+                (_, Some(source)) => matcher.add_dead_letter(&source),
+                (_, None) => matcher.add_unreadable(&letter.position, "it does not say its source"),
             }
             true
         })?;
@@ -163,8 +165,8 @@ impl Reading {
             let mut before = Excerpt::open(&self.settings, &topics.outcomes, LIMIT)?;
             before.end(&edge)?;
             before.read(|record| {
-                if let Ok(answer) = Answer::read(&record) {
-                    matcher.earlier(&answer);
+                if let Ok(answer) = AuditedOutcome::read(&record) {
+                    matcher.add_earlier(&answer);
                 }
                 true
             })?;
@@ -185,7 +187,7 @@ impl Reading {
         Ok(())
     }
 
-    fn case(&self, asked: &Excerpt, finding: &Finding) -> anyhow::Result<Case> {
+    fn case(&self, asked: &Excerpt, finding: &AuditFinding) -> anyhow::Result<Case> {
         let (mut finding, mut session_id) = (finding.clone(), None);
         let source = finding.source.as_ref().filter(|_| finding.event_id.is_none());
         let record = match source {
@@ -209,9 +211,9 @@ impl Reading {
 fn read_outcomes(outcomes: &Excerpt, matcher: &mut Matcher) -> anyhow::Result<()> {
     outcomes.read(|record| {
         if !is_check(&record) {
-            match Answer::read(&record) {
-                Ok(answer) => matcher.outcome(&answer),
-                Err(error) => matcher.unreadable(&record.position, &error),
+            match AuditedOutcome::read(&record) {
+                Ok(answer) => matcher.add_outcome(&answer),
+                Err(error) => matcher.add_unreadable(&record.position, &error),
             }
         }
         true

@@ -10,7 +10,7 @@ use super::reading::{Case, Read};
 use crate::commands::Failure;
 use crate::commands::lines::{Lines, say, styled};
 use crate::commands::table::{Cell, Row, Table};
-use crate::domain::audit::{Kind, Report};
+use crate::domain::audit::{AuditReport, FindingKind};
 
 const COLUMNS: &[&str] = &["FINDING", "SOURCE", "EVENT", "SESSION", "SEEN AT", "LEDGER", "NOTE"];
 
@@ -41,7 +41,7 @@ pub(super) fn show(read: &Read, book: &Book, json: bool) -> Result<(), Failure> 
 }
 
 /// One line on all that is wrong.
-pub(super) fn findings(report: &Report) -> String {
+pub(super) fn findings(report: &AuditReport) -> String {
     let counts = report.findings.iter();
     let counts: Vec<_> =
         counts.map(|(kind, found)| format!("{} {}", found.count, kind.as_str())).collect();
@@ -66,7 +66,7 @@ fn summary(read: &Read) -> Vec<String> {
         ("answered", report.answered, &statuses.join(", ")),
         ("open", report.open, &stages),
         ("duplicates", report.duplicates, "records that only repeat an id"),
-        ("dead letters", report.letters, "each once, as it should be"),
+        ("dead letters", report.dead_letters, "each once, as it should be"),
         ("not for us", report.not_for_us, "another type"),
         ("interim", report.interim, "outcomes that are not final"),
         ("deleted", report.deleted, "without an answer, but the topic has deleted what is so old"),
@@ -76,14 +76,14 @@ fn summary(read: &Read) -> Vec<String> {
             lines.push(format!("{what:<14} {count:>10}  {note}").trim_end().to_owned());
         }
     }
-    for kind in Kind::ALL {
+    for kind in FindingKind::ALL {
         let count = report.count(kind);
         if count > 0 {
-            let line = format!("{:<14} {count:>10}  {}", kind.as_str(), kind.meaning());
+            let line = format!("{:<14} {count:>10}  {}", kind.as_str(), kind.explanation());
             lines.push(styled(AnsiColor::Red.on_default(), &line));
         }
     }
-    if report.is_well() {
+    if report.is_clean() {
         lines.push(styled(AnsiColor::Green.on_default(), "all is well"));
     }
     lines
@@ -100,7 +100,7 @@ fn row(word: &str, color: AnsiColor, case: &Case) -> Row {
         Cell::new(place(&finding.source)),
         Cell::new(finding.event_id.as_deref().unwrap_or_default()),
         Cell::new(case.session_id.as_deref().unwrap_or_default()),
-        Cell::new(place(&finding.place)),
+        Cell::new(place(&finding.seen_at)),
         Cell::styled(Style::new(), case.ledger.as_deref().unwrap_or_default()),
         Cell::new(&finding.note),
     ]
@@ -108,8 +108,8 @@ fn row(word: &str, color: AnsiColor, case: &Case) -> Row {
 
 fn object(read: &Read, book: &Book) -> Value {
     let report = &read.report;
-    let of = |kind: Kind| read.cases.iter().filter(move |(k, _)| *k == kind);
-    let findings = Kind::ALL.map(|kind| {
+    let of = |kind: FindingKind| read.cases.iter().filter(move |(k, _)| *k == kind);
+    let findings = FindingKind::ALL.map(|kind| {
         let first: Vec<_> = of(kind).map(|(_, case)| named(case)).collect();
         (kind.as_str().to_owned(), json!({"count": report.count(kind), "first": first}))
     });
@@ -120,7 +120,7 @@ fn object(read: &Read, book: &Book) -> Value {
         .collect();
     let stages = read.stages.iter().map(|(stage, count)| (stage.clone(), json!(count)));
     json!({
-        "well": report.is_well(),
+        "well": report.is_clean(),
         "topic": read.range.topic,
         "range": ranges,
         "as_of": read.at,
@@ -130,7 +130,7 @@ fn object(read: &Read, book: &Book) -> Value {
         "statuses": serde_json::Map::from_iter(statuses),
         "open": {"count": report.open, "first": read.open.iter().map(named).collect::<Vec<_>>()},
         "duplicates": report.duplicates,
-        "dead_letters": report.letters,
+        "dead_letters": report.dead_letters,
         "not_for_us": report.not_for_us,
         "interim": report.interim,
         "deleted": report.deleted,
@@ -150,7 +150,7 @@ fn named(case: &Case) -> Value {
         "source": case.finding.source,
         "event_id": case.finding.event_id,
         "session_id": case.session_id,
-        "seen_at": case.finding.place,
+        "seen_at": case.finding.seen_at,
         "note": case.finding.note,
         "ledger": case.ledger,
     })

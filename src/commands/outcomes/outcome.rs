@@ -6,14 +6,13 @@
 
 use anstyle::{AnsiColor, Style};
 use jiff::Timestamp;
-use serde::Deserialize;
 use serde_json::json;
 use serde_json::value::RawValue;
 
 use super::{Args, Shown};
 use crate::commands::table::{Cell, Row};
 use crate::domain::record::Record;
-use crate::domain::wire::outcome::Status;
+use crate::domain::wire::outcome::{OutcomeRecord, Status};
 
 /// The columns.
 pub(super) const COLUMNS: &[&str] =
@@ -22,26 +21,11 @@ pub(super) const COLUMNS: &[&str] =
 /// The longest piece of an unreadable record that is shown, in characters.
 const PIECE: usize = 80;
 
-/// What is shown of an outcome.
-#[derive(Deserialize)]
-struct Draft {
-    event_id: Option<String>,
-    session_id: Option<String>,
-    status: String,
-    #[serde(rename = "final")]
-    is_final: Option<bool>,
-    agent_id: Option<String>,
-    attempts: Option<u64>,
-    elapsed_ms: Option<u64>,
-    decided_at: Option<String>,
-    reason: Option<String>,
-}
-
 /// What to show of a record; `None`: it was not asked for.
 pub(super) fn pick(record: &Record, args: &Args) -> Option<Shown> {
     let value = record.value.as_deref().unwrap_or_default();
-    let draft: Draft = match serde_json::from_slice(value) {
-        Ok(draft) => draft,
+    let outcome = match OutcomeRecord::parse(value) {
+        Ok(outcome) => outcome,
         // It might be the one that was asked for, but nobody can tell.
         Err(_) if args.has_filter() => return None,
         Err(error) => return Some(unreadable(record, &error.to_string(), args.json)),
@@ -49,36 +33,36 @@ pub(super) fn pick(record: &Record, args: &Args) -> Option<Shown> {
     let fits = |wanted: &[String], has: Option<&String>| {
         wanted.is_empty() || has.is_some_and(|has| wanted.contains(has))
     };
-    let is_wanted = fits(&args.sessions, draft.session_id.as_ref())
-        && fits(&args.events, draft.event_id.as_ref())
-        && fits(&args.statuses, Some(&draft.status));
+    let is_wanted = fits(&args.sessions, outcome.session_id.as_ref())
+        && fits(&args.events, outcome.event_id.as_ref())
+        && fits(&args.statuses, Some(&outcome.status));
     match (is_wanted, args.json) {
         (false, _) => None,
         (true, true) => Some(Shown::Json(one_line(value))),
-        (true, false) => Some(Shown::Row(draft.row(record))),
+        (true, false) => Some(Shown::Row(row(outcome, record))),
     }
 }
 
-impl Draft {
-    fn row(self, record: &Record) -> Row {
-        let decided = self.decided_at.as_deref().and_then(|text| text.parse().ok());
-        let interim = if self.is_final == Some(false) { ", interim" } else { "" };
-        vec![
-            Cell::new(time(decided.or(record.timestamp))),
-            Cell::styled(style(&self.status), format!("{}{interim}", self.status)),
-            Cell::new(self.session_id.unwrap_or_default()),
-            Cell::new(self.agent_id.unwrap_or_default()),
-            Cell::new(self.attempts.map(|n| n.to_string()).unwrap_or_default()),
-            Cell::new(self.elapsed_ms.map(elapsed).unwrap_or_default()),
-            Cell::new(self.event_id.unwrap_or_default()),
-            Cell::new(self.reason.unwrap_or_default()),
-        ]
-    }
+fn row(outcome: OutcomeRecord, record: &Record) -> Row {
+    let decided_at = outcome.decided_at();
+    let interim = if outcome.is_final { "" } else { ", interim" };
+    let status =
+        Cell::styled(style(outcome.known_status()), format!("{}{interim}", outcome.status));
+    vec![
+        Cell::new(time(decided_at.or(record.timestamp))),
+        status,
+        Cell::new(outcome.session_id.unwrap_or_default()),
+        Cell::new(outcome.agent_id.unwrap_or_default()),
+        Cell::new(outcome.attempts.map(|n| n.to_string()).unwrap_or_default()),
+        Cell::new(outcome.elapsed_ms.map(elapsed).unwrap_or_default()),
+        Cell::new(outcome.event_id.unwrap_or_default()),
+        Cell::new(outcome.reason.unwrap_or_default()),
+    ]
 }
 
 /// Green: a human has it, or will. Yellow: nobody took over, as may happen. Red: look at it.
-fn style(status: &str) -> Style {
-    let color = match Status::ALL.into_iter().find(|known| known.as_str() == status) {
+fn style(status: Option<Status>) -> Style {
+    let color = match status {
         Some(Status::Assigned | Status::Queued) => AnsiColor::Green,
         Some(Status::NoAgentOnline | Status::Expired) => AnsiColor::Yellow,
         Some(Status::Rejected | Status::Failed) => AnsiColor::Red,

@@ -11,37 +11,11 @@ use serde_json::{Map, Value, json};
 
 use super::input::Item;
 use crate::commands::values::parse_span;
-use crate::domain::event::{DecodeRules, Decoded, decode};
+use crate::domain::event::TransferOptions;
 use crate::domain::record::{Position, Record};
-
-/// The options of an escalation: a misspelt one would be ignored without a word.
-const OPTIONS: [&str; 7] = [
-    "send_tip_if_no_agent_online",
-    "check_if_during_working_hours",
-    "send_prompt_not_during_working_hours",
-    "end_session_when_no_member_online",
-    "disable_queuing",
-    "allow_assign_busy_member",
-    "queue_timeout",
-];
-
-/// The fields of an escalation; `context` is the publisher's own.
-const FIELDS: [&str; 11] = [
-    "type",
-    "id",
-    "session_id",
-    "requested_at",
-    "expires_at",
-    "reason",
-    "target",
-    "priority",
-    "attributes",
-    "options",
-    "context",
-];
-
-/// The fields of its target.
-const TARGET: [&str; 3] = ["agents", "group", "strict"];
+use crate::domain::wire::escalation::{
+    DecodeRules, Decoded, EscalationFields, FIELDS, TARGET_FIELDS, decode,
+};
 
 /// An escalation as arguments.
 #[derive(Debug, clap::Args)]
@@ -109,40 +83,38 @@ impl Fields {
 
     /// The escalation that was asked for; only what was given is in it.
     pub(super) fn to_json(&self, now: Timestamp) -> Vec<u8> {
-        let mut fields = Map::new();
-        let mut put = |name: &str, value: Option<Value>| {
-            fields.extend(value.map(|value| (name.to_owned(), value)));
-        };
         let expires_at = self.expires_at.or_else(|| {
             self.expires_in.map(|span| now.saturating_add(span).unwrap_or(Timestamp::MAX))
         });
-        put("id", self.id.as_ref().map(|id| json!(id)));
-        put("session_id", self.session.as_ref().map(|session| json!(session)));
-        put("expires_at", expires_at.map(|time| json!(time.to_string())));
-        put("reason", self.reason.as_ref().map(|reason| json!(reason)));
-        put("target", self.target());
-        put("priority", self.priority.map(|priority| json!(priority)));
-        let attributes: Map<_, _> =
-            self.attributes.iter().map(|(name, value)| (name.clone(), json!(value))).collect();
-        put("attributes", (!attributes.is_empty()).then_some(Value::Object(attributes)));
-        let options: Map<_, _> = self.options.iter().cloned().collect();
-        put("options", (!options.is_empty()).then_some(Value::Object(options)));
-        Value::Object(fields).to_string().into_bytes()
+        let fields = EscalationFields {
+            id: self.id.as_ref().map(|id| json!(id)),
+            session_id: self.session.as_ref().map(|session| json!(session)),
+            expires_at: expires_at.map(|time| json!(time.to_string())),
+            reason: self.reason.as_ref().map(|reason| json!(reason)),
+            target: self.target(),
+            priority: self.priority.map(|priority| json!(priority)),
+            attributes: object(self.attributes.iter().map(|(name, text)| (name, json!(text)))),
+            options: object(self.options.iter().map(|(name, value)| (name, value.clone()))),
+            ..EscalationFields::default()
+        };
+        json!(fields).to_string().into_bytes()
     }
 
     fn target(&self) -> Option<Value> {
-        let mut target = Map::new();
-        if !self.agents.is_empty() {
-            target.insert("agents".to_owned(), json!(self.agents));
-        }
-        if let Some(group) = self.group {
-            target.insert("group".to_owned(), json!(group));
-        }
-        if self.strict {
-            target.insert("strict".to_owned(), json!(true));
-        }
-        (!target.is_empty()).then_some(Value::Object(target))
+        let values = [
+            (!self.agents.is_empty()).then(|| json!(self.agents)),
+            self.group.map(|group| json!(group)),
+            self.strict.then_some(Value::Bool(true)),
+        ];
+        let fields = TARGET_FIELDS.into_iter().zip(values);
+        object(fields.filter_map(|(name, value)| Some((name, value?))))
     }
+}
+
+/// Returns an object of these fields; `None` where there are none.
+fn object(fields: impl Iterator<Item = (impl Into<String>, Value)>) -> Option<Value> {
+    let object: Map<_, _> = fields.map(|(name, value)| (name.into(), value)).collect();
+    (!object.is_empty()).then_some(Value::Object(object))
 }
 
 fn parse_attribute(text: &str) -> Result<(String, String), String> {
@@ -154,8 +126,11 @@ fn parse_attribute(text: &str) -> Result<(String, String), String> {
 
 fn parse_option(text: &str) -> Result<(String, Value), String> {
     let (name, value) = text.split_once('=').unwrap_or((text, "true"));
-    if !OPTIONS.contains(&name) {
-        return Err(format!("there is no option {name:?}; there are {}", OPTIONS.join(", ")));
+    if !TransferOptions::NAMES.contains(&name) {
+        return Err(format!(
+            "there is no option {name:?}; there are {}",
+            TransferOptions::NAMES.join(", ")
+        ));
     }
     // What is no number and no truth is text; the decoder says what is allowed.
     let value = serde_json::from_str(value).unwrap_or_else(|_| json!(value));
@@ -173,7 +148,9 @@ pub(super) fn unknown(item: &Item) -> Vec<String> {
     };
     let top = written.keys().filter(|field| !FIELDS.contains(&field.as_str()));
     let top = top.map(|field| passed_over(field, &FIELDS));
-    top.chain(inside("target", &TARGET)).chain(inside("options", &OPTIONS)).collect()
+    top.chain(inside("target", &TARGET_FIELDS))
+        .chain(inside("options", &TransferOptions::NAMES))
+        .collect()
 }
 
 fn passed_over(field: &str, known: &[&str]) -> String {
@@ -289,7 +266,7 @@ mod tests {
 
     #[test]
     fn every_option_is_one_of_the_decoder() {
-        for name in OPTIONS {
+        for name in TransferOptions::NAMES {
             let value = format!(r#"{{"session_id":"s","options":{{"{name}":"no"}}}}"#);
             check(&value, (Some("s"), None), Some(&format!("options.{name} is \"no\"; ")));
         }

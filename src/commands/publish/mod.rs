@@ -22,8 +22,8 @@ use super::lines::{Lines, harmless, say};
 use super::{Failure, load_kafka, warnings_only};
 use crate::adapters::kafka::{self, Outgoing, Publisher, Receipt};
 use crate::clock::Clock;
-use crate::domain::event::DecodeRules;
 use crate::domain::record::Position;
+use crate::domain::wire::escalation::DecodeRules;
 
 /// Records that are on their way at once.
 const ON_THEIR_WAY: usize = 1_000;

@@ -3,7 +3,7 @@
 //! Almost every test is one call of `check`, as in the parent.
 //! No test here ever looks at how a route is taken.
 
-use super::super::routes::{KEYS, OPTION_KEYS};
+use super::super::routes::KEYS;
 use super::*;
 use crate::domain::event::{TransferOptions, TransferRequest};
 use crate::domain::plan::Target;
@@ -65,7 +65,8 @@ fn what_is_left_out_has_its_meaning() {
 
 #[test]
 fn every_option_can_be_set() {
-    let flags = OPTION_KEYS[..6].iter().map(|key| format!("{key} = true, ")).collect::<String>();
+    let flags =
+        TransferOptions::NAMES[..6].iter().map(|key| format!("{key} = true, ")).collect::<String>();
     let config = good(&with(&format!("options = {{ {flags} queue_timeout = 5 }}")), &[]);
     let set = routed(&config, &[]).unwrap().complete(&TransferRequest::default()).options;
     let all = TransferOptions {

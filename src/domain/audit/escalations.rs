@@ -1,95 +1,94 @@
-//! What was asked: the records of the range, one compact entry each.
-//!
-//! A record is judged as the service judges it, received when it was recorded.
-//! This file never keeps a text.
+//! The first half of the audit: the escalations of the range, one compact entry each.
 
 use jiff::Timestamp;
 
-use super::answer::{key, short};
-use super::entries::{Entries, Entry, seconds};
+use super::audited_outcome::{identity_key, short_hash};
+use super::entries::{AuditEntries, AuditEntry, MalformedEntry, RecordId, seconds};
 use super::matcher::Matcher;
-use super::{Report, Terms};
-use crate::domain::event::{Decoded, Event};
+use super::{AuditReport, AuditRules};
+use crate::domain::event::Event;
 use crate::domain::record::{Position, Record};
+use crate::domain::wire::escalation::Decoded;
 
-/// A record that needs a dead letter.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Malformed {
-    pub(super) place: (i32, i64),
-    /// Past this second it must be there.
-    pub(super) due: u32,
-    pub(super) is_old: bool,
-}
-
-/// What was asked, so far.
+/// The records of the range that were read so far.
 pub struct Escalations {
-    terms: Terms,
-    entries: Entries,
-    malformed: Vec<Malformed>,
-    report: Report,
+    rules: AuditRules,
+    entries: AuditEntries,
+    malformed: Vec<MalformedEntry>,
+    report: AuditReport,
     earliest: Option<Timestamp>,
 }
 
 impl Escalations {
-    /// Nothing yet; `None`: a partition's number is beyond what this can keep.
-    pub fn new(terms: Terms) -> Option<Self> {
-        let all = terms.range.partitions.keys().all(|partition| u16::try_from(*partition).is_ok());
-        let (entries, report) = (Entries::default(), Report::default());
-        all.then(|| Self { terms, entries, malformed: vec![], report, earliest: None })
+    /// Returns `None` if the range has a partition beyond 65535, which an entry cannot hold.
+    pub fn new(rules: AuditRules) -> Option<Self> {
+        let mut partitions = rules.range.partitions.keys();
+        let all_fit = partitions.all(|partition| u16::try_from(*partition).is_ok());
+        let (entries, report) = (AuditEntries::default(), AuditReport::default());
+        all_fit.then(|| Self { rules, entries, malformed: vec![], report, earliest: None })
     }
 
-    /// Take a record in, as it was read; one of the range, and each only once.
-    pub fn take(&mut self, record: &Record, intake: &Decoded, recorded: Timestamp) {
+    /// Adds a record of the range, decoded as if it had been received at `recorded`. Each record
+    /// may be added only once.
+    pub fn add(&mut self, record: &Record, decoded: &Decoded, recorded: Timestamp) {
         self.report.records += 1;
         self.earliest = Some(self.earliest.map_or(recorded, |earliest| earliest.min(recorded)));
-        match intake {
+        match decoded {
             Decoded::NotForUs => self.report.not_for_us += 1,
-            Decoded::Malformed(_) => self.malformed(&record.position, recorded),
-            Decoded::Event(event) => self.event(event, recorded),
+            Decoded::Malformed(_) => self.add_malformed(&record.position, recorded),
+            Decoded::Event(event) => self.add_event(event, recorded),
         }
     }
 
-    /// The time of the earliest record.
-    pub fn earliest(&self) -> Option<Timestamp> {
-        self.earliest
-    }
-
-    /// A record that is no escalation at all, and is not judged.
-    pub fn pass_over(&mut self) {
+    /// Counts a record that is never an escalation, such as one of `handoff check`.
+    pub fn skip(&mut self) {
         self.report.records += 1;
         self.report.not_for_us += 1;
     }
 
-    /// Everything is taken in: now the answers.
+    /// Returns the time of the earliest record.
+    pub fn earliest(&self) -> Option<Timestamp> {
+        self.earliest
+    }
+
+    /// Ends the first half: sorts the entries so that outcomes can be matched.
     pub fn into_matcher(mut self) -> Matcher {
         self.entries.sort();
-        self.malformed.sort_unstable_by_key(|malformed| malformed.place);
-        Matcher::new(self.terms, self.entries, (self.malformed, self.report))
+        self.malformed.sort_unstable_by_key(|malformed| malformed.record);
+        Matcher::new(self.rules, self.entries, self.malformed, self.report)
     }
 
-    fn event(&mut self, event: &Event, recorded: Timestamp) {
-        let due = event.deadline.max(recorded).saturating_add(self.terms.grace);
-        self.entries.push(Entry {
-            key: key(&event.id),
-            offset: event.source.offset,
+    fn add_event(&mut self, event: &Event, recorded: Timestamp) {
+        // An escalation that was recorded after its deadline is answered when it is read.
+        let due = event.deadline.max(recorded).saturating_add(self.rules.grace);
+        let record = record_id(&event.source);
+        self.entries.push(AuditEntry {
+            key: identity_key(&event.id),
+            offset: record.offset,
             due: seconds(due.unwrap_or(Timestamp::MAX)),
-            session: short(&[event.session_id.as_bytes()]),
-            given: None,
-            partition: u16::try_from(event.source.partition).unwrap_or(u16::MAX),
-            is_old: self.is_old(recorded),
+            session: short_hash(&[event.session_id.as_bytes()]),
+            outcome: None,
+            partition: record.partition,
+            may_be_trimmed: self.may_be_trimmed(recorded),
         });
     }
 
-    fn malformed(&mut self, position: &Position, recorded: Timestamp) {
-        let due = recorded.saturating_add(self.terms.letter_after).unwrap_or(Timestamp::MAX);
-        self.malformed.push(Malformed {
-            place: (position.partition, position.offset),
+    fn add_malformed(&mut self, position: &Position, recorded: Timestamp) {
+        let due = recorded.saturating_add(self.rules.dead_letter_grace).unwrap_or(Timestamp::MAX);
+        self.malformed.push(MalformedEntry {
+            record: record_id(position),
             due: seconds(due),
-            is_old: self.is_old(recorded),
+            may_be_trimmed: self.may_be_trimmed(recorded),
         });
     }
 
-    fn is_old(&self, recorded: Timestamp) -> bool {
-        self.terms.trimmed_until.is_some_and(|until| recorded < until)
+    fn may_be_trimmed(&self, recorded: Timestamp) -> bool {
+        self.rules.trimmed_until.is_some_and(|until| recorded < until)
     }
+}
+
+/// [`Escalations::new`] has checked that the partition fits.
+fn record_id(position: &Position) -> RecordId {
+    let partition = u16::try_from(position.partition).unwrap_or(u16::MAX);
+    RecordId { partition, offset: position.offset }
 }

@@ -1,262 +1,273 @@
-//! What was answered, laid against what was asked.
+//! The second half of the audit: outcomes and dead letters are matched with the escalations.
 //!
-//! A final outcome finds its escalation by identity, a dead letter its record by position. What
-//! answers a record outside of the range says nothing, except that its identity has an answer.
-//! This file never judges before everything is taken in: what is missing is known only then.
+//! An outcome is matched by the identity of its escalation, a dead letter by the position of its
+//! record. Nothing is judged as missing before [`Matcher::judge`], when everything has been read.
 
 use std::num::NonZeroU32;
 
 use jiff::Timestamp;
 
-use super::Terms;
-use super::answer::{Answer, key, short};
-use super::entries::{Entries, Entry, Given, seconds};
-use super::escalations::Malformed;
-use super::report::{Finding, Kind, Report};
+use super::AuditRules;
+use super::audited_outcome::{AuditedOutcome, identity_key, short_hash};
+use super::entries::{AuditEntries, AuditEntry, MalformedEntry, OutcomeDigest, RecordId, seconds};
+use super::report::{AuditFinding, AuditReport, FindingKind};
 use crate::domain::record::Position;
 
-/// What was asked and answered, so far.
+/// The escalations of the range, and the outcomes and dead letters that were read so far.
 pub struct Matcher {
-    terms: Terms,
-    entries: Entries,
-    malformed: Vec<Malformed>,
-    letters: Vec<Letter>,
-    report: Report,
+    rules: AuditRules,
+    entries: AuditEntries,
+    malformed: Vec<MalformedEntry>,
+    dead_letters: Vec<DeadLetterEntry>,
+    report: AuditReport,
 }
 
 /// A dead letter of a record of the range.
-struct Letter {
-    source: (i32, i64),
+struct DeadLetterEntry {
+    source: RecordId,
     is_needed: bool,
 }
 
 impl Matcher {
     pub(super) fn new(
-        terms: Terms,
-        entries: Entries,
-        (malformed, report): (Vec<Malformed>, Report),
+        rules: AuditRules,
+        entries: AuditEntries,
+        malformed: Vec<MalformedEntry>,
+        report: AuditReport,
     ) -> Self {
-        Self { terms, entries, malformed, letters: vec![], report }
+        Self { rules, entries, malformed, dead_letters: vec![], report }
     }
 
-    /// Take an outcome in.
-    pub fn outcome(&mut self, answer: &Answer) {
-        if !answer.is_final {
+    /// Adds an outcome.
+    pub fn add_outcome(&mut self, outcome: &AuditedOutcome) {
+        if !outcome.is_final {
             self.report.interim += 1;
             return;
         }
-        let is_ours = answer.source.as_ref().is_none_or(|source| self.terms.range.covers(source));
-        let given = given(answer);
-        let group = self.entries.group_mut(key(&answer.event_id));
-        let is_asked = group.iter().any(|entry| entry.session == given.session);
-        if is_ours && !is_asked {
-            self.add(Kind::Orphan, answer, "");
+        let source = outcome.source.as_ref();
+        let is_in_range = source.is_none_or(|source| self.rules.range.covers(source));
+        let digest = digest(outcome);
+        let group = self.entries.group_mut(identity_key(&outcome.event_id));
+        let is_expected = group.iter().any(|entry| entry.session == digest.session);
+        if is_in_range && !is_expected {
+            self.report_outcome(FindingKind::Orphan, outcome, "");
             return;
         }
-        let Some(lead) = group.first_mut() else {
+        // An outcome of a record outside the range counts only if its identity occurs in the range.
+        let Some(first) = group.first_mut() else {
             self.report.outside += 1;
             return;
         };
-        let due = lead.due;
-        match lead.given {
+        let due = first.due;
+        match first.outcome {
             None => {
-                lead.given = Some(given);
-                self.first(answer, due);
+                first.outcome = Some(digest);
+                self.add_first(outcome, due);
             }
-            Some(before) if before == given => self.add(Kind::Repeated, answer, ""),
-            Some(Given { session, meaning, .. })
-                if (session, meaning) == (given.session, given.meaning) =>
+            Some(before) if before == digest => {
+                self.report_outcome(FindingKind::Repeated, outcome, "");
+            }
+            Some(OutcomeDigest { session, meaning, .. })
+                if (session, meaning) == (digest.session, digest.meaning) =>
             {
-                self.add(Kind::Doubled, answer, "");
+                self.report_outcome(FindingKind::Doubled, outcome, "");
             }
             Some(_) => {
-                let says = answer.status.map_or("another status", |status| status.as_str());
-                let agent = match answer.agent_id.as_str() {
+                let status = outcome.status.map_or("another status", |status| status.as_str());
+                let agent = match outcome.agent_id.as_str() {
                     "" => String::new(),
                     agent => format!(", {agent}"),
                 };
-                self.add(Kind::Contradictory, answer, &format!("this one says {says}{agent}"));
+                let note = format!("this one says {status}{agent}");
+                self.report_outcome(FindingKind::Contradictory, outcome, &note);
             }
         }
     }
 
-    /// Take in an outcome from before the range: it answers an identity that has no answer yet,
-    /// and is not judged.
-    pub fn earlier(&mut self, answer: &Answer) {
-        if let Some(lead) = self.entries.group_mut(key(&answer.event_id)).first_mut()
-            && answer.is_final
+    /// Adds an outcome that was published before the range begins. It can only satisfy an identity
+    /// that has no outcome yet; it is not judged itself.
+    pub fn add_earlier(&mut self, outcome: &AuditedOutcome) {
+        if let Some(first) = self.entries.group_mut(identity_key(&outcome.event_id)).first_mut()
+            && outcome.is_final
         {
-            lead.given.get_or_insert_with(|| given(answer));
+            first.outcome.get_or_insert_with(|| digest(outcome));
         }
     }
 
-    /// Take in a dead letter of this record.
-    pub fn letter(&mut self, source: &Position) {
-        if self.terms.range.covers(source) {
-            let source = (source.partition, source.offset);
-            self.letters.push(Letter { source, is_needed: false });
-        } else {
-            self.report.outside += 1;
+    /// Adds a dead letter of the record at this position.
+    pub fn add_dead_letter(&mut self, source: &Position) {
+        match u16::try_from(source.partition) {
+            Ok(partition) if self.rules.range.covers(source) => {
+                let source = RecordId { partition, offset: source.offset };
+                self.dead_letters.push(DeadLetterEntry { source, is_needed: false });
+            }
+            _ => self.report.outside += 1,
         }
     }
 
-    /// Take in a record that is neither an outcome nor a dead letter.
-    pub fn unreadable(&mut self, place: &Position, note: &str) {
+    /// Adds a record that is neither an outcome nor a dead letter.
+    pub fn add_unreadable(&mut self, position: &Position, note: &str) {
         let (source, event_id) = (None, None);
-        let place = Some(place.clone());
-        let finding = Finding { source, place, event_id, note: note.to_owned() };
-        self.report.add(Kind::Unreadable, finding, self.terms.keep);
+        let seen_at = Some(position.clone());
+        let finding = AuditFinding { source, seen_at, event_id, note: note.to_owned() };
+        self.report.add(FindingKind::Unreadable, finding, self.rules.max_listed);
     }
 
-    /// Identities without a final outcome that are not in time any more.
+    /// Returns how many identities have no final outcome although they are due.
     pub fn overdue(&self, now: Timestamp) -> usize {
         let now = seconds(now);
         let groups = self.entries.groups();
-        groups.filter(|group| group[0].given.is_none() && group[0].due < now).count()
+        groups.filter(|group| group[0].outcome.is_none() && group[0].due < now).count()
     }
 
-    /// The memory it holds.
-    pub fn bytes(&self) -> usize {
-        self.entries.bytes()
-            + self.malformed.capacity() * size_of::<Malformed>()
-            + self.letters.capacity() * size_of::<Letter>()
+    /// Returns the memory that the entries occupy.
+    pub fn size_bytes(&self) -> usize {
+        self.entries.size_bytes()
+            + self.malformed.capacity() * size_of::<MalformedEntry>()
+            + self.dead_letters.capacity() * size_of::<DeadLetterEntry>()
     }
 
-    /// Everything is taken in, as it was at this time.
-    pub fn judge(self, now: Timestamp) -> Report {
-        let Self { terms, entries, malformed, mut letters, report } = self;
-        letters.sort_unstable_by_key(|letter| letter.source);
-        let mut judge = Judge { terms, letters, report, now: seconds(now) };
+    /// Judges what was read, as of `now`. All outcomes and dead letters must have been added.
+    pub fn judge(self, now: Timestamp) -> AuditReport {
+        let Self { rules, entries, malformed, mut dead_letters, report } = self;
+        dead_letters.sort_unstable_by_key(|dead_letter| dead_letter.source);
+        let mut judge = Judge { rules, dead_letters, report, now: seconds(now) };
         for malformed in malformed {
-            let found = judge.letters_of(malformed.place);
-            judge.needs_letter(malformed, found);
+            let found = judge.count_dead_letters(malformed.record);
+            judge.judge_dead_letters(malformed, found);
         }
         for group in entries.groups() {
-            judge.group(group);
+            judge.judge_identity(group);
         }
-        judge.needless_letters();
+        judge.report_needless_dead_letters();
         judge.report
     }
 
-    fn first(&mut self, answer: &Answer, due: u32) {
-        if let Some(status) = answer.status {
+    fn add_first(&mut self, outcome: &AuditedOutcome, due: u32) {
+        if let Some(status) = outcome.status {
             *self.report.statuses.entry(status).or_default() += 1;
         }
-        if let Some(decided_at) = answer.decided_at.filter(|at| at.as_second() > i64::from(due)) {
-            self.add(Kind::Late, answer, &format!("decided at {decided_at:.0}"));
+        if let Some(decided_at) = outcome.decided_at.filter(|at| at.as_second() > i64::from(due)) {
+            let note = format!("decided at {decided_at:.0}");
+            self.report_outcome(FindingKind::Late, outcome, &note);
         }
     }
 
-    fn add(&mut self, kind: Kind, answer: &Answer, note: &str) {
-        let finding = Finding {
-            source: answer.source.clone(),
-            place: Some(answer.place.clone()),
-            event_id: Some(answer.event_id.clone()),
+    fn report_outcome(&mut self, kind: FindingKind, outcome: &AuditedOutcome, note: &str) {
+        let finding = AuditFinding {
+            source: outcome.source.clone(),
+            seen_at: Some(outcome.position.clone()),
+            event_id: Some(outcome.event_id.clone()),
             note: note.to_owned(),
         };
-        self.report.add(kind, finding, self.terms.keep);
+        self.report.add(kind, finding, self.rules.max_listed);
     }
 }
 
-fn given(answer: &Answer) -> Given {
-    Given {
-        session: short(&[answer.session_id.as_bytes()]),
-        meaning: answer.meaning,
-        bytes: NonZeroU32::new(answer.bytes).unwrap_or(NonZeroU32::MIN),
+fn digest(outcome: &AuditedOutcome) -> OutcomeDigest {
+    OutcomeDigest {
+        session: short_hash(&[outcome.session_id.as_bytes()]),
+        meaning: outcome.meaning,
+        bytes: NonZeroU32::new(outcome.bytes).unwrap_or(NonZeroU32::MIN),
     }
 }
 
-/// The last pass.
+/// The last pass, over the entries.
 struct Judge {
-    terms: Terms,
-    letters: Vec<Letter>,
-    report: Report,
+    rules: AuditRules,
+    dead_letters: Vec<DeadLetterEntry>,
+    report: AuditReport,
     now: u32,
 }
 
 impl Judge {
-    /// The records of one identity.
-    fn group(&mut self, group: &[Entry]) {
+    /// Judges the records of one identity. They may name several sessions; the service answers the
+    /// one it claimed first and sends the others to the dead-letter topic as conflicts.
+    fn judge_identity(&mut self, group: &[AuditEntry]) {
         self.report.events += 1;
-        let lead = &group[0];
-        self.report.answered += u64::from(lead.given.is_some());
-        // Without an answer it belongs to whoever came first and was not refused.
-        let owner = match lead.given {
-            Some(given) => Some(given.session),
+        let first = &group[0];
+        self.report.answered += u64::from(first.outcome.is_some());
+        // The outcome names the session that was claimed. Without one, assume the first record
+        // that was not sent to the dead-letter topic.
+        let owner = match first.outcome {
+            Some(outcome) => Some(outcome.session),
             None => {
-                let kept = group.iter().find(|entry| self.letters_of(entry.place()) == 0);
+                let kept = group.iter().find(|entry| self.count_dead_letters(entry.record()) == 0);
                 kept.map(|entry| entry.session)
             }
         };
-        let mut is_claimed = false;
+        let mut is_answered_by_earlier_record = false;
         for entry in group {
-            let letters = self.letters_of(entry.place());
-            let is_refused = owner != Some(entry.session) || (lead.given.is_none() && letters > 0);
-            if is_refused {
-                let Entry { due, is_old, .. } = *entry;
-                self.needs_letter(Malformed { place: entry.place(), due, is_old }, letters);
+            let found = self.count_dead_letters(entry.record());
+            let is_conflict =
+                owner != Some(entry.session) || (first.outcome.is_none() && found > 0);
+            if is_conflict {
+                let AuditEntry { due, may_be_trimmed, .. } = *entry;
+                let record = entry.record();
+                self.judge_dead_letters(MalformedEntry { record, due, may_be_trimmed }, found);
                 continue;
             }
-            if letters > 0 {
-                self.add(Kind::LetterOrphan, entry.place());
+            if found > 0 {
+                self.add(FindingKind::DeadLetterOrphan, entry.record());
             }
-            if is_claimed {
+            if is_answered_by_earlier_record {
                 self.report.duplicates += 1;
-            } else if lead.given.is_none() {
-                self.unanswered(lead, entry);
+            } else if first.outcome.is_none() {
+                self.judge_unanswered(first, entry);
             }
-            is_claimed = true;
+            is_answered_by_earlier_record = true;
         }
     }
 
-    fn unanswered(&mut self, lead: &Entry, entry: &Entry) {
-        if self.now <= lead.due {
-            self.open(entry.place());
-        } else if lead.is_old {
+    fn judge_unanswered(&mut self, first: &AuditEntry, entry: &AuditEntry) {
+        if self.now <= first.due {
+            self.add_open(entry.record());
+        } else if first.may_be_trimmed {
             self.report.deleted += 1;
         } else {
-            self.add(Kind::Missing, entry.place());
+            self.add(FindingKind::Missing, entry.record());
         }
     }
 
-    /// This record needs exactly one dead letter.
-    fn needs_letter(&mut self, malformed: Malformed, found: usize) {
+    /// Judges a record that needs exactly one dead letter.
+    fn judge_dead_letters(&mut self, malformed: MalformedEntry, found: usize) {
         match found {
-            0 if self.now <= malformed.due => self.open(malformed.place),
-            0 if malformed.is_old => self.report.deleted += 1,
-            0 => self.add(Kind::LetterMissing, malformed.place),
-            1 => self.report.letters += 1,
-            _ => self.add(Kind::LetterDoubled, malformed.place),
+            0 if self.now <= malformed.due => self.add_open(malformed.record),
+            0 if malformed.may_be_trimmed => self.report.deleted += 1,
+            0 => self.add(FindingKind::DeadLetterMissing, malformed.record),
+            1 => self.report.dead_letters += 1,
+            _ => self.add(FindingKind::DeadLetterDoubled, malformed.record),
         }
     }
 
-    fn needless_letters(&mut self) {
+    fn report_needless_dead_letters(&mut self) {
         let mut last = None;
-        for letter in std::mem::take(&mut self.letters) {
-            if !letter.is_needed && last != Some(letter.source) {
-                last = Some(letter.source);
-                self.add(Kind::LetterOrphan, letter.source);
+        for dead_letter in std::mem::take(&mut self.dead_letters) {
+            if !dead_letter.is_needed && last != Some(dead_letter.source) {
+                last = Some(dead_letter.source);
+                self.add(FindingKind::DeadLetterOrphan, dead_letter.source);
             }
         }
     }
 
-    /// How many letters this record has; they are not needless.
-    fn letters_of(&mut self, source: (i32, i64)) -> usize {
-        let start = self.letters.partition_point(|letter| letter.source < source);
-        let of_it = self.letters[start..].iter_mut().take_while(|letter| letter.source == source);
-        of_it.map(|letter| letter.is_needed = true).count()
+    /// Counts the dead letters of this record and marks them as needed.
+    fn count_dead_letters(&mut self, source: RecordId) -> usize {
+        let start = self.dead_letters.partition_point(|dead_letter| dead_letter.source < source);
+        let rest = self.dead_letters[start..].iter_mut();
+        let of_record = rest.take_while(|dead_letter| dead_letter.source == source);
+        of_record.map(|dead_letter| dead_letter.is_needed = true).count()
     }
 
-    fn add(&mut self, kind: Kind, place: (i32, i64)) {
-        self.report.add(kind, self.finding(place), self.terms.keep);
+    fn add(&mut self, kind: FindingKind, record: RecordId) {
+        self.report.add(kind, self.finding(record), self.rules.max_listed);
     }
 
-    fn open(&mut self, place: (i32, i64)) {
-        self.report.open(self.finding(place), self.terms.keep);
+    fn add_open(&mut self, record: RecordId) {
+        self.report.add_open(self.finding(record), self.rules.max_listed);
     }
 
-    fn finding(&self, place: (i32, i64)) -> Finding {
-        let source = Some(self.terms.range.position(place));
-        Finding { source, place: None, event_id: None, note: String::new() }
+    fn finding(&self, record: RecordId) -> AuditFinding {
+        let source = Some(self.rules.range.position(record));
+        AuditFinding { source, seen_at: None, event_id: None, note: String::new() }
     }
 }

@@ -1,11 +1,11 @@
-//! Whether every escalation has its one answer: escalations, outcomes and dead letters, matched.
+//! The audit: does every escalation have exactly one final outcome, in time?
 //!
-//! First `Escalations` takes in what was asked, one compact entry each; then `Matcher` takes in
-//! what was answered, and judges. `answer` reads what is in the topics, `entries` is what is kept,
-//! `report` is what comes out: every number is exact, of each kind of finding the first few are named.
-//! This folder never keeps a record, and never calls missing what may still come.
+//! [`Escalations`] takes the records of the escalations topic, one compact entry each. It then
+//! becomes a [`Matcher`], which takes outcomes and dead letters and returns an [`AuditReport`]. All
+//! counts of the report are exact; of each [`FindingKind`] only the first few findings are listed,
+//! so that memory does not grow with the number of faults.
 
-mod answer;
+mod audited_outcome;
 #[cfg(test)]
 mod bulk_tests;
 mod entries;
@@ -23,44 +23,45 @@ use jiff::Timestamp;
 
 use super::record::Position;
 
-pub use self::answer::{Answer, letter_source};
+pub use self::audited_outcome::AuditedOutcome;
 pub use self::escalations::Escalations;
 pub use self::matcher::Matcher;
-pub use self::report::{Finding, Findings, Kind, Report};
+pub use self::report::{AuditFinding, AuditReport, FindingKind, FindingList};
 
-/// What is judged, and how strictly.
+/// What is audited, and with which limits.
 #[derive(Debug, Clone)]
-pub struct Terms {
-    /// The records that are judged.
-    pub range: Range,
-    /// So long after its deadline an escalation must be decided.
+pub struct AuditRules {
+    /// The audited records of the escalations topic.
+    pub range: AuditRange,
+    /// How long after its deadline an escalation may be decided.
     pub grace: Duration,
-    /// So long after it was recorded a dead letter must be there.
-    pub letter_after: Duration,
-    /// What was answered before then may have been deleted from the topics.
+    /// How long after a malformed record its dead letter may be published.
+    pub dead_letter_grace: Duration,
+    /// Outcomes and dead letters before this time may have been deleted by retention.
     pub trimmed_until: Option<Timestamp>,
-    /// So many findings of each kind are named.
-    pub keep: usize,
+    /// How many findings of each kind are listed.
+    pub max_listed: usize,
 }
 
-/// The records of the escalations topic that are judged.
+/// The audited records of the escalations topic.
 #[derive(Debug, Clone)]
-pub struct Range {
+pub struct AuditRange {
     /// The topic.
     pub topic: Arc<str>,
-    /// Of each partition the offsets; a partition that is not named is not judged.
+    /// The offsets of each audited partition.
     pub partitions: BTreeMap<i32, std::ops::Range<i64>>,
 }
 
-impl Range {
-    /// The record is one of them.
+impl AuditRange {
+    /// Returns whether the record at this position is audited.
     pub fn covers(&self, position: &Position) -> bool {
         let offsets = self.partitions.get(&position.partition);
         position.topic == self.topic
             && offsets.is_some_and(|offsets| offsets.contains(&position.offset))
     }
 
-    fn position(&self, (partition, offset): (i32, i64)) -> Position {
-        Position { topic: self.topic.clone(), partition, offset }
+    fn position(&self, record: entries::RecordId) -> Position {
+        let entries::RecordId { partition, offset } = record;
+        Position { topic: self.topic.clone(), partition: partition.into(), offset }
     }
 }

@@ -1,39 +1,37 @@
-//! What the audit found: numbers, and the first few of each kind of finding.
-//!
-//! This file never grows with what went wrong: beyond the first few only the number does.
+//! The result of an audit: exact counts, and the first few findings of each kind.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::domain::record::Position;
 use crate::domain::wire::outcome::Status;
 
-/// What can be wrong.
+/// The kinds of findings.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Kind {
-    /// Past its deadline and grace, and no final outcome.
+pub enum FindingKind {
+    /// No final outcome, past deadline and grace.
     Missing,
-    /// Two final outcomes that say different things.
+    /// Two final outcomes that differ in status, agent or session.
     Contradictory,
     /// Two final outcomes that say the same in different bytes.
     Doubled,
-    /// The same final outcome twice, byte for byte: a consumer drops it by its id.
+    /// The same final outcome twice, byte for byte; consumers drop it by its `id`.
     Repeated,
-    /// Decided after its deadline and grace.
+    /// Decided after deadline and grace.
     Late,
-    /// A final outcome to nothing that was asked.
+    /// A final outcome without an escalation.
     Orphan,
-    /// Malformed or with a conflicting id, and no dead letter.
-    LetterMissing,
+    /// A malformed record or a conflicting id without a dead letter.
+    DeadLetterMissing,
     /// More than one dead letter of one record.
-    LetterDoubled,
+    DeadLetterDoubled,
     /// A dead letter of a record that needs none.
-    LetterOrphan,
+    DeadLetterOrphan,
     /// A record of the outcome or dead-letter topic that is neither.
     Unreadable,
 }
 
-impl Kind {
-    /// All of them, the worst first.
+impl FindingKind {
+    /// All kinds, the worst first.
     pub const ALL: [Self; 10] = [
         Self::Missing,
         Self::Contradictory,
@@ -41,13 +39,13 @@ impl Kind {
         Self::Repeated,
         Self::Late,
         Self::Orphan,
-        Self::LetterMissing,
-        Self::LetterDoubled,
-        Self::LetterOrphan,
+        Self::DeadLetterMissing,
+        Self::DeadLetterDoubled,
+        Self::DeadLetterOrphan,
         Self::Unreadable,
     ];
 
-    /// The word for people and for JSON.
+    /// The word in the table and in the JSON.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Missing => "missing",
@@ -56,111 +54,109 @@ impl Kind {
             Self::Repeated => "repeated",
             Self::Late => "late",
             Self::Orphan => "orphan",
-            Self::LetterMissing => "letter_missing",
-            Self::LetterDoubled => "letter_doubled",
-            Self::LetterOrphan => "letter_orphan",
+            Self::DeadLetterMissing => "dead_letter_missing",
+            Self::DeadLetterDoubled => "dead_letter_doubled",
+            Self::DeadLetterOrphan => "dead_letter_orphan",
             Self::Unreadable => "unreadable",
         }
     }
 
-    /// What it means, for people.
-    pub fn meaning(self) -> &'static str {
+    /// Explains the kind in the summary.
+    pub fn explanation(self) -> &'static str {
         match self {
             Self::Missing => "no final outcome, past deadline and grace",
             Self::Contradictory => "final outcomes that say different things",
             Self::Doubled => "final outcomes that say the same in different bytes",
             Self::Repeated => "the same final outcome again, byte for byte",
             Self::Late => "decided after deadline and grace",
-            Self::Orphan => "a final outcome to nothing that was asked",
-            Self::LetterMissing => "malformed or a conflicting id, and no dead letter",
-            Self::LetterDoubled => "more than one dead letter",
-            Self::LetterOrphan => "a dead letter of a record that needs none",
-            Self::Unreadable => "a record that is no outcome or no dead letter",
+            Self::Orphan => "a final outcome without an escalation",
+            Self::DeadLetterMissing => "malformed or a conflicting id, and no dead letter",
+            Self::DeadLetterDoubled => "more than one dead letter",
+            Self::DeadLetterOrphan => "a dead letter of a record that needs none",
+            Self::Unreadable => "a record that is neither an outcome nor a dead letter",
         }
     }
 }
 
-/// One thing that is wrong.
+/// One finding, or one escalation that is still open.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Finding {
-    /// The escalation's record, where it is known.
+pub struct AuditFinding {
+    /// The position of the escalation's record, where it is known.
     pub source: Option<Position>,
-    /// The record that shows it: of the outcome or the dead-letter topic.
-    pub place: Option<Position>,
-    /// The escalation, where it is known.
+    /// The record of the outcome or dead-letter topic that shows the fault, where there is one.
+    pub seen_at: Option<Position>,
+    /// The identity of the escalation, where it is known.
     pub event_id: Option<String>,
-    /// One short line, perhaps empty.
+    /// One short line; may be empty.
     pub note: String,
 }
 
-/// All of one kind.
+/// The findings of one kind.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Findings {
-    /// How many.
+pub struct FindingList {
+    /// The exact number of findings.
     pub count: u64,
     /// The first few, in the order of the records.
-    pub first: BTreeSet<Finding>,
+    pub first: BTreeSet<AuditFinding>,
 }
 
-/// What came out.
+/// The result of an audit.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Report {
-    /// Records of the range.
+pub struct AuditReport {
+    /// The number of records in the range.
     pub records: u64,
-    /// Escalations, by their identities.
+    /// The number of escalations, each identity counted once.
     pub events: u64,
-    /// Of them, with a final outcome.
+    /// The number of escalations with a final outcome.
     pub answered: u64,
-    /// Records that only repeat an identity.
+    /// The number of records that repeat the identity of an earlier one.
     pub duplicates: u64,
-    /// Records with a dead letter, as it should be.
-    pub letters: u64,
-    /// Records of another type, and those of `check`.
+    /// The number of records with exactly the one dead letter they need.
+    pub dead_letters: u64,
+    /// The number of records of another type, those of `handoff check` included.
     pub not_for_us: u64,
-    /// Without an answer, and still in time.
+    /// The number of records that still have time for their outcome or dead letter.
     pub open: u64,
     /// The first few of them.
-    pub first_open: BTreeSet<Finding>,
-    /// Without an answer, perhaps because the topic has deleted it.
+    pub first_open: BTreeSet<AuditFinding>,
+    /// The number of records whose outcome or dead letter retention may have deleted.
     pub deleted: u64,
-    /// Outcomes that are not final.
+    /// The number of interim outcomes.
     pub interim: u64,
-    /// Outcomes and dead letters of records outside the range.
+    /// The number of outcomes and dead letters of records outside the range.
     pub outside: u64,
-    /// Final outcomes by status, to identities of the range, each once.
+    /// The number of escalations by the status of their first final outcome.
     pub statuses: BTreeMap<Status, u64>,
-    /// What is wrong.
-    pub findings: BTreeMap<Kind, Findings>,
+    /// The findings.
+    pub findings: BTreeMap<FindingKind, FindingList>,
 }
 
-impl Report {
-    /// Nothing is wrong.
-    pub fn is_well(&self) -> bool {
+impl AuditReport {
+    /// Returns whether there are no findings.
+    pub fn is_clean(&self) -> bool {
         self.findings.is_empty()
     }
 
-    /// How many of this kind.
-    pub fn count(&self, kind: Kind) -> u64 {
+    /// Returns the number of findings of this kind.
+    pub fn count(&self, kind: FindingKind) -> u64 {
         self.findings.get(&kind).map_or(0, |findings| findings.count)
     }
 
-    /// Note a finding; of each kind only so many are named.
-    pub(super) fn add(&mut self, kind: Kind, finding: Finding, keep: usize) {
+    pub(super) fn add(&mut self, kind: FindingKind, finding: AuditFinding, max_listed: usize) {
         let findings = self.findings.entry(kind).or_default();
         findings.count += 1;
-        name(&mut findings.first, finding, keep);
+        list(&mut findings.first, finding, max_listed);
     }
 
-    /// Note that this is open; only so many are named.
-    pub(super) fn open(&mut self, finding: Finding, keep: usize) {
+    pub(super) fn add_open(&mut self, finding: AuditFinding, max_listed: usize) {
         self.open += 1;
-        name(&mut self.first_open, finding, keep);
+        list(&mut self.first_open, finding, max_listed);
     }
 }
 
-fn name(first: &mut BTreeSet<Finding>, finding: Finding, keep: usize) {
+fn list(first: &mut BTreeSet<AuditFinding>, finding: AuditFinding, max_listed: usize) {
     first.insert(finding);
-    if first.len() > keep {
+    if first.len() > max_listed {
         first.pop_last();
     }
 }

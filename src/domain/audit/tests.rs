@@ -1,7 +1,6 @@
-//! The audit against truths that are known: made up, with faults put in.
+//! The audit against generated topics whose faults are known.
 //!
-//! The property draws a fate for each escalation and expects exactly its findings. Nothing here
-//! looks into the matcher.
+//! The property draws a fate for each escalation and expects exactly the findings of that fate.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -11,8 +10,8 @@ use proptest::prelude::*;
 use serde_json::json;
 
 use super::*;
-use crate::domain::event::{DecodeRules, decode};
 use crate::domain::record::Record;
+use crate::domain::wire::escalation::{DecodeRules, decode};
 
 const DAY: i64 = 1_800_000_000;
 
@@ -29,233 +28,249 @@ pub(super) fn record(position: Position, value: &str) -> Record {
     Record { position, timestamp: Some(at(0)), key: None, value, headers }
 }
 
-/// Topics that are being written.
-struct World {
-    terms: Terms,
-    asked: Vec<Record>,
-    answers: Vec<Record>,
-    letters: Vec<Position>,
-    expected: BTreeMap<Kind, BTreeSet<(i32, i64)>>,
+/// A partition and an offset of the escalations topic.
+type Source = (i32, i64);
+
+/// The three topics, and what the audit should find in them.
+struct Topics {
+    rules: AuditRules,
+    escalations: Vec<Record>,
+    outcomes: Vec<Record>,
+    dead_letters: Vec<Position>,
+    expected: BTreeMap<FindingKind, BTreeSet<Source>>,
     open: u64,
-    happened: usize,
+    fates: usize,
 }
 
-impl World {
+/// The identity and the session of an escalation.
+#[derive(Clone, Copy)]
+struct Ids<'a> {
+    event: &'a str,
+    session: &'a str,
+}
+
+impl Topics {
     fn new() -> Self {
-        let terms = Terms {
-            range: Range {
+        let rules = AuditRules {
+            range: AuditRange {
                 topic: "in".into(),
                 partitions: (0..3).map(|p| (p, 10..1_000)).collect(),
             },
             grace: Duration::from_secs(90),
-            letter_after: Duration::from_secs(690),
+            dead_letter_grace: Duration::from_secs(690),
             trimmed_until: None,
-            keep: 1_000,
+            max_listed: 1_000,
         };
-        let (asked, answers, letters) = (vec![], vec![], vec![]);
-        Self { terms, asked, answers, letters, expected: BTreeMap::new(), open: 0, happened: 0 }
+        Self {
+            rules,
+            escalations: vec![],
+            outcomes: vec![],
+            dead_letters: vec![],
+            expected: BTreeMap::new(),
+            open: 0,
+            fates: 0,
+        }
     }
 
-    /// Ask; where the record stands.
-    fn ask(&mut self, value: &str) -> Position {
-        let n = self.asked.len();
+    /// Publishes a record to the escalations topic.
+    fn publish(&mut self, value: &str) -> Position {
+        let n = self.escalations.len();
         let position = position("in", i32::try_from(n % 3).unwrap(), 10 + n as i64 / 3);
-        self.asked.push(record(position.clone(), value));
+        self.escalations.push(record(position.clone(), value));
         position
     }
 
     fn event(&mut self, id: &str, session: &str, due: i64) -> Position {
         let value = json!({"id": id, "session_id": session, "expires_at": at(due)});
-        self.ask(&value.to_string())
+        self.publish(&value.to_string())
     }
 
-    fn answer(
-        &mut self,
-        (id, session): (&str, &str),
-        source: &Position,
-        (status, when): (&str, i64),
-    ) {
-        let value = json!({"id": format!("{id}/final"), "event_id": id, "session_id": session,
-            "status": status, "final": true, "decided_at": at(when), "source": source});
-        let place = position("out", 0, self.answers.len() as i64);
-        self.answers.push(record(place, &value.to_string()));
+    fn publish_outcome(&mut self, ids: Ids<'_>, source: &Position, status: &str, decided: i64) {
+        let Ids { event, session } = ids;
+        let value = json!({"id": format!("{event}/final"), "event_id": event, "session_id": session,
+            "status": status, "final": true, "decided_at": at(decided), "source": source});
+        let position = position("out", 0, self.outcomes.len() as i64);
+        self.outcomes.push(record(position, &value.to_string()));
     }
 
-    fn expect(&mut self, kind: Kind, source: &Position) {
+    fn expect(&mut self, kind: FindingKind, source: &Position) {
         self.expected.entry(kind).or_default().insert((source.partition, source.offset));
     }
 
     fn escalations(&self) -> Escalations {
-        let rules = DecodeRules {
+        let decode_rules = DecodeRules {
             types: vec!["escalation".into()],
             max_bytes: 1_000,
             time_to_live: Duration::from_secs(600),
         };
-        let mut escalations = Escalations::new(self.terms.clone()).unwrap();
-        for record in &self.asked {
-            escalations.take(record, &decode(record, &rules, at(0)), at(0));
+        let mut escalations = Escalations::new(self.rules.clone()).unwrap();
+        for record in &self.escalations {
+            escalations.add(record, &decode(record, &decode_rules, at(0)), at(0));
         }
         escalations
     }
 
-    fn report(&self, now: i64) -> Report {
+    fn report(&self, now: i64) -> AuditReport {
         let mut matcher = self.escalations().into_matcher();
-        for record in &self.answers {
-            match Answer::read(record) {
-                Ok(answer) => matcher.outcome(&answer),
-                Err(error) => matcher.unreadable(&record.position, &error),
+        for record in &self.outcomes {
+            match AuditedOutcome::read(record) {
+                Ok(outcome) => matcher.add_outcome(&outcome),
+                Err(error) => matcher.add_unreadable(&record.position, &error),
             }
         }
-        for source in &self.letters {
-            matcher.letter(source);
+        for source in &self.dead_letters {
+            matcher.add_dead_letter(source);
         }
         matcher.judge(at(now))
     }
 }
 
-fn found(report: &Report) -> BTreeMap<Kind, BTreeSet<(i32, i64)>> {
-    let places = |findings: &Findings| {
+fn found(report: &AuditReport) -> BTreeMap<FindingKind, BTreeSet<Source>> {
+    let sources = |findings: &FindingList| {
         let sources = findings.first.iter().filter_map(|finding| finding.source.as_ref());
         sources.map(|source| (source.partition, source.offset)).collect()
     };
-    report.findings.iter().map(|(kind, findings)| (*kind, places(findings))).collect()
+    report.findings.iter().map(|(kind, findings)| (*kind, sources(findings))).collect()
 }
 
-/// What becomes of an escalation.
+/// What happens to an escalation.
 #[derive(Debug, Clone, Copy)]
 enum Fate {
-    Fine,
+    Answered,
     Lost,
     NotDue,
     Repeated,
     Doubled,
     Contradictory,
     Late,
-    AskedTwice,
-    AskedTwiceAndLost,
+    PublishedTwice,
+    PublishedTwiceAndLost,
     OtherSession,
-    OtherSessionUntold,
-    RefusedAlone,
+    OtherSessionWithoutDeadLetter,
+    RefusedWithoutOutcome,
     Orphan,
     Interim,
     Malformed,
-    MalformedUntold,
-    MalformedTwiceTold,
-    NeedlessLetter,
+    MalformedWithoutDeadLetter,
+    MalformedWithTwoDeadLetters,
+    NeedlessDeadLetter,
     NotForUs,
-    Elsewhere,
+    OutsideRange,
 }
 
 const FATES: [Fate; 20] = [
-    Fate::Fine,
+    Fate::Answered,
     Fate::Lost,
     Fate::NotDue,
     Fate::Repeated,
     Fate::Doubled,
     Fate::Contradictory,
     Fate::Late,
-    Fate::AskedTwice,
-    Fate::AskedTwiceAndLost,
+    Fate::PublishedTwice,
+    Fate::PublishedTwiceAndLost,
     Fate::OtherSession,
-    Fate::OtherSessionUntold,
-    Fate::RefusedAlone,
+    Fate::OtherSessionWithoutDeadLetter,
+    Fate::RefusedWithoutOutcome,
     Fate::Orphan,
     Fate::Interim,
     Fate::Malformed,
-    Fate::MalformedUntold,
-    Fate::MalformedTwiceTold,
-    Fate::NeedlessLetter,
+    Fate::MalformedWithoutDeadLetter,
+    Fate::MalformedWithTwoDeadLetters,
+    Fate::NeedlessDeadLetter,
     Fate::NotForUs,
-    Fate::Elsewhere,
+    Fate::OutsideRange,
 ];
 
-impl World {
-    fn happen(&mut self, fate: Fate) {
-        let (id, session) = (format!("e-{}", self.happened), format!("s-{}", self.happened));
-        self.happened += 1;
-        let us = (id.as_str(), session.as_str());
+impl Topics {
+    fn apply(&mut self, fate: Fate) {
+        let (event, session) = (format!("e-{}", self.fates), format!("s-{}", self.fates));
+        self.fates += 1;
+        let ids = Ids { event: &event, session: &session };
         match fate {
             Fate::Orphan => {
-                let place = position("in", 0, 900);
-                self.answer(us, &place, ("assigned", 5));
-                return self.expect(Kind::Orphan, &place);
+                let source = position("in", 0, 900);
+                self.publish_outcome(ids, &source, "assigned", 5);
+                return self.expect(FindingKind::Orphan, &source);
             }
-            Fate::Elsewhere => {
-                self.answer(("other", "o"), &position("in", 0, 5), ("assigned", 5));
-                return self.letters.push(position("elsewhere", 0, 10));
+            Fate::OutsideRange => {
+                let other = Ids { event: "other", session: "o" };
+                self.publish_outcome(other, &position("in", 0, 5), "assigned", 5);
+                return self.dead_letters.push(position("elsewhere", 0, 10));
             }
-            Fate::NotForUs => return drop(self.ask(r#"{"type":"chat"}"#)),
-            Fate::Malformed | Fate::MalformedUntold | Fate::MalformedTwiceTold => {
-                return self.poison(fate);
-            }
+            Fate::NotForUs => return drop(self.publish(r#"{"type":"chat"}"#)),
+            Fate::Malformed
+            | Fate::MalformedWithoutDeadLetter
+            | Fate::MalformedWithTwoDeadLetters => return self.apply_malformed(fate),
             _ => {}
         }
         let due = if matches!(fate, Fate::NotDue) { 5_000 } else { 300 };
-        let place = self.event(&id, &session, due);
+        let source = self.event(&event, &session, due);
         match fate {
-            Fate::Lost => return self.expect(Kind::Missing, &place),
+            Fate::Lost => return self.expect(FindingKind::Missing, &source),
             Fate::NotDue => return self.open += 1,
             Fate::Late => {
-                self.expect(Kind::Late, &place);
-                return self.answer(us, &place, ("expired", 391));
+                self.expect(FindingKind::Late, &source);
+                return self.publish_outcome(ids, &source, "expired", 391);
             }
-            Fate::AskedTwiceAndLost => {
-                let again = self.event(&id, &session, due);
-                let first = [&place, &again].into_iter().min().unwrap().clone();
-                return self.expect(Kind::Missing, &first);
+            Fate::PublishedTwiceAndLost => {
+                let again = self.event(&event, &session, due);
+                let first = [&source, &again].into_iter().min().unwrap().clone();
+                return self.expect(FindingKind::Missing, &first);
             }
-            Fate::RefusedAlone => return self.letters.push(place),
-            _ => self.answer(us, &place, ("assigned", 390)),
+            Fate::RefusedWithoutOutcome => return self.dead_letters.push(source),
+            _ => self.publish_outcome(ids, &source, "assigned", 390),
         }
-        self.and_more(fate, us, &place);
+        self.apply_after_outcome(fate, ids, &source);
     }
 
-    fn poison(&mut self, fate: Fate) {
-        let place = self.ask("{oops");
+    fn apply_malformed(&mut self, fate: Fate) {
+        let source = self.publish("{oops");
         match fate {
-            Fate::MalformedUntold => return self.expect(Kind::LetterMissing, &place),
-            Fate::MalformedTwiceTold => {
-                self.expect(Kind::LetterDoubled, &place);
-                self.letters.push(place.clone());
+            Fate::MalformedWithoutDeadLetter => {
+                return self.expect(FindingKind::DeadLetterMissing, &source);
+            }
+            Fate::MalformedWithTwoDeadLetters => {
+                self.expect(FindingKind::DeadLetterDoubled, &source);
+                self.dead_letters.push(source.clone());
             }
             _ => {}
         }
-        self.letters.push(place);
+        self.dead_letters.push(source);
     }
 
-    /// It has an answer; what else happens.
-    fn and_more(&mut self, fate: Fate, (id, session): (&str, &str), place: &Position) {
+    /// The second half of a fate: the escalation has an outcome already.
+    fn apply_after_outcome(&mut self, fate: Fate, ids: Ids<'_>, source: &Position) {
         match fate {
             Fate::Repeated => {
-                self.expect(Kind::Repeated, place);
-                self.answer((id, session), place, ("assigned", 390));
+                self.expect(FindingKind::Repeated, source);
+                self.publish_outcome(ids, source, "assigned", 390);
             }
             Fate::Doubled => {
-                self.expect(Kind::Doubled, place);
-                self.answer((id, session), place, ("assigned", 389));
+                self.expect(FindingKind::Doubled, source);
+                self.publish_outcome(ids, source, "assigned", 389);
             }
             Fate::Contradictory => {
-                self.expect(Kind::Contradictory, place);
-                self.answer((id, session), place, ("failed", 390));
+                self.expect(FindingKind::Contradictory, source);
+                self.publish_outcome(ids, source, "failed", 390);
             }
-            Fate::AskedTwice => drop(self.event(id, session, 300)),
+            Fate::PublishedTwice => drop(self.event(ids.event, ids.session, 300)),
             Fate::OtherSession => {
-                let other = self.event(id, "other", 300);
-                self.letters.push(other);
+                let other = self.event(ids.event, "other", 300);
+                self.dead_letters.push(other);
             }
-            Fate::OtherSessionUntold => {
-                let other = self.event(id, "other", 300);
-                self.expect(Kind::LetterMissing, &other);
+            Fate::OtherSessionWithoutDeadLetter => {
+                let other = self.event(ids.event, "other", 300);
+                self.expect(FindingKind::DeadLetterMissing, &other);
             }
-            Fate::NeedlessLetter => {
-                self.expect(Kind::LetterOrphan, place);
-                self.letters.push(place.clone());
+            Fate::NeedlessDeadLetter => {
+                self.expect(FindingKind::DeadLetterOrphan, source);
+                self.dead_letters.push(source.clone());
             }
             Fate::Interim => {
-                let value = json!({"event_id": id, "session_id": session, "final": false,
-                    "status": "no_agent_online", "source": place});
-                let at = position("out", 0, self.answers.len() as i64);
-                self.answers.push(record(at, &value.to_string()));
+                let value = json!({"event_id": ids.event, "session_id": ids.session,
+                    "final": false, "status": "no_agent_online", "source": source});
+                let position = position("out", 0, self.outcomes.len() as i64);
+                self.outcomes.push(record(position, &value.to_string()));
             }
             _ => {}
         }
@@ -264,88 +279,83 @@ impl World {
 
 proptest! {
     #[test]
-    fn exactly_what_went_wrong_is_found(
+    fn exactly_the_injected_faults_are_found(
         fates in prop::collection::vec(prop::sample::select(FATES.to_vec()), 0..60),
-        turn in 0..60usize,
+        rotation in 0..60usize,
     ) {
-        let mut world = World::new();
+        let mut topics = Topics::new();
         for fate in &fates {
-            world.happen(*fate);
+            topics.apply(*fate);
         }
-        // The order in which topics are read does not matter.
-        let (asked, answers) = (world.asked.len().max(1), world.answers.len().max(1));
-        world.asked.rotate_left(turn % asked);
-        world.answers.rotate_left(turn % answers);
-        let report = world.report(1_000);
-        prop_assert_eq!(found(&report), world.expected.clone());
-        prop_assert_eq!(report.open, world.open);
-        prop_assert_eq!(report.records, world.asked.len() as u64);
+        // The order in which the records are read must not matter.
+        let len = topics.escalations.len().max(1);
+        topics.escalations.rotate_left(rotation % len);
+        let len = topics.outcomes.len().max(1);
+        topics.outcomes.rotate_left(rotation % len);
+        let report = topics.report(1_000);
+        prop_assert_eq!(found(&report), topics.expected.clone());
+        prop_assert_eq!(report.open, topics.open);
+        prop_assert_eq!(report.records, topics.escalations.len() as u64);
     }
 }
 
 #[test]
-fn nothing_is_missing_before_its_time() {
-    let mut world = World::new();
-    let event = world.event("e", "s", 300);
-    let poison = world.ask("{oops");
-    for (now, open, missing) in [(390, 2, vec![]), (391, 1, vec![Kind::Missing])] {
-        let report = world.report(now);
+fn nothing_is_missing_before_it_is_due_or_after_retention() {
+    let mut topics = Topics::new();
+    let event = topics.event("e", "s", 300);
+    let malformed = topics.publish("{oops");
+    for (now, open, missing) in [(390, 2, vec![]), (391, 1, vec![FindingKind::Missing])] {
+        let report = topics.report(now);
         assert_eq!(report.open, open);
         assert_eq!(report.findings.keys().copied().collect::<Vec<_>>(), missing);
     }
-    let report = world.report(691);
-    let kinds = [(Kind::Missing, event), (Kind::LetterMissing, poison)];
-    let places = kinds.map(|(kind, at)| (kind, [(at.partition, at.offset)].into()));
-    assert_eq!(found(&report), places.into());
-    world.terms.trimmed_until = Some(at(1));
-    let report = world.report(691);
-    assert!(report.is_well(), "the answers may have been deleted");
+    let report = topics.report(691);
+    let kinds = [(FindingKind::Missing, event), (FindingKind::DeadLetterMissing, malformed)];
+    let sources = kinds.map(|(kind, at)| (kind, [(at.partition, at.offset)].into()));
+    assert_eq!(found(&report), sources.into());
+    topics.rules.trimmed_until = Some(at(1));
+    let report = topics.report(691);
+    assert!(report.is_clean(), "the outcomes may have been deleted");
     assert_eq!(report.deleted, 2);
 }
 
 #[test]
-fn an_identity_that_was_answered_before_the_range_needs_no_second_answer() {
-    let mut world = World::new();
-    world.event("e", "s", 300);
-    world.event("taken", "s", 300);
+fn an_identity_that_was_answered_before_the_range_needs_no_second_outcome() {
+    let mut topics = Topics::new();
+    topics.event("e", "s", 300);
+    topics.event("taken", "s", 300);
     let before = position("in", 0, 3);
-    world.answer(("e", "s"), &before, ("assigned", -100));
-    world.answer(("taken", "other"), &before, ("assigned", -100));
-    let report = world.report(1_000);
-    assert_eq!(report.count(Kind::Missing), 0, "{report:?}");
-    assert_eq!(report.count(Kind::LetterMissing), 1, "that one is in conflict");
-    let mut matcher = world.escalations().into_matcher();
+    topics.publish_outcome(Ids { event: "e", session: "s" }, &before, "assigned", -100);
+    let other = Ids { event: "taken", session: "other" };
+    topics.publish_outcome(other, &before, "assigned", -100);
+    let report = topics.report(1_000);
+    assert_eq!(report.count(FindingKind::Missing), 0, "{report:?}");
+    assert_eq!(
+        report.count(FindingKind::DeadLetterMissing),
+        1,
+        "its id was used with another session"
+    );
+    let mut matcher = topics.escalations().into_matcher();
     assert_eq!(matcher.overdue(at(390)), 0);
     assert_eq!(matcher.overdue(at(391)), 2);
-    for record in &world.answers {
-        matcher.earlier(&Answer::read(record).unwrap());
+    for record in &topics.outcomes {
+        matcher.add_earlier(&AuditedOutcome::read(record).unwrap());
     }
     assert_eq!(matcher.overdue(at(391)), 0);
 }
 
 #[test]
-fn what_is_no_outcome_is_said_and_of_each_kind_the_first_are_named() {
-    let mut world = World::new();
-    world.terms.keep = 2;
+fn unreadable_records_are_reported_and_only_the_first_findings_are_listed() {
+    let mut topics = Topics::new();
+    topics.rules.max_listed = 2;
     for n in 0..9 {
-        world.event(&format!("e-{n}"), "s", 1);
+        topics.event(&format!("e-{n}"), "s", 1);
     }
     for value in ["{}", "oops"] {
-        world.answers.push(record(position("out", 1, 1), value));
+        topics.outcomes.push(record(position("out", 1, 1), value));
     }
-    let report = world.report(1_000);
-    assert_eq!((report.count(Kind::Missing), report.count(Kind::Unreadable)), (9, 2));
-    assert_eq!(found(&report)[&Kind::Missing], [(0, 10), (0, 11)].into());
-    assert!(!report.is_well());
-}
-
-#[test]
-fn a_letter_says_where_its_record_stood() {
-    let mut letter = record(position("dead", 0, 0), "");
-    assert_eq!(letter_source(&letter), None);
-    for (name, value) in [("topic", "in"), ("partition", "2"), ("offset", "77")] {
-        let name = format!("handoff-source-{name}");
-        letter.headers.push((name, Some(value.as_bytes().to_vec())));
-    }
-    assert_eq!(letter_source(&letter), Some(position("in", 2, 77)));
+    let report = topics.report(1_000);
+    assert_eq!((report.count(FindingKind::Missing), report.count(FindingKind::Unreadable)), (9, 2));
+    assert_eq!(found(&report)[&FindingKind::Missing], [(0, 10), (0, 11)].into());
+    assert!(!report.is_clean());
 }

@@ -1,4 +1,14 @@
-//! The wire formats: one definition each, read and written by everything in this crate.
+//! The formats of the three topics: one definition each, for reading and for writing.
+//!
+//! [`escalation`] is the input, [`outcome`] and [`dead_letter`] are the outputs. Both outputs are
+//! published as a [`Message`], which can be truncated where a topic refuses its size. The service
+//! and all commands use these definitions; `docs/` and the snapshot tests describe the formats.
 
+pub mod dead_letter;
+pub mod escalation;
+pub mod headers;
+mod message;
 pub mod outcome;
-pub mod truncate;
+mod truncate;
+
+pub use self::message::{Channel, Message};

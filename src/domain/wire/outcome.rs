@@ -1,35 +1,39 @@
-//! What is published: the outcome of an escalation, and the dead letter of a malformed record.
+//! Outcomes: what became of each escalation.
 //!
-//! Both become a `Message`, the bytes and headers as they go to Kafka.
-//! This file never decides a status; `course` does.
+//! The service writes an [`Outcome`]; `outcomes`, `audit` and `demo` read an [`OutcomeRecord`],
+//! which accepts outcomes of older and newer versions. A new field goes into both and into the
+//! snapshot at the end of this file. The [`course`](crate::domain::course) decides the status.
 
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, de};
+use serde_json::value::RawValue;
 
-use crate::domain::event::{Event, Malformed};
+use super::headers::{self, text_header};
+pub use super::message::{Channel, Message};
+use crate::domain::event::Event;
 use crate::domain::plan::Target;
-use crate::domain::record::{Header, Position, Record};
+use crate::domain::record::Position;
 use crate::domain::reply::DeskStatus;
 
 /// What became of an escalation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Status {
-    /// A human has the session.
+    /// An agent has the session.
     Assigned,
     /// The session waits in Desk's queue.
     Queued,
-    /// Nobody suitable is online.
+    /// No suitable agent is online.
     NoAgentOnline,
-    /// It can never succeed.
+    /// The escalation can never succeed.
     Rejected,
-    /// Its deadline passed before Desk was asked.
+    /// The deadline passed without an answer from Desk.
     Expired,
-    /// Faults until the end.
+    /// Every call failed until the deadline.
     Failed,
 }
 
@@ -55,6 +59,11 @@ impl Status {
             Self::Failed => "failed",
         }
     }
+
+    /// Returns the status with this word, if there is one.
+    pub fn from_word(word: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|status| status.as_str() == word)
+    }
 }
 
 impl fmt::Display for Status {
@@ -63,95 +72,73 @@ impl fmt::Display for Status {
     }
 }
 
-/// How we know.
+/// The reply that an outcome rests on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ConfirmedBy {
     /// Desk's reply to the transfer.
     Reply,
-    /// Desk's answer to the question after the session's state.
+    /// Desk's reply to a state query.
     SessionState,
 }
 
-/// One target of the cascade and what Desk said.
+/// One target of the cascade and Desk's answer.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Tried {
-    /// Who was asked for.
+    /// The target.
     pub target: Target,
-    /// Desk's code.
+    /// Desk's error code, where Desk answered.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub code: Option<i64>,
 }
 
-/// Outcome v1.
+/// Outcome v1, as the service writes it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Outcome {
-    /// Derived from the event id and whether it is final.
+    /// The same for each copy of an outcome, so that consumers can drop duplicates.
     pub id: String,
-    /// The escalation's identity.
+    /// The identity of the escalation.
     pub event_id: Arc<str>,
     /// The session.
     pub session_id: Arc<str>,
-    /// What became of it.
+    /// What became of the escalation.
     pub status: Status,
-    /// No other outcome follows.
+    /// No other outcome follows; false in an interim outcome.
     #[serde(rename = "final")]
     pub is_final: bool,
-    /// Who got it, where Desk named one.
+    /// The agent who was assigned, where Desk named one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub agent_id: Option<String>,
-    /// The route it took, where one matched.
+    /// The route, where one matched.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub route: Option<String>,
-    /// Who was asked for last.
+    /// The last target that was asked.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub target: Option<Target>,
-    /// The cascade, where there was one; the last target too.
+    /// Every target of the cascade, the last one included; empty with a single target.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub tried: Vec<Tried>,
     /// Desk's last answer to a transfer, verbatim.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub desk: Option<DeskStatus>,
-    /// How we know, where Desk was asked.
+    /// The reply that the status rests on, where Desk was called.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub confirmed_by: Option<ConfirmedBy>,
-    /// Transfers sent; questions are not counted.
+    /// The number of transfers sent; state queries are not counted.
     pub attempts: u32,
-    /// From `requested_at` to the decision.
+    /// Milliseconds from `requested_at` to the decision.
     pub elapsed_ms: u64,
-    /// When it was decided.
+    /// The time of the decision.
     pub decided_at: Timestamp,
-    /// The record it answers.
+    /// The position of the escalation's record.
     pub source: Position,
-    /// One sentence for people, in every status but assigned and queued.
+    /// One sentence for people, in every status but `assigned` and `queued`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
 }
 
-/// Which topic a message goes to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Channel {
-    /// The outcome topic.
-    Outcomes,
-    /// The dead-letter topic.
-    DeadLetters,
-}
-
-/// A record to be published.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Message {
-    /// Where to.
-    pub channel: Channel,
-    /// The key's bytes.
-    pub key: Option<Vec<u8>>,
-    /// The value's bytes.
-    pub value: Option<Vec<u8>>,
-    /// The headers in their order.
-    pub headers: Vec<Header>,
-}
-
 impl Outcome {
-    /// The outcome of an event, final, with nothing known of Desk yet.
+    /// Builds a final outcome without any reply from Desk.
     pub fn new(event: &Event, status: Status, now: Timestamp) -> Self {
         let elapsed = now.as_millisecond().saturating_sub(event.requested_at.as_millisecond());
         Self {
@@ -174,50 +161,36 @@ impl Outcome {
         }
     }
 
-    /// From `requested_at` to the decision.
+    /// The time from `requested_at` to the decision.
     pub fn elapsed(&self) -> Duration {
         Duration::from_millis(self.elapsed_ms)
     }
 
-    /// The same as an interim outcome: another follows.
+    /// Turns this into an interim outcome, which announces that another one follows.
     #[must_use]
     pub fn into_interim(self) -> Self {
         Self { id: format!("{}/interim", self.event_id), is_final: false, ..self }
     }
 
-    /// The value for the outcome topic.
+    /// Returns the value for the outcome topic.
     pub fn to_json(&self) -> String {
         serde_json::to_string(self).expect("texts and numbers are always JSON")
     }
 
-    /// The record for the outcome topic.
+    /// Builds the record for the outcome topic.
     pub fn to_message(&self, event: &Event) -> Message {
         Message::of_outcome(event, self.status, self.to_json().into_bytes())
     }
 }
 
-/// The dead letter of a malformed record: the original untouched, and why.
-pub fn dead_letter(record: Record, malformed: &Malformed, first_seen: Timestamp) -> Message {
-    let Record { position, timestamp, key, value, mut headers } = record;
-    headers.push(text_header("handoff-error-class", malformed.class.as_str()));
-    headers.push(text_header("handoff-error", &malformed.error));
-    headers.push(text_header("handoff-source-topic", &position.topic));
-    headers.push(text_header("handoff-source-partition", &position.partition.to_string()));
-    headers.push(text_header("handoff-source-offset", &position.offset.to_string()));
-    if let Some(timestamp) = timestamp {
-        headers.push(text_header("handoff-source-timestamp", &timestamp.to_string()));
-    }
-    headers.push(text_header("handoff-first-seen", &first_seen.to_string()));
-    Message { channel: Channel::DeadLetters, key, value, headers }
-}
-
 impl Message {
-    /// The record for the outcome topic, continuing the event's trace.
+    /// Builds the record for the outcome topic from a value that is already JSON. The headers
+    /// continue the trace of the event.
     pub fn of_outcome(event: &Event, status: Status, value: Vec<u8>) -> Self {
         let mut headers = vec![
-            text_header("content-type", "application/json"),
-            text_header("handoff-status", status.as_str()),
-            text_header("handoff-event-id", &event.id),
+            text_header(headers::CONTENT_TYPE, "application/json"),
+            text_header(headers::STATUS, status.as_str()),
+            text_header(headers::EVENT_ID, &event.id),
         ];
         headers.extend(event.trace.iter().cloned());
         Self {
@@ -227,30 +200,101 @@ impl Message {
             headers,
         }
     }
+}
 
-    /// One word for people: the outcome's status, or the dead letter's class of error.
-    pub fn label(&self) -> &str {
-        let name = match self.channel {
-            Channel::Outcomes => "handoff-status",
-            Channel::DeadLetters => "handoff-error-class",
-        };
-        let value =
-            self.headers.iter().rev().find(|(n, _)| n == name).and_then(|(_, v)| v.as_ref());
-        value.and_then(|value| std::str::from_utf8(value).ok()).unwrap_or_default()
+/// An outcome as it is found in the topic. Another version or another program may have written
+/// it: only `status` is required, unknown fields are ignored, and a detail that cannot be read
+/// counts as missing.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+pub struct OutcomeRecord {
+    /// The identity of the escalation.
+    pub event_id: Option<String>,
+    /// The session.
+    pub session_id: Option<String>,
+    /// The status as it is written; see [`known_status`](Self::known_status).
+    pub status: String,
+    /// No other outcome follows. A missing `final` counts as true.
+    #[serde(rename = "final", default = "yes", deserialize_with = "true_unless_false")]
+    pub is_final: bool,
+    /// The agent who was assigned.
+    pub agent_id: Option<String>,
+    /// The cascade.
+    #[serde(default, deserialize_with = "lenient")]
+    pub tried: Vec<Tried>,
+    /// A word of [`ConfirmedBy`].
+    #[serde(default, deserialize_with = "lenient")]
+    pub confirmed_by: Option<String>,
+    /// The number of transfers sent.
+    #[serde(default, deserialize_with = "lenient")]
+    pub attempts: Option<u64>,
+    /// Milliseconds from `requested_at` to the decision.
+    #[serde(default, deserialize_with = "lenient")]
+    pub elapsed_ms: Option<u64>,
+    /// The time of the decision as it is written; see [`decided_at`](Self::decided_at()).
+    pub decided_at: Option<String>,
+    /// The position of the escalation's record.
+    #[serde(default, deserialize_with = "lenient")]
+    pub source: Option<Position>,
+    /// One sentence for people.
+    #[serde(default, deserialize_with = "lenient")]
+    pub reason: Option<String>,
+}
+
+impl OutcomeRecord {
+    /// Parses the value of a record of the outcome topic.
+    pub fn parse(value: &[u8]) -> serde_json::Result<Self> {
+        serde_json::from_slice(value)
+    }
+
+    /// Returns the status, or `None` for a word that this version does not know.
+    pub fn known_status(&self) -> Option<Status> {
+        Status::from_word(&self.status)
+    }
+
+    /// Returns the time of the decision, or `None` where it is missing or not RFC 3339.
+    pub fn decided_at(&self) -> Option<Timestamp> {
+        self.decided_at.as_deref().and_then(|text| text.parse().ok())
     }
 }
 
-pub(super) fn text_header(name: &str, value: &str) -> Header {
-    (name.to_owned(), Some(value.as_bytes().to_vec()))
+fn yes() -> bool {
+    true
+}
+
+fn true_unless_false<'de, D: Deserializer<'de>>(deserializer: D) -> Result<bool, D::Error> {
+    Ok(Option::deserialize(deserializer)?.unwrap_or(true))
+}
+
+/// Reads a detail, or its default where the value has an unexpected form.
+fn lenient<'de, D, T>(deserializer: D) -> Result<T, D::Error>
+where
+    D: Deserializer<'de>,
+    T: de::DeserializeOwned + Default,
+{
+    // The raw text is borrowed: the audit reads millions of outcomes, most without an odd field.
+    let raw = <&RawValue>::deserialize(deserializer)?;
+    Ok(serde_json::from_str(raw.get()).unwrap_or_default())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::event::{MalformedClass, TransferRequest};
+    use crate::domain::event::TransferRequest;
 
     fn position() -> Position {
         Position { topic: "handoff.escalations".into(), partition: 3, offset: 42 }
+    }
+
+    fn event(at: Timestamp) -> Event {
+        Event {
+            id: "evt-1".into(),
+            session_id: "s-1".into(),
+            source: position(),
+            requested_at: at,
+            deadline: at,
+            trace: vec![("traceparent".into(), Some(b"00-abc".to_vec()))],
+            request: Ok(TransferRequest::default()),
+        }
     }
 
     fn headers(message: &Message) -> Vec<String> {
@@ -259,17 +303,9 @@ mod tests {
     }
 
     #[test]
-    fn outcome_v1() {
+    fn outcome_v1_is_written_byte_for_byte_as_documented() {
         let at: Timestamp = "2026-11-23T10:00:00Z".parse().unwrap();
-        let event = Event {
-            id: "evt-1".into(),
-            session_id: "s-1".into(),
-            source: position(),
-            requested_at: at,
-            deadline: at,
-            trace: vec![("traceparent".into(), Some(b"00-abc".to_vec()))],
-            request: Ok(TransferRequest::default()),
-        };
+        let event = event(at);
         let later = at + Duration::from_millis(812);
         let outcome = Outcome {
             agent_id: Some("a@x".into()),
@@ -295,29 +331,50 @@ mod tests {
     }
 
     #[test]
-    fn a_dead_letter_keeps_the_original_and_adds_its_provenance() {
-        let record = Record {
-            position: position(),
-            timestamp: Some("2026-11-23T10:00:00Z".parse().unwrap()),
-            key: None,
-            value: Some(vec![0xff, 0x00]),
-            headers: vec![("own".into(), Some(b"kept".to_vec()))],
+    fn an_outcome_is_read_as_it_was_written() {
+        let at: Timestamp = "2026-11-23T10:00:00Z".parse().unwrap();
+        let event = event(at);
+        let group = Target::Named { agents: vec![], group: Some(7) };
+        let outcome = Outcome {
+            tried: vec![Tried { target: group, code: Some(141_001) }],
+            confirmed_by: Some(ConfirmedBy::SessionState),
+            reason: Some("nobody".into()),
+            ..Outcome::new(&event, Status::NoAgentOnline, at)
         };
-        let class = MalformedClass::NotJson;
-        let malformed = Malformed { class, error: "not JSON".into() };
-        let letter = dead_letter(record, &malformed, "2026-11-23T10:00:01Z".parse().unwrap());
-        assert_eq!((&letter.key, &letter.value), (&None, &Some(vec![0xff, 0x00])));
-        insta::assert_debug_snapshot!(headers(&letter), @r#"
-        [
-            "own: kept",
-            "handoff-error-class: not_json",
-            "handoff-error: not JSON",
-            "handoff-source-topic: handoff.escalations",
-            "handoff-source-partition: 3",
-            "handoff-source-offset: 42",
-            "handoff-source-timestamp: 2026-11-23T10:00:00Z",
-            "handoff-first-seen: 2026-11-23T10:00:01Z",
-        ]
-        "#);
+        let read = OutcomeRecord::parse(outcome.into_interim().to_json().as_bytes()).unwrap();
+        let expected = OutcomeRecord {
+            event_id: Some("evt-1".into()),
+            session_id: Some("s-1".into()),
+            status: "no_agent_online".into(),
+            is_final: false,
+            agent_id: None,
+            tried: vec![Tried {
+                target: Target::Named { agents: vec![], group: Some(7) },
+                code: Some(141_001),
+            }],
+            confirmed_by: Some("session_state".into()),
+            attempts: Some(0),
+            elapsed_ms: Some(0),
+            decided_at: Some("2026-11-23T10:00:00Z".into()),
+            source: Some(position()),
+            reason: Some("nobody".into()),
+        };
+        assert_eq!(read, expected);
+        assert_eq!(read.known_status(), Some(Status::NoAgentOnline));
+        assert_eq!(read.decided_at(), Some(at));
+    }
+
+    #[test]
+    fn an_outcome_of_another_program_needs_only_a_status() {
+        let least = OutcomeRecord::parse(br#"{"status":"new","final":null}"#).unwrap();
+        assert_eq!((least.known_status(), least.is_final, least.event_id), (None, true, None));
+        let odd = r#"{"status":"failed","tried":7,"attempts":"x","elapsed_ms":-1,"source":[],
+            "reason":{},"confirmed_by":0,"decided_at":"soon"}"#;
+        let odd = OutcomeRecord::parse(odd.as_bytes()).unwrap();
+        assert_eq!((&odd.tried, odd.attempts, &odd.source), (&vec![], None, &None));
+        assert_eq!((odd.known_status(), odd.decided_at()), (Some(Status::Failed), None));
+        for wrong in ["", "[]", "{}", r#"{"status":5}"#, r#"{"status":"failed","event_id":5}"#] {
+            assert!(OutcomeRecord::parse(wrong.as_bytes()).is_err(), "{wrong}");
+        }
     }
 }

@@ -1,27 +1,27 @@
-//! The same message for a topic that refuses its size.
+//! Truncation: shrinks a message that its topic refuses for its size.
 //!
-//! Each step leaves more out, and a header of ours says what. A poisonous record may cost its
-//! own answer the details, but it may not hold its partition up.
-//! This file never leaves out the answer itself, nor where the record that it answers lies.
+//! Each step removes the least important part that is left and says so in a header. Status,
+//! identity and source stay, so a single oversized record cannot block its partition.
 
 use serde_json::{Map, Value};
 
-use super::outcome::{Channel, Message, text_header};
+use super::headers::{self, text_header};
+use super::message::{Channel, Message};
 
-/// What a field of an outcome may have when space is short, in bytes.
+/// The longest field that a truncated outcome keeps, in bytes of JSON.
 const MAX_FIELD_BYTES: usize = 1024;
 
 impl Message {
-    /// Leave something out. False: all that is left is needed.
-    pub fn make_smaller(&mut self) -> bool {
+    /// Removes the next part that can be spared, and returns whether there was one.
+    pub fn truncate(&mut self) -> bool {
         match self.channel {
-            Channel::Outcomes => self.leave_details_out(),
-            Channel::DeadLetters => self.leave_value_out() || self.leave_the_records_own_out(),
+            Channel::Outcomes => self.remove_details(),
+            Channel::DeadLetters => self.remove_value() || self.remove_original_headers(),
         }
     }
 
-    /// An outcome without the cascade, the trace, and more of its reason than anybody reads.
-    fn leave_details_out(&mut self) -> bool {
+    /// Removes the cascade and the trace of an outcome, and cuts its long fields.
+    fn remove_details(&mut self) -> bool {
         let mut omitted = Vec::new();
         let parsed = self.value.as_deref().map(serde_json::from_slice::<Map<String, Value>>);
         if let Some(Ok(mut outcome)) = parsed {
@@ -31,45 +31,46 @@ impl Message {
             }
         }
         self.headers.retain(|(name, _)| {
-            let kept = name != "traceparent" && name != "tracestate";
-            if !kept {
+            let is_trace = name == headers::TRACEPARENT || name == headers::TRACESTATE;
+            if is_trace {
                 omitted.push(name.clone());
             }
-            kept
+            !is_trace
         });
         if !omitted.is_empty() {
-            self.headers.push(text_header("handoff-details-omitted", &omitted.join(",")));
+            self.headers.push(text_header(headers::DETAILS_OMITTED, &omitted.join(",")));
         }
         !omitted.is_empty()
     }
 
-    /// A letter with an empty value; null would be a tombstone.
-    fn leave_value_out(&mut self) -> bool {
+    fn remove_value(&mut self) -> bool {
         let bytes = self.value.as_ref().map_or(0, Vec::len);
         if bytes > 0 {
+            // Empty, not null: null is a tombstone and deletes the key on compaction.
             self.value = Some(Vec::new());
-            self.headers.push(text_header("handoff-value-omitted", &bytes.to_string()));
+            self.headers.push(text_header(headers::VALUE_OMITTED, &bytes.to_string()));
         }
         bytes > 0
     }
 
-    /// A letter with our headers only: the record's key or headers are too large.
-    fn leave_the_records_own_out(&mut self) -> bool {
-        // Ours follow the record's own, which may have such names too: it may have been a letter.
-        let is_first_of_ours = |(name, _): &(String, _)| name == "handoff-error-class";
-        let own = self.headers.iter().rposition(is_first_of_ours).unwrap_or(0);
+    /// Removes the key and the headers that the malformed record brought along.
+    fn remove_original_headers(&mut self) -> bool {
+        // Our headers follow the record's own. Search from the end: a record that was itself read
+        // from a dead-letter topic has headers with the same names.
+        let is_first_of_ours = |(name, _): &(String, _)| name == headers::ERROR_CLASS;
+        let original = self.headers.iter().rposition(is_first_of_ours).unwrap_or(0);
         let key = self.key.take();
         let size = |value: &Option<Vec<u8>>| value.as_ref().map_or(0, Vec::len);
-        let headers = self.headers.drain(..own).map(|(name, value)| name.len() + size(&value));
-        let bytes = headers.sum::<usize>() + size(&key);
+        let removed = self.headers.drain(..original).map(|(name, value)| name.len() + size(&value));
+        let bytes = removed.sum::<usize>() + size(&key);
         if bytes > 0 {
-            self.headers.push(text_header("handoff-headers-omitted", &bytes.to_string()));
+            self.headers.push(text_header(headers::HEADERS_OMITTED, &bytes.to_string()));
         }
         bytes > 0
     }
 }
 
-/// The names of the fields that were cut or taken out.
+/// Returns the names of the fields that were cut or removed.
 fn cut_fields(outcome: &mut Map<String, Value>) -> Vec<String> {
     let mut cut = Vec::new();
     let is_large = |field: &Value| field.to_string().len() > MAX_FIELD_BYTES;
@@ -110,17 +111,17 @@ mod tests {
         }
     }
 
-    /// Every step down to where there is none.
+    /// Truncates the message as often as possible and returns each result.
     fn steps(mut message: Message) -> Vec<Message> {
         let mut steps = Vec::new();
-        while message.make_smaller() {
+        while message.truncate() {
             steps.push(message.clone());
         }
         steps
     }
 
     #[test]
-    fn an_outcome_keeps_its_answer() {
+    fn a_truncated_outcome_keeps_its_status_and_desk_reply() {
         let status = header("handoff-status", "rejected");
         let large = outcome(
             &json!({
@@ -147,45 +148,45 @@ mod tests {
     }
 
     #[test]
-    fn an_outcome_without_details_cannot_be_smaller() {
+    fn an_outcome_without_details_is_not_truncated() {
         let small = json!({"id": "e/final", "target": {"default": true}, "reason": "r"});
         assert_eq!(steps(outcome(&small, &[header("handoff-status", "failed")])), []);
     }
 
     #[test]
-    fn a_letter_loses_its_value_then_its_key_and_own_headers() {
+    fn a_dead_letter_loses_its_value_then_its_key_and_original_headers() {
         let ours = [header("handoff-error-class", "not_json"), header("handoff-error", "why")];
-        // Itself a letter once.
-        let own = [header("handoff-error-class", "bad_id"), ("null".into(), None)];
-        let letter = Message {
+        // The record was itself read from a dead-letter topic.
+        let original = [header("handoff-error-class", "bad_id"), ("null".into(), None)];
+        let dead_letter = Message {
             channel: Channel::DeadLetters,
             key: Some(vec![b'k'; 7]),
             value: Some(vec![0xff; 5000]),
-            headers: [own.clone(), ours.clone()].concat(),
+            headers: [original.clone(), ours.clone()].concat(),
         };
         let omitted = [header("handoff-value-omitted", "5000")];
         let without_value = Message {
             value: Some(Vec::new()),
-            headers: [&own[..], &ours, &omitted].concat(),
-            ..letter.clone()
+            headers: [&original[..], &ours, &omitted].concat(),
+            ..dead_letter.clone()
         };
         let with_ours_only = Message {
             key: None,
             headers: [&ours[..], &omitted, &[header("handoff-headers-omitted", "36")]].concat(),
             ..without_value.clone()
         };
-        assert_eq!(steps(letter), [without_value, with_ours_only]);
+        assert_eq!(steps(dead_letter), [without_value, with_ours_only]);
     }
 
     #[test]
-    fn a_tombstone_stays_one() {
-        let letter = Message {
+    fn the_null_value_of_a_tombstone_stays_null() {
+        let dead_letter = Message {
             channel: Channel::DeadLetters,
             key: Some(b"key".to_vec()),
             value: None,
             headers: vec![header("handoff-error-class", "null_value")],
         };
-        let steps = steps(letter);
+        let steps = steps(dead_letter);
         assert_eq!((steps.len(), &steps[0].value, &steps[0].key), (1, &None, &None));
     }
 }

@@ -13,7 +13,7 @@ use super::scene::Scene;
 use crate::support::worker::PATIENCE;
 
 /// Kinds of findings that only repeat what was said; that it was byte for byte is the judge's to see.
-const REPEATS: [&str; 2] = ["repeated", "letter_doubled"];
+const REPEATS: [&str; 2] = ["repeated", "dead_letter_doubled"];
 
 /// What it said.
 #[derive(Debug, Clone, Default)]
@@ -90,7 +90,7 @@ fn only_repeats_after_a_freeze_are_forgiven() {
     };
     let count = |count: u64| serde_json::json!({ "count": count });
     let none = || serde_json::json!({"missing": count(0), "repeated": count(0)});
-    let repeated = || serde_json::json!({"repeated": count(2), "letter_doubled": count(1)});
+    let repeated = || serde_json::json!({"repeated": count(2), "dead_letter_doubled": count(1)});
     let missing = || serde_json::json!({"repeated": count(2), "missing": count(1)});
     let table = [
         (audit(0, 0, none()), true, true),

@@ -106,7 +106,7 @@ async fn all_is_well_after_a_run_and_what_is_put_in_is_found() {
     produce(&world.bootstrap, &world.topic("dead"), [letter]).await;
 
     let ran = run(&world, &["audit", "--json", "--no-ledger"]).await;
-    let expected = json!({"contradictory": 1, "doubled": 1, "letter_doubled": 1, "orphan": 1,
+    let expected = json!({"contradictory": 1, "doubled": 1, "dead_letter_doubled": 1, "orphan": 1,
         "repeated": 1, "unreadable": 1});
     assert_eq!((ran.code, ran.found()), (Some(1), expected), "{}", ran.out);
     let contradictory = &ran.json()["findings"]["contradictory"]["first"][0];
@@ -143,14 +143,18 @@ async fn what_was_lost_is_missing_and_what_is_not_due_is_open() {
     world.set("ESCALATION__TIME_TO_LIVE_S", "1").set("ESCALATION__DOUBT_GRACE_S", "0");
     sleep(Duration::from_secs(2)).await;
     let ran = run(&world, &["audit", "--json", "--slack", "0s", "--show", "30"]).await;
-    let expected = json!({"letter_missing": 2, "missing": 21});
+    let expected = json!({"dead_letter_missing": 2, "missing": 21});
     assert_eq!((ran.code, ran.found()), (Some(1), expected), "{}", ran.out);
     let missing = ran.json()["findings"]["missing"].take();
     let ids = missing["first"].as_array().unwrap().iter();
     let ids: Vec<_> = ids.map(|case| case["event_id"].as_str().unwrap().to_owned()).collect();
     assert!(ids.contains(&"e-7".to_owned()), "{ids:?}");
     let ran = run(&world, &["audit", "--slack", "0s", "--show", "1"]).await;
-    assert!(ran.err.ends_with("not all is well: 21 missing, 2 letter_missing\n"), "{}", ran.err);
+    assert!(
+        ran.err.ends_with("not all is well: 21 missing, 2 dead_letter_missing\n"),
+        "{}",
+        ran.err
+    );
     assert!(ran.out.contains("published at"), "the ledger says where it is: {}", ran.out);
 }
 

@@ -14,7 +14,7 @@ use std::time::Duration;
 use handoff::clock::{Clock, Rng};
 use handoff::consume::{Inbound, Settings, Source, consume};
 use handoff::deliver::{Context, Ports};
-use handoff::domain::event::DecodeRules;
+use handoff::domain::wire::escalation::DecodeRules;
 use handoff::gate::{BreakerPolicy, Gate};
 use handoff::health::Health;
 use handoff::lease::Lease;

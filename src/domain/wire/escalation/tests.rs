@@ -1,21 +1,19 @@
-//! What `decode` makes of each sentence of the contract on escalations, and of anything else.
-//!
-//! They are kept beside the file they test because that one is long enough. A test here never
-//! asks how a record is read, only what it turned out to be.
+//! [`decode`] against each sentence of the contract on escalations, and against arbitrary input.
 
 use proptest::prelude::*;
 
 use super::*;
+use crate::domain::record::Position;
 
 const TIME_TO_LIVE: Duration = Duration::from_secs(600);
 const MAX_BYTES: usize = 16_384;
 
-/// So many seconds after the record is received.
+/// This many seconds after the record is received.
 fn at(second: i64) -> Timestamp {
     Timestamp::from_second(1_800_000_000 + second).unwrap()
 }
 
-/// A record of 100 seconds ago.
+/// A record with a timestamp 100 s before it is received.
 fn record(value: Option<&[u8]>) -> Record {
     let position = Position { topic: "t".into(), partition: 3, offset: 7 };
     let value = value.map(<[u8]>::to_vec);
@@ -28,9 +26,9 @@ fn read(record: &Record) -> Decoded {
     decode(record, &rules, at(0))
 }
 
-/// What it turned out to be, in a word; a malformed record by its class.
-fn word(intake: &Decoded) -> &'static str {
-    match intake {
+/// The result in one word; the class of a malformed record.
+fn word(decoded: &Decoded) -> &'static str {
+    match decoded {
         Decoded::NotForUs => "not for us",
         Decoded::Malformed(malformed) => malformed.class.as_str(),
         Decoded::Event(event) if event.request.is_err() => "invalid",
@@ -42,7 +40,7 @@ fn word_of(value: &str) -> &'static str {
     word(&read(&record(Some(value.as_bytes()))))
 }
 
-/// An escalation of session s with these fields.
+/// Decodes an escalation of session `s` with these fields.
 fn event(fields: &str) -> Event {
     let comma = if fields.is_empty() { "" } else { "," };
     let value = format!(r#"{{"session_id":"s"{comma}{fields}}}"#);
@@ -67,7 +65,7 @@ fn not_for_us_is_judged_first_then_malformed_then_invalid() {
         (None, Some(r#"{"type":5,"priority":11}"#), "bad_type"),
         (None, Some(r#"{"priority":11}"#), "bad_session_id"),
         (None, Some(r#"{"session_id":"s","id":" ","priority":11}"#), "bad_id"),
-        // That it is past its deadline is judged later.
+        // The course judges the deadline later.
         (None, Some(past), "invalid"),
         (Some("handover"), Some(r#"{"session_id":"s"}"#), "good"),
         (None, Some(r#"{"type":"handover","session_id":"s"}"#), "good"),
@@ -82,7 +80,7 @@ fn not_for_us_is_judged_first_then_malformed_then_invalid() {
 }
 
 #[test]
-fn malformed_is_what_nobody_could_be_told_anything_about() {
+fn a_record_without_a_usable_session_or_id_is_malformed() {
     let padded = |bytes: usize| format!("{:<bytes$}", r#"{"session_id":"s"}"#);
     let (longest, too_long) = (padded(MAX_BYTES), padded(MAX_BYTES + 1));
     let table: [(Option<&[u8]>, &str); 15] = [
@@ -117,8 +115,8 @@ fn ids_are_text_or_a_whole_number_of_1_to_256_bytes_without_control_characters()
         let text = json.trim_matches('"');
         assert_eq!(&*event(&format!("\"id\":{json}")).id, text);
         let value = format!("{{\"session_id\":{json}}}");
-        let intake = read(&record(Some(value.as_bytes())));
-        let Decoded::Event(event) = intake else { panic!("{json} is good") };
+        let decoded = read(&record(Some(value.as_bytes())));
+        let Decoded::Event(event) = decoded else { panic!("{json} is good") };
         assert_eq!(&*event.session_id, text);
     }
     let bad = [r#""""#, r#"" ""#, r#""\t""#, r#""\u00a0""#, "1.5", "true", "[]", "{}", "[\"s\"]"];
@@ -132,7 +130,7 @@ fn ids_are_text_or_a_whole_number_of_1_to_256_bytes_without_control_characters()
 }
 
 #[test]
-fn null_is_the_same_as_absent_and_so_are_no_agents() {
+fn null_and_an_empty_list_of_agents_are_the_same_as_absent() {
     assert_eq!(word_of(r#"{"session_id":null}"#), "bad_session_id");
     let plain = event("");
     assert_eq!((&*plain.id, &*plain.session_id), ("t/3/7", "s"));
@@ -152,7 +150,7 @@ fn null_is_the_same_as_absent_and_so_are_no_agents() {
 }
 
 #[test]
-fn unknown_fields_are_ignored_and_a_context_is_any_json() {
+fn unknown_fields_are_ignored_and_context_is_any_json() {
     let plain = event("");
     let deep = format!("{}{}", "[".repeat(1000), "]".repeat(1000));
     let contexts = ["0", "-1.5e3", "false", "\"\"", "\"a\\u0000b\"", "[]", "{\"a\":{\"b\":[1]}}"];
@@ -164,7 +162,7 @@ fn unknown_fields_are_ignored_and_a_context_is_any_json() {
 }
 
 #[test]
-fn every_field_is_read_and_harmless_conversions_change_nothing() {
+fn every_field_is_read_and_numbers_and_digits_are_interchangeable() {
     let proper = event(
         r#""id":"5","reason":"asked","priority":3,"attributes":{"lang":"de","tier":"1"},
         "target":{"agents":["a@x","b@x"],"group":2473,"strict":true},
@@ -197,11 +195,11 @@ const PRIORITY: &str = "a whole number from 0 to 9";
 const GROUP: &str = "a whole number from 1 to 9223372036854775807";
 const TIME: &str = "a time by RFC 3339, as 2026-11-23T10:00:00Z";
 const AGENTS: &str = "a list of texts, none blank";
-const TRUTH: &str = "true or false";
+const BOOLEAN: &str = "true or false";
 const SECONDS: &str = "a whole number from 0 to 4294967295";
 
 #[test]
-fn what_is_invalid_is_told_by_field_value_and_range() {
+fn an_invalid_field_is_named_with_its_value_and_range() {
     let table = [
         (r#""priority":11"#, "priority", "11", PRIORITY),
         (r#""priority":-1"#, "priority", "-1", PRIORITY),
@@ -218,7 +216,7 @@ fn what_is_invalid_is_told_by_field_value_and_range() {
         (r#""target":{"agents":"a@x"}"#, "target.agents", "\"a@x\"", AGENTS),
         (r#""target":{"agents":["a@x",5]}"#, "target.agents", "[\"a@x\",5]", AGENTS),
         (r#""target":{"agents":[" "]}"#, "target.agents", "[\" \"]", AGENTS),
-        (r#""target":{"strict":"yes"}"#, "target.strict", "\"yes\"", TRUTH),
+        (r#""target":{"strict":"yes"}"#, "target.strict", "\"yes\"", BOOLEAN),
         (r#""target":["a@x"]"#, "target", "[\"a@x\"]", "an object"),
         (r#""requested_at":"""#, "requested_at", "\"\"", TIME),
         (r#""requested_at":1800000000"#, "requested_at", "1800000000", TIME),
@@ -230,12 +228,12 @@ fn what_is_invalid_is_told_by_field_value_and_range() {
         (r#""attributes":[]"#, "attributes", "[]", "an object"),
         (r#""attributes":{"lang":["de"]}"#, "attributes.lang", "[\"de\"]", "text, flat"),
         (r#""options":5"#, "options", "5", "an object"),
-        (r#""options":{"disable_queuing":"no"}"#, "options.disable_queuing", "\"no\"", TRUTH),
+        (r#""options":{"disable_queuing":"no"}"#, "options.disable_queuing", "\"no\"", BOOLEAN),
         (r#""options":{"queue_timeout":-1}"#, "options.queue_timeout", "-1", SECONDS),
     ];
     for (fields, field, value, range) in table {
-        let told = format!("{field} is {value}; allowed is {range}");
-        assert_eq!(event(fields).request, Err(told), "{fields}");
+        let message = format!("{field} is {value}; allowed is {range}");
+        assert_eq!(event(fields).request, Err(message), "{fields}");
     }
     let two = event(r#""reason":5,"priority":11"#).request.unwrap_err();
     let first = "reason is 5; allowed is text";
@@ -243,8 +241,8 @@ fn what_is_invalid_is_told_by_field_value_and_range() {
 }
 
 #[test]
-fn a_deadline_is_its_own_or_the_time_to_live_after_the_request_or_the_record() {
-    // Requested, expires, recorded; then: waits since, and its deadline.
+fn the_deadline_is_expires_at_or_the_time_to_live_after_the_request_or_the_record() {
+    // requested_at, expires_at, the record's timestamp; expected: requested_at and deadline.
     let table = [
         ((None, None, Some(-100)), (-100, 500)),
         ((Some(-50), None, Some(-100)), (-50, 550)),
@@ -253,7 +251,7 @@ fn a_deadline_is_its_own_or_the_time_to_live_after_the_request_or_the_record() {
         ((None, Some(30), Some(-100)), (-100, 30)),
         ((None, Some(-1000), Some(-100)), (-100, -1000)),
         ((None, None, None), (0, 600)),
-        // What is said to be in the future counts as now.
+        // A time in the future counts as now.
         ((Some(900), None, Some(-100)), (0, 600)),
         ((None, None, Some(900)), (0, 600)),
         ((Some(900), Some(30), Some(-100)), (0, 30)),
@@ -274,7 +272,7 @@ fn a_deadline_is_its_own_or_the_time_to_live_after_the_request_or_the_record() {
 }
 
 #[test]
-fn one_trace_is_continued_and_only_one_of_a_sane_size() {
+fn the_first_trace_is_copied_unless_it_is_too_long() {
     let header = |name: &str, bytes: usize| (name.to_owned(), Some(vec![b'x'; bytes]));
     let check = |headers: &[Header], expected: &[Header]| {
         let record = Record { headers: headers.to_vec(), ..record(None) };
@@ -287,7 +285,28 @@ fn one_trace_is_continued_and_only_one_of_a_sane_size() {
     check(&[header("tracestate", 1025), parent.clone()], &[parent]);
 }
 
-/// The names of the contract, at every level.
+#[test]
+fn the_list_of_fields_is_what_is_read_and_written() {
+    let some = || Some(Value::Bool(true));
+    let all = EscalationFields {
+        kind: some(),
+        id: some(),
+        session_id: some(),
+        requested_at: some(),
+        expires_at: some(),
+        reason: some(),
+        target: some(),
+        priority: some(),
+        attributes: some(),
+        options: some(),
+    };
+    let json = serde_json::to_string(&all).unwrap();
+    let names = FIELDS.into_iter().filter(|name| *name != "context");
+    let expected: Vec<_> = names.map(|name| format!("\"{name}\":true")).collect();
+    assert_eq!(json, format!("{{{}}}", expected.join(",")));
+}
+
+/// Field names of every level of the contract.
 const NAMES: &str = "type id session_id requested_at expires_at reason target agents group strict \
                      priority attributes lang context options send_tip_if_no_agent_online \
                      disable_queuing allow_assign_busy_member queue_timeout own";
@@ -318,7 +337,7 @@ fn any_json() -> impl Strategy<Value = Value> {
     })
 }
 
-/// An object with fields of the contract, most often with a session.
+/// An object with fields of the contract, in two of three cases with a session.
 fn any_escalation() -> impl Strategy<Value = String> {
     let fields = prop::collection::btree_map(name(), any_json(), 0..8);
     (fields, prop::sample::select(vec![true, true, false])).prop_map(|(mut fields, is_good)| {
@@ -330,8 +349,8 @@ fn any_escalation() -> impl Strategy<Value = String> {
     })
 }
 
-/// Whatever came in: an event can be named, and a refusal says why.
-fn judge_reading(value: &[u8]) -> Result<(), TestCaseError> {
+/// Checks that an event can be named in an outcome and that every refusal says why.
+fn check_any(value: &[u8]) -> Result<(), TestCaseError> {
     match read(&record(Some(value))) {
         Decoded::NotForUs => {}
         Decoded::Malformed(malformed) => prop_assert_ne!(malformed.error, ""),
@@ -343,11 +362,15 @@ fn judge_reading(value: &[u8]) -> Result<(), TestCaseError> {
             prop_assert!(!event.session_id.chars().any(char::is_control));
             prop_assert!(event.requested_at <= at(0));
             match event.request {
-                Ok(ask) => {
-                    prop_assert!(ask.priority.is_none_or(|priority| priority <= 9));
-                    prop_assert!(ask.requested_target.group.is_none_or(|group| group >= 1));
+                Ok(request) => {
+                    prop_assert!(request.priority.is_none_or(|priority| priority <= 9));
+                    prop_assert!(request.requested_target.group.is_none_or(|group| group >= 1));
                     prop_assert!(
-                        ask.requested_target.agents.iter().all(|agent| !agent.trim().is_empty())
+                        request
+                            .requested_target
+                            .agents
+                            .iter()
+                            .all(|agent| !agent.trim().is_empty())
                     );
                 }
                 Err(reason) => prop_assert!(reason.contains("; allowed is "), "{}", reason),
@@ -359,27 +382,27 @@ fn judge_reading(value: &[u8]) -> Result<(), TestCaseError> {
 
 proptest! {
     #[test]
-    fn no_bytes_panic_the_reader(value in prop::collection::vec(any::<u8>(), 0..300)) {
-        judge_reading(&value)?;
+    fn no_bytes_make_the_decoder_panic(value in prop::collection::vec(any::<u8>(), 0..300)) {
+        check_any(&value)?;
     }
 
     #[test]
-    fn whatever_the_fields_hold_the_reading_is_sound(value in any_escalation()) {
-        judge_reading(value.as_bytes())?;
+    fn any_values_of_the_fields_decode_soundly(value in any_escalation()) {
+        check_any(value.as_bytes())?;
     }
 
     #[test]
-    fn no_changed_bytes_panic_the_reader(
+    fn no_changed_bytes_make_the_decoder_panic(
         value in any_escalation(),
         changes in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..5),
         kept in any::<prop::sample::Index>(),
     ) {
         let mut value = value.into_bytes();
-        for (place, byte) in changes {
-            let place = place.index(value.len());
-            value[place] = byte;
+        for (index, byte) in changes {
+            let index = index.index(value.len());
+            value[index] = byte;
         }
-        judge_reading(&value)?;
-        judge_reading(&value[..kept.index(value.len())])?;
+        check_any(&value)?;
+        check_any(&value[..kept.index(value.len())])?;
     }
 }

@@ -1,0 +1,183 @@
+//! An escalation as the service works on it, and the reasons why a record is not one.
+//!
+//! [`wire::escalation`](super::wire::escalation) decodes records into these types. [`Event`] goes
+//! to the course; [`Malformed`] becomes a dead letter.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use jiff::Timestamp;
+
+use super::record::{Header, Position};
+
+/// The reason why a record goes to the dead-letter topic.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Malformed {
+    /// The class of the error, for the header and the metric.
+    pub class: MalformedClass,
+    /// One sentence for the header and the log.
+    pub error: String,
+}
+
+/// The classes of malformed records.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum MalformedClass {
+    /// The value is null (a tombstone).
+    NullValue,
+    /// The value is over the size limit.
+    TooLarge,
+    /// The value is not JSON.
+    NotJson,
+    /// The value is JSON, but not an object.
+    NotAnObject,
+    /// `type` is not text.
+    BadType,
+    /// `session_id` is missing or unusable.
+    BadSessionId,
+    /// `id` is unusable.
+    BadId,
+    /// The ledger has an entry with this `id` and another session.
+    ConflictingId,
+}
+
+impl MalformedClass {
+    /// All classes, in the order of their declaration.
+    pub const ALL: [Self; 8] = [
+        Self::NullValue,
+        Self::TooLarge,
+        Self::NotJson,
+        Self::NotAnObject,
+        Self::BadType,
+        Self::BadSessionId,
+        Self::BadId,
+        Self::ConflictingId,
+    ];
+
+    /// The word in the header `handoff-error-class` and in the metric.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::NullValue => "null_value",
+            Self::TooLarge => "too_large",
+            Self::NotJson => "not_json",
+            Self::NotAnObject => "not_an_object",
+            Self::BadType => "bad_type",
+            Self::BadSessionId => "bad_session_id",
+            Self::BadId => "bad_id",
+            Self::ConflictingId => "conflicting_id",
+        }
+    }
+}
+
+/// One escalation.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Event {
+    /// The identity: the escalation's own `id`, or else the position of its record.
+    pub id: Arc<str>,
+    /// The session to transfer.
+    pub session_id: Arc<str>,
+    /// The position of the record.
+    pub source: Position,
+    /// When the customer began to wait; never later than the time of receipt.
+    pub requested_at: Timestamp,
+    /// No transfer is made at or after this time.
+    pub deadline: Timestamp,
+    /// The `traceparent` and `tracestate` headers, copied to the outcome.
+    pub trace: Vec<Header>,
+    /// The request, or the text for `reason` that names each invalid field.
+    pub request: Result<TransferRequest, String>,
+}
+
+/// The part of an escalation that decides who is asked, and how.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct TransferRequest {
+    /// The agents or group that the escalation names.
+    pub requested_target: RequestedTarget,
+    /// Position in Desk's queue: 0 is the highest, 9 the lowest.
+    pub priority: Option<u8>,
+    /// The values that routes match on.
+    pub attributes: BTreeMap<String, String>,
+    /// The flags of `transfer_to_human`.
+    pub options: TransferOptions,
+}
+
+/// The target that an escalation asks for; without agents and group it leaves the choice to the
+/// routes.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct RequestedTarget {
+    /// The logins of the agents who may take the session.
+    pub agents: Vec<String>,
+    /// The agent group to pick from.
+    pub group: Option<u64>,
+    /// Only these agents and this group are asked; routes add no targets.
+    pub strict: bool,
+}
+
+/// The flags of `transfer_to_human`; Desk is sent only those that are `Some`.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct TransferOptions {
+    /// Desk sends the customer a message when no agent is online.
+    pub send_tip_if_no_agent_online: Option<bool>,
+    /// Desk checks the console's working hours first.
+    pub check_if_during_working_hours: Option<bool>,
+    /// Desk sends the customer a message outside working hours.
+    pub send_prompt_not_during_working_hours: Option<bool>,
+    /// Desk ends the session when no agent is online.
+    pub end_session_when_no_member_online: Option<bool>,
+    /// Desk answers "busy" instead of queueing the session when all agents are full.
+    pub disable_queuing: Option<bool>,
+    /// Desk may assign agents who have set themselves to busy.
+    pub allow_assign_busy_member: Option<bool>,
+    /// The longest wait in Desk's queue, in seconds.
+    pub queue_timeout: Option<u64>,
+}
+
+/// A document that [`TransferOptions`] are read from: an escalation or a configured route.
+pub trait OptionSource {
+    /// Returns the flag that is written under this name.
+    fn flag(&mut self, name: &'static str) -> Option<bool>;
+    /// Returns the number of seconds that is written under this name.
+    fn seconds(&mut self, name: &'static str) -> Option<u64>;
+}
+
+impl TransferOptions {
+    /// The names of the options, as escalations, the configuration and `handoff publish` write
+    /// them: six flags, then `queue_timeout`.
+    pub const NAMES: [&'static str; 7] = [
+        "send_tip_if_no_agent_online",
+        "check_if_during_working_hours",
+        "send_prompt_not_during_working_hours",
+        "end_session_when_no_member_online",
+        "disable_queuing",
+        "allow_assign_busy_member",
+        "queue_timeout",
+    ];
+
+    /// Reads every option by its name.
+    pub fn read(source: &mut impl OptionSource) -> Self {
+        let [tip, hours, prompt, end, no_queue, busy, timeout] = Self::NAMES;
+        Self {
+            send_tip_if_no_agent_online: source.flag(tip),
+            check_if_during_working_hours: source.flag(hours),
+            send_prompt_not_during_working_hours: source.flag(prompt),
+            end_session_when_no_member_online: source.flag(end),
+            disable_queuing: source.flag(no_queue),
+            allow_assign_busy_member: source.flag(busy),
+            queue_timeout: source.seconds(timeout),
+        }
+    }
+
+    /// Takes the options that are not set here from `others`.
+    #[must_use]
+    pub fn or(&self, others: &Self) -> Self {
+        let flag = |of: fn(&Self) -> Option<bool>| of(self).or(of(others));
+        Self {
+            send_tip_if_no_agent_online: flag(|o| o.send_tip_if_no_agent_online),
+            check_if_during_working_hours: flag(|o| o.check_if_during_working_hours),
+            send_prompt_not_during_working_hours: flag(|o| o.send_prompt_not_during_working_hours),
+            end_session_when_no_member_online: flag(|o| o.end_session_when_no_member_online),
+            disable_queuing: flag(|o| o.disable_queuing),
+            allow_assign_busy_member: flag(|o| o.allow_assign_busy_member),
+            queue_timeout: self.queue_timeout.or(others.queue_timeout),
+        }
+    }
+}
