@@ -4,24 +4,11 @@
 
 use std::collections::HashMap;
 
-use serde::Deserialize;
+use anyhow::Context as _;
+use handoff::domain::wire::outcome::OutcomeRecord;
 
 use crate::kafka::Topics;
 use crate::support::kafka::{committed, high_watermarks, read_to_end};
-
-/// An outcome, as far as it matters here.
-#[derive(Deserialize)]
-struct Outcome {
-    event_id: String,
-    session_id: String,
-    source: Source,
-}
-
-#[derive(Deserialize)]
-struct Source {
-    partition: i32,
-    offset: i64,
-}
 
 /// All of them.
 pub(crate) struct Outcomes {
@@ -40,14 +27,17 @@ impl Outcomes {
         let mut inversions = 0;
         // Of each partition they come in its order, and a session is in one partition.
         for record in read_to_end(&topics.bootstrap, &topics.of("out")).await {
-            let outcome: Outcome =
-                serde_json::from_slice(record.value.as_deref().unwrap_or_default())?;
-            let source = (outcome.source.partition, outcome.source.offset);
-            let before = sessions.insert(outcome.session_id, source);
+            let outcome = OutcomeRecord::parse(record.value.as_deref().unwrap_or_default())?;
+            let source = outcome.source.context("an outcome without a source")?;
+            let source = (source.partition, source.offset);
+            let session_id = outcome.session_id.context("an outcome without a session")?;
+            let before = sessions.insert(session_id, source);
             inversions += usize::from(before.is_some_and(|before| before > source));
             // The broker's clock counts milliseconds: the middle of one.
             let at = record.timestamp.unwrap_or(0) * 1000 + 500;
-            doubled += usize::from(at_us.insert(outcome.event_id.parse()?, at).is_some());
+            doubled += usize::from(
+                at_us.insert(outcome.event_id.unwrap_or_default().parse()?, at).is_some(),
+            );
         }
         Ok(Self { at_us, doubled, inversions })
     }

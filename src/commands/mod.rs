@@ -102,11 +102,11 @@ enum Command {
     Run,
     Demo(demo::Args),
     /// Publish escalations: from arguments, a file or standard input
-    Publish(Box<publish::Args>),
+    Publish(Box<publish::PublishArgs>),
     /// Show what became of escalations, or what could not be read
-    Outcomes(outcomes::Args),
+    Outcomes(outcomes::OutcomesArgs),
     /// Match escalations with outcomes and dead letters: is every one answered, and once?
-    Audit(audit::Args),
+    Audit(audit::AuditArgs),
     /// What the ledger knows of escalations
     #[command(subcommand)]
     Events(events::Command),

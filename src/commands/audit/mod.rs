@@ -1,19 +1,19 @@
-//! `handoff audit`: is every escalation of a range answered, once, truly and in time?
+//! `handoff audit`: does every escalation of a range have exactly one outcome, in time?
 //!
-//! The escalations are read first, then the outcomes and dead letters from about when the first
-//! of them was recorded. `piece` is what is asked for, `reading` reads the topics, `book` asks the
-//! ledger, `show` shows. What is wrong is decided by `domain::audit`.
-//! This command never changes anything, in a topic or in the ledger.
+//! [`selection`] interprets the arguments, [`run`](self::run) reads the topics, [`ledger_status`]
+//! adds what the ledger says, and [`output`] prints the result. [`domain::audit`](crate::domain::audit)
+//! decides what is a finding. The command changes nothing, neither in a topic nor in the ledger.
 
-mod book;
-mod piece;
-mod reading;
-mod show;
+mod ledger_status;
+mod output;
+mod run;
+mod selection;
 
 use std::path::Path;
 use std::time::Duration;
 
-use self::piece::Offset;
+use self::run::AuditRun;
+use self::selection::OffsetArg;
 use super::values::{Moment, parse_moment, parse_span};
 use super::{Failure, load_kafka, warnings_only};
 use crate::clock::Clock;
@@ -21,57 +21,58 @@ use crate::clock::Clock;
 const EXAMPLES: &str = "\
 Examples:
   handoff audit
-      Everything in the escalations topic, up to the end as it is now.
+      Everything in the escalations topic, up to its current end.
   handoff audit --since 1h
       What was published in the last hour.
   handoff audit --since 2026-11-23T10:00:00Z --until 2026-11-23T11:00:00Z --json | jq .findings
   handoff audit --from 3:4200 --to 3:4300
       Partition 3, from offset 4200 up to and including 4300.
 
-Exit codes: 0 all is well, 1 there are findings, 2 usage, 69 brokers or ledger are unavailable,
-78 bad configuration. What is open (not due yet) is no finding.
+Exit codes: 0 no findings, 1 findings, 2 usage, 69 brokers or ledger unavailable, 78 bad
+configuration. Open escalations (not due yet) are not findings.
 
-It works on the topics alone. Where the ledger can be read (its own key of the configuration) it
-says of each unanswered escalation where it is. Records that handoff check --write left behind are
-not judged, nor what an outcome topic has deleted for its age.";
+The topics are enough; with the ledger (ledger.url) the audit also shows where an unanswered
+escalation is. Records written by handoff check --write are not audited, nor escalations whose
+outcome retention may have deleted.";
 
-/// Match escalations with outcomes and dead letters: is every one answered, and once?
+/// Match escalations with outcomes and dead letters: is each answered exactly once, in time?
 ///
-/// Reads the three topics and changes nothing. Of the configuration Desk's part is not needed.
+/// Reads the three topics and changes nothing. The desk section of the configuration is not
+/// needed.
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES, allow_negative_numbers = true)]
-pub struct Args {
-    /// Escalations from then on: how long ago, as 90s or 1h30m, or a time, as 2026-11-23T10:00:00Z
+pub struct AuditArgs {
+    /// Audit escalations from this time on: how long ago (90s, 1h30m) or a time
+    /// (2026-11-23T10:00:00Z)
     #[arg(long, value_name = "WHEN", value_parser = parse_moment)]
     since: Option<Moment>,
 
-    /// Escalations before then
+    /// Audit escalations before this time
     #[arg(long, value_name = "WHEN", value_parser = parse_moment)]
     until: Option<Moment>,
 
-    /// Escalations of this partition from this offset on; repeat for more partitions
+    /// Audit this partition from this offset on; repeat for more partitions
     #[arg(long, value_name = "PARTITION:OFFSET", conflicts_with_all = ["since", "until"])]
-    from: Vec<Offset>,
+    from: Vec<OffsetArg>,
 
-    /// Escalations of this partition up to and including this offset; repeat for more partitions
+    /// Audit this partition up to and including this offset; repeat for more partitions
     #[arg(long, value_name = "PARTITION:OFFSET", conflicts_with_all = ["since", "until"])]
-    to: Vec<Offset>,
+    to: Vec<OffsetArg>,
 
-    /// How much later than its deadline and escalation.doubt_grace_s an answer may be decided, or
-    /// be on its way
+    /// How long after the deadline plus escalation.doubt_grace_s an outcome may be decided
     #[arg(long, value_name = "SPAN", default_value = "30s", value_parser = parse_span)]
     slack: Duration,
 
-    /// How many of each kind are named
+    /// How many findings of each kind are listed
     #[arg(long, value_name = "NUMBER", default_value_t = 10)]
     #[arg(value_parser = clap::value_parser!(u16).range(0..=1_000))]
     show: u16,
 
-    /// Insist on the ledger: without it, exit code 69
+    /// Require the ledger: exit with code 69 if it cannot be read
     #[arg(long, conflicts_with = "no_ledger")]
     ledger: bool,
 
-    /// Only the topics
+    /// Do not read the ledger
     #[arg(long)]
     no_ledger: bool,
 
@@ -80,38 +81,38 @@ pub struct Args {
     json: bool,
 }
 
-/// Audit.
+/// Runs the command.
 pub async fn run(
-    args: Args,
+    args: AuditArgs,
     file: Option<&Path>,
     env: Vec<(String, String)>,
 ) -> Result<(), Failure> {
     let config = load_kafka(file, env)?;
     let now = Clock::system().now();
-    let piece = args.piece(now).map_err(Failure::Usage)?;
+    let selection = args.selection(now).map_err(Failure::Usage)?;
     config.kafka.verify_consumer().map_err(Failure::Configuration)?;
     warnings_only();
-    let mut book = book::open(&args, &config.ledger).await?;
-    let reading = reading::Reading {
+    let mut ledger = ledger_status::open(&args, &config.ledger).await?;
+    let audit = AuditRun {
         settings: config.kafka,
         rules: config.rules,
-        piece,
+        selection,
         grace: config.doubt_grace + args.slack,
-        keep: usize::from(args.show),
+        max_listed: usize::from(args.show),
     };
-    let read = tokio::task::spawn_blocking(move || reading.read());
-    let mut read = read.await.map_err(|error| Failure::Bug(error.into()))??;
-    if let Some(reader) = &book.reader {
-        book.problem =
-            book::look_up(reader, &mut read).await.err().map(|error| format!("{error:#}"));
-        if let Some(problem) = book.problem.as_ref().filter(|_| args.ledger) {
+    let result = tokio::task::spawn_blocking(move || audit.run());
+    let mut result = result.await.map_err(|error| Failure::Bug(error.into()))??;
+    if let Some(reader) = &ledger.reader {
+        let looked_up = ledger_status::look_up(reader, &mut result).await;
+        ledger.problem = looked_up.err().map(|error| format!("{error:#}"));
+        if let Some(problem) = ledger.problem.as_ref().filter(|_| args.ledger) {
             return Err(Failure::Unavailable(anyhow::anyhow!("{problem}")));
         }
     }
-    show::show(&read, &book, args.json)?;
-    if read.report.is_clean() {
+    output::print(&result, &ledger, args.json)?;
+    if result.report.is_clean() {
         Ok(())
     } else {
-        Err(Failure::Findings(show::findings(&read.report)))
+        Err(Failure::Findings(output::findings_line(&result.report)))
     }
 }

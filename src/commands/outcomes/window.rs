@@ -1,85 +1,91 @@
-//! A window over records that come nearly in order of time: it puts them in order, or keeps the
-//! last ones.
+//! Sorts records by time in a window of bounded size, or keeps only the last ones.
 //!
-//! Each partition is read in order, but not all of them at the same pace.
-//! This file never holds more than the window is wide.
+//! Partitions are read in order, but not at the same pace. The window restores the order across
+//! partitions as far as its size allows.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 
 use jiff::Timestamp;
 
-use super::Shown;
+use super::OutputItem;
 use crate::domain::record::Record;
 
-/// What becomes of the earliest when the window is full.
+/// What happens to the earliest item when the window is full.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Overflow {
     /// It is shown.
     Show,
-    /// It is not among the last.
+    /// It is dropped, because only the last items are wanted.
     Drop,
 }
 
-/// The window.
+/// Items in order of time.
 pub(super) struct Window {
-    width: usize,
+    max_items: usize,
     overflow: Overflow,
-    held: BinaryHeap<Reverse<Held>>,
+    items: BinaryHeap<Reverse<WindowItem>>,
 }
 
-/// When, in which partition, at which offset.
-type Place = (Timestamp, i32, i64);
+struct WindowItem {
+    sort_key: SortKey,
+    item: OutputItem,
+}
 
-struct Held {
-    place: Place,
-    shown: Shown,
+/// The fields in order of their weight: partition and offset decide between equal times.
+#[derive(PartialEq, Eq, PartialOrd, Ord)]
+struct SortKey {
+    time: Timestamp,
+    partition: i32,
+    offset: i64,
 }
 
 impl Window {
-    /// An empty window.
-    pub(super) fn new(width: u64, overflow: Overflow) -> Self {
-        let width = usize::try_from(width).unwrap_or(usize::MAX);
-        Self { width, overflow, held: BinaryHeap::new() }
+    pub(super) fn new(max_items: u64, overflow: Overflow) -> Self {
+        let max_items = usize::try_from(max_items).unwrap_or(usize::MAX);
+        Self { max_items, overflow, items: BinaryHeap::new() }
     }
 
-    /// Take one in; give the earliest out, if it is its turn.
-    pub(super) fn push(&mut self, record: &Record, shown: Shown) -> Option<Shown> {
-        let time = record.timestamp.unwrap_or(Timestamp::MIN);
-        let place = (time, record.position.partition, record.position.offset);
-        self.held.push(Reverse(Held { place, shown }));
-        if self.held.len() <= self.width {
+    /// Adds an item. When the window overflows, returns the earliest item if it is to be shown.
+    pub(super) fn push(&mut self, record: &Record, item: OutputItem) -> Option<OutputItem> {
+        let sort_key = SortKey {
+            time: record.timestamp.unwrap_or(Timestamp::MIN),
+            partition: record.position.partition,
+            offset: record.position.offset,
+        };
+        self.items.push(Reverse(WindowItem { sort_key, item }));
+        if self.items.len() <= self.max_items {
             return None;
         }
-        let Reverse(earliest) = self.held.pop()?;
-        (self.overflow == Overflow::Show).then_some(earliest.shown)
+        let Reverse(earliest) = self.items.pop()?;
+        (self.overflow == Overflow::Show).then_some(earliest.item)
     }
 
-    /// What is left, in order.
-    pub(super) fn into_sorted(self) -> Vec<Shown> {
-        // The latest is the greatest, but the heap has it reversed: smallest last.
-        let sorted = self.held.into_sorted_vec();
-        sorted.into_iter().rev().map(|Reverse(held)| held.shown).collect()
+    /// Returns the remaining items in order.
+    pub(super) fn into_sorted(self) -> Vec<OutputItem> {
+        // `Reverse` makes a heap with the earliest on top, so its sorted order is the latest first.
+        let sorted = self.items.into_sorted_vec();
+        sorted.into_iter().rev().map(|Reverse(item)| item.item).collect()
     }
 }
 
-impl PartialEq for Held {
+impl PartialEq for WindowItem {
     fn eq(&self, other: &Self) -> bool {
-        self.place == other.place
+        self.sort_key == other.sort_key
     }
 }
 
-impl Eq for Held {}
+impl Eq for WindowItem {}
 
-impl PartialOrd for Held {
+impl PartialOrd for WindowItem {
     fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
         Some(self.cmp(other))
     }
 }
 
-impl Ord for Held {
+impl Ord for WindowItem {
     fn cmp(&self, other: &Self) -> std::cmp::Ordering {
-        self.place.cmp(&other.place)
+        self.sort_key.cmp(&other.sort_key)
     }
 }
 
@@ -88,13 +94,14 @@ mod tests {
     use super::*;
     use crate::domain::record::Position;
 
-    fn check(times: &[i64], window: (u64, Overflow), (early, rest): (&str, &str)) {
-        let mut window = Window::new(window.0, window.1);
-        let text = |shown| match shown {
-            Shown::Json(json) => String::from_utf8(json).unwrap(),
-            Shown::Row(_) => unreachable!("only JSON is put in"),
+    /// Returns what overflowed and was shown, and what was left, one digit each.
+    fn sort(times: &[i64], max_items: u64, overflow: Overflow) -> (String, String) {
+        let mut window = Window::new(max_items, overflow);
+        let text = |item| match item {
+            OutputItem::Json(json) => String::from_utf8(json).unwrap(),
+            OutputItem::Row(_) => unreachable!("only JSON is put in"),
         };
-        let mut given = String::new();
+        let mut shown = String::new();
         for (offset, time) in (0..).zip(times) {
             let record = Record {
                 position: Position { topic: "t".into(), partition: 0, offset },
@@ -103,18 +110,21 @@ mod tests {
                 value: None,
                 headers: vec![],
             };
-            let shown = window.push(&record, Shown::Json(time.to_string().into_bytes()));
-            given.extend(shown.map(text));
+            let item = OutputItem::Json(time.to_string().into_bytes());
+            shown.extend(window.push(&record, item).map(text));
         }
-        let left: String = window.into_sorted().into_iter().map(text).collect();
-        assert_eq!((given.as_str(), left.as_str()), (early, rest), "{times:?}");
+        (shown, window.into_sorted().into_iter().map(text).collect())
     }
 
     #[test]
-    fn in_order_or_the_last_ones() {
-        check(&[1, 4, 2, 5, 3], (3, Overflow::Show), ("12", "345"));
-        check(&[1, 4, 2, 5, 3], (3, Overflow::Drop), ("", "345"));
-        check(&[3, 1], (9, Overflow::Drop), ("", "13"));
-        check(&[], (1, Overflow::Show), ("", ""));
+    fn items_are_sorted_or_only_the_last_are_kept() {
+        let check = |times: &[i64], max_items, overflow, shown: &str, left: &str| {
+            let expected = (shown.to_owned(), left.to_owned());
+            assert_eq!(sort(times, max_items, overflow), expected, "{times:?}");
+        };
+        check(&[1, 4, 2, 5, 3], 3, Overflow::Show, "12", "345");
+        check(&[1, 4, 2, 5, 3], 3, Overflow::Drop, "", "345");
+        check(&[3, 1], 9, Overflow::Drop, "", "13");
+        check(&[], 1, Overflow::Show, "", "");
     }
 }

@@ -1,7 +1,7 @@
-//! One escalation to be published: made of arguments, and examined with the service's decoder.
+//! One escalation to publish: built from arguments, and examined with the service's decoder.
 //!
-//! What the service would skip, dead-letter, answer `rejected` or find expired is a fault here.
-//! This file never has an opinion of its own about a field; `domain::event` judges.
+//! Everything that would keep the service from calling Desk is a fault here: a skipped type, a
+//! dead letter, the outcome `rejected`, a deadline in the past. Only [`decode`] decides that.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,7 +9,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use serde_json::{Map, Value, json};
 
-use super::input::Item;
+use super::input::InputItem;
 use crate::commands::values::parse_span;
 use crate::domain::event::TransferOptions;
 use crate::domain::record::{Position, Record};
@@ -17,18 +17,18 @@ use crate::domain::wire::escalation::{
     DecodeRules, Decoded, EscalationFields, FIELDS, TARGET_FIELDS, decode,
 };
 
-/// An escalation as arguments.
+/// The arguments that make up an escalation.
 #[derive(Debug, clap::Args)]
-pub(super) struct Fields {
-    /// The session to hand over
+pub(super) struct EscalationArgs {
+    /// The session to transfer
     #[arg(long, value_name = "ID")]
     session: Option<String>,
 
-    /// The identity of this escalation; repeating it asks for nothing new
+    /// The identity of this escalation; publishing it again has no effect
     #[arg(long, value_name = "ID")]
     id: Option<String>,
 
-    /// Why, in your words
+    /// Why the session is escalated
     #[arg(long, value_name = "TEXT")]
     reason: Option<String>,
 
@@ -40,33 +40,33 @@ pub(super) struct Fields {
     #[arg(long, value_name = "NUMBER")]
     group: Option<i64>,
 
-    /// Nobody but these agents and this group may take it
+    /// Only these agents and this group may take it
     #[arg(long)]
     strict: bool,
 
-    /// Place in the queue: 0 is the highest, 9 the lowest
+    /// Position in Desk's queue: 0 is the highest, 9 the lowest
     #[arg(long, value_name = "0-9")]
     priority: Option<i64>,
 
-    /// How long it is worth anything, as 90s or 5m
+    /// Deadline, counted from now: 90s, 5m
     #[arg(long, value_name = "SPAN", value_parser = parse_span, conflicts_with = "expires_at")]
     expires_in: Option<Duration>,
 
-    /// Until when it is worth anything, as 2026-11-23T10:05:00Z
+    /// Deadline: 2026-11-23T10:05:00Z
     #[arg(long, value_name = "TIME")]
     expires_at: Option<Timestamp>,
 
-    /// For routing; repeat for more
+    /// An attribute for routing; repeat for more
     #[arg(long = "attribute", value_name = "NAME=VALUE", value_parser = parse_attribute)]
     attributes: Vec<(String, String)>,
 
-    /// A flag of the transfer, as disable_queuing or queue_timeout=600; repeat for more
+    /// An option of the transfer, as disable_queuing or queue_timeout=600; repeat for more
     #[arg(long = "option", value_name = "NAME[=VALUE]", value_parser = parse_option)]
     options: Vec<(String, Value)>,
 }
 
-impl Fields {
-    /// The arguments, as clap knows them: none goes with a file.
+impl EscalationArgs {
+    /// The names of the arguments in clap; all of them conflict with a file.
     pub(super) const IDS: [&str; 11] = [
         "session",
         "id",
@@ -81,7 +81,7 @@ impl Fields {
         "options",
     ];
 
-    /// The escalation that was asked for; only what was given is in it.
+    /// Returns the JSON of the escalation, with only the fields that were given.
     pub(super) fn to_json(&self, now: Timestamp) -> Vec<u8> {
         let expires_at = self.expires_at.or_else(|| {
             self.expires_in.map(|span| now.saturating_add(span).unwrap_or(Timestamp::MAX))
@@ -132,46 +132,47 @@ fn parse_option(text: &str) -> Result<(String, Value), String> {
             TransferOptions::NAMES.join(", ")
         ));
     }
-    // What is no number and no truth is text; the decoder says what is allowed.
+    // Anything but a number or a boolean is text; the decoder says what is allowed.
     let value = serde_json::from_str(value).unwrap_or_else(|_| json!(value));
     Ok((name.to_owned(), value))
 }
 
-/// What is not known to the service, and passed over by it: each in a sentence.
-pub(super) fn unknown(item: &Item) -> Vec<String> {
+/// Returns a warning for each field that the service ignores because it does not know it.
+pub(super) fn unknown_fields(item: &InputItem) -> Vec<String> {
     let Ok(Value::Object(written)) = serde_json::from_slice(&item.value) else { return vec![] };
     let inside = |name: &str, known: &[&str]| {
         let fields = written.get(name).and_then(Value::as_object);
         let fields = fields.into_iter().flat_map(Map::keys);
         let unknown = fields.filter(|field| !known.contains(&field.as_str()));
-        unknown.map(|field| passed_over(&format!("{name}.{field}"), known)).collect::<Vec<_>>()
+        unknown.map(|field| ignored(&format!("{name}.{field}"), known)).collect::<Vec<_>>()
     };
     let top = written.keys().filter(|field| !FIELDS.contains(&field.as_str()));
-    let top = top.map(|field| passed_over(field, &FIELDS));
+    let top = top.map(|field| ignored(field, &FIELDS));
     top.chain(inside("target", &TARGET_FIELDS))
         .chain(inside("options", &TransferOptions::NAMES))
         .collect()
 }
 
-fn passed_over(field: &str, known: &[&str]) -> String {
-    format!("{field} is passed over by the service, which knows {}", known.join(", "))
+fn ignored(field: &str, known: &[&str]) -> String {
+    format!("{field} is ignored by the service, which knows {}", known.join(", "))
 }
 
-/// What the service will see in an item.
+/// What the service will make of an item.
 #[derive(Debug, Default)]
-pub(super) struct Examined {
-    /// The line it came from.
+pub(super) struct Examination {
+    /// The line of the input; `None` for arguments.
     pub(super) line: Option<usize>,
-    /// Its session, where one can be read.
-    pub(super) session: Option<Arc<str>>,
-    /// Its own id, where it has one.
-    pub(super) id: Option<Arc<str>>,
-    /// Why the service would not ask Desk.
+    /// The session, where it can be read.
+    pub(super) session_id: Option<Arc<str>>,
+    /// The escalation's own id, where it has one.
+    pub(super) event_id: Option<Arc<str>>,
+    /// Why the service would not call Desk.
     pub(super) fault: Option<String>,
 }
 
-/// Read it as the service will, received now.
-pub(super) fn examine(item: &Item, rules: &DecodeRules, now: Timestamp) -> Examined {
+/// Decodes an item as the service will, as if it were received now.
+pub(super) fn examine(item: &InputItem, rules: &DecodeRules, now: Timestamp) -> Examination {
+    // The record has no position yet. An event whose id is this position has no id of its own.
     let nowhere = Position { topic: "".into(), partition: -1, offset: -1 };
     let record = Record {
         position: nowhere.clone(),
@@ -181,24 +182,32 @@ pub(super) fn examine(item: &Item, rules: &DecodeRules, now: Timestamp) -> Exami
         headers: Vec::new(),
     };
     let line = item.line;
-    let faulty = |fault: String| Examined { line, fault: Some(fault), ..Examined::default() };
+    let with_fault =
+        |fault: String| Examination { line, fault: Some(fault), ..Examination::default() };
     let event = match decode(&record, rules, now) {
         Decoded::NotForUs => {
             let types = rules.types.join(", ");
-            return faulty(format!("its type is not one of escalation.types ({types}): skipped"));
+            return with_fault(format!(
+                "its type is not one of escalation.types ({types}): skipped"
+            ));
         }
-        Decoded::Malformed(malformed) => return faulty(malformed.error),
+        Decoded::Malformed(malformed) => return with_fault(malformed.error),
         Decoded::Event(event) => event,
     };
     let fault = match &event.request {
         Err(problems) => Some(problems.clone()),
         Ok(_) if event.deadline <= now => {
-            Some(format!("its deadline is over since {}", event.deadline))
+            Some(format!("its deadline has passed: {}", event.deadline))
         }
         Ok(_) => None,
     };
     let has_id = *event.id != *nowhere.to_string();
-    Examined { line, session: Some(event.session_id), id: has_id.then_some(event.id), fault }
+    Examination {
+        line,
+        session_id: Some(event.session_id),
+        event_id: has_id.then_some(event.id),
+        fault,
+    }
 }
 
 #[cfg(test)]
@@ -209,10 +218,12 @@ mod tests {
 
     const NOW: &str = "2026-11-23T10:00:00Z";
 
-    fn fields(words: &[&str]) -> Result<Fields, clap::Error> {
-        let command = Fields::augment_args(clap::Command::new("publish"));
+    fn fields(words: &[&str]) -> Result<EscalationArgs, clap::Error> {
+        let command = EscalationArgs::augment_args(clap::Command::new("publish"));
         let words = ["publish"].iter().chain(words);
-        command.try_get_matches_from(words).and_then(|found| Fields::from_arg_matches(&found))
+        command
+            .try_get_matches_from(words)
+            .and_then(|found| EscalationArgs::from_arg_matches(&found))
     }
 
     fn check_json(words: &[&str], expected: &str) {
@@ -221,7 +232,7 @@ mod tests {
     }
 
     #[test]
-    fn only_what_was_given_is_written() {
+    fn only_the_given_fields_are_written() {
         check_json(&["--session", "s"], r#"{"session_id":"s"}"#);
         check_json(
             &[
@@ -258,33 +269,37 @@ mod tests {
     }
 
     #[test]
-    fn a_misspelt_option_is_no_option() {
+    fn a_misspelt_option_is_refused() {
         let error = fields(&["--session", "s", "--option", "disable_queueing"]).unwrap_err();
         assert!(error.to_string().contains("there are send_tip_if_no_agent_online, "), "{error}");
         assert!(fields(&["--session", "s", "--attribute", "lang"]).is_err());
     }
 
     #[test]
-    fn every_option_is_one_of_the_decoder() {
+    fn the_decoder_knows_every_option() {
         for name in TransferOptions::NAMES {
             let value = format!(r#"{{"session_id":"s","options":{{"{name}":"no"}}}}"#);
-            check(&value, (Some("s"), None), Some(&format!("options.{name} is \"no\"; ")));
+            check(&value, S, Some(&format!("options.{name} is \"no\"; ")));
         }
     }
 
     #[test]
-    fn every_field_is_one_of_the_decoder_and_others_are_named() {
+    fn the_decoder_knows_every_field_and_other_fields_are_reported() {
         for name in FIELDS.into_iter().filter(|name| *name != "context") {
-            let item =
-                Item { line: None, value: format!(r#"{{"session_id":"s","{name}":[[]]}}"#).into() };
+            let item = InputItem {
+                line: None,
+                value: format!(r#"{{"session_id":"s","{name}":[[]]}}"#).into(),
+            };
             let examined = examine(&item, &rules(), NOW.parse().unwrap());
             assert!(examined.fault.is_some_and(|fault| fault.contains(name)), "{name}");
         }
         let json = r#"{"sesion_id":"s","context":{"a":1},"target":{"agent":"a","strict":true},
             "options":{"disable_queueing":true},"attributes":{"any":"1"}}"#;
-        let item = Item { line: None, value: json.into() };
-        let named: Vec<_> =
-            unknown(&item).iter().map(|text| text.split(' ').next().unwrap().to_owned()).collect();
+        let item = InputItem { line: None, value: json.into() };
+        let named: Vec<_> = unknown_fields(&item)
+            .iter()
+            .map(|text| text.split(' ').next().unwrap().to_owned())
+            .collect();
         assert_eq!(named, ["sesion_id", "target.agent", "options.disable_queueing"]);
     }
 
@@ -296,10 +311,20 @@ mod tests {
         }
     }
 
-    fn check(value: &str, ids: (Option<&str>, Option<&str>), fault: Option<&str>) {
-        let item = Item { line: Some(1), value: value.as_bytes().to_vec() };
+    #[derive(Debug, Default, PartialEq)]
+    struct Ids<'a> {
+        session: Option<&'a str>,
+        event: Option<&'a str>,
+    }
+
+    const NONE: Ids<'_> = Ids { session: None, event: None };
+    const S: Ids<'_> = Ids { session: Some("s"), event: None };
+
+    fn check(value: &str, ids: Ids<'_>, fault: Option<&str>) {
+        let item = InputItem { line: Some(1), value: value.as_bytes().to_vec() };
         let examined = examine(&item, &rules(), NOW.parse().unwrap());
-        assert_eq!((examined.session.as_deref(), examined.id.as_deref()), ids, "{value}");
+        let (session, event) = (examined.session_id.as_deref(), examined.event_id.as_deref());
+        assert_eq!(Ids { session, event }, ids, "{value}");
         let text = examined.fault.as_deref();
         let is_expected = match (text, fault) {
             (Some(text), Some(fault)) => text.starts_with(fault),
@@ -309,17 +334,17 @@ mod tests {
     }
 
     #[test]
-    fn a_fault_is_whatever_keeps_desk_from_being_asked() {
-        check(r#"{"session_id":"s"}"#, (Some("s"), None), None);
-        check(r#"{"session_id":7,"id":"e"}"#, (Some("7"), Some("e")), None);
-        check(r#"{"session_id":"s","priority":11}"#, (Some("s"), None), Some("priority is 11; "));
-        check("{}", (None, None), Some("session_id is missing"));
-        check("[]", (None, None), Some("JSON, but not an object"));
-        check("{", (None, None), Some("not JSON: "));
-        check(r#"{"type":"x","session_id":"s"}"#, (None, None), Some("its type is not one of "));
+    fn everything_that_prevents_a_call_is_a_fault() {
+        check(r#"{"session_id":"s"}"#, S, None);
+        check(r#"{"session_id":7,"id":"e"}"#, Ids { session: Some("7"), event: Some("e") }, None);
+        check(r#"{"session_id":"s","priority":11}"#, S, Some("priority is 11; "));
+        check("{}", NONE, Some("session_id is missing"));
+        check("[]", NONE, Some("JSON, but not an object"));
+        check("{", NONE, Some("not JSON: "));
+        check(r#"{"type":"x","session_id":"s"}"#, NONE, Some("its type is not one of "));
         let old = r#"{"session_id":"s","expires_at":"2026-11-23T09:00:00Z"}"#;
-        check(old, (Some("s"), None), Some("its deadline is over since 2026-11-23T09:00:00Z"));
+        check(old, S, Some("its deadline has passed: 2026-11-23T09:00:00Z"));
         let old = r#"{"session_id":"s","requested_at":"2026-11-23T09:00:00Z"}"#;
-        check(old, (Some("s"), None), Some("its deadline is over since 2026-11-23T09:10:00Z"));
+        check(old, S, Some("its deadline has passed: 2026-11-23T09:10:00Z"));
     }
 }

@@ -1,9 +1,8 @@
-//! Where escalations come from: arguments, a file, or standard input as it comes.
+//! The escalations to publish: from arguments, a file, or standard input.
 //!
-//! A file may be one JSON object, an array of them, objects one after another, or one per line;
-//! each keeps the bytes that were written and the line it began on. Standard input is one per
-//! line, so that a long or endless one can be read.
-//! This file never judges what is in a line.
+//! A file may hold one JSON object, an array of objects, several objects in a row, or one object
+//! per line. Each item keeps its bytes and the number of its first line. Standard input has one
+//! object per line, so that it can be read while it is still being written.
 
 use std::path::Path;
 use std::vec;
@@ -12,87 +11,91 @@ use anyhow::Context as _;
 use serde_json::value::RawValue;
 use tokio::io::{AsyncBufReadExt as _, BufReader, Split, Stdin};
 
-/// One escalation as it was written.
+/// One escalation, not examined yet.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Item {
-    /// The line it began on; `None`: it was made of arguments.
+pub(super) struct InputItem {
+    /// The number of its first line; `None` for arguments.
     pub(super) line: Option<usize>,
-    /// Its bytes.
+    /// The bytes as they were written.
     pub(super) value: Vec<u8>,
 }
 
-/// The items, one after the other.
+/// A source of items.
 pub(super) enum Input {
-    /// All there.
-    Ready(vec::IntoIter<Item>),
-    /// As they come.
-    Stdin(Box<Split<BufReader<Stdin>>>, usize),
+    /// Items that were read in advance.
+    Ready(vec::IntoIter<InputItem>),
+    /// Lines of standard input.
+    Stdin { segments: Box<Split<BufReader<Stdin>>>, line: usize },
 }
 
 impl Input {
-    /// The one that was made of arguments.
-    pub(super) fn one(value: Vec<u8>) -> Self {
-        Self::Ready(vec![Item { line: None, value }].into_iter())
+    /// Returns the single item that the arguments describe.
+    pub(super) fn from_arguments(value: Vec<u8>) -> Self {
+        Self::Ready(vec![InputItem { line: None, value }].into_iter())
     }
 
     /// Standard input.
     pub(super) fn stdin() -> Self {
-        Self::Stdin(Box::new(BufReader::new(tokio::io::stdin()).split(b'\n')), 0)
+        let segments = Box::new(BufReader::new(tokio::io::stdin()).split(b'\n'));
+        Self::Stdin { segments, line: 0 }
     }
 
-    /// A file.
+    /// Reads a whole file.
     pub(super) async fn file(path: &Path) -> anyhow::Result<Self> {
         let bytes = tokio::fs::read(path).await;
         let bytes = bytes.with_context(|| format!("failed to read {}", path.display()))?;
         Ok(Self::Ready(split(&bytes).into_iter()))
     }
 
-    /// The next item; nothing is lost when the wait for it is given up.
-    pub(super) async fn next(&mut self) -> anyhow::Result<Option<Item>> {
+    /// Returns the next item, or `None` at the end. Safe to cancel: no bytes are lost.
+    pub(super) async fn next(&mut self) -> anyhow::Result<Option<InputItem>> {
         match self {
             Self::Ready(items) => Ok(items.next()),
-            Self::Stdin(segments, line) => loop {
+            Self::Stdin { segments, line } => loop {
                 let segment = segments.next_segment().await;
                 let Some(segment) = segment.context("failed to read standard input")? else {
                     return Ok(None);
                 };
                 *line += 1;
                 if let Some(value) = content(&segment) {
-                    return Ok(Some(Item { line: Some(*line), value: value.to_vec() }));
+                    return Ok(Some(InputItem { line: Some(*line), value: value.to_vec() }));
                 }
             },
         }
     }
 }
 
-/// The items of a file.
-fn split(bytes: &[u8]) -> Vec<Item> {
+/// Splits a file into its items.
+fn split(bytes: &[u8]) -> Vec<InputItem> {
     let bytes = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes);
     let Ok(text) = str::from_utf8(bytes) else { return lines(bytes) };
     let values = serde_json::from_str::<Vec<&RawValue>>(text).ok().or_else(|| {
         serde_json::Deserializer::from_str(text).into_iter().collect::<Result<_, _>>().ok()
     });
     match values {
-        Some(values) => located(text, &values),
+        Some(values) => with_lines(text, &values),
         None if is_one_per_line(text) => lines(bytes),
-        // One broken value: whoever reads it will say where.
+        // One broken value: the decoder's error names the place.
         None => {
             let before = &text[..text.len() - text.trim_start().len()];
-            vec![Item { line: Some(1 + newlines(before)), value: text.trim().as_bytes().to_vec() }]
+            vec![InputItem {
+                line: Some(1 + newlines(before)),
+                value: text.trim().as_bytes().to_vec(),
+            }]
         }
     }
 }
 
-/// The values with the lines they begin on.
-fn located(text: &str, values: &[&RawValue]) -> Vec<Item> {
+/// Adds the number of the first line to each value.
+fn with_lines(text: &str, values: &[&RawValue]) -> Vec<InputItem> {
     let (mut seen, mut line) = (0, 1);
     let mut items = Vec::with_capacity(values.len());
     for value in values {
-        // A raw value is a piece of the text, in order.
+        // A raw value borrows from the text, so its address gives its offset.
         let start = value.get().as_ptr().addr() - text.as_ptr().addr();
         line += newlines(&text[seen..start]);
         seen = start;
-        items.push(Item { line: Some(line), value: value.get().as_bytes().to_vec() });
+        items.push(InputItem { line: Some(line), value: value.get().as_bytes().to_vec() });
     }
     items
 }
@@ -101,7 +104,7 @@ fn newlines(text: &str) -> usize {
     text.bytes().filter(|byte| *byte == b'\n').count()
 }
 
-/// Some line is an object of its own, and no bracket holds them together.
+/// Returns whether the text has one object per line, some of them broken.
 fn is_one_per_line(text: &str) -> bool {
     let is_object = |line: &str| {
         line.trim_start().starts_with('{') && serde_json::from_str::<&RawValue>(line).is_ok()
@@ -109,13 +112,14 @@ fn is_one_per_line(text: &str) -> bool {
     !text.trim_start().starts_with('[') && text.lines().any(is_object)
 }
 
-fn lines(bytes: &[u8]) -> Vec<Item> {
+fn lines(bytes: &[u8]) -> Vec<InputItem> {
     let lines = (1..).zip(bytes.split(|byte| *byte == b'\n'));
-    let item = |(line, bytes)| Some(Item { line: Some(line), value: content(bytes)?.to_vec() });
+    let item =
+        |(line, bytes)| Some(InputItem { line: Some(line), value: content(bytes)?.to_vec() });
     lines.filter_map(item).collect()
 }
 
-/// A line without blanks at its ends; `None` where nothing is left.
+/// Trims a line; `None` for a blank one.
 fn content(line: &[u8]) -> Option<&[u8]> {
     Some(line.trim_ascii()).filter(|line| !line.is_empty())
 }
@@ -135,7 +139,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_is_an_object_an_array_several_objects_or_lines() {
+    fn a_file_holds_one_object_an_array_several_objects_or_one_per_line() {
         check(b"", &[]);
         check(b"\n \n", &[]);
         check(b"{\"a\": 1}\n", &[(1, r#"{"a": 1}"#)]);
@@ -147,7 +151,7 @@ mod tests {
     }
 
     #[test]
-    fn a_broken_line_leaves_the_others_alone() {
+    fn a_broken_line_does_not_affect_the_others() {
         check(
             b"{\"a\":1}\n{oops\n{\"b\":2}",
             &[(1, r#"{"a":1}"#), (2, "{oops"), (3, r#"{"b":2}"#)],

@@ -1,8 +1,8 @@
-//! `handoff publish`: put escalations into their topic, checked as the service will check them.
+//! `handoff publish`: publish escalations that the service will accept.
 //!
-//! Each one is read with the service's own decoder first; what the service would refuse is named
-//! and left out, and the others go. Records leave in the order of the input.
-//! This command never needs Desk, and never says "published" before the broker has it.
+//! Each escalation is first examined with the service's own decoder. One that the service would
+//! refuse is reported and left out; the others are published in the order of the input. A record
+//! is reported as published only after the broker has acknowledged it.
 
 mod escalation;
 mod input;
@@ -16,8 +16,8 @@ use futures_util::StreamExt as _;
 use futures_util::stream::FuturesOrdered;
 use serde::Serialize;
 
-use self::escalation::{Examined, Fields};
-use self::input::{Input, Item};
+use self::escalation::{EscalationArgs, Examination};
+use self::input::{Input, InputItem};
 use super::lines::{Lines, harmless, say};
 use super::{Failure, load_kafka, warnings_only};
 use crate::adapters::kafka::{self, Outgoing, Publisher, Receipt};
@@ -25,10 +25,10 @@ use crate::clock::Clock;
 use crate::domain::record::Position;
 use crate::domain::wire::escalation::DecodeRules;
 
-/// Records that are on their way at once.
-const ON_THEIR_WAY: usize = 1_000;
-/// The wait for a broker, and for its acknowledgement.
-const LIMIT: Duration = Duration::from_secs(30);
+/// How many records may await their acknowledgement at once.
+const MAX_IN_FLIGHT: usize = 1_000;
+/// How long to wait for a broker, and for its acknowledgement.
+const TIMEOUT: Duration = Duration::from_secs(30);
 
 const EXAMPLES: &str = "\
 Examples:
@@ -38,34 +38,35 @@ Examples:
   handoff publish escalations.ndjson
   jq -c '.[]' export.json | handoff publish -
 
-An escalation in a file or on standard input is a JSON object, where only session_id is needed:
+An escalation in a file or on standard input is a JSON object; only session_id is required:
   {\"id\": \"evt-1\", \"session_id\": \"s-1\", \"expires_at\": \"2026-11-23T10:05:00Z\",
    \"target\": {\"agents\": [\"anna@example.com\"], \"group\": 2473, \"strict\": false},
    \"priority\": 3, \"attributes\": {\"lang\": \"de\"}, \"options\": {\"disable_queuing\": true}}
 
 The record key is the session id, so that the escalations of one session keep their order. Without
-an id, the place of the record is the identity: publishing the same file twice asks twice. What was
-published stands on standard output, one line each: topic/partition/offset, event id, session.
+an id, the position of the record is the identity, and publishing the same file twice requests two
+transfers. Each published record is a line on standard output: topic/partition/offset, event id,
+session.
 
-Exit codes: 0 all published, 2 some were refused here (the others are published), 69 Kafka did not
-take all of them, 78 bad configuration.";
+Exit codes: 0 all published, 2 some refused (the others are published), 69 Kafka did not
+acknowledge all of them, 78 bad configuration.";
 
 /// Publish escalations
 ///
-/// From arguments, from a file (a JSON object, an array of them, or one per line), or one per line
-/// from standard input. What the service could not act on is named and left out. Of the
-/// configuration only the section kafka is needed.
+/// Reads arguments, a file (a JSON object, an array of objects, or one object per line), or
+/// standard input (one object per line). Escalations that the service would refuse are reported
+/// and not published. Only the kafka section of the configuration is needed.
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES, allow_negative_numbers = true)]
-pub struct Args {
+pub struct PublishArgs {
     /// A file with escalations; - for standard input, one per line
-    #[arg(value_name = "FILE", required_unless_present = "session", conflicts_with_all = Fields::IDS)]
+    #[arg(value_name = "FILE", required_unless_present = "session", conflicts_with_all = EscalationArgs::IDS)]
     file: Option<PathBuf>,
 
     #[command(flatten)]
-    fields: Fields,
+    escalation: EscalationArgs,
 
-    /// Publish also what the service will refuse (to see how it does)
+    /// Also publish escalations that the service will refuse
     #[arg(long)]
     unchecked: bool,
 
@@ -74,9 +75,9 @@ pub struct Args {
     json: bool,
 }
 
-/// Publish, then say how it went.
+/// Runs the command.
 pub async fn run(
-    args: Args,
+    args: PublishArgs,
     file: Option<&Path>,
     env: Vec<(String, String)>,
 ) -> Result<(), Failure> {
@@ -85,24 +86,26 @@ pub async fn run(
     let input = match &args.file {
         Some(path) if path.as_os_str() == "-" => Input::stdin(),
         Some(path) => Input::file(path).await.map_err(Failure::Usage)?,
-        None => Input::one(args.fields.to_json(Clock::system().now())),
+        None => Input::from_arguments(args.escalation.to_json(Clock::system().now())),
     };
     config.kafka.verify_producer().map_err(Failure::Configuration)?;
-    let mut work = Work {
+    let mut run = PublishRun {
         rules: config.rules,
         settings: config.kafka,
         publisher: None,
         args,
         lines: Lines::new(),
-        tally: Tally::default(),
+        counts: PublishCounts::default(),
     };
-    let done = work.all(input).await;
-    let tally = work.tally;
-    let summary = tally.summary(&work.settings.topics.escalations);
-    done?;
-    match tally {
-        Tally { lost: 1.., .. } => Err(Failure::Unavailable(anyhow!("{summary}"))),
-        Tally { refused: 1.., .. } => Err(Failure::Usage(anyhow!("{summary}"))),
+    let result = run.publish_all(input).await;
+    let counts = run.counts;
+    let summary = counts.summary(&run.settings.topics.escalations);
+    result?;
+    match counts {
+        PublishCounts { unacknowledged: 1.., .. } => {
+            Err(Failure::Unavailable(anyhow!("{summary}")))
+        }
+        PublishCounts { refused: 1.., .. } => Err(Failure::Usage(anyhow!("{summary}"))),
         _ => {
             say(&summary);
             Ok(())
@@ -110,164 +113,169 @@ pub async fn run(
     }
 }
 
-/// The topic is there; better said now than after the time for an acknowledgement.
-async fn find(settings: &kafka::Settings) -> anyhow::Result<()> {
-    let (asked, topic) = (settings.clone(), &settings.topics.escalations);
-    let ask = move || kafka::partitions(&asked, &asked.topics.escalations, LIMIT);
-    let found = tokio::task::spawn_blocking(ask).await??;
-    found.map(drop).with_context(|| {
-        format!("there is no topic {topic}: make it, or see kafka.escalations_topic")
+/// Fails if the topic does not exist. Without this check the error would come only after the
+/// timeout of the first acknowledgement.
+async fn check_topic(settings: &kafka::Settings) -> anyhow::Result<()> {
+    let (owned, topic) = (settings.clone(), &settings.topics.escalations);
+    let query = move || kafka::partitions(&owned, &owned.topics.escalations, TIMEOUT);
+    let partitions = tokio::task::spawn_blocking(query).await??;
+    partitions.map(drop).with_context(|| {
+        format!("there is no topic {topic}: create it, or see kafka.escalations_topic")
     })
 }
 
-/// How many went which way.
+/// The number of escalations by their result.
 #[derive(Debug, Clone, Copy, Default)]
-struct Tally {
+struct PublishCounts {
     published: usize,
     refused: usize,
-    lost: usize,
+    unacknowledged: usize,
 }
 
-impl Tally {
+impl PublishCounts {
     fn summary(&self, topic: &str) -> String {
-        let Self { published, refused, lost } = self;
+        let Self { published, refused, unacknowledged } = self;
         let mut text = format!("{published} published to {topic}");
         if *refused > 0 {
             text.push_str(&format!(
                 ", {refused} refused (see above; --unchecked publishes them too)"
             ));
         }
-        if *lost > 0 {
-            text.push_str(&format!(", {lost} not acknowledged"));
+        if *unacknowledged > 0 {
+            text.push_str(&format!(", {unacknowledged} not acknowledged"));
         }
         text
     }
 }
 
-struct Work {
+struct PublishRun {
     rules: DecodeRules,
     settings: kafka::Settings,
-    /// From the first escalation on that goes.
+    /// Started with the first escalation that is published.
     publisher: Option<Publisher>,
-    args: Args,
+    args: PublishArgs,
     lines: Lines,
-    tally: Tally,
+    counts: PublishCounts,
 }
 
-impl Work {
-    /// Read, check and hand over, while receipts come in.
-    async fn all(&mut self, mut input: Input) -> Result<(), Failure> {
+impl PublishRun {
+    /// Examines and enqueues the items, and reports acknowledgements in the same order.
+    async fn publish_all(&mut self, mut input: Input) -> Result<(), Failure> {
         let mut receipts = FuturesOrdered::new();
-        let mut whose = VecDeque::new();
-        let mut is_over = false;
-        while !is_over || !whose.is_empty() {
+        let mut in_flight = VecDeque::new();
+        let mut input_ended = false;
+        while !input_ended || !in_flight.is_empty() {
             tokio::select! {
-                item = input.next(), if !is_over && whose.len() < ON_THEIR_WAY => {
+                item = input.next(), if !input_ended && in_flight.len() < MAX_IN_FLIGHT => {
                     match item.map_err(Failure::Usage)? {
-                        None => is_over = true,
+                        None => input_ended = true,
                         Some(item) => {
-                            if let Some((examined, receipt)) = self.begin(item).await? {
-                                whose.push_back(examined);
+                            if let Some((examined, receipt)) = self.enqueue(item).await? {
+                                in_flight.push_back(examined);
                                 receipts.push_back(receipt.acknowledged());
                             }
                         }
                     }
                 }
                 Some(result) = receipts.next() => {
-                    let examined = whose.pop_front().unwrap_or_default();
-                    self.finish(&examined, result)?;
+                    let examined = in_flight.pop_front().unwrap_or_default();
+                    self.report(&examined, result)?;
                 }
             }
         }
         Ok(())
     }
 
-    /// Check one and hand it over.
-    async fn begin(&mut self, item: Item) -> Result<Option<(Examined, Receipt)>, Failure> {
+    /// Examines an item and enqueues it. `None` if it was refused or could not be enqueued.
+    async fn enqueue(
+        &mut self,
+        item: InputItem,
+    ) -> Result<Option<(Examination, Receipt)>, Failure> {
         let examined = escalation::examine(&item, &self.rules, Clock::system().now());
-        let place = place_of(item.line);
+        let origin = origin(item.line);
         if let Some(fault) = &examined.fault {
-            let fate = if self.args.unchecked { "published all the same" } else { "not published" };
-            say(&format!("{place}: {}: {fate}", harmless(fault)));
+            let consequence =
+                if self.args.unchecked { "published anyway" } else { "not published" };
+            say(&format!("{origin}: {}: {consequence}", harmless(fault)));
             if !self.args.unchecked {
-                self.tally.refused += 1;
+                self.counts.refused += 1;
                 return Ok(None);
             }
         }
-        for unknown in escalation::unknown(&item) {
-            say(&format!("{place}: {}", harmless(&unknown)));
+        for warning in escalation::unknown_fields(&item) {
+            say(&format!("{origin}: {}", harmless(&warning)));
         }
         let record = Outgoing {
             topic: self.settings.topics.escalations.clone(),
-            key: examined.session.as_ref().map(|session| session.as_bytes().to_vec()),
+            key: examined.session_id.as_ref().map(|session| session.as_bytes().to_vec()),
             value: item.value,
             headers: vec![("content-type".to_owned(), Some(b"application/json".to_vec()))],
         };
         match self.publisher().await?.hand_over(&record).await {
             Ok(receipt) => Ok(Some((examined, receipt))),
             Err(error) => {
-                self.lose(&examined, &error);
+                self.count_unacknowledged(&examined, &error);
                 Ok(None)
             }
         }
     }
 
-    /// Nobody waits for a broker to hear that there is nothing to publish.
+    /// Connects on first use: a run without valid escalations needs no broker.
     async fn publisher(&mut self) -> Result<&Publisher, Failure> {
         let publisher = match self.publisher.take() {
             Some(publisher) => publisher,
             None => {
-                find(&self.settings).await.map_err(Failure::Unavailable)?;
-                Publisher::start(&self.settings, LIMIT).map_err(Failure::Configuration)?
+                check_topic(&self.settings).await.map_err(Failure::Unavailable)?;
+                Publisher::start(&self.settings, TIMEOUT).map_err(Failure::Configuration)?
             }
         };
         Ok(self.publisher.insert(publisher))
     }
 
-    fn finish(
+    fn report(
         &mut self,
-        examined: &Examined,
+        examined: &Examination,
         result: anyhow::Result<Position>,
     ) -> Result<(), Failure> {
         match result {
             Ok(position) => {
-                self.tally.published += 1;
-                self.report(examined, &position)
+                self.counts.published += 1;
+                self.print(examined, &position)
             }
             Err(error) => {
-                self.lose(examined, &error);
+                self.count_unacknowledged(examined, &error);
                 Ok(())
             }
         }
     }
 
-    fn lose(&mut self, examined: &Examined, error: &anyhow::Error) {
-        self.tally.lost += 1;
-        say(&format!("{}: {error:#}", place_of(examined.line)));
+    fn count_unacknowledged(&mut self, examined: &Examination, error: &anyhow::Error) {
+        self.counts.unacknowledged += 1;
+        say(&format!("{}: {error:#}", origin(examined.line)));
     }
 
-    fn report(&mut self, examined: &Examined, position: &Position) -> Result<(), Failure> {
-        let place = position.to_string();
-        let id = examined.id.as_deref().unwrap_or(&place);
-        let session = examined.session.as_deref();
+    fn print(&mut self, examined: &Examination, position: &Position) -> Result<(), Failure> {
+        let text = position.to_string();
+        let id = examined.event_id.as_deref().unwrap_or(&text);
+        let session = examined.session_id.as_deref();
         if !self.args.json {
             let (id, session) = (harmless(id), harmless(session.unwrap_or("-")));
-            return self.lines.put(&format!("{place}  {id}  {session}"));
+            return self.lines.put(&format!("{text}  {id}  {session}"));
         }
-        let published = Published { source: position, event_id: id, session_id: session };
+        let published = PublishedLine { source: position, event_id: id, session_id: session };
         let json = serde_json::to_vec(&published).map_err(|error| Failure::Bug(error.into()))?;
         self.lines.put_raw(&json)
     }
 }
 
-/// Where an escalation came from, for people.
-fn place_of(line: Option<usize>) -> String {
+/// Names the input of an escalation in messages.
+fn origin(line: Option<usize>) -> String {
     line.map_or("arguments".to_owned(), |line| format!("line {line}"))
 }
 
-/// What `--json` prints of each; `source` is what the outcome will name.
+/// A line of `--json`. Its `source` is the `source` of the outcome that will follow.
 #[derive(Serialize)]
-struct Published<'a> {
+struct PublishedLine<'a> {
     event_id: &'a str,
     session_id: Option<&'a str>,
     source: &'a Position,

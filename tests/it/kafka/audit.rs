@@ -1,7 +1,5 @@
-//! `handoff audit` and `handoff events show` after and during runs of the real service.
-//!
-//! What is wrong is put into the topics here; the commands run as people run them. This file
-//! never looks into the ledger itself.
+//! `handoff audit` and `handoff events show` during and after runs of the real service. The tests
+//! put faults into the topics; the commands run as a user runs them.
 
 use handoff::sim::desk::{Act, Command as Desk, Options};
 use serde_json::{Value, json};
@@ -22,8 +20,8 @@ impl Ran {
         serde_json::from_str(&self.out).unwrap_or_else(|_| panic!("{}{}", self.out, self.err))
     }
 
-    /// Findings by kind, where there are any.
-    fn found(&self) -> Value {
+    /// Returns the counts of findings by kind, without zeros.
+    fn findings(&self) -> Value {
         let mut found = self.json()["findings"].take();
         let kinds = found.as_object_mut().unwrap();
         kinds.retain(|_, findings| findings["count"] != 0);
@@ -40,8 +38,8 @@ async fn run(world: &World, words: &[&str]) -> Ran {
     Ran { code: output.status.code(), out: text(output.stdout), err: text(output.stderr) }
 }
 
-/// A world in which everything that can happen went well.
-async fn well(name: &str) -> World {
+/// A run without faults: duplicates, malformed and foreign records, a conflicting id.
+async fn run_without_faults(name: &str) -> World {
     let world = World::new(name, 2, Options::default()).await;
     world.publish((0..20).map(|n| escalation(&format!("e-{n}"), &format!("s-{n}")))).await;
     world.publish([escalation("e-0", "s-0"), json!({"session_id": "s-without-id"})]).await;
@@ -54,14 +52,14 @@ async fn well(name: &str) -> World {
     world.dead_letters(2).await;
     let topic = world.topic("out");
     crate::support::kafka::read_all(&world.bootstrap, &topic, 22, PATIENCE).await;
-    // Everybody is known; now the same id with another session.
+    // The ledger knows every id by now; use one of them with another session.
     world.publish([escalation("e-1", "s-other")]).await;
     world.dead_letters(3).await;
     worker.stop().await;
     world
 }
 
-/// The value of the outcome of this event, and its record.
+/// Returns the value of this event's outcome, and its record.
 async fn outcome(world: &World, id: &str) -> (Value, Record) {
     let records = read_to_end(&world.bootstrap, &world.topic("out")).await;
     let of_it = |record: &&crate::support::kafka::Received| {
@@ -76,67 +74,64 @@ async fn outcome(world: &World, id: &str) -> (Value, Record) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn all_is_well_after_a_run_and_what_is_put_in_is_found() {
-    let world = well("audit").await;
+async fn a_run_without_faults_has_no_findings_and_injected_faults_are_found() {
+    let world = run_without_faults("audit").await;
     let ran = run(&world, &["audit"]).await;
     assert_eq!(ran.code, Some(0), "{}{}", ran.out, ran.err);
-    assert!(ran.out.contains("all is well"), "{}", ran.out);
+    assert!(ran.out.contains("no findings"), "{}", ran.out);
     let ran = run(&world, &["audit", "--json", "--ledger"]).await;
     let report = ran.json();
-    assert_eq!((ran.code, &report["well"]), (Some(0), &json!(true)), "{report}");
+    assert_eq!((ran.code, &report["clean"]), (Some(0), &json!(true)), "{report}");
     let counts = ["records", "escalations", "answered", "duplicates", "dead_letters", "not_for_us"];
     let counts = counts.map(|name| report[name].as_u64().unwrap());
     assert_eq!(counts, [26, 21, 21, 1, 2, 2], "{report}");
     assert_eq!(report["ledger"]["read"], true);
 
     let out = world.topic("out");
-    let (mut said, repeated) = outcome(&world, "e-3").await;
-    let (mut other, _) = outcome(&world, "e-4").await;
+    let (mut doubled, repeated) = outcome(&world, "e-3").await;
+    let (mut contradictory, _) = outcome(&world, "e-4").await;
     let (mut orphan, _) = outcome(&world, "e-5").await;
-    said["decided_at"] = json!("2026-01-01T00:00:00Z");
-    other["agent_id"] = json!("somebody-else@x");
+    doubled["decided_at"] = json!("2026-01-01T00:00:00Z");
+    contradictory["agent_id"] = json!("somebody-else@x");
     orphan["event_id"] = json!("never-asked");
-    let wrong = [said, other, orphan].map(|value| Record::new("k", value.to_string()));
+    let wrong = [doubled, contradictory, orphan].map(|value| Record::new("k", value.to_string()));
     produce(&world.bootstrap, &out, [repeated].into_iter().chain(wrong)).await;
     produce(&world.bootstrap, &out, [Record::new("k", "garbage")]).await;
-    let letters = read_to_end(&world.bootstrap, &world.topic("dead")).await;
-    let letter = letters.iter().find(|letter| letter.value.as_deref() == Some(b"poison")).unwrap();
-    let (value, headers) = (letter.value.clone(), letter.headers.clone());
-    let letter = Record { value, headers, ..Record::default() };
-    produce(&world.bootstrap, &world.topic("dead"), [letter]).await;
+    let dead_letters = read_to_end(&world.bootstrap, &world.topic("dead")).await;
+    let poison =
+        dead_letters.iter().find(|record| record.value.as_deref() == Some(b"poison")).unwrap();
+    let (value, headers) = (poison.value.clone(), poison.headers.clone());
+    let again = Record { value, headers, ..Record::default() };
+    produce(&world.bootstrap, &world.topic("dead"), [again]).await;
 
     let ran = run(&world, &["audit", "--json", "--no-ledger"]).await;
     let expected = json!({"contradictory": 1, "doubled": 1, "dead_letter_doubled": 1, "orphan": 1,
         "repeated": 1, "unreadable": 1});
-    assert_eq!((ran.code, ran.found()), (Some(1), expected), "{}", ran.out);
+    assert_eq!((ran.code, ran.findings()), (Some(1), expected), "{}", ran.out);
     let contradictory = &ran.json()["findings"]["contradictory"]["first"][0];
     assert_eq!(contradictory["event_id"], "e-4");
     assert_eq!(contradictory["source"]["topic"], json!(world.topic("in")));
     assert_eq!(contradictory["seen_at"]["topic"], json!(out));
     let ran = run(&world, &["audit"]).await;
     assert_eq!(ran.code, Some(1));
-    assert!(
-        ran.err.contains("not all is well: 1 contradictory, 1 doubled, 1 repeated"),
-        "{}",
-        ran.err
-    );
+    assert!(ran.err.contains("findings: 1 contradictory, 1 doubled, 1 repeated"), "{}", ran.err);
     let line =
         ran.out.lines().find(|line| line.starts_with("contradictory  ") && line.contains("e-4"));
     assert!(line.is_some(), "{}", ran.out);
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_was_lost_is_missing_and_what_is_not_due_is_open() {
-    let mut world = well("lost").await;
-    // The same escalations, but nobody has published anything.
+async fn lost_outcomes_are_open_until_they_are_due_then_missing() {
+    let mut world = run_without_faults("lost").await;
+    // The same escalations with empty outcome and dead-letter topics.
     let empty = World::new("lost-out", 2, Options::default()).await;
     for (key, topic) in [("OUTCOMES", "out"), ("DEAD_LETTERS", "dead")] {
         world.set(&format!("KAFKA__{key}_TOPIC"), &empty.topic(topic));
     }
     let ran = run(&world, &["audit", "--json"]).await;
-    assert_eq!((ran.code, ran.found()), (Some(0), json!({})), "{}", ran.out);
+    assert_eq!((ran.code, ran.findings()), (Some(0), json!({})), "{}", ran.out);
     let open = ran.json()["open"].take();
-    // Which of the two with the same id has it, nobody can tell yet.
+    // Either of the two records with the conflicting id may still get the outcome: both count.
     assert_eq!(open["count"], 23, "{open}");
     assert!(open["first"][0]["ledger"].as_str().unwrap().starts_with("published at"), "{open}");
 
@@ -144,23 +139,19 @@ async fn what_was_lost_is_missing_and_what_is_not_due_is_open() {
     sleep(Duration::from_secs(2)).await;
     let ran = run(&world, &["audit", "--json", "--slack", "0s", "--show", "30"]).await;
     let expected = json!({"dead_letter_missing": 2, "missing": 21});
-    assert_eq!((ran.code, ran.found()), (Some(1), expected), "{}", ran.out);
+    assert_eq!((ran.code, ran.findings()), (Some(1), expected), "{}", ran.out);
     let missing = ran.json()["findings"]["missing"].take();
     let ids = missing["first"].as_array().unwrap().iter();
     let ids: Vec<_> = ids.map(|case| case["event_id"].as_str().unwrap().to_owned()).collect();
     assert!(ids.contains(&"e-7".to_owned()), "{ids:?}");
     let ran = run(&world, &["audit", "--slack", "0s", "--show", "1"]).await;
-    assert!(
-        ran.err.ends_with("not all is well: 21 missing, 2 dead_letter_missing\n"),
-        "{}",
-        ran.err
-    );
+    assert!(ran.err.ends_with("findings: 21 missing, 2 dead_letter_missing\n"), "{}", ran.err);
     assert!(ran.out.contains("published at"), "the ledger says where it is: {}", ran.out);
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_range_by_offsets_or_by_time() {
-    let world = well("range").await;
+    let world = run_without_faults("range").await;
     let ran = run(&world, &["audit", "--json", "--from", "0:1", "--to", "0:3"]).await;
     assert_eq!((ran.code, &ran.json()["records"]), (Some(0), &json!(3)), "{}", ran.out);
     let range = json!([{"partition": 0, "from": 1, "before": 4}]);
@@ -170,7 +161,7 @@ async fn a_range_by_offsets_or_by_time() {
     let ran = run(&world, &["audit", "--json", "--until", "1h"]).await;
     assert_eq!((ran.code, &ran.json()["records"]), (Some(0), &json!(0)), "{}", ran.out);
     assert_eq!(run(&world, &["audit", "--from", "9:1"]).await.code, Some(2));
-    // Without a ledger it works as well, unless it is insisted on.
+    // The audit works without a ledger, unless --ledger requires it.
     let mut other = world;
     other.set("LEDGER__URL", "sqlite:///no/such/folder/ledger.db");
     let ran = run(&other, &["audit"]).await;
@@ -183,7 +174,7 @@ async fn a_range_by_offsets_or_by_time() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_story_of_one_escalation_during_and_after_a_run() {
+async fn events_show_prints_the_history_of_an_escalation_during_and_after_a_run() {
     let mut world = World::new("story", 1, Options::default()).await;
     world.set("RETRY__INITIAL_MS", "10").set("RETRY__MAX_MS", "20").set("RETRY__PARK_MS", "6000");
     world.desk.script(Act::error(60_014).commands(&[Desk::Transfer]).session("s").times(4));

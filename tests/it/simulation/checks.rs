@@ -7,9 +7,9 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use handoff::domain::ledger_entry::{Claim, EntryState};
-use handoff::domain::wire::outcome::{Channel, Message};
+use handoff::domain::wire::dead_letter::DeadLetter;
+use handoff::domain::wire::outcome::{Channel, Message, OutcomeRecord};
 use jiff::Timestamp;
-use serde_json::Value;
 
 use super::desk::State;
 use super::kafka::{Posted, TOPIC};
@@ -131,30 +131,22 @@ pub(super) fn at_commit(world: &World, (partition, offset): (i32, i64)) {
     faults.into_iter().for_each(|fault| world.fault(fault));
 }
 
-fn header(message: &Message, name: &str) -> String {
-    let found = message.headers.iter().rev().find(|(n, _)| n == name);
-    let value = found.and_then(|(_, value)| value.clone()).unwrap_or_default();
-    String::from_utf8(value).unwrap()
+fn outcome(message: &Message) -> OutcomeRecord {
+    OutcomeRecord::parse(message.value.as_deref().unwrap_or_default()).unwrap()
 }
 
-fn json(message: &Message) -> Value {
-    serde_json::from_slice(message.value.as_deref().unwrap_or_default()).unwrap()
-}
-
-/// The record it answers.
+/// Returns the position of the record that a message answers, as text.
 pub(super) fn source_of(message: &Message) -> String {
-    if message.channel == Channel::DeadLetters {
-        let part = |name| header(message, &format!("handoff-source-{name}"));
-        return format!("{}/{}/{}", part("topic"), part("partition"), part("offset"));
-    }
-    let source = &json(message)["source"];
-    let topic = source["topic"].as_str().unwrap_or_default();
-    format!("{topic}/{}/{}", source["partition"], source["offset"])
+    let source = match message.channel {
+        Channel::DeadLetters => DeadLetter::read(&message.headers).source(),
+        Channel::Outcomes => outcome(message).source,
+    };
+    source.expect("every message names its source").to_string()
 }
 
-/// Another outcome of this event follows.
+/// Returns whether another outcome of the same event follows.
 pub(super) fn is_interim(message: &Message) -> bool {
-    message.channel == Channel::Outcomes && json(message)["final"] == false
+    message.channel == Channel::Outcomes && !outcome(message).is_final
 }
 
 /// All is over: what must have happened, once.
@@ -231,24 +223,23 @@ fn judge(world: &World, asked: (&Kind, Timestamp), posted: &Posted) -> Result<()
         return if letter { Ok(()) } else { Err(format!("{kind:?} got an outcome")) };
     };
     if posted.message.channel == Channel::DeadLetters {
-        let class = header(&posted.message, "handoff-error-class");
+        let class = posted.message.label();
         let conflict = class == "conflicting_id";
         return if conflict { Ok(()) } else { Err(format!("{kind:?} is a dead letter: {class}")) };
     }
-    let outcome = json(&posted.message);
-    let text = |name: &str| outcome[name].as_str().unwrap_or_default().to_owned();
-    let decided: Timestamp = text("decided_at").parse().unwrap();
-    let (status, reason) = (text("status"), text("reason"));
+    let outcome = outcome(&posted.message);
+    let decided = outcome.decided_at().unwrap();
+    let reason = outcome.reason.as_deref().unwrap_or_default();
     let mut floor = lock(&world.floor);
     let session = floor.session(&format!("s{session}"), world.now()).clone();
     drop(floor);
     let effect = session.effects.get(number).copied();
     let was = |state| session.was(state, (arrived, decided));
-    let by_reply = outcome["confirmed_by"] == "reply";
+    let by_reply = outcome.confirmed_by.as_deref() == Some("reply");
     let said = reason.contains("unknown") || reason.contains("may have");
-    let is_true = match status.as_str() {
+    let is_true = match outcome.status.as_str() {
         "assigned" if by_reply => effect == Some(State::Agent),
-        "assigned" => was(State::Agent) && outcome["agent_id"] == "a@x",
+        "assigned" => was(State::Agent) && outcome.agent_id.as_deref() == Some("a@x"),
         "queued" if by_reply => effect == Some(State::Queue),
         "queued" => was(State::Queue),
         "no_agent_online" | "expired" => effect.is_none(),
@@ -256,6 +247,6 @@ fn judge(world: &World, asked: (&Kind, Timestamp), posted: &Posted) -> Result<()
         "failed" => effect.is_none() || said,
         _ => false,
     };
-    let told = || format!("untrue: {outcome}; effect {effect:?}, {:?}", session.history);
+    let told = || format!("untrue: {outcome:?}; effect {effect:?}, {:?}", session.history);
     if is_true { Ok(()) } else { Err(told()) }
 }

@@ -1,45 +1,44 @@
-//! A record of the outcome topic, for people or as it is.
+//! Shows a record of the outcome topic, as a row of the table or as its own JSON.
 //!
-//! It may have been written by an older or newer version, or by somebody else: every field but
-//! the status may be missing, and what is no outcome is shown as such.
-//! This file never panics on any bytes.
+//! Another version or another program may have written it: every field but the status may be
+//! missing, and a record that is not an outcome is shown as unreadable.
 
 use anstyle::{AnsiColor, Style};
 use jiff::Timestamp;
 use serde_json::json;
 use serde_json::value::RawValue;
 
-use super::{Args, Shown};
+use super::{OutcomesArgs, OutputItem};
 use crate::commands::table::{Cell, Row};
 use crate::domain::record::Record;
 use crate::domain::wire::outcome::{OutcomeRecord, Status};
 
-/// The columns.
+/// The columns of the table.
 pub(super) const COLUMNS: &[&str] =
-    &["TIME", "STATUS", "SESSION", "AGENT", "TRIES", "ELAPSED", "EVENT", "REASON"];
+    &["TIME", "STATUS", "SESSION", "AGENT", "ATTEMPTS", "ELAPSED", "EVENT", "REASON"];
 
-/// The longest piece of an unreadable record that is shown, in characters.
-const PIECE: usize = 80;
+/// The longest part of an unreadable value that is shown, in characters.
+const MAX_UNREADABLE_CHARS: usize = 80;
 
-/// What to show of a record; `None`: it was not asked for.
-pub(super) fn pick(record: &Record, args: &Args) -> Option<Shown> {
+/// Returns what to show of a record, or `None` where the arguments exclude it.
+pub(super) fn select(record: &Record, args: &OutcomesArgs) -> Option<OutputItem> {
     let value = record.value.as_deref().unwrap_or_default();
     let outcome = match OutcomeRecord::parse(value) {
         Ok(outcome) => outcome,
-        // It might be the one that was asked for, but nobody can tell.
+        // With a filter it is left out: whether it matches is unknown.
         Err(_) if args.has_filter() => return None,
         Err(error) => return Some(unreadable(record, &error.to_string(), args.json)),
     };
-    let fits = |wanted: &[String], has: Option<&String>| {
-        wanted.is_empty() || has.is_some_and(|has| wanted.contains(has))
+    let matches = |wanted: &[String], value: Option<&String>| {
+        wanted.is_empty() || value.is_some_and(|value| wanted.contains(value))
     };
-    let is_wanted = fits(&args.sessions, outcome.session_id.as_ref())
-        && fits(&args.events, outcome.event_id.as_ref())
-        && fits(&args.statuses, Some(&outcome.status));
+    let is_wanted = matches(&args.sessions, outcome.session_id.as_ref())
+        && matches(&args.events, outcome.event_id.as_ref())
+        && matches(&args.statuses, Some(&outcome.status));
     match (is_wanted, args.json) {
         (false, _) => None,
-        (true, true) => Some(Shown::Json(one_line(value))),
-        (true, false) => Some(Shown::Row(row(outcome, record))),
+        (true, true) => Some(OutputItem::Json(one_line(value))),
+        (true, false) => Some(OutputItem::Row(row(outcome, record))),
     }
 }
 
@@ -60,7 +59,8 @@ fn row(outcome: OutcomeRecord, record: &Record) -> Row {
     ]
 }
 
-/// Green: a human has it, or will. Yellow: nobody took over, as may happen. Red: look at it.
+/// Green: an agent has the session, or will have it. Yellow: no agent took over, which happens in
+/// normal operation. Red: needs attention.
 fn style(status: Option<Status>) -> Style {
     let color = match status {
         Some(Status::Assigned | Status::Queued) => AnsiColor::Green,
@@ -71,7 +71,7 @@ fn style(status: Option<Status>) -> Style {
     color.on_default()
 }
 
-fn unreadable(record: &Record, error: &str, json: bool) -> Shown {
+fn unreadable(record: &Record, error: &str, json: bool) -> OutputItem {
     let error = match &record.value {
         None => "the value is null",
         Some(_) => error,
@@ -80,31 +80,31 @@ fn unreadable(record: &Record, error: &str, json: bool) -> Shown {
     if json {
         let source = &record.position;
         let object = json!({"unreadable": {"source": source, "error": error, "value": value}});
-        return Shown::Json(object.to_string().into_bytes());
+        return OutputItem::Json(object.to_string().into_bytes());
     }
-    let piece: String = value.chars().take(PIECE).collect();
+    let start: String = value.chars().take(MAX_UNREADABLE_CHARS).collect();
     let mut row = vec![
         Cell::new(time(record.timestamp)),
         Cell::styled(AnsiColor::Red.on_default(), "unreadable"),
     ];
     row.resize(COLUMNS.len() - 1, Cell::new(""));
-    row.push(Cell::new(format!("{}: {error}: {piece}", record.position)));
-    Shown::Row(row)
+    row.push(Cell::new(format!("{}: {error}: {start}", record.position)));
+    OutputItem::Row(row)
 }
 
-/// The value as it is; where it has several lines, the same on one.
+/// Returns the value unchanged, or on one line where it has several.
 fn one_line(value: &[u8]) -> Vec<u8> {
     if !value.contains(&b'\n') {
         return value.to_vec();
     }
-    // Newlines stand between the tokens of JSON, never in them.
+    // JSON has newlines only between tokens, so replacing them does not change the content.
     match serde_json::from_slice::<&RawValue>(value) {
         Ok(raw) => raw.get().replace(['\n', '\r'], " ").into_bytes(),
         Err(_) => value.to_vec(),
     }
 }
 
-/// Seconds are enough for people.
+/// Formats a time with a precision of one second.
 pub(super) fn time(time: Option<Timestamp>) -> String {
     time.map(|time| time.strftime("%Y-%m-%dT%H:%M:%SZ").to_string()).unwrap_or_default()
 }
@@ -130,10 +130,10 @@ mod tests {
         "final":false,"attempts":2,"elapsed_ms":61000,"decided_at":"2026-11-23T10:00:00.9Z",
         "reason":"nobody"}"#;
 
-    fn args(words: &[&str]) -> Args {
-        let command = Args::augment_args(clap::Command::new("outcomes"));
+    fn args(words: &[&str]) -> OutcomesArgs {
+        let command = OutcomesArgs::augment_args(clap::Command::new("outcomes"));
         let words = ["outcomes"].iter().chain(words);
-        Args::from_arg_matches(&command.try_get_matches_from(words).unwrap()).unwrap()
+        OutcomesArgs::from_arg_matches(&command.try_get_matches_from(words).unwrap()).unwrap()
     }
 
     fn check(words: &[&str], value: Option<&str>, expected: Option<&str>) {
@@ -144,9 +144,9 @@ mod tests {
             value: value.map(|value| value.as_bytes().to_vec()),
             headers: vec![],
         };
-        let shown = pick(&record, &args(words)).map(|shown| match shown {
-            Shown::Json(json) => String::from_utf8(json).unwrap(),
-            Shown::Row(row) => {
+        let shown = select(&record, &args(words)).map(|item| match item {
+            OutputItem::Json(json) => String::from_utf8(json).unwrap(),
+            OutputItem::Row(row) => {
                 let line = Table::new(COLUMNS).line(&row);
                 let line = anstream::adapter::strip_str(&line).to_string();
                 line.split("  ")
@@ -160,7 +160,7 @@ mod tests {
     }
 
     #[test]
-    fn shown_for_people() {
+    fn a_row_shows_what_the_outcome_has() {
         let row = "2026-11-23T10:00:00Z|no_agent_online, interim|s|-|2|1m01s|e|nobody";
         check(&[], Some(VALUE), Some(row));
         let least = r#"{"status":"new"}"#;
@@ -172,7 +172,7 @@ mod tests {
     }
 
     #[test]
-    fn json_is_what_is_in_the_topic_on_one_line() {
+    fn json_output_is_the_value_of_the_record_on_one_line() {
         let one_line = VALUE.replace('\n', " ");
         check(&["--json"], Some(VALUE), Some(&one_line));
         check(&["--json"], Some(r#"{ "status" : "x" }"#), Some(r#"{ "status" : "x" }"#));
@@ -181,7 +181,7 @@ mod tests {
     }
 
     #[test]
-    fn filters_are_any_of_a_kind_and_all_kinds() {
+    fn filters_match_any_value_of_each_option_and_all_options() {
         let value = r#"{"event_id":"e","session_id":"s","status":"failed"}"#;
         let row = Some("1970-01-01T00:00:00Z|failed|s|-|-|-|e|-");
         check(&["--session", "x", "--session", "s"], Some(value), row);
@@ -192,7 +192,7 @@ mod tests {
     }
 
     #[test]
-    fn elapsed_is_short() {
+    fn elapsed_times_are_shortened() {
         let shown = [0, 999, 1_000, 59_900, 61_000, 3_600_000, 7_380_000].map(elapsed);
         assert_eq!(shown, ["0ms", "999ms", "1.0s", "59.9s", "1m01s", "1h00m", "2h03m"]);
     }

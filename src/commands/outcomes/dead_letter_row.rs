@@ -1,22 +1,21 @@
-//! A record of the dead-letter topic: what its headers say, and how large it is.
+//! Shows a record of the dead-letter topic: what its headers say, and its size.
 //!
-//! The value is what could not be read, so it is not shown here.
-//! This file never decides whether a letter may be sent again.
+//! The value is not shown. It is what could not be read, and may be large or binary.
 
 use anstyle::AnsiColor;
 use serde_json::json;
 
-use super::outcome::time;
-use super::{Args, Shown};
+use super::outcome_row::time;
+use super::{OutcomesArgs, OutputItem};
 use crate::commands::table::Cell;
 use crate::domain::record::Record;
 use crate::domain::wire::dead_letter::DeadLetter;
 
-/// The columns.
-pub(super) const COLUMNS: &[&str] = &["TIME", "CLASS", "SIZE", "SOURCE", "LETTER", "ERROR"];
+/// The columns of the table.
+pub(super) const COLUMNS: &[&str] = &["TIME", "CLASS", "SIZE", "SOURCE", "DEAD LETTER", "ERROR"];
 
-/// What to show of a record; `None`: it was not asked for.
-pub(super) fn pick(record: &Record, args: &Args) -> Option<Shown> {
+/// Returns what to show of a record, or `None` where the arguments exclude it.
+pub(super) fn select(record: &Record, args: &OutcomesArgs) -> Option<OutputItem> {
     let key = record.key.as_deref().map(String::from_utf8_lossy);
     let is_wanted = args.sessions.is_empty()
         || key.as_ref().is_some_and(|key| args.sessions.iter().any(|session| session == key));
@@ -40,13 +39,13 @@ pub(super) fn pick(record: &Record, args: &Args) -> Option<Shown> {
             "bytes": bytes,
             "value_omitted": dead_letter.omitted_value_bytes.is_some(),
             "key": key,
-            "letter": record.position,
+            "dead_letter": record.position,
         });
-        return Some(Shown::Json(object.to_string().into_bytes()));
+        return Some(OutputItem::Json(object.to_string().into_bytes()));
     }
     let source = dead_letter.source().map(|source| source.to_string());
     let first_seen = dead_letter.first_seen.and_then(|text| text.parse().ok());
-    Some(Shown::Row(vec![
+    Some(OutputItem::Row(vec![
         Cell::new(time(first_seen.or(record.timestamp))),
         Cell::styled(
             AnsiColor::Red.on_default(),

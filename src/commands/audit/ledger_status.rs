@@ -1,0 +1,62 @@
+//! What the ledger says about the listed escalations.
+//!
+//! It only adds information: the topics alone decide what is a finding.
+
+use super::run::{AuditResult, ListedFinding};
+use super::{AuditArgs, Failure};
+use crate::adapters::ledger::{LedgerUrl, Reader};
+use crate::commands::events::{keys, state};
+
+/// The ledger, as far as it can be read.
+pub(super) struct LedgerStatus {
+    /// The URL of the ledger, without its password.
+    pub(super) url: String,
+    /// `None` where the ledger is not wanted or cannot be opened.
+    pub(super) reader: Option<Reader>,
+    /// The reason why the ledger cannot be read.
+    pub(super) problem: Option<String>,
+}
+
+/// Opens the ledger unless `--no-ledger` is given. An error is fatal only with `--ledger`.
+pub(super) async fn open(args: &AuditArgs, url: &LedgerUrl) -> Result<LedgerStatus, Failure> {
+    let mut status = LedgerStatus { url: url.to_string(), reader: None, problem: None };
+    if args.no_ledger {
+        return Ok(status);
+    }
+    match Reader::open(url).await {
+        Ok(reader) => status.reader = Some(reader),
+        Err(error) if args.ledger => return Err(Failure::Unavailable(error)),
+        Err(error) => status.problem = Some(format!("{error:#}")),
+    }
+    Ok(status)
+}
+
+/// Adds what the ledger knows to the result.
+pub(super) async fn look_up(reader: &Reader, result: &mut AuditResult) -> anyhow::Result<()> {
+    let partitions: Vec<i32> = result.range.partitions.keys().copied().collect();
+    result.unfinished = reader.stages(&result.range.topic, &partitions).await?;
+    let findings = result.findings.iter_mut().map(|(_, finding)| finding);
+    for finding in findings.chain(&mut result.open) {
+        finding.ledger = look_up_finding(reader, finding).await?;
+    }
+    Ok(())
+}
+
+async fn look_up_finding(
+    reader: &Reader,
+    listed: &ListedFinding,
+) -> anyhow::Result<Option<String>> {
+    let source = listed.finding.source.as_ref().map(ToString::to_string);
+    let Some(name) = listed.finding.event_id.as_deref().or(source.as_deref()) else {
+        return Ok(None);
+    };
+    for key in keys(name) {
+        if let Some(entry) = reader.story(&key).await? {
+            let is_other_record = Some(&entry.source) != listed.finding.source.as_ref();
+            let source =
+                if is_other_record { format!(" (of {})", entry.source) } else { String::new() };
+            return Ok(Some(format!("{}{source}", state(&entry))));
+        }
+    }
+    Ok(Some("unknown".to_owned()))
+}
