@@ -20,7 +20,7 @@ use crate::adapters::admin::{self, View};
 use crate::adapters::{desk, kafka, ledger};
 use crate::clock::{Clock, Rng};
 use crate::config::Config;
-use crate::consume::{Settings, consume};
+use crate::consume::{IntakeLimits, IntakeSettings, consume};
 use crate::deliver::{Context, Ports};
 use crate::domain::course::Policy;
 use crate::gate::Gate;
@@ -161,11 +161,11 @@ impl Service {
             clock: Clock::system(),
             rng: Rng::system(),
             lease: self.lease.clone(),
-            health: self.health.clone(),
+            health: self.health,
             metrics: self.metrics,
         };
         let mut main = JoinSet::new();
-        main.spawn(consume(received, Arc::new(context), (source, self.intake, self.health)));
+        main.spawn(consume(received, source, self.intake, Arc::new(context)));
         let helper = tokio::select! {
             ended = main.join_next() => ended.unwrap_or(Ok(())).context("consuming ended"),
             helper = helpers.join_next() => match helper {
@@ -227,7 +227,7 @@ pub struct Service {
     policy: Policy,
     ledger: ledger::Settings,
     retention: Duration,
-    intake: Settings,
+    intake: IntakeSettings,
     lease: Arc<Lease>,
     health: Arc<Health>,
     metrics: Arc<Metrics>,
@@ -254,12 +254,14 @@ impl Service {
             policy: config.policy,
             ledger: ledger::Settings { place: config.ledger, owner, clock: Clock::system() },
             retention: config.retention,
-            intake: Settings {
+            intake: IntakeSettings {
                 topic: config.kafka.topics.escalations.as_str().into(),
                 rules: config.rules,
-                max_events: config.intake.max_events,
-                max_bytes: config.intake.max_bytes,
-                max_span: config.intake.max_span,
+                limits: IntakeLimits {
+                    max_events: config.intake.max_events,
+                    max_bytes: config.intake.max_bytes,
+                    max_span: config.intake.max_span,
+                },
                 drain: config.drain_timeout,
             },
             lease,

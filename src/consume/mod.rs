@@ -1,14 +1,16 @@
-//! From a stream of records to ordered session_queues, deliveries and offsets to commit.
+//! From records to ordered deliveries and offsets to commit.
 //!
-//! One task owns all of this: which partitions are ours, what is unfinished in each, whose
-//! turn it is in each session, how much is in memory. It never waits for a call: every event
-//! runs in a task of its own. A partition that is revoked drains within its budget; then it is
-//! fenced, and whatever still runs for it is cancelled.
-//! This folder never talks to Kafka itself and never commits past an unfinished event.
+//! One event loop owns the state: which partitions are assigned ([`assignment`]), what the previous
+//! owner left unfinished in them ([`recovery`]), which events are worked on ([`tasks`]), and how
+//! much may be read ([`backpressure`]). The loop never waits for Desk, Kafka or the ledger: each
+//! event has a task of its own. A revoked partition drains within its time; then its tasks are
+//! aborted.
+//! No offset is committed past an event that is neither answered nor parked in the ledger.
 
 mod assignment;
-mod said;
-mod session_queues;
+mod backpressure;
+mod recovery;
+mod task_events;
 mod tasks;
 
 use std::sync::Arc;
@@ -20,171 +22,163 @@ use tokio::sync::mpsc;
 use tokio::time::{Instant, MissedTickBehavior, interval};
 use tracing::{error, info};
 
+pub use self::backpressure::IntakeLimits;
+
+use self::assignment::{AssignedOffset, AssignmentId, Assignments, RecoveredOffset};
+use self::backpressure::{IntakeState, decide};
+use self::recovery::{RETRY_DELAY, Recovery, RecoveryResult};
+use self::tasks::{Start, TaskEnd, TaskReport, Tasks};
 use crate::deliver::{Context, Delivered, OutcomePublisher as _, Ports};
 use crate::domain::ledger_entry::RecoveredEntry;
 use crate::domain::record::Record;
 use crate::domain::wire::escalation::DecodeRules;
-use crate::health::Health;
 use crate::ledger::Ledger as _;
 
-use assignment::{Assignments, Bounds, Place, Revocation};
-use tasks::{Ended, Happened, Job, Jobs};
-
-/// What comes from the consumer, in its order.
+/// A message of the Kafka consumer, in its order.
 #[derive(Debug)]
 pub enum Inbound {
-    /// So many partitions the topic has; told before the first are ours.
-    Topic(usize),
-    /// These partitions are ours from now on.
+    /// The topic's partition count; sent before the first assignment.
+    PartitionCount(usize),
+    /// These partitions are assigned.
     Assigned(Vec<i32>),
-    /// Records of partitions that are ours, in the order of each partition.
+    /// Records of assigned partitions, in the order of each partition.
     Records(Vec<Record>),
-    /// Not heard of the group for so long that what is ours may soon be somebody else's.
-    CutOff,
-    /// These partitions are being taken away; answer `done` when they are drained.
+    /// The group's coordinator has been silent for so long that another instance may soon own the
+    /// partitions.
+    CoordinatorSilent,
+    /// These partitions are being revoked.
     Revoked {
-        /// Which.
+        /// The partitions.
         partitions: Vec<i32>,
-        /// They are somebody else's already: nothing may be finished any more.
+        /// Another instance may own them already: they are not drained.
         lost: bool,
-        /// Drained and fenced.
+        /// Receives `()` when they are drained and fenced.
         done: SyncSender<()>,
     },
-    /// The consumer ends: the same for everything that is ours.
+    /// The consumer ends: every assigned partition is revoked.
     Ending {
-        /// It is somebody else's already.
+        /// As in [`Inbound::Revoked`].
         lost: bool,
-        /// Drained and fenced.
+        /// As in [`Inbound::Revoked`].
         done: SyncSender<()>,
     },
 }
 
-/// The consumer, as this module needs it. Nothing here waits for a broker.
+/// The Kafka consumer, as the event loop needs it. No method waits for a broker.
 pub trait Source: Send + 'static {
-    /// Everything below this offset is finished.
+    /// Everything below this offset is finished and may be committed.
     fn store(&self, partition: i32, offset: i64);
-    /// Deliver nothing of these partitions for now.
+    /// Deliver no records of these partitions.
     fn pause(&self, partitions: &[i32]);
-    /// Go on with these partitions.
+    /// Deliver the records of these partitions again.
     fn resume(&self, partitions: &[i32]);
 }
 
-/// Bounds of the intake.
+/// Settings of the intake.
 #[derive(Debug, Clone)]
-pub struct Settings {
+pub struct IntakeSettings {
     /// The topic that is consumed.
     pub topic: Arc<str>,
-    /// How records are read.
+    /// How records are decoded.
     pub rules: DecodeRules,
-    /// Recovered events in memory; as many records may wait for room to become one, and as many
-    /// for a look-up.
-    pub max_events: usize,
-    /// Bytes of unfinished events in memory.
-    pub max_bytes: usize,
-    /// How far a partition may be read ahead of its committed offset.
-    pub max_span: usize,
+    /// How much is read ahead.
+    pub limits: IntakeLimits,
     /// How long a revoked partition may drain.
     pub drain: Duration,
 }
 
-/// So long the consumer's thread may wait for room before partitions are paused.
-const HOLD: Duration = Duration::from_millis(300);
+/// How many task reports are handled before the state that depends on them is updated.
+const REPORT_BATCH: usize = 32;
 
-/// Bytes of records that wait for room; as many may wait for a look-up, and join these after it.
-const MAX_WAITING_BYTES: usize = 4 * 1024 * 1024;
+/// Nothing else wakes the loop when a drain's time is up or a hold becomes a pause.
+const TICK: Duration = Duration::from_millis(100);
 
-/// Until somebody has repaired what could not be read.
-const LOOK_UP_AGAIN: Duration = Duration::from_secs(5);
-
-/// A part of a bound that has to be free before more is taken in.
-const ROOM: usize = 16;
-const ROOM_AFTER_A_PAUSE: usize = 4;
-
-/// So much is dealt with before the books are looked at again.
-const TOGETHER: usize = 32;
-
-/// Consume until the consumer ends.
+/// Consume until the consumer ends and drops its end of `inbound`.
 pub async fn consume<P: Ports, S: Source>(
     mut inbound: mpsc::Receiver<Inbound>,
+    source: S,
+    settings: IntakeSettings,
     context: Arc<Context<P>>,
-    parts: (S, Settings, Arc<Health>),
 ) {
-    let (source, settings, health) = parts;
-    let mut worker = Worker {
-        jobs: Jobs::new(context.clone(), settings.rules.clone()),
+    let mut event_loop = EventLoop {
+        tasks: Tasks::new(context.clone(), settings.rules.clone()),
+        recovery: Recovery::new(context.clone(), settings.topic.clone()),
         assignments: Assignments::default(),
         revocations: Vec::new(),
-        full: None,
-        partitions: 0,
+        full_since: None,
+        hold: false,
+        partition_count: 0,
         source,
         settings,
         context,
-        health,
     };
-    let mut tick = interval(Duration::from_millis(100));
+    let mut tick = interval(TICK);
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
-        // What is in hand goes before what comes: it is bounded, and always in the same order.
         tokio::select! {
+            // Work in progress first: it is bounded, and the simulation needs a fixed order.
             biased;
-            happened = worker.jobs.next() => {
-                worker.happened(happened);
-                // What is ready goes along: the bookkeeping below is for all of it.
-                for _ in 0..TOGETHER {
-                    let Some(happened) = worker.jobs.next().now_or_never() else { break };
-                    worker.happened(happened);
-                }
-            }
-            message = inbound.recv(), if !worker.holds() => match message {
-                Some(message) => worker.take(message),
+            result = event_loop.recovery.next() => event_loop.on_recovery(result),
+            report = event_loop.tasks.next() => event_loop.on_reports(report),
+            message = inbound.recv(), if !event_loop.hold => match message {
+                Some(message) => event_loop.on_inbound(message),
                 None => break,
             },
             _ = tick.tick() => {}
         }
-        worker.admit();
-        worker.answer_revocations();
-        worker.bound_intake();
-        worker.health.report_progress();
-        worker.health.set_earliest_deadline(worker.jobs.oldest_due());
-        worker.health.set_recovering_since(worker.assignments.held_since());
-        worker.health.set_blocked_events(worker.jobs.stuck());
+        event_loop.start_waiting_records();
+        event_loop.complete_revocations();
+        event_loop.apply_backpressure();
+        event_loop.report();
     }
 }
 
-struct Worker<P: Ports, S> {
-    jobs: Jobs<P>,
+struct EventLoop<P: Ports, S> {
+    tasks: Tasks<P>,
+    recovery: Recovery<P>,
     assignments: Assignments,
     revocations: Vec<Revocation>,
-    /// Since when no more records can wait.
-    full: Option<Instant>,
-    /// All partitions of the topic, ours or not; 0 while that is not known.
-    partitions: usize,
+    /// Of the last [`backpressure::FlowDecision`], as is `hold`.
+    full_since: Option<Instant>,
+    hold: bool,
+    /// Of the topic; 0 until the consumer has sent it.
+    partition_count: usize,
     source: S,
-    settings: Settings,
+    settings: IntakeSettings,
     context: Arc<Context<P>>,
-    health: Arc<Health>,
 }
 
-impl<P: Ports, S: Source> Worker<P, S> {
-    fn take(&mut self, message: Inbound) {
+/// Assignments that drain.
+#[derive(Debug)]
+struct Revocation {
+    assignments: Vec<AssignmentId>,
+    /// When the tasks that still run are aborted.
+    deadline: Instant,
+    lost: bool,
+    done: SyncSender<()>,
+}
+
+impl<P: Ports, S: Source> EventLoop<P, S> {
+    fn on_inbound(&mut self, message: Inbound) {
         match message {
-            Inbound::Topic(partitions) => {
-                self.partitions = partitions;
-                self.share();
+            Inbound::PartitionCount(count) => {
+                self.partition_count = count;
+                self.share_quota();
             }
             Inbound::Assigned(partitions) => {
                 info!(kafka.partitions = ?partitions, "partitions assigned");
                 let epoch = self.assignments.add(&partitions);
-                self.jobs.stop_look_ups(|epoch| self.assignments.has(epoch));
-                self.share();
-                self.jobs.look_up(&self.settings.topic, (partitions, epoch), Duration::ZERO);
-                self.health.set_joined();
+                self.recovery.retain(|epoch| self.assignments.has_epoch(epoch));
+                self.share_quota();
+                self.recovery.start(partitions, epoch, Duration::ZERO);
+                self.context.health.set_joined();
             }
             Inbound::Records(records) => {
                 records.into_iter().for_each(|record| self.assignments.push(record));
             }
-            // It would leave when the network is back; then it is looked for first.
-            Inbound::CutOff => self.context.outcomes.purge(),
+            // Unsent messages would leave when the network is back, perhaps after another instance
+            // has answered. Their deliveries look into the topic first and publish again.
+            Inbound::CoordinatorSilent => self.context.outcomes.purge(),
             Inbound::Revoked { partitions, lost, done } => {
                 info!(kafka.partitions = ?partitions, lost, "partitions revoked");
                 self.drain(Some(&partitions), lost, done);
@@ -194,198 +188,199 @@ impl<P: Ports, S: Source> Worker<P, S> {
     }
 
     fn drain(&mut self, partitions: Option<&[i32]>, lost: bool, done: SyncSender<()>) {
-        let leaving = self.assignments.drain(partitions);
-        // Ours ends before that of the next owner begins.
-        self.share();
-        let budget = if lost { Duration::ZERO } else { self.settings.drain };
-        let until = Instant::now() + budget;
-        self.revocations.push(Revocation { leaving, until, lost, done });
+        let assignments = self.assignments.drain(partitions);
+        // Our share of the quota must end before that of the next owner begins.
+        self.share_quota();
+        let time = if lost { Duration::ZERO } else { self.settings.drain };
+        let deadline = Instant::now() + time;
+        self.revocations.push(Revocation { assignments, deadline, lost, done });
     }
 
-    /// Begin what waits, as far as there is room.
-    fn admit(&mut self) {
-        let Settings { max_events, max_bytes, .. } = self.settings;
-        loop {
-            let (events, bytes) = self.jobs.load();
-            if events >= max_events || bytes >= max_bytes {
-                return;
-            }
-            let Some(record) = self.assignments.next() else { return };
-            self.begin(record);
+    fn start_waiting_records(&mut self) {
+        while self.settings.limits.admit(self.tasks.load()) {
+            let Some(record) = self.assignments.pop_oldest() else { return };
+            self.start(record);
         }
     }
 
-    fn begin(&mut self, record: Record) {
+    fn start(&mut self, record: Record) {
         let Some(assignment) = self.assignments.get_mut(record.position.partition) else { return };
         let offset = record.position.offset;
         if !assignment.watermark.start(offset) {
             return;
         }
-        let place = assignment.place(offset);
-        match assignment.left_open.get(&offset) {
-            // Taken up from the ledger already: the offset waits for that.
-            Some(false) => {}
-            Some(true) => self.store(place.partition, offset),
+        let at = assignment.offset(offset);
+        match assignment.recovered_offsets.get(&offset) {
+            // The recovered event finishes the offset.
+            Some(RecoveredOffset::Unfinished) => {}
+            Some(RecoveredOffset::Finished) => self.store(at),
             None => {
-                if !self.jobs.begin(record, (place, &assignment.draining)) {
-                    // Not for us.
+                let draining = assignment.draining.clone();
+                if self.tasks.start(record, at, draining) == Start::NotForUs {
                     self.context.metrics.skipped.inc();
-                    self.store(place.partition, offset);
+                    self.store(at);
                 }
             }
         }
     }
 
-    fn happened(&mut self, happened: Happened) {
-        match happened {
-            Happened::Ended(job, ended) => self.finished(&job, ended),
-            Happened::Parked(place) if self.assignments.is_current(place) => self.done(place),
-            Happened::Parked(_) => {}
-            Happened::LookedUp { mut partitions, epoch, found } => {
-                partitions.retain(|partition| !found.unread.contains(partition));
-                self.take_up(&partitions, epoch, found.rows);
-                let mut unread = found.unread;
-                unread.retain(|partition| {
-                    let ours = self.assignments.of_epoch(*partition, epoch);
-                    ours.is_some_and(|assignment| !assignment.draining.is_cancelled())
-                });
-                if !unread.is_empty() {
-                    self.jobs.look_up(&self.settings.topic, (unread, epoch), LOOK_UP_AGAIN);
+    /// Handle a report and those that are ready besides: what follows in the loop is then done once
+    /// for all of them.
+    fn on_reports(&mut self, first: TaskReport) {
+        self.on_report(first);
+        for _ in 0..REPORT_BATCH {
+            let Some(report) = self.tasks.next().now_or_never() else { break };
+            self.on_report(report);
+        }
+    }
+
+    fn on_report(&mut self, report: TaskReport) {
+        match report {
+            TaskReport::Parked(at)
+            | TaskReport::Ended(
+                at,
+                TaskEnd::Delivered(Delivered::Published | Delivered::Duplicate),
+            ) => {
+                // A late report must not finish an offset of a later assignment.
+                if self.assignments.is_current(at.assignment) {
+                    self.finish(at);
                 }
+            }
+            TaskReport::Ended(_, TaskEnd::Delivered(Delivered::LeftOpen) | TaskEnd::Aborted) => {}
+            TaskReport::Ended(at, TaskEnd::Panicked) => {
+                let (partition, offset) = (at.assignment.partition, at.offset);
+                error!(
+                    kafka.partition = partition,
+                    kafka.offset = offset,
+                    "delivery panicked: a bug; its offset stays uncommitted until a restart"
+                );
+                let bug = format!("the delivery of {partition}/{offset} panicked: a bug");
+                self.context.health.report_bug(bug);
             }
         }
     }
 
-    /// Go on with what the last owner left open; the records that waited for that may begin.
-    fn take_up(&mut self, partitions: &[i32], epoch: u64, rows: Vec<RecoveredEntry>) {
-        for row in rows {
-            let (partition, offset) = (row.record.position.partition, row.record.position.offset);
-            let Some(assignment) = self.assignments.of_epoch(partition, epoch) else { continue };
-            assignment.left_open.insert(offset, false);
-            let place = assignment.place(offset);
-            if !self.jobs.take_up(row, (place, &assignment.draining)) {
-                assignment.left_open.insert(offset, true);
-            }
+    fn on_recovery(&mut self, result: RecoveryResult) {
+        let RecoveryResult { partitions, epoch, found } = result;
+        for entry in found.rows {
+            self.start_recovered(entry, epoch);
         }
-        for partition in partitions {
+        let mut unread = found.unread;
+        for partition in partitions.iter().filter(|partition| !unread.contains(partition)) {
             if let Some(assignment) = self.assignments.of_epoch(*partition, epoch) {
-                assignment.looked_up = true;
+                assignment.recovered = true;
             }
+        }
+        unread.retain(|partition| {
+            let assignment = self.assignments.of_epoch(*partition, epoch);
+            assignment.is_some_and(|assignment| !assignment.is_draining())
+        });
+        if !unread.is_empty() {
+            self.recovery.start(unread, epoch, RETRY_DELAY);
         }
     }
 
-    fn finished(&mut self, job: &Job, ended: Ended) {
-        let place = job.place();
-        match ended {
-            Ended::Delivered(Delivered::Published | Delivered::Duplicate)
-                if self.assignments.is_current(place) =>
-            {
-                self.done(place);
-            }
-            Ended::Delivered(_) | Ended::Cancelled => {}
-            Ended::Panicked => {
-                let (partition, offset) = (place.partition, place.offset);
-                let text = format!("the delivery of {partition}/{offset} panicked: a bug");
-                error!("{text}; its offset is not committed, a restart delivers it again");
-                self.health.report_bug(text);
-            }
-        }
-    }
-
-    /// An event needs its offset no more: it is answered, or put away.
-    fn done(&mut self, place: Place) {
-        if let Some(assignment) = self.assignments.get_mut(place.partition)
-            && let Some(done) = assignment.left_open.get_mut(&place.offset)
-        {
-            *done = true;
-        }
-        self.store(place.partition, place.offset);
-    }
-
-    fn store(&mut self, partition: i32, offset: i64) {
-        if let Some(assignment) = self.assignments.get_mut(partition)
-            && let Some(mark) = assignment.watermark.finish(offset)
-        {
-            self.source.store(partition, mark);
-        }
-    }
-
-    /// A revoked partition is done when nothing of it runs any more, or its time is up.
-    fn answer_revocations(&mut self) {
-        let now = Instant::now();
-        let mut waiting = Vec::new();
-        for revocation in std::mem::take(&mut self.revocations) {
-            let running = self.jobs.running_in(&revocation.leaving);
-            if running > 0 && now < revocation.until {
-                waiting.push(revocation);
-                continue;
-            }
-            if running > 0 && !revocation.lost {
-                error!(events = running, "the drain budget is used up; fencing what still runs");
-            }
-            if self.jobs.cancel(&revocation.leaving) {
-                // It may not leave any more: the next owner publishes it.
-                self.context.outcomes.purge();
-            }
-            let paused = self.assignments.remove(&revocation.leaving);
-            self.jobs.stop_look_ups(|epoch| self.assignments.has(epoch));
-            self.share();
-            if !paused.is_empty() {
-                // The client keeps a pause across assignments, and whoever comes back starts
-                // without one.
-                self.source.resume(&paused);
-            }
-            // Whoever asked may have stopped waiting; the partitions are fenced all the same.
-            revocation.done.send(()).unwrap_or_default();
-        }
-        self.revocations = waiting;
-    }
-
-    /// Our part of the group's quota is that of the partitions; what is in doubt is asked after
-    /// until the partition has gone.
-    fn share(&self) {
-        let all = self.partitions.max(self.assignments.at_least());
-        let (transfers, questions) = (self.assignments.staying(), self.assignments.all());
-        self.context.gate.set_share(&transfers, &questions, all);
-    }
-
-    /// There is no room for a moment: what comes next waits where it is. Only a longer wait is
-    /// worth a pause: for it the client throws away what it has fetched, and after it takes up to a
-    /// second to fetch again.
-    fn holds(&self) -> bool {
-        self.full.is_some_and(|since| since.elapsed() < HOLD)
-    }
-
-    /// Pause and resume partitions, with some distance in between.
-    fn bound_intake(&mut self) {
-        let Settings { max_events, max_span, .. } = self.settings;
-        let (records, bytes) = self.assignments.waiting();
-        // Whoever is paused stays so for a while; whoever only waits goes on at the first room.
-        let room = if self.holds() { ROOM } else { ROOM_AFTER_A_PAUSE };
-        let over = |value, bound| over(value, bound, room);
-        self.full = match self.full {
-            Some(_) if !over(records, max_events) && !over(bytes, MAX_WAITING_BYTES) => None,
-            None if records >= max_events || bytes >= MAX_WAITING_BYTES => Some(Instant::now()),
-            unchanged => unchanged,
+    fn start_recovered(&mut self, entry: RecoveredEntry, epoch: u64) {
+        let (partition, offset) = (entry.record.position.partition, entry.record.position.offset);
+        let Some(assignment) = self.assignments.of_epoch(partition, epoch) else { return };
+        let (at, draining) = (assignment.offset(offset), assignment.draining.clone());
+        let state = match self.tasks.start_recovered(entry, at, draining) {
+            Start::Started => RecoveredOffset::Unfinished,
+            Start::NotForUs => RecoveredOffset::Finished,
         };
-        let paused = self.full.is_some() && !self.holds() || self.context.ledger.is_unavailable();
-        let bounds = Bounds { span: max_span, records: max_events, bytes: MAX_WAITING_BYTES };
-        let (pause, resume) = self.assignments.flow(paused, bounds);
-        if !pause.is_empty() {
-            self.source.pause(&pause);
-        }
-        if !resume.is_empty() {
-            self.source.resume(&resume);
-        }
-        let metrics = &self.context.metrics;
-        metrics.intake_paused.set(i64::from(paused));
-        metrics.partitions.set(self.assignments.len() as i64);
-        metrics.unfinished.set(self.jobs.load().0 as i64);
-        metrics.sessions.set(self.jobs.sessions() as i64);
+        assignment.recovered_offsets.insert(offset, state);
     }
-}
 
-/// There is not so much room yet: one part in so many.
-fn over(value: usize, bound: usize, room: usize) -> bool {
-    value > bound - (bound / room).max(1)
+    /// The event is answered or parked: it needs its offset no more.
+    fn finish(&mut self, at: AssignedOffset) {
+        if let Some(assignment) = self.assignments.get_mut(at.assignment.partition)
+            && let Some(state) = assignment.recovered_offsets.get_mut(&at.offset)
+        {
+            *state = RecoveredOffset::Finished;
+        }
+        self.store(at);
+    }
+
+    fn store(&mut self, at: AssignedOffset) {
+        let partition = at.assignment.partition;
+        if let Some(assignment) = self.assignments.get_mut(partition)
+            && let Some(watermark) = assignment.watermark.finish(at.offset)
+        {
+            self.source.store(partition, watermark);
+        }
+    }
+
+    /// Complete the revocations of which nothing runs any more, or whose time is up.
+    fn complete_revocations(&mut self) {
+        let now = Instant::now();
+        for revocation in std::mem::take(&mut self.revocations) {
+            let running = self.tasks.running_in(&revocation.assignments);
+            if running > 0 && now < revocation.deadline {
+                self.revocations.push(revocation);
+            } else {
+                self.complete(revocation, running);
+            }
+        }
+    }
+
+    fn complete(&mut self, revocation: Revocation, running: usize) {
+        if running > 0 && !revocation.lost {
+            error!(events = running, "drain time exceeded; unfinished events are fenced");
+        }
+        if self.tasks.abort(&revocation.assignments) > 0 {
+            // The next owner publishes what has not been sent.
+            self.context.outcomes.purge();
+        }
+        let paused = self.assignments.remove(&revocation.assignments);
+        self.recovery.retain(|epoch| self.assignments.has_epoch(epoch));
+        self.share_quota();
+        if !paused.is_empty() {
+            // The client keeps a partition paused across assignments, but a new assignment starts
+            // unpaused here.
+            self.source.resume(&paused);
+        }
+        // Fails where the consumer has stopped to wait; the partitions are fenced all the same.
+        revocation.done.send(()).unwrap_or_default();
+    }
+
+    /// Tell the gate our share of the group's quota: transfers for the partitions that stay, state
+    /// queries also for those that drain, because what is in doubt is reconciled to the end.
+    fn share_quota(&self) {
+        let all = self.partition_count.max(self.assignments.min_partition_count());
+        let (transfers, state_queries) = (self.assignments.staying(), self.assignments.all());
+        self.context.gate.set_share(&transfers, &state_queries, all);
+    }
+
+    fn apply_backpressure(&mut self) {
+        let state = IntakeState {
+            now: Instant::now(),
+            full_since: self.full_since,
+            ledger_unavailable: self.context.ledger.is_unavailable(),
+            partitions: self.assignments.states(),
+        };
+        let decision = decide(&self.settings.limits, &state);
+        if !decision.pause.is_empty() {
+            self.assignments.set_paused(&decision.pause, true);
+            self.source.pause(&decision.pause);
+        }
+        if !decision.resume.is_empty() {
+            self.assignments.set_paused(&decision.resume, false);
+            self.source.resume(&decision.resume);
+        }
+        (self.full_since, self.hold) = (decision.full_since, decision.hold);
+        self.context.metrics.intake_paused.set(i64::from(decision.paused));
+    }
+
+    /// Update `/health` and the metrics.
+    fn report(&self) {
+        let health = &self.context.health;
+        health.report_progress();
+        health.set_earliest_deadline(self.tasks.earliest_deadline());
+        health.set_recovering_since(self.assignments.recovering_since());
+        health.set_blocked_events(self.tasks.blocked());
+        let metrics = &self.context.metrics;
+        metrics.partitions.set(self.assignments.len() as i64);
+        metrics.unfinished.set(self.tasks.load().events() as i64);
+        metrics.sessions.set(self.tasks.sessions() as i64);
+    }
 }

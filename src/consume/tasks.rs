@@ -1,424 +1,368 @@
-//! The events and dead letters that are being worked on, each in a task of its own.
+//! The tasks that deliver events and send dead letters, one task each.
 //!
-//! A task walks, says when its answer is settled, and publishes. The turn in its session passes on
-//! as soon as the answer is settled; the offset only when it is acknowledged.
-//! This file never loses a task: each one ends in `next`, cancelled and panicked ones too.
+//! A task runs a delivery, reports its [`TaskEvent`]s and publishes. The session goes on as soon as
+//! the answer is settled; the offset is finished only when the answer is acknowledged.
+//! Each task ends in [`Tasks::next`], cancelled and panicked ones too.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use tokio::sync::mpsc;
-use tokio::task::{AbortHandle, JoinSet};
+use tokio::task::{self, AbortHandle, JoinSet};
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
-use tracing::error;
 
-use super::assignment::{Key, Place};
-use super::said::{Said, teller};
-use super::session_queues::SessionQueues;
+use super::assignment::{AssignedOffset, AssignmentId};
+use super::backpressure::MemoryLoad;
+use super::task_events::{TaskEventSender, TaskEvents};
 use crate::deliver::{
-    Context, Delivered, Delivery, Ports, TaskEvent, Turn, deliver, send_dead_letter,
+    Context, Delivered, Delivery, Ports, SessionQueues, TaskEvent, Turn, deliver, send_dead_letter,
 };
 use crate::domain::course::Policy;
 use crate::domain::event::{Event, Malformed};
 use crate::domain::ledger_entry::{EntryState, RecoveredEntry};
 use crate::domain::record::Record;
 use crate::domain::wire::escalation::{DecodeRules, Decoded, decode};
-use crate::gate::{Rank, Ticket};
-use crate::ledger::{Ledger as _, Recovered};
+use crate::gate::Ticket;
 
-/// So many parked events do not count as unfinished, and so many bytes of theirs.
-const MAX_PARKED: usize = 10_000;
-const MAX_PARKED_BYTES: usize = 16 * 1024 * 1024;
+/// If another instance claims our event, wait this many `settle` times before claiming it back: a
+/// live owner has reconciled and answered by then.
+const RECLAIM_AFTER_SETTLES: u32 = 3;
+const MIN_RECLAIM_DELAY: Duration = Duration::from_secs(1);
 
-/// What a former owner has taken from us is taken back after so many times of what Desk needs to
-/// settle: if it lives, it asks what became of the call that it took for ours, and answers.
-const TAKEN_BACK_AFTER: u32 = 3;
-/// Between two tries, whatever the policy.
-const AT_LEAST: Duration = Duration::from_secs(1);
-
-/// One event or dead letter in work.
-#[derive(Debug)]
-pub(super) struct Job {
-    place: Place,
-    ticket: Ticket,
-    /// The session, of an event.
-    session: Option<Arc<str>>,
-    /// The deadline, of an event.
-    due: Option<Timestamp>,
+/// A task that runs.
+struct RunningTask {
+    offset: AssignedOffset,
     size_bytes: usize,
-    /// Put away in the ledger: it holds no offset.
+    kind: TaskKind,
+    /// The ledger holds the record: the task keeps no offset from being committed.
     parked: bool,
     abort: AbortHandle,
 }
 
-impl Job {
-    /// A dead letter; an event has a session, its place there and a deadline besides.
-    fn new(place: Place, size_bytes: usize, abort: AbortHandle) -> Self {
-        Self { place, ticket: 0, session: None, due: None, size_bytes, parked: false, abort }
-    }
+enum TaskKind {
+    Delivery { turn: Turn, deadline: Timestamp },
+    DeadLetter,
+}
 
-    pub(super) fn place(&self) -> Place {
-        self.place
+impl RunningTask {
+    fn deadline(&self) -> Option<Deadline> {
+        match &self.kind {
+            TaskKind::Delivery { turn, deadline } => Some((*deadline, turn.rank().ticket)),
+            TaskKind::DeadLetter => None,
+        }
     }
 }
 
-/// How a job ended.
+/// The deadline of an event; the ticket tells apart those that are due at the same time.
+type Deadline = (Timestamp, Ticket);
+
+/// How a task ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Ended {
-    /// Its delivery came to an end.
+pub(super) enum TaskEnd {
+    /// The delivery returned.
     Delivered(Delivered),
-    /// It was fenced.
-    Cancelled,
+    /// It was aborted because its partition was revoked.
+    Aborted,
     /// A bug: its record has no answer.
     Panicked,
 }
 
-/// What happened to the work.
-pub(super) enum Happened {
-    /// A job ended.
-    Ended(Job, Ended),
-    /// A job was put away in the ledger.
-    Parked(Place),
-    /// What the last owner of these partitions left open.
-    LookedUp { partitions: Vec<i32>, epoch: u64, found: Recovered },
+/// What the event loop has to know about a task.
+pub(super) enum TaskReport {
+    /// Its event was parked.
+    Parked(AssignedOffset),
+    Ended(AssignedOffset, TaskEnd),
 }
 
-/// All of them.
-pub(super) struct Jobs<P: Ports> {
+/// What became of a record.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Start {
+    /// A task works on it.
+    Started,
+    /// It is not an escalation of this service.
+    NotForUs,
+}
+
+/// A record that is worked on.
+struct Work {
+    record: Record,
+    offset: AssignedOffset,
+    draining: CancellationToken,
+}
+
+/// All tasks.
+pub(super) struct Tasks<P: Ports> {
     context: Arc<Context<P>>,
     rules: DecodeRules,
     tasks: JoinSet<Delivered>,
-    running: HashMap<tokio::task::Id, Job>,
+    running: HashMap<task::Id, RunningTask>,
+    events: TaskEvents,
     session_queues: SessionQueues,
-    turns: HashMap<Ticket, Arc<Turn>>,
-    said: (mpsc::UnboundedSender<Said>, mpsc::UnboundedReceiver<Said>),
-    lookups: JoinSet<(Vec<i32>, u64, Recovered)>,
-    /// Of each assignment the look-up that is under way.
-    looking_up: HashMap<u64, AbortHandle>,
-    /// Those that wait for a row of the ledger that cannot be read, with what they have in `due` else.
-    stuck: HashMap<tokio::task::Id, Option<(Timestamp, Ticket)>>,
-    /// Deadlines of the events that are not settled.
-    due: BTreeSet<(Timestamp, Ticket)>,
-    /// Of all events, and of the parked among them.
-    bytes: usize,
-    parked_bytes: usize,
-    parked: usize,
-    tickets: Ticket,
+    /// The deadlines of the events that are neither settled nor blocked.
+    deadlines: BTreeSet<Deadline>,
+    /// The tasks that wait for a ledger entry that cannot be read.
+    blocked: HashSet<task::Id>,
+    load: MemoryLoad,
 }
 
-impl<P: Ports> Jobs<P> {
+impl<P: Ports> Tasks<P> {
     pub(super) fn new(context: Arc<Context<P>>, rules: DecodeRules) -> Self {
         Self {
             context,
             rules,
             tasks: JoinSet::new(),
             running: HashMap::new(),
+            events: TaskEvents::new(),
             session_queues: SessionQueues::default(),
-            turns: HashMap::new(),
-            said: mpsc::unbounded_channel(),
-            lookups: JoinSet::new(),
-            looking_up: HashMap::new(),
-            parked: 0,
-            stuck: HashMap::new(),
-            due: BTreeSet::new(),
-            bytes: 0,
-            parked_bytes: 0,
-            tickets: 0,
+            deadlines: BTreeSet::new(),
+            blocked: HashSet::new(),
+            load: MemoryLoad::default(),
         }
     }
 
-    /// Begin to work on a record. False: it is not for us.
-    pub(super) fn begin(&mut self, record: Record, at: (Place, &CancellationToken)) -> bool {
-        let now = self.context.clock.now();
-        let intake = decode(&record, &self.rules, now);
-        self.begin_read(intake, (record, false), at)
-    }
-
-    /// Go on with what was left open, judged by when it was first seen.
-    pub(super) fn take_up(&mut self, row: RecoveredEntry, at: (Place, &CancellationToken)) -> bool {
-        // It was accepted once, and nobody delivers it again: no rule of today turns it away.
-        let intake = decode(&row.record, &self.rules.of_accepted(), row.first_seen);
-        let answered = matches!(row.state, EntryState::Settled { .. });
-        self.begin_read(intake, (row.record, answered), at)
-    }
-
-    /// Ask the ledger what was left open in these partitions.
-    pub(super) fn look_up(
+    /// Start a task for a record from Kafka.
+    pub(super) fn start(
         &mut self,
-        topic: &Arc<str>,
-        (partitions, epoch): (Vec<i32>, u64),
-        after: Duration,
-    ) {
-        let (context, topic) = (self.context.clone(), topic.clone());
-        let look_up = self.lookups.spawn(async move {
-            sleep(after).await;
-            let found = context.ledger.recover(topic, partitions.clone()).await;
-            (partitions, epoch, found)
-        });
-        self.looking_up.insert(epoch, look_up);
+        record: Record,
+        offset: AssignedOffset,
+        draining: CancellationToken,
+    ) -> Start {
+        let decoded = decode(&record, &self.rules, self.context.clock.now());
+        self.start_decoded(decoded, Work { record, offset, draining }, Answer::Unknown)
     }
 
-    /// Nobody waits any more for what was left open in other assignments than these.
-    pub(super) fn stop_look_ups(&mut self, but: impl Fn(u64) -> bool) {
-        self.looking_up.retain(|epoch, look_up| {
-            let wanted = but(*epoch);
-            if !wanted {
-                look_up.abort();
+    /// Start a task for an event that the previous owner left unfinished.
+    pub(super) fn start_recovered(
+        &mut self,
+        entry: RecoveredEntry,
+        offset: AssignedOffset,
+        draining: CancellationToken,
+    ) -> Start {
+        // It was accepted once, and no other instance will deliver it: a rule that has changed since
+        // must not reject it.
+        let decoded = decode(&entry.record, &self.rules.of_accepted(), entry.first_seen);
+        let answer = match entry.state {
+            EntryState::Settled { .. } => Answer::Stored,
+            _ => Answer::Unknown,
+        };
+        self.start_decoded(decoded, Work { record: entry.record, offset, draining }, answer)
+    }
+
+    fn start_decoded(&mut self, decoded: Decoded, work: Work, answer: Answer) -> Start {
+        match decoded {
+            Decoded::NotForUs => return Start::NotForUs,
+            Decoded::Malformed(malformed) => self.spawn_dead_letter(malformed, work),
+            Decoded::Event(event) => self.spawn_delivery(*event, work, answer),
+        }
+        Start::Started
+    }
+
+    fn spawn_dead_letter(&mut self, malformed: Malformed, work: Work) {
+        let (offset, size_bytes) = (work.offset, work.record.size_bytes());
+        let (context, events) = (self.context.clone(), self.events.sender());
+        let abort = self.tasks.spawn(async move {
+            let report = |event| events.send(event);
+            loop {
+                let end = send_dead_letter(&context, &work.record, &malformed, report).await;
+                if !may_reclaim(end, &work.draining, &context.policy).await {
+                    return end;
+                }
             }
-            wanted
         });
+        self.insert(offset, size_bytes, TaskKind::DeadLetter, abort);
     }
 
-    fn begin_read(
+    fn spawn_delivery(&mut self, event: Event, work: Work, answer: Answer) {
+        let (offset, size_bytes, deadline) =
+            (work.offset, work.record.size_bytes(), event.deadline);
+        let turn = self.session_queues.enqueue(&event.session_id, event.requested_at);
+        let task = DeliveryTask {
+            context: self.context.clone(),
+            calls: event.request.is_ok() && answer == Answer::Unknown,
+            event,
+            work,
+            turn: turn.clone(),
+            events: self.events.sender(),
+        };
+        let abort = self.tasks.spawn(task.run());
+        let kind = TaskKind::Delivery { turn, deadline };
+        self.insert(offset, size_bytes, kind, abort);
+    }
+
+    fn insert(
         &mut self,
-        intake: Decoded,
-        (record, answered): (Record, bool),
-        at: (Place, &CancellationToken),
-    ) -> bool {
-        match intake {
-            Decoded::NotForUs => return false,
-            Decoded::Malformed(malformed) => self.send_dead_letter(record, malformed, at),
-            Decoded::Event(event) => self.delivery(*event, (record, answered), at),
-        }
-        true
+        offset: AssignedOffset,
+        size_bytes: usize,
+        kind: TaskKind,
+        abort: AbortHandle,
+    ) {
+        let id = abort.id();
+        let running = RunningTask { offset, size_bytes, kind, parked: false, abort };
+        self.deadlines.extend(running.deadline());
+        self.load.add(size_bytes);
+        self.running.insert(id, running);
     }
 
-    /// Recovered events and the bytes they hold.
-    pub(super) fn load(&self) -> (usize, usize) {
-        let bytes = self.bytes - self.parked_bytes.min(MAX_PARKED_BYTES);
-        (self.running.len() - self.parked.min(MAX_PARKED), bytes)
-    }
-
-    /// Sessions with unsettled events.
-    pub(super) fn sessions(&self) -> usize {
-        self.session_queues.len()
-    }
-
-    /// The earliest deadline of an event that is not settled, and could be.
-    pub(super) fn oldest_due(&self) -> Option<Timestamp> {
-        self.due.first().map(|(due, _)| *due)
-    }
-
-    /// How many wait for a row of the ledger that cannot be read.
-    pub(super) fn stuck(&self) -> usize {
-        self.stuck.len()
-    }
-
-    /// How many still run for these assignments.
-    pub(super) fn running_in(&self, leaving: &[Key]) -> usize {
-        self.running.values().filter(|job| leaving.contains(&job.place.key())).count()
-    }
-
-    /// Cancel what still runs for these assignments; whether anything of theirs may be on its way.
-    pub(super) fn cancel(&self, leaving: &[Key]) -> bool {
-        let theirs = self.running.values().filter(|job| leaving.contains(&job.place.key()));
-        let mut theirs: Vec<_> = theirs.collect();
-        theirs.sort_by_key(|job| job.place.offset);
-        for job in &theirs {
-            job.abort.abort();
-        }
-        !theirs.is_empty()
-    }
-
-    /// The next thing that happens.
-    pub(super) async fn next(&mut self) -> Happened {
+    /// The next report; pends while there is none.
+    pub(super) async fn next(&mut self) -> TaskReport {
         loop {
             tokio::select! {
+                // A task that settles and ends at once is reported in this order.
                 biased;
-                Some(said) = self.said.1.recv() => {
-                    if let Some(parked) = self.hear(&said) {
-                        return Happened::Parked(parked);
-                    }
-                }
-                Some(looked_up) = self.lookups.join_next() => {
-                    match looked_up {
-                        Ok((partitions, epoch, found)) => {
-                            self.looking_up.remove(&epoch);
-                            return Happened::LookedUp { partitions, epoch, found };
-                        }
-                        Err(stopped) if stopped.is_cancelled() => {}
-                        // Its partitions stay held.
-                        Err(panicked) => {
-                            let text = format!("looking up what was left open: {panicked}: a bug");
-                            error!("{text}; its partitions begin nothing before a restart");
-                            self.context.health.report_bug(text);
-                        }
+                Some((id, event)) = self.events.next() => {
+                    if let Some(parked) = self.on_event(id, event) {
+                        return TaskReport::Parked(parked);
                     }
                 }
                 Some(joined) = self.tasks.join_next_with_id() => {
-                    let (id, ended) = match joined {
-                        Ok((id, delivered)) => (id, Ended::Delivered(delivered)),
-                        Err(error) if error.is_panic() => (error.id(), Ended::Panicked),
-                        Err(error) => (error.id(), Ended::Cancelled),
+                    let (id, end) = match joined {
+                        Ok((id, delivered)) => (id, TaskEnd::Delivered(delivered)),
+                        Err(error) if error.is_panic() => (error.id(), TaskEnd::Panicked),
+                        Err(error) => (error.id(), TaskEnd::Aborted),
                     };
-                    self.stuck.remove(&id);
-                    if let Some(job) = self.running.remove(&id) {
-                        self.clear(&job);
-                        return Happened::Ended(job, ended);
+                    if let Some(offset) = self.remove(id) {
+                        return TaskReport::Ended(offset, end);
                     }
                 }
             }
         }
     }
 
-    fn send_dead_letter(
-        &mut self,
-        record: Record,
-        malformed: Malformed,
-        at: (Place, &CancellationToken),
-    ) {
-        let (place, draining) = (at.0, at.1.clone());
-        let context = self.context.clone();
-        let size_bytes = record.size_bytes();
-        let said = self.said.0.clone();
-        let abort = self.tasks.spawn(async move {
-            let tell = teller(&said);
-            loop {
-                let delivered = send_dead_letter(&context, &record, &malformed, &tell).await;
-                if !is_taken_back(delivered, &draining, &context.policy).await {
-                    return delivered;
-                }
-            }
-        });
-        self.keep(Job::new(place, size_bytes, abort));
-    }
-
-    fn delivery(
-        &mut self,
-        event: Event,
-        (record, answered): (Record, bool),
-        at: (Place, &CancellationToken),
-    ) {
-        let (place, draining) = at;
-        self.tickets += 1;
-        let ticket = self.tickets;
-        let (session, due) = (event.session_id.clone(), event.deadline);
-        let turn = Turn::new(Rank { requested_at: event.requested_at, ticket });
-        match self.session_queues.join(&session, ticket) {
-            None => turn.give(),
-            Some(before) => self.turns[&before].precedes(&turn),
-        }
-        self.turns.insert(ticket, turn.clone());
-        self.due.insert((due, ticket));
-        let size_bytes = record.size_bytes();
-        let task = Task {
-            context: self.context.clone(),
-            calls: event.request.is_ok() && !answered,
-            event,
-            record,
-            turn,
-            draining: draining.clone(),
-            said: self.said.0.clone(),
-        };
-        let abort = self.tasks.spawn(task.run());
-        let (session, due) = (Some(session), Some(due));
-        self.keep(Job { ticket, session, due, ..Job::new(place, size_bytes, abort) });
-    }
-
-    fn keep(&mut self, job: Job) {
-        self.bytes += job.size_bytes;
-        self.running.insert(job.abort.id(), job);
-    }
-
-    /// A task said something; returns its place when it was put away.
-    fn hear(&mut self, said: &Said) -> Option<Place> {
-        let job = self.running.get_mut(&said.task)?;
-        match said.told {
+    /// Handle an event of a task; returns the task's offset if its event has been parked.
+    fn on_event(&mut self, id: task::Id, event: TaskEvent) -> Option<AssignedOffset> {
+        let running = self.running.get_mut(&id)?;
+        match event {
             TaskEvent::Parked => {
-                if !std::mem::replace(&mut job.parked, true) {
-                    self.parked += 1;
-                    self.parked_bytes += job.size_bytes;
+                if !std::mem::replace(&mut running.parked, true) {
+                    self.load.park(running.size_bytes);
                 }
-                Some(job.place)
+                return Some(running.offset);
             }
-            TaskEvent::Settled => {
-                let (session, due, ticket) = (job.session.clone(), job.due, job.ticket);
-                self.pass_on(session, due, ticket);
-                None
-            }
+            TaskEvent::Settled => Self::leave_session(&mut self.deadlines, running),
             TaskEvent::Stuck => {
-                let due = job.due.map(|due| (due, job.ticket));
-                if let Some(due) = due {
-                    self.due.remove(&due);
+                // It is not late: a restart would not help, so `/health` must not ask for one.
+                if let Some(deadline) = running.deadline() {
+                    self.deadlines.remove(&deadline);
                 }
-                self.stuck.insert(said.task, due);
-                None
+                self.blocked.insert(id);
             }
             TaskEvent::Claimed => {
-                self.due.extend(self.stuck.remove(&said.task).flatten());
-                None
+                if self.blocked.remove(&id) {
+                    self.deadlines.extend(running.deadline());
+                }
             }
         }
+        None
     }
 
-    /// The session goes on with its next event.
-    fn pass_on(&mut self, session: Option<Arc<str>>, due: Option<Timestamp>, ticket: Ticket) {
-        let (Some(session), Some(due)) = (session, due) else { return };
-        self.due.remove(&(due, ticket));
-        self.turns.remove(&ticket);
-        let next = self.session_queues.leave(&session, ticket);
-        // A task that is gone by now leaves its lane when it is joined.
-        if let Some(turn) = next.and_then(|ticket| self.turns.get(&ticket)) {
-            turn.give();
+    fn remove(&mut self, id: task::Id) -> Option<AssignedOffset> {
+        self.blocked.remove(&id);
+        let task = self.running.remove(&id)?;
+        if task.parked {
+            self.load.remove_parked(task.size_bytes);
+        } else {
+            self.load.remove(task.size_bytes);
+        }
+        // An aborted task has not settled: its session goes on here.
+        Self::leave_session(&mut self.deadlines, &task);
+        Some(task.offset)
+    }
+
+    fn leave_session(deadlines: &mut BTreeSet<Deadline>, task: &RunningTask) {
+        if let TaskKind::Delivery { turn, .. } = &task.kind {
+            turn.leave();
+        }
+        if let Some(deadline) = task.deadline() {
+            deadlines.remove(&deadline);
         }
     }
 
-    fn clear(&mut self, job: &Job) {
-        self.bytes -= job.size_bytes;
-        if job.parked {
-            self.parked -= 1;
-            self.parked_bytes -= job.size_bytes;
+    pub(super) fn load(&self) -> &MemoryLoad {
+        &self.load
+    }
+
+    /// Number of sessions with unsettled events.
+    pub(super) fn sessions(&self) -> usize {
+        self.session_queues.sessions()
+    }
+
+    /// The earliest deadline of an event that is neither settled nor blocked.
+    pub(super) fn earliest_deadline(&self) -> Option<Timestamp> {
+        self.deadlines.first().map(|(deadline, _)| *deadline)
+    }
+
+    /// Number of tasks that wait for a ledger entry that cannot be read.
+    pub(super) fn blocked(&self) -> usize {
+        self.blocked.len()
+    }
+
+    /// Number of tasks that still run for these assignments.
+    pub(super) fn running_in(&self, assignments: &[AssignmentId]) -> usize {
+        let is_theirs = |task: &&RunningTask| assignments.contains(&task.offset.assignment);
+        self.running.values().filter(is_theirs).count()
+    }
+
+    /// Abort the tasks that still run for these assignments; returns their number.
+    pub(super) fn abort(&self, assignments: &[AssignmentId]) -> usize {
+        let is_theirs = |task: &&RunningTask| assignments.contains(&task.offset.assignment);
+        let mut tasks: Vec<_> = self.running.values().filter(is_theirs).collect();
+        // A fixed order, so that a simulation can be replayed.
+        tasks.sort_by_key(|task| task.offset.offset);
+        for task in &tasks {
+            task.abort.abort();
         }
-        self.pass_on(job.session.clone(), job.due, job.ticket);
+        tasks.len()
     }
 }
 
-/// Left open although the partition is still ours: whoever took it from us had lost the
-/// partition without knowing it yet, and will not answer. True: it is our turn again.
-async fn is_taken_back(
-    delivered: Delivered,
-    draining: &CancellationToken,
-    policy: &Policy,
-) -> bool {
-    if delivered != Delivered::LeftOpen {
+/// Whether the answer of an event is known when its task starts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Answer {
+    Unknown,
+    /// The ledger holds it; it may not have been published.
+    Stored,
+}
+
+/// After a delivery that did not finish its event: wait until it may be tried again. Returns false
+/// where the event is finished or its partition drains. While the partition stays ours, whoever
+/// fenced us had lost the partition without knowing it, and will not answer.
+async fn may_reclaim(end: Delivered, draining: &CancellationToken, policy: &Policy) -> bool {
+    if end != Delivered::LeftOpen {
         return false;
     }
     tokio::select! {
         biased;
         () = draining.cancelled() => false,
-        () = sleep((policy.settle * TAKEN_BACK_AFTER).max(AT_LEAST)) => true,
+        () = sleep((policy.settle * RECLAIM_AFTER_SETTLES).max(MIN_RECLAIM_DELAY)) => true,
     }
 }
 
-/// What the task of an event carries.
-struct Task<P: Ports> {
+/// The task of one event.
+struct DeliveryTask<P: Ports> {
     context: Arc<Context<P>>,
     event: Event,
-    record: Record,
-    /// Its answer is not known without a call.
+    work: Work,
+    /// The answer takes a call.
     calls: bool,
-    turn: Arc<Turn>,
-    draining: CancellationToken,
-    said: mpsc::UnboundedSender<Said>,
+    turn: Turn,
+    events: TaskEventSender,
 }
 
-impl<P: Ports> Task<P> {
+impl<P: Ports> DeliveryTask<P> {
     async fn run(self) -> Delivered {
         let delivery = Delivery {
             event: &self.event,
-            record: &self.record,
+            record: &self.work.record,
             turn: &self.turn,
             calls: self.calls,
-            draining: &self.draining,
+            draining: &self.work.draining,
         };
-        let tell = teller(&self.said);
         loop {
-            let delivered = deliver(&self.context, &delivery, &tell).await;
-            if !is_taken_back(delivered, &self.draining, &self.context.policy).await {
-                return delivered;
+            let end = deliver(&self.context, &delivery, |event| self.events.send(event)).await;
+            if !may_reclaim(end, &self.work.draining, &self.context.policy).await {
+                return end;
             }
         }
     }

@@ -9,7 +9,7 @@
 mod claim;
 mod park;
 mod publish;
-mod turn;
+mod session_queues;
 mod wait;
 
 use std::future::{Future, poll_fn};
@@ -25,7 +25,7 @@ use tracing::{debug, error, info, warn};
 use self::claim::{claim_in_time, claim_of_event, claim_of_letter, is_old};
 use self::park::{announce, leave, parking, remembered};
 use self::publish::{hand_over, publish_once};
-pub use self::turn::Turn;
+pub use self::session_queues::{SessionQueues, Turn};
 use self::wait::{GivenUp, approach, my_turn, steady, until};
 use crate::clock::{Clock, Rng};
 use crate::domain::course::{CompletedCall, Course, Moment, Policy, Step};
@@ -378,7 +378,7 @@ async fn call<P: Ports>(
     let mut calling = pin!(context.desk.call(command, body, course.signature_after()));
     let under_way = poll_fn(|task| Poll::Ready(calling.as_mut().poll(task))).await;
     // Only now, so that nothing of the next event delays this call.
-    delivery.turn.called();
+    delivery.turn.call_started();
     let reply = match under_way {
         Poll::Ready(reply) => reply,
         Poll::Pending => calling.await,
@@ -395,9 +395,9 @@ async fn call<P: Ports>(
         "called Desk"
     );
     let next = if course.is_settled() {
-        delivery.turn.next()
+        delivery.turn.rank_behind()
     } else {
-        delivery.turn.came_back();
+        delivery.turn.call_returned();
         None
     };
     pass.report(&heard.signal, next);

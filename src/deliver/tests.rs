@@ -13,7 +13,7 @@ use crate::domain::reply::DeskAnswer;
 use crate::domain::route::Routes;
 use crate::domain::verdict::Verdicts;
 use crate::domain::wire::escalation::{DecodeRules, Decoded, decode};
-use crate::gate::{BreakerPolicy, Rank};
+use crate::gate::BreakerPolicy;
 use crate::ledger::Recovered;
 
 const RECEIVED: Timestamp = Timestamp::constant(1_795_428_000, 0);
@@ -207,8 +207,7 @@ fn event() -> Event {
 async fn walked(sleeps: During) -> (Delivered, Vec<TaskEvent>, (usize, usize, usize)) {
     let (context, life) = context(sleeps).await;
     let (event, record, draining) = (event(), record(), CancellationToken::new());
-    let turn = Turn::new(Rank { requested_at: RECEIVED, ticket: 1 });
-    turn.give();
+    let turn = SessionQueues::default().enqueue(&event.session_id, RECEIVED);
     let delivery =
         Delivery { event: &event, record: &record, turn: &turn, calls: true, draining: &draining };
     let told = Mutex::new(Vec::new());

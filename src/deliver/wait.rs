@@ -9,7 +9,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use tokio::time::sleep;
 
-use super::turn::Nearness;
+use super::session_queues::QueuePosition;
 use super::{Context, Delivery, Ports};
 use crate::domain::course::Course;
 use crate::gate::ClaimPermit;
@@ -26,8 +26,8 @@ pub(super) async fn approach<P: Ports>(
     delivery: &Delivery<'_>,
 ) -> Result<Option<ClaimPermit>, GivenUp> {
     let way = async {
-        match delivery.turn.is(Nearness::Next).await {
-            Nearness::Come if delivery.calls => {
+        match delivery.turn.reaches(QueuePosition::Next).await {
+            QueuePosition::Head if delivery.calls => {
                 Some(context.gate.acquire_claim(delivery.turn.rank()).await)
             }
             _ => None,
@@ -61,7 +61,7 @@ pub(super) async fn my_turn<P: Ports>(
 ) -> Result<(), GivenUp> {
     tokio::select! {
         biased;
-        _ = delivery.turn.is(Nearness::Come) => Ok(()),
+        _ = delivery.turn.reaches(QueuePosition::Head) => Ok(()),
         () = delivery.draining.cancelled() => Err(GivenUp),
         () = passes(context, until) => Ok(()),
     }

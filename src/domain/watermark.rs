@@ -1,25 +1,25 @@
-//! The watermark of one partition: which offset may be committed.
+//! The watermark of a partition: its lowest unfinished offset, up to which offsets are committed.
 //!
-//! Offsets may have holes (compaction, transactions), so what counts is what was started and
-//! is not finished yet. This file never lets the watermark pass an unfinished offset, nor
-//! move backwards.
+//! Offsets have gaps (compaction, transactions), so the watermark follows the offsets that were
+//! started. It never passes an unfinished offset and never moves backwards.
 
 use std::collections::BTreeSet;
 
-/// What was started and finished in one partition during one assignment.
+/// The offsets of one partition that were started and are unfinished, during one assignment.
 #[derive(Debug, Default)]
 pub struct Watermark {
     unfinished: BTreeSet<i64>,
     /// One past the highest offset started.
     next: i64,
-    /// The last watermark handed out.
-    committed: Option<i64>,
+    /// The last value that [`Watermark::finish`] returned.
+    last: Option<i64>,
 }
 
 impl Watermark {
-    /// A record is to be worked on. False: it is already, or it was just now (a client that is
-    /// paused in the middle of a delivery hands its last record out twice).
+    /// Start an offset. Returns whether it was new.
     pub fn start(&mut self, offset: i64) -> bool {
+        // A client that is paused in the middle of a fetch delivers its last record twice; the
+        // first delivery may be finished by now.
         if offset + 1 == self.next {
             return false;
         }
@@ -27,24 +27,27 @@ impl Watermark {
         self.unfinished.insert(offset)
     }
 
-    /// A record has its final answer. Returns the offset to commit, when it moved.
+    /// Finish an offset. Returns the watermark if it moved: the offset to commit.
     pub fn finish(&mut self, offset: i64) -> Option<i64> {
         if !self.unfinished.remove(&offset) {
             return None;
         }
-        let mark = self.unfinished.first().copied().unwrap_or(self.next);
-        let moved = self.committed.is_none_or(|committed| mark > committed);
-        // A mark equal to the first offset started says nothing new, but is harmless.
+        let watermark = self.lowest_unfinished();
+        // The first value may equal the first offset started; committing that again is harmless.
+        let moved = self.last.is_none_or(|last| watermark > last);
         moved.then(|| {
-            self.committed = Some(mark);
-            mark
+            self.last = Some(watermark);
+            watermark
         })
     }
 
     /// How far reading is ahead of the watermark, in offsets.
     pub fn span(&self) -> usize {
-        let lowest = self.unfinished.first().copied().unwrap_or(self.next);
-        usize::try_from(self.next - lowest).unwrap_or(0)
+        usize::try_from(self.next - self.lowest_unfinished()).unwrap_or(0)
+    }
+
+    fn lowest_unfinished(&self) -> i64 {
+        self.unfinished.first().copied().unwrap_or(self.next)
     }
 }
 
@@ -54,48 +57,48 @@ mod tests {
     use proptest::prelude::*;
 
     #[test]
-    fn holes_in_the_offsets_hold_nothing_up() {
-        let mut progress = Watermark::default();
+    fn gaps_between_offsets_do_not_stop_the_watermark() {
+        let mut watermark = Watermark::default();
         for offset in [3, 7, 20] {
-            assert!(progress.start(offset));
+            assert!(watermark.start(offset));
         }
-        assert_eq!(progress.finish(7), Some(3));
-        assert_eq!(progress.span(), 18);
-        assert_eq!(progress.finish(3), Some(20));
-        assert_eq!(progress.finish(20), Some(21));
-        assert_eq!(progress.finish(20), None);
-        assert_eq!(progress.span(), 0);
-        assert!(progress.unfinished.is_empty());
+        assert_eq!(watermark.finish(7), Some(3));
+        assert_eq!(watermark.span(), 18);
+        assert_eq!(watermark.finish(3), Some(20));
+        assert_eq!(watermark.finish(20), Some(21));
+        assert_eq!(watermark.finish(20), None);
+        assert_eq!(watermark.span(), 0);
+        assert!(watermark.unfinished.is_empty());
     }
 
     proptest! {
         #[test]
-        fn never_past_a_hole_never_backwards_and_at_the_end_complete(
+        fn it_never_passes_an_unfinished_offset_never_moves_back_and_ends_complete(
             steps in prop::collection::vec(1i64..4, 1..60),
             order in prop::collection::vec(any::<prop::sample::Index>(), 60),
             read_ahead in 1usize..20,
         ) {
             let offsets: Vec<i64> =
                 steps.iter().scan(0, |at, step| { *at += step; Some(*at) }).collect();
-            let mut progress = Watermark::default();
-            let (mut open, mut last, mut fed) = (Vec::new(), i64::MIN, offsets.iter());
+            let mut watermark = Watermark::default();
+            let (mut unfinished, mut last, mut unread) = (Vec::new(), i64::MIN, offsets.iter());
             for pick in order {
-                while open.len() < read_ahead && let Some(offset) = fed.next() {
-                    prop_assert!(progress.start(*offset));
-                    open.push(*offset);
+                while unfinished.len() < read_ahead && let Some(offset) = unread.next() {
+                    prop_assert!(watermark.start(*offset));
+                    unfinished.push(*offset);
                 }
-                if open.is_empty() { break }
-                let done = open.swap_remove(pick.index(open.len()));
-                if let Some(mark) = progress.finish(done) {
-                    prop_assert!(mark > last);
-                    prop_assert!(open.iter().all(|unfinished| mark <= *unfinished));
-                    last = mark;
+                if unfinished.is_empty() { break }
+                let done = unfinished.swap_remove(pick.index(unfinished.len()));
+                if let Some(moved) = watermark.finish(done) {
+                    prop_assert!(moved > last);
+                    prop_assert!(unfinished.iter().all(|offset| moved <= *offset));
+                    last = moved;
                 }
             }
-            while let Some(done) = open.pop() {
-                last = progress.finish(done).unwrap_or(last);
+            while let Some(done) = unfinished.pop() {
+                last = watermark.finish(done).unwrap_or(last);
             }
-            let read = offsets.len() - fed.len();
+            let read = offsets.len() - unread.len();
             prop_assert_eq!(last, offsets[read - 1] + 1);
         }
     }

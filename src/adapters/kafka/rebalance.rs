@@ -169,7 +169,7 @@ impl Callbacks {
     fn tell_partitions(&self, partitions: usize) {
         // A topic only grows; who sees fewer of them does not see all.
         if self.partitions.fetch_max(partitions, Ordering::Relaxed) < partitions {
-            self.send(Inbound::Topic(partitions));
+            self.send(Inbound::PartitionCount(partitions));
         }
     }
 
@@ -354,7 +354,7 @@ impl ClientContext for Callbacks {
         match (self.cut_off.swap(problem.is_some(), Ordering::Relaxed), problem) {
             (false, Some(problem)) => {
                 warn!("{problem}; what has not left is taken back");
-                self.send(Inbound::CutOff);
+                self.send(Inbound::CoordinatorSilent);
             }
             (true, None) => info!("the consumer group is heard of again"),
             _ => {}

@@ -12,7 +12,7 @@ use std::sync::mpsc::{Receiver, TryRecvError, sync_channel};
 use std::time::Duration;
 
 use handoff::clock::{Clock, Rng};
-use handoff::consume::{Inbound, Settings, Source, consume};
+use handoff::consume::{Inbound, IntakeLimits, IntakeSettings, Source, consume};
 use handoff::deliver::{Context, Ports};
 use handoff::domain::wire::escalation::DecodeRules;
 use handoff::gate::{BreakerPolicy, Gate};
@@ -140,13 +140,13 @@ async fn live(life: &Arc<Life>, stop: &CancellationToken) {
         next: BTreeMap::new(),
         leaving: Vec::new(),
     };
-    let context = context(life, (producer, book), (lease, health.clone()));
+    let context = context(life, (producer, book), (lease, health));
     let mut helpers = JoinSet::new();
     helpers.spawn(context.gate.clone().drive());
     helpers.spawn(writer.run());
     helpers.spawn(sending.run());
     let mut main = JoinSet::new();
-    main.spawn(consume(received, context, (shelf, settings(world), health)));
+    main.spawn(consume(received, shelf, settings(world), context));
     main.spawn(poll.run(orders, stop.clone()));
     while let Some(ended) = main.join_next().await {
         ended.unwrap();
@@ -185,17 +185,15 @@ fn gate(metrics: &Arc<Metrics>) -> Arc<Gate> {
     Gate::new(policy, None, 8, metrics.clone())
 }
 
-fn settings(world: &World) -> Settings {
-    Settings {
+fn settings(world: &World) -> IntakeSettings {
+    IntakeSettings {
         topic: TOPIC.into(),
         rules: DecodeRules {
             types: vec!["escalation".into()],
             max_bytes: 10_000,
             time_to_live: Duration::from_secs(30),
         },
-        max_events: 12,
-        max_bytes: 100_000,
-        max_span: 8,
+        limits: IntakeLimits { max_events: 12, max_bytes: 100_000, max_span: 8 },
         drain: world.plan.drain,
     }
 }
