@@ -28,7 +28,7 @@ use self::assignment::{AssignedOffset, AssignmentId, Assignments, RecoveredOffse
 use self::backpressure::{IntakeState, decide};
 use self::recovery::{RETRY_DELAY, Recovery, RecoveryResult};
 use self::tasks::{Start, TaskEnd, TaskReport, Tasks};
-use crate::deliver::{Context, Delivered, OutcomePublisher as _, Ports};
+use crate::deliver::{Context, Ended, OutcomePublisher as _, Ports};
 use crate::domain::ledger_entry::RecoveredEntry;
 use crate::domain::record::Record;
 use crate::domain::wire::escalation::DecodeRules;
@@ -237,16 +237,13 @@ impl<P: Ports, S: Source> EventLoop<P, S> {
     fn on_report(&mut self, report: TaskReport) {
         match report {
             TaskReport::Parked(at)
-            | TaskReport::Ended(
-                at,
-                TaskEnd::Delivered(Delivered::Published | Delivered::Duplicate),
-            ) => {
+            | TaskReport::Ended(at, TaskEnd::Delivered(Ended::Published | Ended::Duplicate)) => {
                 // A late report must not finish an offset of a later assignment.
                 if self.assignments.is_current(at.assignment) {
                     self.finish(at);
                 }
             }
-            TaskReport::Ended(_, TaskEnd::Delivered(Delivered::LeftOpen) | TaskEnd::Aborted) => {}
+            TaskReport::Ended(_, TaskEnd::Delivered(_) | TaskEnd::Aborted) => {}
             TaskReport::Ended(at, TaskEnd::Panicked) => {
                 let (partition, offset) = (at.assignment.partition, at.offset);
                 error!(

@@ -42,7 +42,7 @@ impl TaskEventSender {
         // A blocked task retries for hours, and each delivery reports its claim: only a change
         // concerns the event loop.
         let changed = match event {
-            TaskEvent::Stuck => !self.blocked.swap(true, Ordering::Relaxed),
+            TaskEvent::Blocked => !self.blocked.swap(true, Ordering::Relaxed),
             TaskEvent::Claimed => self.blocked.swap(false, Ordering::Relaxed),
             TaskEvent::Parked | TaskEvent::Settled => true,
         };

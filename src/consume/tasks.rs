@@ -17,7 +17,7 @@ use super::assignment::{AssignedOffset, AssignmentId};
 use super::backpressure::MemoryLoad;
 use super::task_events::{TaskEventSender, TaskEvents};
 use crate::deliver::{
-    Context, Delivered, Delivery, Ports, SessionQueues, TaskEvent, Turn, deliver, send_dead_letter,
+    Context, Delivery, Ended, Ports, SessionQueues, TaskEvent, Turn, send_dead_letter,
 };
 use crate::domain::course::Policy;
 use crate::domain::event::{Event, Malformed};
@@ -62,7 +62,7 @@ type Deadline = (Timestamp, Ticket);
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum TaskEnd {
     /// The delivery returned.
-    Delivered(Delivered),
+    Delivered(Ended),
     /// It was aborted because its partition was revoked.
     Aborted,
     /// A bug: its record has no answer.
@@ -96,7 +96,7 @@ struct Work {
 pub(super) struct Tasks<P: Ports> {
     context: Arc<Context<P>>,
     rules: DecodeRules,
-    tasks: JoinSet<Delivered>,
+    tasks: JoinSet<Ended>,
     running: HashMap<task::Id, RunningTask>,
     events: TaskEvents,
     session_queues: SessionQueues,
@@ -165,7 +165,7 @@ impl<P: Ports> Tasks<P> {
         let abort = self.tasks.spawn(async move {
             let report = |event| events.send(event);
             loop {
-                let end = send_dead_letter(&context, &work.record, &malformed, report).await;
+                let end = send_dead_letter(&context, &work.record, &malformed, &report).await;
                 if !may_reclaim(end, &work.draining, &context.policy).await {
                     return end;
                 }
@@ -180,7 +180,7 @@ impl<P: Ports> Tasks<P> {
         let turn = self.session_queues.enqueue(&event.session_id, event.requested_at);
         let task = DeliveryTask {
             context: self.context.clone(),
-            calls: event.request.is_ok() && answer == Answer::Unknown,
+            needs_call: event.request.is_ok() && answer == Answer::Unknown,
             event,
             work,
             turn: turn.clone(),
@@ -241,7 +241,7 @@ impl<P: Ports> Tasks<P> {
                 return Some(running.offset);
             }
             TaskEvent::Settled => Self::leave_session(&mut self.deadlines, running),
-            TaskEvent::Stuck => {
+            TaskEvent::Blocked => {
                 // It is not late: a restart would not help, so `/health` must not ask for one.
                 if let Some(deadline) = running.deadline() {
                     self.deadlines.remove(&deadline);
@@ -328,8 +328,8 @@ enum Answer {
 /// After a delivery that did not finish its event: wait until it may be tried again. Returns false
 /// where the event is finished or its partition drains. While the partition stays ours, whoever
 /// fenced us had lost the partition without knowing it, and will not answer.
-async fn may_reclaim(end: Delivered, draining: &CancellationToken, policy: &Policy) -> bool {
-    if end != Delivered::LeftOpen {
+async fn may_reclaim(end: Ended, draining: &CancellationToken, policy: &Policy) -> bool {
+    if !matches!(end, Ended::Fenced | Ended::Blocked) {
         return false;
     }
     tokio::select! {
@@ -344,23 +344,24 @@ struct DeliveryTask<P: Ports> {
     context: Arc<Context<P>>,
     event: Event,
     work: Work,
-    /// The answer takes a call.
-    calls: bool,
+    needs_call: bool,
     turn: Turn,
     events: TaskEventSender,
 }
 
 impl<P: Ports> DeliveryTask<P> {
-    async fn run(self) -> Delivered {
+    async fn run(self) -> Ended {
         let delivery = Delivery {
+            context: &self.context,
             event: &self.event,
             record: &self.work.record,
             turn: &self.turn,
-            calls: self.calls,
+            needs_call: self.needs_call,
             draining: &self.work.draining,
+            on_event: &|event| self.events.send(event),
         };
         loop {
-            let end = deliver(&self.context, &delivery, |event| self.events.send(event)).await;
+            let end = delivery.run().await;
             if !may_reclaim(end, &self.work.draining, &self.context.policy).await {
                 return end;
             }

@@ -1,62 +1,115 @@
-//! What is claimed, under which key, and when a claim has to be made again.
-//!
-//! This file never reads what a claim found as anything but ours or not ours.
+//! Claiming an event: under which key, how long a claim may be relied on, and claiming again.
 
 use std::time::Duration;
 
 use jiff::Timestamp;
 use tokio::time::Instant;
 
-use super::park::leave;
-use super::wait::until;
-use super::{Context, Delivery, Ports};
+use super::wait::Waited;
+use super::{Delivery, Ended, Ports};
 use crate::domain::course::Course;
 use crate::domain::event::Event;
 use crate::domain::ledger_entry::{Claim, ClaimResult};
 use crate::domain::record::Record;
+use crate::gate::ClaimPermit;
 use crate::lease::FencingToken;
 use crate::ledger::Ledger as _;
 
-/// A claim that waited for its turn for longer is made again: it may be somebody else's by now.
-const CLAIMED_AHEAD: Duration = Duration::from_secs(1);
+/// An event that waited for its turn for longer than this is claimed again before its call.
+const MAX_CLAIM_AGE: Duration = Duration::from_secs(1);
 
-/// ClaimResult so long ago that it may be somebody else's by now.
-pub(super) fn is_old(claimed: Instant) -> bool {
-    claimed.elapsed() > CLAIMED_AHEAD
+/// How this delivery holds its event between two steps of the course.
+///
+/// A claim permit is kept until the call begins. It bounds how many events are claimed at a time,
+/// and with that how many calls a crash leaves in doubt.
+pub(super) enum Hold {
+    /// Claimed: a call may begin while the lease accepts the token.
+    Claimed { permit: Option<ClaimPermit>, token: FencingToken },
+    /// Another instance may have claimed the event meanwhile: claim it again before the next call.
+    Stale { permit: Option<ClaimPermit> },
+    /// Parked: acquire a claim permit and claim the event again before the next call.
+    Parked,
 }
 
-/// Claim again what was ours, once the process is steady. `Some(None)`: there is no more time;
-/// `None`: it is left open, or was not ours any more. Somebody else has claimed it then, and a call
-/// of theirs may be out.
-pub(super) async fn claim_in_time<P: Ports>(
-    context: &Context<P>,
-    (delivery, course): (&Delivery<'_>, &Course<'_>),
-    claim: &mut Claim,
-) -> Option<Option<FencingToken>> {
-    let now = context.clock.now();
-    let Some(steady) = until(context, (delivery, course), context.lease.token()).await else {
-        leave(context, claim, course, now).await;
-        return None;
-    };
-    let Some(steady) = steady else { return Some(None) };
-    let before = claim.at;
-    claim.at = context.clock.now();
-    let found = context.ledger.claim(claim.clone()).await;
-    // Putting it away leaves the time of its claim alone.
-    let is_ours = matches!(found, ClaimResult::Resumed(last) if last.claimed_at == before);
-    is_ours.then_some(Some(steady))
+impl Hold {
+    /// The hold of an event whose turn has come.
+    pub(super) fn new(
+        permit: Option<ClaimPermit>,
+        token: FencingToken,
+        claimed_at: Instant,
+    ) -> Self {
+        if claimed_at.elapsed() > MAX_CLAIM_AGE {
+            Self::Stale { permit }
+        } else {
+            Self::Claimed { permit, token }
+        }
+    }
+
+    /// The same without its claim permit, which other events can use now.
+    pub(super) fn without_permit(self) -> Self {
+        match self {
+            Self::Claimed { token, .. } => Self::Claimed { permit: None, token },
+            Self::Stale { .. } => Self::Stale { permit: None },
+            Self::Parked => Self::Parked,
+        }
+    }
 }
 
-/// An event is known by its id; one without by its record's place.
-pub(super) fn claim_of_event(event: &Event, record: &Record, now: Timestamp) -> Claim {
+impl<P: Ports> Delivery<'_, P> {
+    /// Acquire a claim permit for a parked event.
+    pub(super) async fn acquire_claim_permit_again(
+        &self,
+        course: &Course<'_>,
+    ) -> Result<Hold, Ended> {
+        let acquire = self.context.gate.acquire_claim(self.turn.rank());
+        match self.wait_for(course, acquire).await {
+            Waited::Done(permit) => Ok(Hold::Stale { permit: Some(permit) }),
+            Waited::DeadlineReached => Ok(Hold::Parked),
+            // It is parked already: there is nothing to release.
+            Waited::Draining => Err(Ended::Released),
+        }
+    }
+
+    /// Claim the event again, once the lease is valid.
+    pub(super) async fn claim_again(
+        &self,
+        course: &Course<'_>,
+        claim: &mut Claim,
+        permit: Option<ClaimPermit>,
+    ) -> Result<Hold, Ended> {
+        let now = self.context.clock.now();
+        // The token is taken before the claim: a pause in between makes the claim worthless.
+        let token = match self.wait_for(course, self.context.lease.token()).await {
+            Waited::Done(token) => token,
+            Waited::DeadlineReached => return Ok(Hold::Stale { permit }),
+            Waited::Draining => {
+                self.release(course, claim, now).await;
+                return Err(Ended::Released);
+            }
+        };
+        let our_last_claim = claim.at;
+        claim.at = self.context.clock.now();
+        match self.context.ledger.claim(claim.clone()).await {
+            // Parking does not change `claimed_at`, so another value means another instance, and
+            // that one may have a call in flight.
+            ClaimResult::Resumed(prior) if prior.claimed_at == our_last_claim => {
+                Ok(Hold::Claimed { permit, token })
+            }
+            _ => Err(Ended::Fenced),
+        }
+    }
+}
+
+/// The claim of an event. Its key is the event's id, or the record's position where it has none.
+pub(super) fn for_event(event: &Event, record: &Record, now: Timestamp) -> Claim {
     let kind = if *event.id == record.position.to_string() { "place" } else { "id" };
     let claim = claim(format!("{kind}:{}", event.id), record, now);
     let session_id = Some(event.session_id.clone());
     Claim { session_id, deadline: Some(event.deadline), ..claim }
 }
 
-/// A dead letter is known by the place of its record.
-pub(super) fn claim_of_letter(record: &Record, now: Timestamp) -> Claim {
+/// The claim of a dead letter. Its key is the record's position: a malformed record has no id.
+pub(super) fn for_dead_letter(record: &Record, now: Timestamp) -> Claim {
     claim(format!("letter:{}", record.position), record, now)
 }
 

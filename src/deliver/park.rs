@@ -1,60 +1,86 @@
-//! What is written down of an event that is not answered yet: where it is put away until its time
-//! comes, left to the partition's next owner, or told in an interim outcome.
-//!
-//! This file never writes down an answer.
+//! What the ledger stores of an unfinished event: parking it until its next try, releasing it to
+//! the partition's next owner, and its interim outcome.
+
+use std::time::Duration;
 
 use jiff::Timestamp;
+use tokio::time::sleep;
 use tracing::info;
 
-use super::publish::hand_over;
-use super::{Context, Ports};
-use crate::domain::course::{Course, InterimOutcome, Snapshot};
+use super::claim::Hold;
+use super::publish::Unpublished;
+use super::wait::Waited;
+use super::{Delivery, Ended, Ports, PublishedBy, TaskEvent};
+use crate::domain::course::{Course, InterimOutcome};
 use crate::domain::ledger_entry::{Claim, Parking};
 use crate::ledger::Ledger as _;
 
-/// Leave it to the next owner: no call is out, and nothing that is known is lost.
-pub(super) async fn leave<P: Ports>(
-    context: &Context<P>,
-    claim: &Claim,
-    course: &Course<'_>,
-    now: Timestamp,
-) {
-    // Where it is somebody else's by now, there is nothing to leave.
-    context.ledger.park(claim.key.clone(), parking(course, now)).await;
+impl<P: Ports> Delivery<'_, P> {
+    /// Park the event and wait until its next try is due.
+    pub(super) async fn park(
+        &self,
+        course: &Course<'_>,
+        claim: &Claim,
+        hold: Hold,
+        wait: Duration,
+    ) -> Result<Hold, Ended> {
+        drop(hold);
+        let now = self.context.clock.now();
+        let due = now.saturating_add(wait).unwrap_or(Timestamp::MAX);
+        // The record is stored too: once its offset is committed, Kafka does not deliver it again.
+        let record = Some(self.record.clone());
+        let parking = Parking { record, ..parking(course, due) };
+        if !self.context.ledger.park(claim.key.clone(), parking).await {
+            return Err(Ended::Fenced);
+        }
+        self.report(TaskEvent::Parked);
+        match self.wait_for(course, sleep(wait)).await {
+            Waited::Done(()) | Waited::DeadlineReached => Ok(Hold::Parked),
+            Waited::Draining => Err(Ended::Released),
+        }
+    }
+
+    /// Release the event to the partition's next owner. No call is in flight, so that owner need
+    /// not reconcile one: it goes on from the snapshot at once.
+    pub(super) async fn release(&self, course: &Course<'_>, claim: &Claim, now: Timestamp) {
+        // `false` means that another instance owns the event: then there is nothing to release.
+        self.context.ledger.park(claim.key.clone(), parking(course, now)).await;
+    }
+
+    /// Publish an interim outcome, at most once per event.
+    pub(super) async fn publish_interim(
+        &self,
+        course: &mut Course<'_>,
+        claim: &Claim,
+        hold: Hold,
+        interim: InterimOutcome,
+    ) -> Result<Hold, Ended> {
+        drop(hold);
+        let token = self.context.lease.token().await;
+        let now = self.context.clock.now();
+        // Stored before it is published: after a crash the next owner looks for it in the topic
+        // first. The snapshot says that it exists.
+        if !self.context.ledger.park(claim.key.clone(), parking(course, now)).await {
+            return Err(Ended::Fenced);
+        }
+        let (token, stored_at) = match interim.since {
+            None => (Some(token), now),
+            Some(since) => (None, since),
+        };
+        let unpublished = Unpublished { message: interim.message.into(), stored_at, token };
+        let published = unpublished.publish(self.context, || {}).await;
+        course.on_interim_published();
+        if published.by == PublishedBy::Us {
+            self.context.metrics.interim_outcome();
+            info!("no agent online; interim outcome published, will retry");
+        }
+        Ok(Hold::Parked)
+    }
 }
 
-/// Publish an interim outcome, once; false: the event is somebody else's by now.
-pub(super) async fn announce<P: Ports>(
-    context: &Context<P>,
-    claim: &Claim,
-    course: &mut Course<'_>,
-    tell: InterimOutcome,
-) -> bool {
-    // Written down before it is out, so that nobody tells it again unseen.
-    let steady = context.lease.token().await;
-    let now = context.clock.now();
-    if !context.ledger.park(claim.key.clone(), parking(course, now)).await {
-        return false;
-    }
-    // Nobody has told it so far, or an earlier life may have.
-    let (steady, since) = tell.since.map_or((Some(steady), now), |since| (None, since));
-    let published = hand_over(context, steady, (tell.message.into(), since), || {}).await;
-    course.on_interim_published();
-    if published.by_us {
-        context.metrics.interim_outcome();
-        info!(event.key = %claim.key, "nobody is online: told so, to be asked again");
-    }
-    true
-}
-
-pub(super) fn parking(course: &Course<'_>, until: Timestamp) -> Parking {
-    let memory = course.snapshot();
-    let note = memory.note();
-    let memory = serde_json::to_string(&memory).expect("texts and numbers are always JSON");
+fn parking(course: &Course<'_>, until: Timestamp) -> Parking {
+    let snapshot = course.snapshot();
+    let note = snapshot.note();
+    let memory = serde_json::to_string(&snapshot).expect("texts and numbers are always JSON");
     Parking { until, memory, note, record: None }
-}
-
-/// A memory of another version that cannot be read is none: the doubt remains.
-pub(super) fn remembered(text: Option<&str>) -> Snapshot {
-    text.and_then(|text| serde_json::from_str(text).ok()).unwrap_or_default()
 }

@@ -1,58 +1,130 @@
-//! Publishing what was decided: once, whatever an earlier life did with it.
+//! Publishing from the outbox: an answer is stored in the ledger first and published after that,
+//! exactly once.
 //!
-//! An answer that an earlier life wrote down may be in its topic already: that is read first. The
-//! same where the process was frozen between writing an answer down and publishing it.
-//! This file never hands a message over while this process may have been frozen.
+//! A message may be in its topic already if a previous incarnation stored it, or if this process
+//! was paused between storing and publishing. The topic is searched for it in both cases.
 
 use std::sync::Arc;
 
 use jiff::Timestamp;
-use tracing::info;
+use tracing::{info, warn};
 
-use super::{Context, OutcomePublisher as _, Ports, Published, TaskEvent};
-use crate::domain::wire::outcome::Message;
+use super::{
+    Context, Delivery, Ended, OutcomePublisher as _, Ports, Published, PublishedBy, TaskEvent,
+};
+use crate::domain::ledger_entry::Claim;
+use crate::domain::wire::outcome::{Message, Outcome};
 use crate::lease::FencingToken;
 use crate::ledger::Ledger as _;
 
-/// Publish an answer that an earlier life wrote down, unless it did that itself. Its session goes
-/// on when it is there or handed over, so that nothing overtakes it in the topic.
-pub(super) async fn publish_once<P: Ports>(
-    context: &Context<P>,
-    key: Arc<str>,
-    (answer, settled_at): (Arc<Message>, Timestamp),
-    tell: impl Fn(TaskEvent),
-) {
-    let (channel, title) = (answer.channel, answer.label().to_owned());
-    let answer = (answer, settled_at);
-    let told = || tell(TaskEvent::Settled);
-    let published = hand_over(context, None, answer, told).await;
-    if published.by_us {
-        context.metrics.published_from_outbox(channel, &title);
-        info!(event.key = %key, status = title, "answered with what an earlier life had decided");
-    }
-    context.ledger.published(key, Some(published.place)).await;
+/// A message that is stored in the ledger and may not have been published.
+pub(super) struct Unpublished {
+    pub(super) message: Arc<Message>,
+    /// When it was stored. It is not in its topic before this.
+    pub(super) stored_at: Timestamp,
+    /// A token from before it was stored: nobody else has published it while the lease accepts
+    /// this. `None`: a previous incarnation stored it.
+    pub(super) token: Option<FencingToken>,
 }
 
-/// Publish what exists since then. Nobody but us could since the process was `steady`; where it was
-/// frozen meanwhile a successor may have, and without `steady` an earlier life: that is looked for.
-/// `told` hears when it is there or handed over.
-pub(super) async fn hand_over<P: Ports>(
-    context: &Context<P>,
-    mut steady: Option<FencingToken>,
-    (message, since): (Arc<Message>, Timestamp),
-    told: impl FnOnce(),
-) -> Published {
-    loop {
-        if let Some(steady) = steady.filter(|steady| context.lease.accepts(*steady)) {
-            let published = context.outcomes.publish(message, steady);
-            told();
-            return published.await;
-        }
-        // Looking takes its time, and somebody may be quicker: that counts from before it.
-        steady = Some(context.lease.token().await);
-        if let Some(place) = context.outcomes.find_published(&message, since).await {
-            told();
-            return Published { place, by_us: false };
+impl Unpublished {
+    /// Publish it unless it is in its topic. `on_enqueued` is called as soon as no later message
+    /// of its session can overtake it there.
+    pub(super) async fn publish<P: Ports>(
+        self,
+        context: &Context<P>,
+        on_enqueued: impl FnOnce(),
+    ) -> Published {
+        let Self { message, stored_at, mut token } = self;
+        loop {
+            if let Some(token) = token.filter(|token| context.lease.accepts(*token)) {
+                let acknowledged = context.outcomes.publish(message, token);
+                on_enqueued();
+                return acknowledged.await;
+            }
+            // The new token is from before the search: a pause during it leads to another one.
+            token = Some(context.lease.token().await);
+            if let Some(position) = context.outcomes.find_published(&message, stored_at).await {
+                on_enqueued();
+                return Published { position, by: PublishedBy::PreviousOwner };
+            }
         }
     }
+
+    /// Publish what a previous incarnation stored, and note in the ledger that it is published.
+    pub(super) async fn publish_recovered<P: Ports>(
+        self,
+        context: &Context<P>,
+        key: Arc<str>,
+        on_enqueued: impl FnOnce(),
+    ) {
+        let (channel, label) = (self.message.channel, self.message.label().to_owned());
+        let published = self.publish(context, on_enqueued).await;
+        if published.by == PublishedBy::Us {
+            context.metrics.published_from_outbox(channel, &label);
+            info!(event.key = %key, status = label, "published an outcome stored before the restart");
+        }
+        context.ledger.published(key, Some(published.position)).await;
+    }
+}
+
+impl<P: Ports> Delivery<'_, P> {
+    /// Finish an event whose answer a previous incarnation stored.
+    pub(super) async fn finish_stored(
+        &self,
+        claim: Claim,
+        stored: Unpublished,
+        published: bool,
+    ) -> Result<(), Ended> {
+        self.wait_for_turn(self.event.deadline).await?;
+        if published {
+            self.report(TaskEvent::Settled);
+        } else {
+            let settled = || self.report(TaskEvent::Settled);
+            stored.publish_recovered(self.context, claim.key, settled).await;
+        }
+        Ok(())
+    }
+
+    /// Store the final answer, then publish it.
+    pub(super) async fn publish_answer(
+        &self,
+        key: Arc<str>,
+        outcome: &Outcome,
+    ) -> Result<(), Ended> {
+        let Context { ledger, lease, metrics, .. } = self.context;
+        let message = Arc::new(outcome.to_message(self.event));
+        let token = Some(lease.token().await);
+        let stored_at = outcome.decided_at;
+        if !ledger.settle(key.clone(), message.clone(), stored_at).await {
+            warn!("fenced: another instance owns this event");
+            return Err(Ended::Fenced);
+        }
+        let unpublished = Unpublished { message, stored_at, token };
+        let settled = || self.report(TaskEvent::Settled);
+        let published = unpublished.publish(self.context, settled).await;
+        ledger.published(key, Some(published.position)).await;
+        if published.by == PublishedBy::Us {
+            metrics.outcome(outcome.status, outcome.elapsed());
+            log_outcome(outcome);
+        }
+        Ok(())
+    }
+}
+
+/// The one line per outcome. Its fields are an interface, so it repeats those of the span.
+fn log_outcome(outcome: &Outcome) {
+    info!(
+        event.id = %outcome.event_id,
+        session.id = %outcome.session_id,
+        status = outcome.status.as_str(),
+        agent.id = outcome.agent_id,
+        desk.code = outcome.desk.as_ref().map(|desk| desk.code),
+        attempts = outcome.attempts,
+        kafka.partition = outcome.source.partition,
+        kafka.offset = outcome.source.offset,
+        duration_ms = outcome.elapsed_ms,
+        reason = outcome.reason,
+        "escalation answered"
+    );
 }

@@ -1,50 +1,67 @@
-//! What a process does that was frozen while it waited for the ledger or for a look into the topic.
-//!
-//! No test here talks to Desk, Kafka or a database, and none waits for a real clock.
+//! What a delivery does after its process was paused during a ledger command or a topic search.
 
-use parking_lot::Mutex;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use parking_lot::Mutex;
+
 use super::*;
+use crate::clock::{Clock, Rng};
 use crate::domain::backoff::Backoff;
-use crate::domain::ledger_entry::PriorClaim;
-use crate::domain::reply::DeskAnswer;
+use crate::domain::course::Policy;
+use crate::domain::ledger_entry::Parking;
+use crate::domain::record::Position;
+use crate::domain::reply::{DeskAnswer, Reply};
+use crate::domain::request::DeskCommand;
 use crate::domain::route::Routes;
 use crate::domain::verdict::Verdicts;
+use crate::domain::wire::dead_letter::dead_letter;
 use crate::domain::wire::escalation::{DecodeRules, Decoded, decode};
-use crate::gate::BreakerPolicy;
-use crate::ledger::Recovered;
+use crate::domain::wire::outcome::Message;
+use crate::gate::{BreakerPolicy, Gate};
+use crate::health::Health;
+use crate::lease::{FencingToken, Lease};
+use crate::ledger::{Ledger, Recovered};
+use crate::telemetry::Metrics;
 
 const RECEIVED: Timestamp = Timestamp::constant(1_795_428_000, 0);
 
-/// When the process sleeps.
+/// The fault of a test.
 #[derive(Debug, Clone, Copy, PartialEq)]
-enum During {
-    Nothing,
-    /// It never sleeps, but the ledger cannot read what it has.
-    Unreadable,
-    Claim,
-    Settle,
-    Look,
+enum Fault {
+    None,
+    UnreadableEntry,
+    PauseDuringClaim,
+    PauseDuringSettle,
+    PauseDuringSearch,
 }
 
-/// The process, and what it did.
-struct Life {
+/// How often each port was used.
+#[derive(Debug, PartialEq)]
+struct Counts {
+    claims: usize,
+    calls: usize,
+    published: usize,
+}
+
+/// The process under test, and what it did.
+struct Process {
     lease: Arc<Lease>,
-    sleeps: Mutex<During>,
+    fault: Mutex<Fault>,
     claims: AtomicUsize,
     calls: AtomicUsize,
     published: AtomicUsize,
 }
 
-impl Life {
-    /// It sleeps once, and what it waits for takes longer than the quarantine.
-    async fn goes_on(&self, during: During) {
-        if *self.sleeps.lock() != during {
+impl Process {
+    /// Pause the process here if that is the fault, once. The port's answer then takes longer than
+    /// the lease stays invalid, so that the delivery goes on with a valid lease and an old token.
+    async fn pause_if(&self, fault: Fault) {
+        if *self.fault.lock() != fault {
             return;
         }
-        *self.sleeps.lock() = During::Nothing;
+        *self.fault.lock() = Fault::None;
         tokio::time::advance(Duration::from_secs(60)).await;
         for _ in 0..10 {
             self.lease.renew();
@@ -52,68 +69,67 @@ impl Life {
         }
     }
 
-    /// Claims, calls and publications.
-    fn counts(&self) -> (usize, usize, usize) {
+    fn counts(&self) -> Counts {
         let [claims, calls, published] =
             [&self.claims, &self.calls, &self.published].map(|count| count.load(Ordering::Relaxed));
-        (claims, calls, published)
+        Counts { claims, calls, published }
     }
 }
 
-/// Desk, at which everybody is assigned.
-struct Desks(Arc<Life>);
+/// Desk, which assigns every event to agent `a`.
+struct FakeDesk(Arc<Process>);
 
-/// A topic in which a successor publishes while the process sleeps.
-struct Topic(Arc<Life>);
+/// A topic to which another instance publishes the message while this process is paused.
+struct FakeTopic(Arc<Process>);
 
-/// A ledger in which nobody else ever takes anything over.
-struct Book(Arc<Life>);
+/// A ledger in which no other instance claims anything.
+struct FakeLedger(Arc<Process>);
 
-struct Doubles;
+struct FakePorts;
 
-impl Ports for Doubles {
-    type Desk = Desks;
-    type Outcomes = Topic;
-    type Ledger = Book;
+impl Ports for FakePorts {
+    type Desk = FakeDesk;
+    type Outcomes = FakeTopic;
+    type Ledger = FakeLedger;
 }
 
-impl DeskApi for Desks {
+impl DeskApi for FakeDesk {
     async fn call(&self, _: DeskCommand, _: Vec<u8>, _: Option<Timestamp>) -> Reply {
         self.0.calls.fetch_add(1, Ordering::Relaxed);
         Reply::Answer(DeskAnswer { agent_id: Some("a".into()), ..DeskAnswer::default() })
     }
 }
 
-fn place(offset: i64) -> Position {
+fn position(offset: i64) -> Position {
     Position { topic: "outcomes".into(), partition: 0, offset }
 }
 
-impl OutcomePublisher for Topic {
-    async fn publish(&self, _: Arc<Message>, steady: FencingToken) -> Published {
-        assert!(self.0.lease.accepts(steady));
+impl OutcomePublisher for FakeTopic {
+    async fn publish(&self, _: Arc<Message>, token: FencingToken) -> Published {
+        assert!(self.0.lease.accepts(token));
         self.0.published.fetch_add(1, Ordering::Relaxed);
-        Published { place: place(8), by_us: true }
+        Published { position: position(8), by: PublishedBy::Us }
     }
 
     fn purge(&self) {}
 
     async fn find_published(&self, _: &Message, since: Timestamp) -> Option<Position> {
-        assert_eq!(since, RECEIVED, "whoever came later wrote it later");
-        let first = *self.0.sleeps.lock() == During::Look;
-        self.0.goes_on(During::Look).await;
-        (!first).then(|| place(7))
+        assert_eq!(since, RECEIVED, "no copy is older than the stored answer");
+        let first = *self.0.fault.lock() == Fault::PauseDuringSearch;
+        self.0.pause_if(Fault::PauseDuringSearch).await;
+        (!first).then(|| position(7))
     }
 }
 
-impl Ledger for Book {
+impl Ledger for FakeLedger {
     fn is_unavailable(&self) -> bool {
         false
     }
 
     async fn claim(&self, claim: Claim) -> ClaimResult {
         let again = self.0.claims.fetch_add(1, Ordering::Relaxed) > 0;
-        self.0.goes_on(During::Claim).await;
-        if *self.0.sleeps.lock() == During::Unreadable {
+        self.0.pause_if(Fault::PauseDuringClaim).await;
+        if *self.0.fault.lock() == Fault::UnreadableEntry {
             return ClaimResult::Unreadable { why: "damaged".into() };
         }
         if !again {
@@ -128,11 +144,11 @@ impl Ledger for Book {
     }
 
     async fn park(&self, _: Arc<str>, _: Parking) -> bool {
-        unreachable!("nothing is put away")
+        unreachable!("nothing is parked")
     }
 
     async fn settle(&self, _: Arc<str>, _: Arc<Message>, _: Timestamp) -> bool {
-        self.0.goes_on(During::Settle).await;
+        self.0.pause_if(Fault::PauseDuringSettle).await;
         true
     }
 
@@ -145,23 +161,23 @@ impl Ledger for Book {
     }
 }
 
-async fn context(sleeps: During) -> (Context<Doubles>, Arc<Life>) {
+async fn context(fault: Fault) -> (Context<FakePorts>, Arc<Process>) {
     let second = Duration::from_secs(1);
     let (lease, metrics) = (Arc::new(Lease::new()), Arc::new(Metrics::new()));
     tokio::time::advance(second).await;
     lease.renew();
-    let life = Arc::new(Life {
+    let process = Arc::new(Process {
         lease: lease.clone(),
-        sleeps: Mutex::new(sleeps),
+        fault: Mutex::new(fault),
         claims: AtomicUsize::new(0),
         calls: AtomicUsize::new(0),
         published: AtomicUsize::new(0),
     });
     let breaker = BreakerPolicy { probe_initial: second, probe_max: second, outage_after: 3 };
     let context = Context {
-        desk: Desks(life.clone()),
-        outcomes: Topic(life.clone()),
-        ledger: Book(life.clone()),
+        desk: FakeDesk(process.clone()),
+        outcomes: FakeTopic(process.clone()),
+        ledger: FakeLedger(process.clone()),
         gate: Gate::new(breaker, None, 1, metrics.clone()),
         policy: Policy {
             verdicts: Verdicts::default(),
@@ -179,7 +195,7 @@ async fn context(sleeps: During) -> (Context<Doubles>, Arc<Life>) {
         lease,
         metrics,
     };
-    (context, life)
+    (context, process)
 }
 
 fn record() -> Record {
@@ -202,61 +218,77 @@ fn event() -> Event {
     *event
 }
 
-/// How an event ends, what is told of it, and how often it is claimed, Desk called and an answer
-/// published.
-async fn walked(sleeps: During) -> (Delivered, Vec<TaskEvent>, (usize, usize, usize)) {
-    let (context, life) = context(sleeps).await;
-    let (event, record, draining) = (event(), record(), CancellationToken::new());
-    let turn = SessionQueues::default().enqueue(&event.session_id, RECEIVED);
-    let delivery =
-        Delivery { event: &event, record: &record, turn: &turn, calls: true, draining: &draining };
-    let told = Mutex::new(Vec::new());
-    let ended = deliver(&context, &delivery, |what| told.lock().push(what)).await;
-    (ended, told.into_inner(), life.counts())
+/// Deliver an event: how that ended, what was reported, and how often each port was used.
+async fn delivered(fault: Fault) -> (Ended, Vec<TaskEvent>, Counts) {
+    let (context, process) = context(fault).await;
+    let turn = SessionQueues::default().enqueue(&"s".into(), RECEIVED);
+    let reported = Arc::new(Mutex::new(Vec::new()));
+    let receiver = reported.clone();
+    let delivery = Delivery {
+        context: &context,
+        event: &event(),
+        record: &record(),
+        turn: &turn,
+        needs_call: true,
+        draining: &CancellationToken::new(),
+        on_event: &move |event| receiver.lock().push(event),
+    };
+    let ended = delivery.run().await;
+    let reported = reported.lock().clone();
+    (ended, reported, process.counts())
 }
 
-/// Of an event that is answered.
-async fn delivered(sleeps: During) -> (usize, usize, usize) {
-    let (ended, told, counts) = walked(sleeps).await;
-    assert_eq!((ended, told), (Delivered::Published, vec![TaskEvent::Claimed, TaskEvent::Settled]));
+/// The counts of an event that must be answered.
+async fn answered(fault: Fault) -> Counts {
+    let (ended, reported, counts) = delivered(fault).await;
+    assert_eq!((ended, reported), (Ended::Published, vec![TaskEvent::Claimed, TaskEvent::Settled]));
     counts
 }
 
-/// The same of a dead letter.
-async fn buried(sleeps: During) -> (usize, usize, usize) {
-    let (context, life) = context(sleeps).await;
-    assert_eq!(
-        send_dead_letter(&context, &record(), &conflict(&event()), |_| {}).await,
-        Delivered::Published
-    );
-    life.counts()
+/// The counts of a dead letter that must be published.
+async fn sent_to_dead_letters(fault: Fault) -> Counts {
+    let (context, process) = context(fault).await;
+    let ended = send_dead_letter(&context, &record(), &conflicting_id(&event()), &|_| {}).await;
+    assert_eq!(ended, Ended::Published);
+    process.counts()
 }
 
 #[tokio::test(start_paused = true)]
-async fn who_slept_while_an_answer_was_written_down_looks_whether_a_successor_published_it() {
-    assert_eq!(delivered(During::Nothing).await, (1, 1, 1));
-    assert_eq!(delivered(During::Settle).await, (1, 1, 0));
-    assert_eq!(buried(During::Nothing).await, (1, 0, 1));
-    assert_eq!(buried(During::Claim).await, (1, 0, 0));
-    assert_eq!(buried(During::Settle).await, (1, 0, 0));
+async fn an_answer_stored_across_a_pause_is_searched_for_in_its_topic_before_it_is_published() {
+    let published = Counts { claims: 1, calls: 1, published: 1 };
+    assert_eq!(answered(Fault::None).await, published);
+    assert_eq!(answered(Fault::PauseDuringSettle).await, Counts { published: 0, ..published });
 }
 
 #[tokio::test(start_paused = true)]
-async fn who_slept_while_it_looked_looks_again() {
-    let (context, life) = context(During::Look).await;
-    let letter = dead_letter(record(), &conflict(&event()), RECEIVED);
-    let published = hand_over(&context, None, (letter.into(), RECEIVED), || {}).await;
-    assert_eq!((published.by_us, published.place), (false, place(7)));
-    assert_eq!(life.counts(), (0, 0, 0));
+async fn a_dead_letter_stored_across_a_pause_is_searched_for_in_its_topic_too() {
+    let published = Counts { claims: 1, calls: 0, published: 1 };
+    assert_eq!(sent_to_dead_letters(Fault::None).await, published);
+    for fault in [Fault::PauseDuringClaim, Fault::PauseDuringSettle] {
+        assert_eq!(sent_to_dead_letters(fault).await, Counts { published: 0, ..published });
+    }
 }
 
 #[tokio::test(start_paused = true)]
-async fn who_slept_while_it_claimed_claims_again_before_it_calls() {
-    assert_eq!(delivered(During::Claim).await, (2, 1, 1));
+async fn a_pause_during_the_topic_search_leads_to_another_search() {
+    let (context, process) = context(Fault::PauseDuringSearch).await;
+    let message = Arc::new(dead_letter(record(), &conflicting_id(&event()), RECEIVED));
+    let unpublished = Unpublished { message, stored_at: RECEIVED, token: None };
+    let published = unpublished.publish(&context, || {}).await;
+    let found = Published { position: position(7), by: PublishedBy::PreviousOwner };
+    assert_eq!(published, found);
+    assert_eq!(process.counts(), Counts { claims: 0, calls: 0, published: 0 });
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_the_ledger_cannot_read_is_left_alone_and_told() {
-    let stuck = (Delivered::LeftOpen, vec![TaskEvent::Stuck], (1, 0, 0));
-    assert_eq!(walked(During::Unreadable).await, stuck);
+async fn an_event_whose_process_was_paused_while_claiming_is_claimed_again_before_its_call() {
+    let counts = answered(Fault::PauseDuringClaim).await;
+    assert_eq!(counts, Counts { claims: 2, calls: 1, published: 1 });
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_event_whose_ledger_entry_cannot_be_read_is_reported_and_not_called() {
+    let blocked =
+        (Ended::Blocked, vec![TaskEvent::Blocked], Counts { claims: 1, calls: 0, published: 0 });
+    assert_eq!(delivered(Fault::UnreadableEntry).await, blocked);
 }

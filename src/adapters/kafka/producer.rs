@@ -28,7 +28,7 @@ use super::quiet::Quiet;
 use super::turns::Turns;
 use super::{Settings, plain};
 use crate::clock::Clock;
-use crate::deliver::{OutcomePublisher, Published};
+use crate::deliver::{OutcomePublisher, Published, PublishedBy};
 use crate::domain::record::Position;
 use crate::domain::wire::outcome::{Channel, Message};
 use crate::lease::{FencingToken, Lease};
@@ -165,8 +165,8 @@ impl OutcomePublisher for Producer {
                 let error = match sent.take() {
                     Some(sent) => match acknowledged(sent).await {
                         Ok(delivery) => {
-                            let place = self.place(message.channel, &delivery);
-                            return Published { place, by_us: true };
+                            let position = self.place(message.channel, &delivery);
+                            return Published { position, by: PublishedBy::Us };
                         }
                         Err(error) => Some(error),
                     },
@@ -196,10 +196,14 @@ impl OutcomePublisher for Producer {
                     if known && self.lease.accepts(steady) {
                         break;
                     }
-                    let by_us = doubtful || self.lease.accepts(steady);
+                    let by = if doubtful || self.lease.accepts(steady) {
+                        PublishedBy::Us
+                    } else {
+                        PublishedBy::PreviousOwner
+                    };
                     steady = self.lease.token().await;
-                    if let Some(place) = self.find_published(&message, since).await {
-                        return Published { place, by_us };
+                    if let Some(position) = self.find_published(&message, since).await {
+                        return Published { position, by };
                     }
                     known = true;
                 }

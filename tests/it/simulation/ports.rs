@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::FutureExt as _;
-use handoff::deliver::{OutcomePublisher, Published};
+use handoff::deliver::{OutcomePublisher, Published, PublishedBy};
 use handoff::domain::ledger_entry::{Claim, ClaimResult, Parking};
 use handoff::domain::record::Position;
 use handoff::domain::wire::outcome::Message;
@@ -245,7 +245,7 @@ impl OutcomePublisher for Producer {
             let place = told.await;
             self.life.go_on().await;
             match place {
-                Ok(place) => Published { place, by_us: true },
+                Ok(position) => Published { position, by: PublishedBy::Us },
                 Err(_) => std::future::pending().await,
             }
         }

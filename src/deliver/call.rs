@@ -1,0 +1,129 @@
+//! The steps of a course that wait or call Desk.
+
+use std::time::Duration;
+
+use tokio::time::{Instant, sleep};
+use tracing::debug;
+
+use super::claim::Hold;
+use super::wait::Waited;
+use super::{Delivery, DeskApi as _, Ended, Ports};
+use crate::domain::course::{CompletedCall, Course};
+use crate::domain::ledger_entry::Claim;
+use crate::domain::request::DeskCommand;
+use crate::gate::{CallPermit, ClaimPermit};
+use crate::lease::FencingToken;
+
+/// A call to be made.
+pub(super) struct DeskCall {
+    pub(super) command: DeskCommand,
+    pub(super) body: Vec<u8>,
+}
+
+impl<P: Ports> Delivery<'_, P> {
+    /// Wait between two attempts of one burst. The event stays claimed.
+    pub(super) async fn back_off(
+        &self,
+        course: &Course<'_>,
+        claim: &Claim,
+        hold: Hold,
+        wait: Duration,
+    ) -> Result<Hold, Ended> {
+        let now = self.context.clock.now();
+        let hold = hold.without_permit();
+        match self.wait_for(course, sleep(wait)).await {
+            Waited::Done(()) | Waited::DeadlineReached => Ok(hold),
+            Waited::Draining => {
+                self.release(course, claim, now).await;
+                Err(Ended::Released)
+            }
+        }
+    }
+
+    /// Get one step closer to the call: acquire a claim permit, claim the event, or make the call.
+    /// The course is asked again after each of them, because each takes time.
+    pub(super) async fn call(
+        &self,
+        course: &mut Course<'_>,
+        claim: &mut Claim,
+        hold: Hold,
+        call: DeskCall,
+    ) -> Result<Hold, Ended> {
+        match hold {
+            Hold::Parked => self.acquire_claim_permit_again(course).await,
+            Hold::Claimed { permit, token } if self.context.lease.accepts(token) => {
+                let claimed = Claimed { claim, permit, token };
+                self.call_when_permitted(course, claimed, call).await
+            }
+            // Another instance may own the event since this process was paused.
+            Hold::Claimed { permit, .. } | Hold::Stale { permit } => {
+                self.claim_again(course, claim, permit).await
+            }
+        }
+    }
+
+    async fn call_when_permitted(
+        &self,
+        course: &mut Course<'_>,
+        claimed: Claimed<'_>,
+        call: DeskCall,
+    ) -> Result<Hold, Ended> {
+        let Claimed { claim, permit, token } = claimed;
+        let now = self.context.clock.now();
+        let acquire = self.context.gate.acquire_call(self.turn.rank(), call.command);
+        match self.wait_for(course, acquire).await {
+            Waited::Done(call_permit) => {
+                // The wall clock may have been set, and the process paused, while it waited.
+                if self.context.clock.now() >= course.gives_up_at()
+                    || !self.context.lease.accepts(token)
+                {
+                    drop(call_permit);
+                    return Ok(Hold::Claimed { permit, token });
+                }
+                drop(permit);
+                self.make_call(course, call, call_permit).await;
+                Ok(Hold::Claimed { permit: None, token })
+            }
+            Waited::DeadlineReached => Ok(Hold::Claimed { permit, token }),
+            Waited::Draining => {
+                self.release(course, claim, now).await;
+                Err(Ended::Released)
+            }
+        }
+    }
+
+    async fn make_call(&self, course: &mut Course<'_>, call: DeskCall, permit: CallPermit) {
+        let DeskCall { command, body } = call;
+        let begun = self.context.clock.now();
+        let started = Instant::now();
+        let request = self.context.desk.call(command, body, course.signature_after());
+        // `call_started` lets the next event of the session be claimed. `biased` polls the request
+        // first, so that this work does not delay it.
+        let (reply, ()) = tokio::join!(biased; request, async { self.turn.call_started() });
+        let duration = started.elapsed();
+        let call = CompletedCall { command, begun, reply };
+        let assessment = course.on_reply(&call, self.context.moment());
+        self.context.metrics.desk_call(command, assessment.verdict, duration);
+        debug!(
+            desk.command = command.as_str(),
+            desk.verdict = assessment.verdict,
+            desk.code = call.reply.answer().map(|answer| answer.desk.code),
+            duration_ms = duration.as_millis() as u64,
+            "called Desk"
+        );
+        let next = if course.is_settled() {
+            self.turn.rank_behind()
+        } else {
+            self.turn.call_returned();
+            None
+        };
+        permit.report(&assessment.signal, next);
+    }
+}
+
+/// An event whose claim the lease accepts.
+struct Claimed<'a> {
+    claim: &'a Claim,
+    permit: Option<ClaimPermit>,
+    token: FencingToken,
+}

@@ -1,0 +1,67 @@
+//! Sends a malformed record to the dead-letter topic, exactly once: through the ledger, as an
+//! answer.
+
+use std::sync::Arc;
+
+use tracing::{error, warn};
+
+use super::publish::Unpublished;
+use super::{Context, Ended, EventSink, Ports, PublishedBy, TaskEvent, claim};
+use crate::domain::event::Malformed;
+use crate::domain::ledger_entry::ClaimResult;
+use crate::domain::record::Record;
+use crate::domain::wire::dead_letter::dead_letter;
+use crate::ledger::Ledger as _;
+
+/// Send a malformed record to the dead-letter topic.
+pub async fn send_dead_letter<P: Ports>(
+    context: &Context<P>,
+    record: &Record,
+    malformed: &Malformed,
+    on_event: &EventSink<'_>,
+) -> Ended {
+    let now = context.clock.now();
+    let claim = claim::for_dead_letter(record, now);
+    let key = claim.key.clone();
+    let (partition, offset) = (record.position.partition, record.position.offset);
+    let token = Some(context.lease.token().await);
+    match context.ledger.claim(claim).await {
+        ClaimResult::Settled { published: true, .. }
+        | ClaimResult::Duplicate
+        | ClaimResult::Conflict { .. } => {}
+        ClaimResult::Settled { answer, at, .. } => {
+            let stored = Unpublished { message: answer, stored_at: at, token: None };
+            stored.publish_recovered(context, key, || {}).await;
+        }
+        ClaimResult::Unreadable { why } => {
+            error!(
+                kafka.partition = partition,
+                kafka.offset = offset,
+                error = why,
+                "blocked: the ledger entry of a malformed record cannot be read"
+            );
+            on_event(TaskEvent::Blocked);
+            return Ended::Blocked;
+        }
+        ClaimResult::Fresh | ClaimResult::Resumed(_) => {
+            let message = Arc::new(dead_letter(record.clone(), malformed, now));
+            if !context.ledger.settle(key.clone(), message.clone(), now).await {
+                return Ended::Fenced;
+            }
+            let unpublished = Unpublished { message, stored_at: now, token };
+            let published = unpublished.publish(context, || {}).await;
+            context.ledger.published(key, Some(published.position)).await;
+            if published.by == PublishedBy::Us {
+                context.metrics.dead_letter(malformed.class);
+                warn!(
+                    kafka.partition = partition,
+                    kafka.offset = offset,
+                    class = malformed.class.as_str(),
+                    error = malformed.error,
+                    "record sent to the dead-letter topic"
+                );
+            }
+        }
+    }
+    Ended::Published
+}
