@@ -1,7 +1,10 @@
-//! The composition root: build every part from the configuration, start, run, drain, stop.
+//! The composition root: builds every part from the configuration and runs the service through its
+//! phases.
 //!
-//! Here, and only here, the real clock and real chance enter.
-//! This file never decides anything about an escalation.
+//! build -> open the ledger -> create and wait for topics -> consume -> drain -> flush -> stop
+//!
+//! [`Service::run`] holds the phases around the ledger, [`Service::run_with_ledger`] those inside.
+//! The system clock and the random source enter here.
 
 use std::marker::PhantomData;
 use std::sync::Arc;
@@ -12,7 +15,7 @@ use jiff::Timestamp;
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 use tokio::task::{JoinSet, spawn_blocking};
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
@@ -27,198 +30,30 @@ use crate::gate::Gate;
 use crate::health::Health;
 use crate::lease::Lease;
 use crate::ledger::Ledger;
+use crate::task::spawn_owned;
 use crate::telemetry::Metrics;
 
-/// Why the ledger does not work, if it does not.
-type Problem = Arc<dyn Fn() -> Option<String> + Send + Sync>;
-
-/// Messages, of some records each, between the consumer's thread and the consuming task.
-const INBOUND: usize = 4;
-/// How long an event may be unsettled past its deadline and grace before that is unhealthy.
+/// Messages between the consumer's thread and the consuming task, each with many records. Few, so
+/// that a pause of the intake takes effect at once.
+const INBOUND_MESSAGES: usize = 4;
+/// How long past its deadline and grace an event may be unfinished before `/health` fails.
 const OVERDUE: Duration = Duration::from_secs(60);
-/// The wait for brokers when missing topics are looked for at start, and between two looks.
-const LOOK_FOR_TOPICS: Duration = Duration::from_secs(5);
-const LOOK_AGAIN: Duration = Duration::from_secs(2);
-/// The wait for brokers when topics are created at start.
-const CREATE_TOPICS: Duration = Duration::from_secs(10);
+/// How long one look for missing topics waits for the brokers.
+const TOPIC_LOOKUP_TIMEOUT: Duration = Duration::from_secs(5);
+/// The pause between two of these looks.
+const TOPIC_LOOKUP_INTERVAL: Duration = Duration::from_secs(2);
+/// How long one attempt to create topics waits for the brokers, and the pause between two attempts.
+const TOPIC_CREATION_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long the producer may flush after the drain, which has waited for everything that counts.
+const FLUSH_TIMEOUT: Duration = Duration::from_secs(1);
+/// How long the ledger may write what it still has at the end.
+const LEDGER_CLOSE_TIMEOUT: Duration = Duration::from_secs(10);
+const PRUNE_INTERVAL: Duration = Duration::from_secs(3600);
 
-/// At the end, the wait for the ledger to write what it was told.
-const LEDGER_LIMIT: Duration = Duration::from_secs(10);
-/// Between two prunings of the ledger.
-const PRUNE_EVERY: Duration = Duration::from_secs(3600);
+/// Why the ledger is unavailable, if it is.
+type LedgerProblem = Arc<dyn Fn() -> Option<String> + Send + Sync>;
 
-/// The client for Desk, with the real clock.
-pub fn desk_client(settings: desk::Settings) -> anyhow::Result<desk::Client> {
-    desk::Client::new(settings, Clock::system(), Rng::system())
-}
-
-/// Open the admin port.
-pub async fn listen(config: &Config) -> anyhow::Result<Option<TcpListener>> {
-    let Some(address) = config.admin_listen else { return Ok(None) };
-    let listener = TcpListener::bind(address)
-        .await
-        .with_context(|| format!("failed to listen on admin.listen {address}"))?;
-    Ok(Some(listener))
-}
-
-/// Run the service until `shutdown`, then drain.
-pub async fn run(
-    config: Config,
-    listener: Option<TcpListener>,
-    shutdown: CancellationToken,
-) -> anyhow::Result<()> {
-    Service::build(config)?.run(listener, shutdown).await
-}
-
-impl Service {
-    /// Run until `shutdown`, then drain.
-    pub async fn run(
-        self,
-        listener: Option<TcpListener>,
-        shutdown: CancellationToken,
-    ) -> anyhow::Result<()> {
-        let (ledger, work) = ledger::open(&self.ledger)
-            .await
-            .with_context(|| format!("failed to open the ledger {}", self.ledger.place))?;
-        // It ends when the last of its users has gone, so that nothing written is lost.
-        let mut writer = JoinSet::new();
-        writer.spawn(work);
-        let mut helpers = JoinSet::new();
-        helpers.spawn(prune(ledger.clone(), self.retention));
-        let asked = ledger.clone();
-        let problem = Arc::new(move || asked.problem());
-        let admin = listener.map(|listener| (listener, self.view(problem)));
-        // As long as this is held, the writer ends only by a fault.
-        let held = ledger.clone();
-        let ended = tokio::select! {
-            ended = self.run_on(ledger, (admin, helpers), shutdown) => ended,
-            Some(writer) = writer.join_next() => {
-                writer.context("the ledger's writer ended")?;
-                Err(anyhow!("the ledger's writer ended"))
-            }
-        };
-        drop(held);
-        if timeout(LEDGER_LIMIT, writer.join_next()).await.is_err() {
-            warn!("the ledger is away; what it was not told is found out after the next start");
-        }
-        info!("stopped");
-        ended
-    }
-
-    /// The same on a ledger of the caller's, with the tasks that shall run beside it.
-    pub async fn run_on<L: Ledger>(
-        self,
-        ledger: L,
-        (admin, mut helpers): (Option<(TcpListener, View)>, JoinSet<()>),
-        shutdown: CancellationToken,
-    ) -> anyhow::Result<()> {
-        let stop = CancellationToken::new();
-        helpers.spawn(self.gate.clone().drive());
-        if let Some((listener, view)) = admin {
-            info!(admin = %listener.local_addr()?, "listening");
-            helpers.spawn(admin_port(listener, view, stop.clone()));
-        }
-        if self.kafka.topics.create {
-            create_topics(&self.kafka, &shutdown).await;
-        }
-        await_topics(&self.kafka, (&self.lease, &self.health), &shutdown).await;
-        let producer = self.producer.clone();
-        let ended = if shutdown.is_cancelled() {
-            // It was stopped while it waited: there is no group to join only to leave it.
-            Ok(())
-        } else {
-            self.consume(ledger, &shutdown, &mut helpers).await
-        };
-        stop.cancel();
-        spawn_blocking(move || producer.flush(Duration::from_secs(1))).await?;
-        helpers.shutdown().await;
-        ended
-    }
-
-    /// Consume until `shutdown`, or until something that everything rests on ends.
-    async fn consume<L: Ledger>(
-        self,
-        ledger: L,
-        shutdown: &CancellationToken,
-        helpers: &mut JoinSet<()>,
-    ) -> anyhow::Result<()> {
-        let (inbound, received) = mpsc::channel(INBOUND);
-        let handle = kafka::Handle {
-            inbound,
-            drain: self.intake.drain,
-            lease: self.lease.clone(),
-            health: self.health.clone(),
-            metrics: self.metrics.clone(),
-            stop: shutdown.clone(),
-        };
-        let (source, thread) = kafka::Consumer::start(&self.kafka, handle)?;
-        let context = Context::<Real<L>> {
-            desk: self.desk,
-            outcomes: self.producer,
-            ledger,
-            gate: self.gate,
-            policy: self.policy,
-            clock: Clock::system(),
-            rng: Rng::system(),
-            lease: self.lease.clone(),
-            health: self.health,
-            metrics: self.metrics,
-        };
-        let mut main = JoinSet::new();
-        main.spawn(consume(received, source, self.intake, Arc::new(context)));
-        let helper = tokio::select! {
-            ended = main.join_next() => ended.unwrap_or(Ok(())).context("consuming ended"),
-            helper = helpers.join_next() => match helper {
-                Some(Err(error)) => Err(error).context("a part of the worker ended"),
-                _ => Err(anyhow!("the admin port ended")),
-            },
-        };
-        shutdown.cancel();
-        let ended = spawn_blocking(move || thread.join()).await?;
-        while main.join_next().await.is_some() {}
-        helper?;
-        ended.map_err(|_| anyhow!("the consumer's thread panicked"))?
-    }
-
-    fn view(&self, ledger: Problem) -> View {
-        View {
-            health: self.health.clone(),
-            gate: self.gate.clone(),
-            metrics: self.metrics.clone(),
-            ledger,
-            clock: Clock::system(),
-        }
-    }
-}
-
-async fn admin_port(listener: TcpListener, view: View, stop: CancellationToken) {
-    if let Err(error) = admin::serve(listener, view, stop).await {
-        warn!("the admin port ended: {error}");
-    }
-}
-
-/// Forget, every hour, what was published long ago.
-async fn prune(ledger: ledger::Ledger, retention: Duration) {
-    loop {
-        let before = Clock::system().now().saturating_sub(retention).unwrap_or(Timestamp::MIN);
-        let rows = ledger.prune(before).await;
-        if rows > 0 {
-            info!(rows, "pruned the ledger");
-        }
-        tokio::time::sleep(PRUNE_EVERY).await;
-    }
-}
-
-/// The real ports, on some ledger.
-struct Real<L>(PhantomData<L>);
-
-impl<L: Ledger> Ports for Real<L> {
-    type Desk = desk::Client;
-    type Outcomes = kafka::Producer;
-    type Ledger = L;
-}
-
-/// The service, built from the configuration, nothing running yet.
+/// The service, built from its configuration. Nothing runs yet.
 pub struct Service {
     kafka: kafka::Settings,
     producer: kafka::Producer,
@@ -233,15 +68,47 @@ pub struct Service {
     metrics: Arc<Metrics>,
 }
 
+/// What runs beside the service until it stops.
+#[derive(Default)]
+pub struct Companions {
+    /// The admin port.
+    admin: Option<(TcpListener, View)>,
+    /// Tasks that must not end before the service does.
+    tasks: JoinSet<()>,
+}
+
+/// Build the service and run it until `shutdown`, then drain.
+pub async fn run(
+    config: Config,
+    listener: Option<TcpListener>,
+    shutdown: CancellationToken,
+) -> anyhow::Result<()> {
+    Service::build(config)?.run(listener, shutdown).await
+}
+
+/// Bind the admin port; `None` where the configuration has none.
+pub async fn listen(config: &Config) -> anyhow::Result<Option<TcpListener>> {
+    let Some(address) = config.admin_listen else { return Ok(None) };
+    let listener = TcpListener::bind(address)
+        .await
+        .with_context(|| format!("failed to listen on admin.listen {address}"))?;
+    Ok(Some(listener))
+}
+
+/// A client for Desk's API with the system clock.
+pub(crate) fn desk_client(settings: desk::Settings) -> anyhow::Result<desk::Client> {
+    desk::Client::new(settings, Clock::system(), Rng::system())
+}
+
 impl Service {
-    /// Build every part; what fails here is wrong in the configuration.
+    /// Build every part; an error here is one of the configuration.
     pub fn build(config: Config) -> anyhow::Result<Self> {
         config.kafka.verify_consumer()?;
         config.kafka.verify_producer()?;
         let metrics = Arc::new(Metrics::new());
         let quota = config.quota_per_second;
         let gate = Gate::new(config.gate, quota, config.concurrency, metrics.clone());
-        // The share of the quota comes with the partitions.
+        // No calls before the first assignment: the share of the quota comes with the partitions.
         gate.set_share(&[], &[], 1);
         let lease = Arc::new(Lease::new());
         let health = Arc::new(Health::new(lease.clone(), config.policy.doubt_grace + OVERDUE));
@@ -270,57 +137,211 @@ impl Service {
             kafka: config.kafka,
         })
     }
-}
 
-/// Nothing begins before there is where to publish: what is missing is told until it is there.
-async fn await_topics(
-    settings: &kafka::Settings,
-    (lease, health): (&Lease, &Health),
-    shutdown: &CancellationToken,
-) {
-    let mut told = None;
-    while !shutdown.is_cancelled() {
-        let asked = settings.clone();
-        let look = spawn_blocking(move || kafka::missing_topics(&asked, LOOK_FOR_TOPICS));
-        let missing = tokio::select! {
-            missing = look => missing,
-            () = shutdown.cancelled() => break,
+    /// Run until `shutdown`, then drain.
+    pub async fn run(
+        self,
+        listener: Option<TcpListener>,
+        shutdown: CancellationToken,
+    ) -> anyhow::Result<()> {
+        let (ledger, writer) = ledger::open(&self.ledger)
+            .await
+            .with_context(|| format!("failed to open the ledger {}", self.ledger.place))?;
+        // The writer ends once every clone of `ledger` is dropped and everything is written. This
+        // clone keeps it running, so that it ends before the service only by a fault.
+        let keeps_writer_running = ledger.clone();
+        let mut writer = spawn_owned(writer);
+        let mut companions = Companions::default();
+        companions.tasks.spawn(prune(ledger.clone(), self.retention));
+        let observed = ledger.clone();
+        let problem = Arc::new(move || observed.problem());
+        companions.admin = listener.map(|listener| (listener, self.view(problem)));
+        let ended = tokio::select! {
+            ended = self.run_with_ledger(ledger, companions, shutdown) => ended,
+            finished = &mut writer => {
+                finished.context("the ledger's writer ended")?;
+                return Err(anyhow!("the ledger's writer ended"));
+            }
         };
-        let problem = match missing {
-            Ok(Ok(missing)) if missing.is_empty() => break,
-            Ok(Ok(missing)) => format!(
-                "there is no topic {}: make it, or set kafka.create_topics = true",
-                missing.join(", ")
-            ),
-            Ok(Err(error)) => format!("{error:#}"),
-            Err(panicked) => panicked.to_string(),
-        };
-        // A start waits for nobody's patience, but it is no noise either.
-        if told.as_ref() != Some(&problem) {
-            error!("waiting to start: {problem}");
-            told = Some(problem.clone());
+        drop(keeps_writer_running);
+        if timeout(LEDGER_CLOSE_TIMEOUT, writer).await.is_err() {
+            warn!("ledger unavailable at shutdown; the next start reconciles what is missing");
         }
-        health.set_waiting_for(Some(problem));
-        lease.renew();
-        health.report_progress();
-        tokio::select! {
-            () = shutdown.cancelled() => {}
-            () = tokio::time::sleep(LOOK_AGAIN) => {}
+        info!("stopped");
+        ended
+    }
+
+    /// Run on this ledger until `shutdown`, then drain.
+    pub async fn run_with_ledger<L: Ledger>(
+        self,
+        ledger: L,
+        companions: Companions,
+        shutdown: CancellationToken,
+    ) -> anyhow::Result<()> {
+        let Companions { admin, mut tasks } = companions;
+        let stop = CancellationToken::new();
+        tasks.spawn(self.gate.clone().drive());
+        if let Some((listener, view)) = admin {
+            info!(admin = %listener.local_addr()?, "listening");
+            tasks.spawn(serve_admin(listener, view, stop.clone()));
+        }
+        if self.kafka.topics.create {
+            create_topics(&self.kafka, &shutdown).await;
+        }
+        self.wait_for_topics(&shutdown).await;
+        let producer = self.producer.clone();
+        // Stopped while it waited for topics: it need not join a group only to leave it.
+        let ended = if shutdown.is_cancelled() {
+            Ok(())
+        } else {
+            self.consume(ledger, &shutdown, &mut tasks).await
+        };
+        stop.cancel();
+        spawn_blocking(move || producer.flush(FLUSH_TIMEOUT)).await?;
+        tasks.shutdown().await;
+        ended
+    }
+
+    /// Wait until all topics exist: nothing is called before its outcome can be published.
+    async fn wait_for_topics(&self, shutdown: &CancellationToken) {
+        let mut reported = None;
+        while !shutdown.is_cancelled() {
+            let problem = tokio::select! {
+                problem = topics_problem(self.kafka.clone()) => problem,
+                () = shutdown.cancelled() => break,
+            };
+            let Some(problem) = problem else { break };
+            // It may wait for days: log each problem once.
+            if reported.as_ref() != Some(&problem) {
+                error!(error = problem, "waiting to start");
+                reported = Some(problem.clone());
+            }
+            self.health.set_waiting_for(Some(problem));
+            // Nobody polls yet, and waiting here is not stalling: a restart would not help.
+            self.lease.renew();
+            self.health.report_progress();
+            pause(TOPIC_LOOKUP_INTERVAL, shutdown).await;
+        }
+        self.health.set_waiting_for(None);
+    }
+
+    /// Consume and deliver until `shutdown` and the drain after it, or until a part ends by a
+    /// fault.
+    async fn consume<L: Ledger>(
+        self,
+        ledger: L,
+        shutdown: &CancellationToken,
+        companions: &mut JoinSet<()>,
+    ) -> anyhow::Result<()> {
+        let (inbound, received) = mpsc::channel(INBOUND_MESSAGES);
+        let handle = kafka::Handle {
+            inbound,
+            drain: self.intake.drain,
+            lease: self.lease.clone(),
+            health: self.health.clone(),
+            metrics: self.metrics.clone(),
+            stop: shutdown.clone(),
+        };
+        let (source, thread) = kafka::Consumer::start(&self.kafka, handle)?;
+        let context = Context::<RealPorts<L>> {
+            desk: self.desk,
+            outcomes: self.producer,
+            ledger,
+            gate: self.gate,
+            policy: self.policy,
+            clock: Clock::system(),
+            rng: Rng::system(),
+            lease: self.lease,
+            health: self.health,
+            metrics: self.metrics,
+        };
+        let mut consuming = spawn_owned(consume(received, source, self.intake, Arc::new(context)));
+        let faultless = tokio::select! {
+            ended = &mut consuming => ended.context("consuming ended"),
+            companion = companions.join_next() => match companion {
+                Some(Err(error)) => Err(error).context("a part of the worker ended"),
+                _ => Err(anyhow!("the admin port ended")),
+            },
+        };
+        // Drain: the thread leaves the group, for which `consuming` finishes the partitions first.
+        shutdown.cancel();
+        let left_group = spawn_blocking(move || thread.join()).await?;
+        // A task that has ended must not be awaited a second time.
+        let drained = if consuming.is_finished() { Ok(()) } else { consuming.await };
+        faultless?;
+        drained.context("consuming ended")?;
+        left_group.map_err(|_| anyhow!("the consumer's thread panicked"))?
+    }
+
+    fn view(&self, ledger: LedgerProblem) -> View {
+        View {
+            health: self.health.clone(),
+            gate: self.gate.clone(),
+            metrics: self.metrics.clone(),
+            ledger,
+            clock: Clock::system(),
         }
     }
-    health.set_waiting_for(None);
 }
 
-/// Create what is missing; an outage of the brokers is waited for.
+/// The ports of the service, on any ledger.
+struct RealPorts<L>(PhantomData<L>);
+
+impl<L: Ledger> Ports for RealPorts<L> {
+    type Desk = desk::Client;
+    type Outcomes = kafka::Producer;
+    type Ledger = L;
+}
+
+async fn serve_admin(listener: TcpListener, view: View, stop: CancellationToken) {
+    if let Err(error) = admin::serve(listener, view, stop).await {
+        warn!(%error, "admin port ended");
+    }
+}
+
+/// Prune what was published longer than `retention` ago, every hour.
+async fn prune(ledger: ledger::Ledger, retention: Duration) {
+    loop {
+        let before = Clock::system().now().saturating_sub(retention).unwrap_or(Timestamp::MIN);
+        let rows = ledger.prune(before).await;
+        if rows > 0 {
+            info!(rows, "pruned the ledger");
+        }
+        sleep(PRUNE_INTERVAL).await;
+    }
+}
+
+/// Create the missing topics; while no broker answers, try again.
 async fn create_topics(settings: &kafka::Settings, shutdown: &CancellationToken) {
     while !shutdown.is_cancelled() {
-        match kafka::create_topics(settings, CREATE_TOPICS).await {
+        match kafka::create_topics(settings, TOPIC_CREATION_TIMEOUT).await {
+            // A topic that was refused is then missing, and waited for.
             Ok(refused) => return refused.iter().for_each(|text| warn!("{text}")),
-            Err(error) => warn!("{error:#}; trying again"),
+            Err(error) => {
+                warn!(error = format!("{error:#}"), "failed to create topics; will retry")
+            }
         }
-        tokio::select! {
-            () = shutdown.cancelled() => {}
-            () = tokio::time::sleep(CREATE_TOPICS) => {}
-        }
+        pause(TOPIC_CREATION_TIMEOUT, shutdown).await;
+    }
+}
+
+/// Which topics are missing, or why that cannot be found out; `None` where all of them exist.
+async fn topics_problem(settings: kafka::Settings) -> Option<String> {
+    match spawn_blocking(move || kafka::missing_topics(&settings, TOPIC_LOOKUP_TIMEOUT)).await {
+        Ok(Ok(missing)) if missing.is_empty() => None,
+        Ok(Ok(missing)) => Some(format!(
+            "topics that do not exist: {}; create them, or set kafka.create_topics = true",
+            missing.join(", ")
+        )),
+        Ok(Err(error)) => Some(format!("{error:#}")),
+        Err(panicked) => Some(panicked.to_string()),
+    }
+}
+
+/// Sleep for `duration`, at most until `shutdown`.
+async fn pause(duration: Duration, shutdown: &CancellationToken) {
+    tokio::select! {
+        () = shutdown.cancelled() => {}
+        () = sleep(duration) => {}
     }
 }

@@ -1,21 +1,25 @@
-//! `handoff`: every escalation gets exactly one final, true answer in time.
+//! `handoff` answers every escalation with exactly one final outcome, in time.
 //!
-//! The map, in reading order. Who may import whom:
-//! `main -> commands -> app -> { config, telemetry, consume, deliver, gate, adapters } -> domain`.
+//! The map, in reading order. A module imports only what stands to the right of it:
+//! `main -> commands -> app -> { config, adapters } -> consume -> deliver ->
+//! { gate, ledger, lease, health, telemetry } -> domain`.
 //!
-//! - `commands`: the command line, one file per subcommand.
-//! - `app`: builds, starts, drains and stops everything; the only place with a real clock.
-//! - `config`: file and environment become a checked `Config`.
-//! - `consume`: records become ordered lanes, deliveries and offsets to commit.
-//! - `deliver`: the walk of one event; declares the ports `Desk` and `Outcomes`.
-//! - `ledger`: the port of what outlives the process.
-//! - `gate`: everybody's way to Desk: concurrency, speed, pauses and probes.
-//! - `domain`: what is decided, as pure values.
-//! - `adapters`: Kafka, Desk over HTTP, the ledger's databases, the admin port.
-//! - `sim`: the simulated Desk and the embedded broker, shipped as tools.
-//! - `telemetry`, `pulse`: log, metrics, signs of progress.
+//! - [`commands`]: the command line, a file or folder per subcommand.
+//! - [`app`]: the composition root: builds every part and runs the service through its phases.
+//! - [`config`]: reads file and environment into a checked [`config::Config`].
+//! - [`adapters`]: Kafka, Desk's API, the ledger's databases, the admin port.
+//! - [`consume`]: partitions and session queues, a task per event, the offsets to commit.
+//! - [`deliver`]: the delivery of one event; declares the ports it needs from the adapters.
+//! - [`gate`]: admission control towards Desk: permits, rate limiter, circuit breaker.
+//! - [`ledger`]: the port of the database that outlives the process.
+//! - [`lease`]: whether this process may still act for its partitions.
+//! - [`health`]: what `/health` and `/ready` say.
+//! - [`telemetry`]: logs and metrics.
+//! - [`domain`]: every decision, as pure functions of values.
+//! - [`sim`]: the simulated Desk and the embedded broker, shipped as tools.
+//! - [`clock`]: time and random numbers; `task`: spawning. Everything may use them, `domain` does not.
 //!
-//! This crate is the service's own; it never promises a stable library interface.
+//! The crate serves its own binary, tests and benchmark: its interface is not stable.
 
 pub mod adapters;
 pub mod app;
@@ -30,4 +34,5 @@ pub mod health;
 pub mod lease;
 pub mod ledger;
 pub mod sim;
+mod task;
 pub mod telemetry;

@@ -1,6 +1,4 @@
-//! The command line becomes one call, and its result an exit code.
-//!
-//! This file never does anything else.
+//! `main` maps the command line to one call and its result to an exit code.
 
 use std::ffi::OsString;
 use std::process::ExitCode;
@@ -8,11 +6,14 @@ use std::process::ExitCode;
 use clap::Parser as _;
 use handoff::commands::{Cli, say};
 
-/// An event is a few hundred small allocations, made on one thread and freed on another: the
-/// system's allocator spends a fifth of all time on them.
+// An event is a few hundred small allocations, made on one thread and freed on another. With the
+// system's allocator they take a fifth of the processor time.
 #[cfg(feature = "jemalloc")]
 #[global_allocator]
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
+/// The exit code for a bug, as in sysexits.h; `commands` documents the others.
+const EX_SOFTWARE: u8 = 70;
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
@@ -20,11 +21,11 @@ fn main() -> ExitCode {
         Ok(runtime) => runtime,
         Err(error) => {
             say(&format!("handoff: failed to start: {error}"));
-            return ExitCode::from(70);
+            return ExitCode::from(EX_SOFTWARE);
         }
     };
     let result = runtime.block_on(cli.run(environment));
-    // What still blocks a thread must not hold the process up.
+    // A thread that still blocks, in a name lookup for example, must not delay the exit.
     runtime.shutdown_background();
     match result {
         Ok(()) => ExitCode::SUCCESS,
@@ -35,7 +36,7 @@ fn main() -> ExitCode {
     }
 }
 
-#[expect(clippy::disallowed_methods, reason = "this is where the environment enters")]
+#[expect(clippy::disallowed_methods, reason = "the one place that reads the environment")]
 fn environment() -> Vec<(OsString, OsString)> {
     std::env::vars_os().collect()
 }

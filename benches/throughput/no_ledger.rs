@@ -7,14 +7,13 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use anyhow::Result;
-use handoff::app::Service;
+use handoff::app::{Companions, Service};
 use handoff::domain::ledger_entry::{Claim, ClaimResult, Parking, PriorClaim};
 use handoff::domain::record::Position;
 use handoff::domain::wire::outcome::Message;
 use handoff::ledger::{Ledger, Recovered};
 use handoff::{config, telemetry};
 use jiff::Timestamp;
-use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::contestant::environment;
@@ -68,7 +67,8 @@ pub(crate) async fn run() -> Result<()> {
     telemetry::start_log(&config.log)?;
     let shutdown = CancellationToken::new();
     let service = Service::build(config)?;
-    let running = service.run_on(NoLedger::default(), (None, JoinSet::new()), shutdown.clone());
+    let running =
+        service.run_with_ledger(NoLedger::default(), Companions::default(), shutdown.clone());
     tokio::pin!(running);
     let ended = tokio::select! {
         ended = &mut running => return ended,

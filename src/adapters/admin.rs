@@ -1,11 +1,9 @@
-//! The admin port, for probes and people.
+//! The admin port, for probes and people. Every route only reads.
 //!
-//! - `/health`: 200 while there is progress, 503 and a sentence when something is stuck.
-//! - `/ready`: 200 while events can be answered, 503 and what to repair while they cannot.
+//! - `/health`: 200 while the service makes progress; 503 and the reason where a restart may help.
+//! - `/ready`: 200 while events can be answered; 503 and what to repair while they cannot.
 //! - `/metrics`: Prometheus (OpenMetrics text).
-//! - `/status`: the same at a glance, as JSON.
-//!
-//! This file never changes anything: every route only reads.
+//! - `/status`: all of it at a glance, as JSON.
 
 use std::sync::Arc;
 
@@ -26,19 +24,19 @@ use crate::telemetry::Metrics;
 /// What the routes read.
 #[derive(Clone)]
 pub struct View {
-    /// Signs of progress.
+    /// Progress and blocked partitions.
     pub health: Arc<Health>,
-    /// The worker's gate towards Desk.
+    /// Admission control towards Desk.
     pub gate: Arc<Gate>,
-    /// What is counted.
+    /// All metrics.
     pub metrics: Arc<Metrics>,
-    /// ShutReason the ledger does not answer, if it does not.
+    /// Why the ledger is unavailable, if it is.
     pub ledger: Arc<dyn Fn() -> Option<String> + Send + Sync>,
-    /// The time.
+    /// The wall clock.
     pub clock: Clock,
 }
 
-/// Serve until stopped.
+/// Serve the routes until `stop`.
 pub async fn serve(
     listener: TcpListener,
     view: View,
@@ -54,25 +52,26 @@ pub async fn serve(
 }
 
 async fn health(State(view): State<View>) -> (StatusCode, String) {
-    answer(view.stuck())
+    probe_result(view.stalled())
 }
 
 async fn ready(State(view): State<View>) -> (StatusCode, String) {
-    answer(view.not_ready())
+    probe_result(view.not_ready())
 }
 
 async fn metrics(State(view): State<View>) -> impl IntoResponse {
-    let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
-    ([(header::CONTENT_TYPE, kind)], view.metrics.render())
+    let content_type = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+    ([(header::CONTENT_TYPE, content_type)], view.metrics.render())
 }
 
 async fn status(State(view): State<View>) -> Json<Value> {
     let metrics = &view.metrics;
+    let (stalled, not_ready) = (view.stalled(), view.not_ready());
     Json(json!({
         "version": env!("CARGO_PKG_VERSION"),
-        "healthy": view.stuck().is_none(),
-        "ready": view.not_ready().is_none(),
-        "why": view.stuck().or(view.not_ready()),
+        "healthy": stalled.is_none(),
+        "ready": not_ready.is_none(),
+        "why": stalled.or(not_ready),
         "gate": view.gate.shut().map_or("open", |shut| shut.reason.as_str()),
         "assigned_partitions": metrics.partitions.get(),
         "unfinished_events": metrics.unfinished.get(),
@@ -82,13 +81,14 @@ async fn status(State(view): State<View>) -> Json<Value> {
 }
 
 impl View {
-    fn stuck(&self) -> Option<String> {
+    fn stalled(&self) -> Option<String> {
         self.health.stalled(self.clock.now(), (self.ledger)().is_some())
     }
 
+    /// The first reason, in the order in which they have to be repaired.
     fn not_ready(&self) -> Option<String> {
-        if let Some(what) = self.health.waiting_for() {
-            return Some(what);
+        if let Some(problem) = self.health.waiting_for() {
+            return Some(problem);
         }
         if !self.health.has_joined() {
             return Some("not a member of the consumer group yet".into());
@@ -97,7 +97,7 @@ impl View {
             return Some(problem);
         }
         if let Some(problem) = (self.ledger)() {
-            return Some(format!("the ledger does not work: {problem}"));
+            return Some(format!("the ledger is unavailable: {problem}"));
         }
         if let Some(problem) = self.health.blocked() {
             return Some(problem);
@@ -106,7 +106,7 @@ impl View {
     }
 }
 
-fn answer(problem: Option<String>) -> (StatusCode, String) {
+fn probe_result(problem: Option<String>) -> (StatusCode, String) {
     match problem {
         None => (StatusCode::OK, "ok\n".into()),
         Some(problem) => (StatusCode::SERVICE_UNAVAILABLE, problem + "\n"),

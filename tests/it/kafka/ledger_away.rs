@@ -34,7 +34,7 @@ async fn the_database_stops_and_starts_and_nobody_restarts_the_worker() {
     assert_eq!(calls, 50, "no act without the intent written down");
     let (status, text) = ask_admin(port, "ready").await;
     assert_eq!(status, 503);
-    assert!(text.contains("the ledger does not work"), "{text}");
+    assert!(text.contains("the ledger is unavailable"), "{text}");
     let metrics = ask_admin(port, "metrics").await.1;
     assert!(metrics.contains("handoff_intake_paused 1"), "{metrics}");
     assert_eq!(ask_admin(port, "health").await.0, 200, "waiting is not being stuck");
