@@ -57,7 +57,7 @@ type LedgerProblem = Arc<dyn Fn() -> Option<String> + Send + Sync>;
 pub struct Service {
     kafka: kafka::Settings,
     producer: kafka::Producer,
-    desk: desk::Client,
+    desk: desk::DeskClient,
     gate: Arc<Gate>,
     policy: Policy,
     ledger: ledger::Settings,
@@ -96,8 +96,8 @@ pub async fn listen(config: &Config) -> anyhow::Result<Option<TcpListener>> {
 }
 
 /// A client for Desk's API with the system clock.
-pub(crate) fn desk_client(settings: desk::Settings) -> anyhow::Result<desk::Client> {
-    desk::Client::new(settings, Clock::system(), Rng::system())
+pub(crate) fn desk_client(settings: desk::DeskClientSettings) -> anyhow::Result<desk::DeskClient> {
+    desk::DeskClient::new(settings, Clock::system(), Rng::system())
 }
 
 impl Service {
@@ -288,7 +288,7 @@ impl Service {
 struct RealPorts<L>(PhantomData<L>);
 
 impl<L: Ledger> Ports for RealPorts<L> {
-    type Desk = desk::Client;
+    type Desk = desk::DeskClient;
     type Outcomes = kafka::Producer;
     type Ledger = L;
 }

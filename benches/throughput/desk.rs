@@ -8,7 +8,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
-use handoff::sim::desk::{SessionReport, Stats};
+use handoff::sim::desk::{DeskStats, SessionReport};
 
 /// It, running; killed when dropped.
 pub(crate) struct Desk {
@@ -39,13 +39,13 @@ impl Desk {
         Ok(Self { child, endpoint, http })
     }
 
-    pub(crate) async fn stats(&self) -> Result<Stats> {
+    pub(crate) async fn stats(&self) -> Result<DeskStats> {
         Ok(serde_json::from_str(&self.get("stats").await?)?)
     }
 
     /// How long a transfer took on average, as Desk saw it: a little more than it was told, as timers are.
     pub(crate) async fn took(&self) -> Result<Duration> {
-        let transfers = self.stats().await?.of(handoff::sim::desk::Command::Transfer);
+        let transfers = self.stats().await?.of(handoff::sim::desk::ApiCommand::Transfer);
         Ok(Duration::from_micros(transfers.took_us / transfers.calls.max(1)))
     }
 

@@ -15,7 +15,7 @@ use crate::numbers::{quantile, sorted};
 use crate::outcomes::{Outcomes, uncommitted};
 use crate::scenarios;
 use crate::workload::{Keys, Work};
-use handoff::sim::desk::{Command, Stats};
+use handoff::sim::desk::{ApiCommand, DeskStats};
 
 const LOOK: Duration = Duration::from_millis(100);
 /// Beyond the bound, a run may take so long.
@@ -241,11 +241,11 @@ async fn finish(
 }
 
 /// Each event once and in order, with one call.
-pub(crate) fn check(run: &mut Run, stats: &Stats, (outcomes, count): (&Outcomes, usize)) {
+pub(crate) fn check(run: &mut Run, stats: &DeskStats, (outcomes, count): (&Outcomes, usize)) {
     run.must("answered", outcomes.at_us.len() as f64, count as f64);
     run.must("doubled", outcomes.doubled as f64, 0.0);
     run.must("inversions", outcomes.inversions as f64, 0.0);
     run.must("overlaps", stats.overlapping_calls as f64, 0.0);
-    let calls = stats.of(Command::Transfer).calls + stats.of(Command::State).calls;
+    let calls = stats.of(ApiCommand::Transfer).calls + stats.of(ApiCommand::State).calls;
     run.must("calls_per_event", calls as f64 / count as f64, 1.0);
 }

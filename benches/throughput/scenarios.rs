@@ -6,7 +6,7 @@
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
-use handoff::sim::desk::{Command, SecondCount};
+use handoff::sim::desk::{ApiCommand, SecondCount};
 use tokio::time::{Instant, sleep};
 
 use crate::contestant::{Contestant, Kind};
@@ -163,7 +163,7 @@ async fn quota(scenario: &Scenario, bootstrap: &str, (work, scale): (&Work, f64)
         member.stop().await?;
     }
     let stats = desk.stats().await?;
-    let transfers = stats.of(Command::Transfer);
+    let transfers = stats.of(ApiCommand::Transfer);
     let used = used(&transfers.per_second, measured);
     run.figures.insert("percent_of_quota", 100.0 * used / f64::from(QUOTA));
     let seconds = sorted(transfers.per_second.iter().map(|second| second.calls as f64));

@@ -1,9 +1,7 @@
-//! `handoff desk`: the simulated Desk as a server of its own, for staging and for tests in any
-//! language.
+//! `handoff desk`: serves the simulated Desk, for staging and for tests in any language.
 //!
-//! It prints where it listens and how to point the worker to it, serves until it is told to stop,
-//! and then says what it has seen. It never prints the key, except for the documented demo key
-//! that everybody knows.
+//! It prints its address and the settings with which the worker finds it, serves until it is
+//! stopped, and then prints what it has counted. It prints no key except the public demo key.
 
 use std::net::{SocketAddr, TcpListener};
 use std::path::PathBuf;
@@ -14,35 +12,38 @@ use tokio_util::sync::CancellationToken;
 
 use super::Failure;
 use crate::domain::usersig::Identity;
-use crate::sim::desk::{Agent, Command, DEMO_KEY, Desk, Options, Script, Span, Stats};
+use crate::sim::desk::{
+    Agent, ApiCommand, DEMO_KEY, DeskStats, FaultSchedule, LatencyRange, SimulatedDesk,
+    SimulatedDeskSettings,
+};
 
 const EXAMPLES: &str = "\
 Examples:
   handoff desk
-      Everybody is online, every well-formed transfer is assigned.
+      Every agent is online, every valid transfer is assigned.
   handoff desk --agents anna@example.com:2473,ben@example.com --latency-ms 50-200
       Two agents, one of them in group 2473; calls take 50 to 200 ms.
-  handoff desk --script faults.json
-      With what is in the file, for instance
-      {\"acts\": [{\"answer\": \"close\", \"takes_effect\": true, \"chance\": 0.05, \"times\": 0}]}
-      which loses the answer of one transfer in twenty although it happened.
+  handoff desk --schedule faults.json
+      With the faults in the file, for instance
+      {\"faults\": [{\"answer\": \"close\", \"takes_effect\": true, \"chance\": 0.05, \"times\": 0}]}
+      which loses the answer of 5 % of the transfers after they took effect.
 
 While it runs:
   curl -s localhost:8080/sim/stats
-  curl -s localhost:8080/sim/script -d '{\"acts\": [{\"answer\": \"hang\"}]}'
-  curl -s localhost:8080/sim/agents -d '{\"switch\": [{\"online\": false}]}'
+  curl -s localhost:8080/sim/schedule -d '{\"faults\": [{\"answer\": \"hang\"}]}'
+  curl -s localhost:8080/sim/agents -d '{\"updates\": [{\"online\": false}]}'
   curl -s localhost:8080/sim/outage -d '{\"on\": true}'
 
-All acts and controls are described in docs/simulated-desk.md.";
+All faults and controls are described in docs/simulated-desk.md.";
 
 /// Serve a simulated Tencent Cloud Desk
 ///
-/// It is strict (signature, parameters, types), truthful (a session that was transferred is with
-/// an agent) and scriptable (every code, latency, lost answers, outages).
+/// It validates calls as Desk does (signature, parameters, types), keeps the state of each session,
+/// and injects faults on request (every code, latency, lost answers, outages).
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES, allow_negative_numbers = true)]
-pub struct Args {
-    /// Where to listen; port 0 takes a free one
+pub struct DeskArgs {
+    /// Address to listen on; port 0 takes a free port
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:8080")]
     listen: SocketAddr,
 
@@ -55,7 +56,7 @@ pub struct Args {
     #[arg(long, value_name = "ACCOUNT", default_value = "administrator", value_parser = parse_account)]
     identifier: String,
 
-    /// The key that signs; without one the demo key, which is printed at the start
+    /// The secret key of signatures; without it the demo key, which is printed at the start
     #[arg(
         long,
         value_name = "KEY",
@@ -65,19 +66,19 @@ pub struct Args {
     )]
     secret_key: Option<SecretString>,
 
-    /// A file with the key that signs
+    /// A file with the secret key of signatures
     #[arg(long, value_name = "FILE")]
     secret_key_file: Option<PathBuf>,
 
-    /// How long each call takes: 20, or 50-200 for anything between
-    #[arg(long, value_name = "MS", default_value = "0", value_parser = parse_span)]
-    latency_ms: Span,
+    /// Latency of each call: 20, or a range such as 50-200
+    #[arg(long, value_name = "MS", default_value = "0", value_parser = parse_latency)]
+    latency_ms: LatencyRange,
 
-    /// Calls per command in any one second, above which 60007 is answered; 0 for no limit
+    /// Calls per command in any one second, above which 60007 is returned; 0 for no limit
     #[arg(long, value_name = "NUMBER", default_value_t = 0)]
     limit_per_second: u32,
 
-    /// The agents, each as login or login:group; without any, whoever is asked for is online
+    /// The agents, each as login or login:group; without any, every requested agent is online
     #[arg(long, value_name = "AGENTS", value_delimiter = ',', value_parser = parse_agent)]
     agents: Vec<Agent>,
 
@@ -85,40 +86,41 @@ pub struct Args {
     #[arg(long)]
     agents_must_accept: bool,
 
-    /// What to do wrong, as JSON
+    /// Faults and staff changes, as JSON
     #[arg(long, value_name = "FILE")]
-    script: Option<PathBuf>,
+    schedule: Option<PathBuf>,
 
     /// Only sessions announced by POST /sim/sessions exist
     #[arg(long)]
     no_auto_sessions: bool,
 
-    /// An assigned session is with the chatbot again at once: for load tests that use each
-    /// session often
+    /// An assigned session returns to the chatbot at once: for load tests that use each session
+    /// repeatedly
     #[arg(long)]
     sessions_return: bool,
 
-    /// How many calls the log of each session keeps
+    /// Number of calls in the log of each session
     #[arg(long, value_name = "NUMBER", default_value_t = 32)]
     calls_kept: usize,
 
-    /// Makes latencies and chances repeatable
+    /// Seed of latencies and fault probabilities
     #[arg(long, value_name = "NUMBER", default_value_t = 0)]
     seed: u64,
 }
 
-/// Serves until `shutdown`.
-pub async fn run(args: Args, shutdown: CancellationToken) -> Result<(), Failure> {
-    let script = args.script.as_deref().map(read_script).transpose().map_err(Failure::Usage)?;
+/// Serves until `shutdown`. [`Failure::Unavailable`] means that the address cannot be listened on.
+pub async fn run(args: DeskArgs, shutdown: CancellationToken) -> Result<(), Failure> {
+    let schedule =
+        args.schedule.as_deref().map(read_schedule).transpose().map_err(Failure::Usage)?;
     let listen = args.listen;
-    let (options, key_hint) = options(args).map_err(Failure::Usage)?;
+    let (settings, key_hint) = settings(args).map_err(Failure::Usage)?;
     let listener = TcpListener::bind(listen)
         .with_context(|| format!("failed to listen on {listen}"))
         .map_err(Failure::Unavailable)?;
-    let admin = options.admin.clone();
-    let desk = Desk::start(listener, options).map_err(Failure::Unavailable)?;
-    if let Some(script) = script {
-        desk.script(script);
+    let admin = settings.admin.clone();
+    let desk = SimulatedDesk::start(listener, settings).map_err(Failure::Unavailable)?;
+    if let Some(schedule) = schedule {
+        desk.schedule(schedule);
     }
     anstream::println!("{}", greeting(&desk.endpoint(), &admin, key_hint));
     shutdown.cancelled().await;
@@ -127,16 +129,16 @@ pub async fn run(args: Args, shutdown: CancellationToken) -> Result<(), Failure>
     Ok(())
 }
 
-fn options(args: Args) -> anyhow::Result<(Options, &'static str)> {
+fn settings(args: DeskArgs) -> anyhow::Result<(SimulatedDeskSettings, &'static str)> {
     let given = match (args.secret_key, args.secret_key_file) {
         (Some(key), _) => Some(key),
         (None, Some(file)) => Some(read_key(&file)?),
         (None, None) => None,
     };
     let is_empty = given.as_ref().is_some_and(|key| key.expose_secret().is_empty());
-    ensure!(!is_empty, "the key is empty: give one, or none for the demo key");
+    ensure!(!is_empty, "the key is empty: give a key, or omit the option for the demo key");
     let key_hint = if given.is_some() { "<the key you gave>" } else { DEMO_KEY };
-    let options = Options {
+    let settings = SimulatedDeskSettings {
         admin: Identity { sdkappid: args.sdkappid, identifier: args.identifier },
         key: given.unwrap_or_else(|| SecretString::from(DEMO_KEY)),
         auto_sessions: !args.no_auto_sessions,
@@ -147,9 +149,9 @@ fn options(args: Args) -> anyhow::Result<(Options, &'static str)> {
         sessions_return: args.sessions_return,
         calls_kept_per_session: args.calls_kept,
         seed: args.seed,
-        ..Options::default()
+        ..SimulatedDeskSettings::default()
     };
-    Ok((options, key_hint))
+    Ok((settings, key_hint))
 }
 
 fn read_key(file: &std::path::Path) -> anyhow::Result<SecretString> {
@@ -158,26 +160,26 @@ fn read_key(file: &std::path::Path) -> anyhow::Result<SecretString> {
     Ok(SecretString::from(text.trim_end_matches(['\r', '\n'])))
 }
 
-fn read_script(file: &std::path::Path) -> anyhow::Result<Script> {
+fn read_schedule(file: &std::path::Path) -> anyhow::Result<FaultSchedule> {
     let json = std::fs::read(file)
-        .with_context(|| format!("failed to read the script {}", file.display()))?;
-    Script::parse(&json)
-        .with_context(|| format!("failed to understand the script {}", file.display()))
+        .with_context(|| format!("failed to read the schedule {}", file.display()))?;
+    FaultSchedule::parse(&json)
+        .with_context(|| format!("failed to parse the schedule {}", file.display()))
 }
 
 fn greeting(endpoint: &str, admin: &Identity, key: &str) -> String {
     let Identity { sdkappid, identifier } = admin;
     format!(
-        "simulated Desk at {endpoint}; the worker finds it with \
+        "simulated SimulatedDesk at {endpoint}; the worker finds it with \
          HANDOFF__DESK__ENDPOINT={endpoint} HANDOFF__DESK__SDKAPPID={sdkappid} \
          HANDOFF__DESK__IDENTIFIER={identifier} HANDOFF__DESK__SECRET_KEY={key}"
     )
 }
 
-fn summary(stats: &Stats) -> String {
+fn summary(stats: &DeskStats) -> String {
     let mut text = format!(
-        "{} calls in {:.1} s, at most {} at once; {} sessions moved to a human; \
-         {} calls overlapped another one of their session",
+        "{} calls in {:.1} s, at most {} at once; {} transfers took effect; \
+         {} calls overlapped another call of their session",
         stats.calls,
         stats.uptime_ms as f64 / 1000.0,
         stats.max_in_flight,
@@ -186,10 +188,10 @@ fn summary(stats: &Stats) -> String {
     );
     for (command, counts) in &stats.commands {
         let name = match command {
-            Command::Transfer => "transfer_to_human",
-            Command::State => "get_session_state",
-            Command::End => "end_session",
-            Command::Other => "other",
+            ApiCommand::Transfer => "transfer_to_human",
+            ApiCommand::State => "get_session_state",
+            ApiCommand::End => "end_session",
+            ApiCommand::Other => "other",
         };
         let peak = counts.max_per_second;
         text.push_str(&format!("\n  {name}: {} calls, at most {peak} per second", counts.calls));
@@ -206,26 +208,26 @@ fn summary(stats: &Stats) -> String {
     text
 }
 
-fn parse_span(text: &str) -> Result<Span, String> {
-    let number = |part: &str| {
+fn parse_latency(text: &str) -> Result<LatencyRange, String> {
+    let milliseconds = |part: &str| {
         part.trim().parse().map_err(|_| format!("{part:?} is not a whole number of milliseconds"))
     };
     match text.split_once('-') {
-        None => number(text).map(Span::exactly),
-        Some((least, most)) => {
-            let (least, most) = (number(least)?, number(most)?);
-            if most < least {
-                return Err(format!("{most} is less than {least}"));
+        None => milliseconds(text).map(LatencyRange::exactly),
+        Some((min, max)) => {
+            let (min, max) = (milliseconds(min)?, milliseconds(max)?);
+            if max < min {
+                return Err(format!("{max} is less than {min}"));
             }
-            Ok(Span::between(least, most))
+            Ok(LatencyRange::between(min, max))
         }
     }
-    .and_then(|span| span.check().map(|()| span).map_err(|error| error.to_string()))
+    .and_then(|range| range.check().map(|()| range).map_err(|error| error.to_string()))
 }
 
 fn parse_account(text: &str) -> Result<String, String> {
     if text.trim().is_empty() {
-        return Err("an account has a name".to_owned());
+        return Err("the account is empty".to_owned());
     }
     Ok(text.to_owned())
 }
@@ -234,7 +236,8 @@ fn parse_agent(text: &str) -> Result<Agent, String> {
     let (id, group) = match text.rsplit_once(':') {
         None => (text, None),
         Some((id, group)) => {
-            let number = group.parse().map_err(|_| format!("the group {group:?} is no number"))?;
+            let number =
+                group.parse().map_err(|_| format!("the group {group:?} is not a number"))?;
             (id, Some(number))
         }
     };
@@ -250,21 +253,24 @@ mod tests {
 
     use super::*;
 
-    fn parse(words: &[&str]) -> Result<Args, clap::Error> {
-        let command = Args::augment_args(clap::Command::new("desk"));
+    fn parse(words: &[&str]) -> Result<DeskArgs, clap::Error> {
+        let command = DeskArgs::augment_args(clap::Command::new("desk"));
         let words = ["desk"].iter().chain(words);
-        command.try_get_matches_from(words).and_then(|matches| Args::from_arg_matches(&matches))
+        command.try_get_matches_from(words).and_then(|matches| DeskArgs::from_arg_matches(&matches))
     }
 
     #[test]
-    fn agents_and_latency_are_read_as_documented() {
+    fn agents_and_latency_are_parsed_as_documented() {
         let args = parse(&["--agents", "a@x:2473,b@x", "--latency-ms", "50-200"]).unwrap();
         let expected = [Agent { group: Some(2473), ..Agent::new("a@x") }, Agent::new("b@x")];
-        assert_eq!((args.agents, args.latency_ms), (expected.to_vec(), Span::between(50, 200)));
+        assert_eq!(
+            (args.agents, args.latency_ms),
+            (expected.to_vec(), LatencyRange::between(50, 200))
+        );
     }
 
     #[test]
-    fn what_no_desk_could_be_is_refused() {
+    fn invalid_arguments_are_refused() {
         for wrong in [
             ["--agents", "a@x:b"],
             ["--agents", ":7"],
@@ -276,21 +282,21 @@ mod tests {
         ] {
             assert!(parse(&wrong).is_err(), "{wrong:?}");
         }
-        assert!(options(parse(&["--secret-key", ""]).unwrap()).is_err());
+        assert!(settings(parse(&["--secret-key", ""]).unwrap()).is_err());
     }
 
     #[test]
-    fn the_script_of_the_help_is_one() {
+    fn the_schedule_in_the_help_can_be_parsed() {
         let json = EXAMPLES.lines().find(|line| line.trim().starts_with('{')).unwrap();
-        assert_eq!(Script::parse(json.as_bytes()).unwrap().acts.len(), 1);
+        assert_eq!(FaultSchedule::parse(json.as_bytes()).unwrap().faults.len(), 1);
     }
 
     #[test]
     fn a_given_key_is_not_printed() {
         let args = parse(&["--secret-key", "very-secret"]).unwrap();
         assert!(!format!("{args:?}").contains("very-secret"));
-        let (options, hint) = options(args).unwrap();
-        assert!(!format!("{options:?}").contains("very-secret"));
-        assert!(!greeting("http://x", &options.admin, hint).contains("very-secret"));
+        let (settings, hint) = settings(args).unwrap();
+        assert!(!format!("{settings:?}").contains("very-secret"));
+        assert!(!greeting("http://x", &settings.admin, hint).contains("very-secret"));
     }
 }

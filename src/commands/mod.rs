@@ -100,7 +100,7 @@ Exit codes: 0 ok, 1 audit has findings, 2 usage, 69 a dependency is unavailable,
 enum Command {
     /// Run the service until SIGTERM or SIGINT, then drain
     Run,
-    Demo(demo::Args),
+    Demo(demo::DemoArgs),
     /// Publish escalations: from arguments, a file or standard input
     Publish(Box<publish::PublishArgs>),
     /// Show what became of escalations, or what could not be read
@@ -113,7 +113,7 @@ enum Command {
     /// Check the configuration, then try everything live
     Check(check::Args),
     /// Run the simulated Desk as a server, for staging and tests
-    Desk(desk::Args),
+    Desk(desk::DeskArgs),
     /// Print a UserSig, to call Desk by hand
     Usersig(usersig::Args),
     /// Print the completions for a shell

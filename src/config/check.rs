@@ -16,7 +16,7 @@ use tracing_subscriber::EnvFilter;
 use super::layers::{Layer, Leaf};
 use super::raw::{Raw, how_to_set};
 use super::{Config, Intake, KafkaOnly, kafka, regions, routes};
-use crate::adapters::desk::{KeySource, Settings};
+use crate::adapters::desk::{DeskClientSettings, KeySource};
 use crate::adapters::ledger::LedgerUrl;
 use crate::domain::backoff::Backoff;
 use crate::domain::course::Policy;
@@ -116,7 +116,7 @@ fn intake(raw: &mut Raw) -> Option<Intake> {
     })
 }
 
-fn desk(raw: &mut Raw) -> Option<Settings> {
+fn desk(raw: &mut Raw) -> Option<DeskClientSettings> {
     let address = address(raw);
     let sdkappid = raw.whole("desk.sdkappid", 1..=9_999_999_999);
     let identifier = raw.text("desk.identifier");
@@ -126,7 +126,7 @@ fn desk(raw: &mut Raw) -> Option<Settings> {
     let lifetime_h = raw.whole("desk.signature_lifetime_h", 24..=438_000);
     raw.ordered(("desk.connect_timeout_ms", connect_ms), ("desk.timeout_ms", timeout_ms));
     let (endpoint, backup_endpoint) = address?;
-    Some(Settings {
+    Some(DeskClientSettings {
         endpoint,
         backup_endpoint,
         identity: Identity { sdkappid: sdkappid?, identifier: identifier? },

@@ -39,7 +39,7 @@ pub struct Config {
     /// For the Kafka clients.
     pub kafka: adapters::kafka::Settings,
     /// For the Desk client.
-    pub desk: adapters::desk::Settings,
+    pub desk: adapters::desk::DeskClientSettings,
     /// How records are read.
     pub rules: DecodeRules,
     /// How each event's journey is decided.

@@ -1,9 +1,9 @@
-//! An embedded Kafka broker, for a demo and for speed on one machine.
+//! An embedded Kafka broker for the demo.
 //!
-//! It is librdkafka's own simulation: it keeps everything in memory (per partition at most 5 MiB,
-//! then the oldest goes), listens on a free port of 127.0.0.1, and makes topics only at its start.
-//! Clients should use `group.protocol=consumer`: the older protocol takes seconds to join here.
-//! It is no Kafka: what is tried on it never proves anything about a real cluster.
+//! It is librdkafka's mock cluster: it keeps records in memory (at most 5 MiB per partition, then
+//! the oldest are removed), listens on a free port of 127.0.0.1, and creates topics only at its
+//! start. Clients should use `group.protocol=consumer`, because joining by the older protocol takes
+//! seconds here. A mock proves nothing about a real cluster: tests of the Kafka adapter use Kafka.
 
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread::JoinHandle;
@@ -13,72 +13,75 @@ use anyhow::{Context as _, anyhow};
 use rdkafka::mocking::MockCluster;
 use rdkafka::producer::DefaultProducerContext;
 
-const BETWEEN_ORDERS: Duration = Duration::from_millis(5);
+/// Pause between two requests to the mock cluster. It notices a request that follows the previous
+/// one too closely only a second later.
+const REQUEST_INTERVAL: Duration = Duration::from_millis(5);
 
-/// A running broker; dropping it ends it.
-pub struct Broker {
+/// A running broker; dropping it stops it.
+pub struct EmbeddedBroker {
     bootstrap_servers: String,
-    /// Its end wakes the thread up.
-    living: Option<SyncSender<()>>,
+    /// Dropping it stops the thread.
+    running: Option<SyncSender<()>>,
     thread: Option<JoinHandle<()>>,
 }
 
-impl Broker {
-    /// A broker with these topics, each with so many partitions.
+impl EmbeddedBroker {
+    /// Starts a broker with these topics, given as name and number of partitions.
     pub fn start(topics: &[(&str, i32)]) -> anyhow::Result<Self> {
         let topics: Vec<_> =
             topics.iter().map(|(name, partitions)| ((*name).to_owned(), *partitions)).collect();
-        let (ready, started) = sync_channel(1);
-        let (living, ended) = sync_channel(1);
+        let (started_sender, started) = sync_channel(1);
+        let (running, stopped) = sync_channel(1);
+        // The mock cluster is neither `Send` nor `Sync`, so it needs a thread of its own.
         let thread = std::thread::Builder::new()
             .name("embedded-broker".into())
-            .spawn(move || live(&topics, &ready, &ended))
+            .spawn(move || run_broker(&topics, &started_sender, &stopped))
             .context("failed to start the embedded broker's thread")?;
         let bootstrap_servers =
-            started.recv().context("the embedded broker ended at its start")??;
-        Ok(Self { bootstrap_servers, living: Some(living), thread: Some(thread) })
+            started.recv().context("the embedded broker's thread ended at its start")??;
+        Ok(Self { bootstrap_servers, running: Some(running), thread: Some(thread) })
     }
 
-    /// Where it listens, as `host:port`.
+    /// The address, as `host:port`.
     pub fn bootstrap_servers(&self) -> &str {
         &self.bootstrap_servers
     }
 }
 
-impl Drop for Broker {
+impl Drop for EmbeddedBroker {
     fn drop(&mut self) {
-        drop(self.living.take());
+        drop(self.running.take());
         if let Some(Err(_)) = self.thread.take().map(JoinHandle::join) {
-            tracing::error!("the embedded broker panicked");
+            tracing::error!("embedded broker panicked");
         }
     }
 }
 
-/// The cluster can neither be sent to nor shared with another thread: it lives on its own.
-fn live(
+fn run_broker(
     topics: &[(String, i32)],
-    ready: &SyncSender<anyhow::Result<String>>,
-    ended: &Receiver<()>,
+    started: &SyncSender<anyhow::Result<String>>,
+    stopped: &Receiver<()>,
 ) {
-    let cluster = open(topics);
-    let started = match &cluster {
+    let cluster = start_cluster(topics);
+    let result = match &cluster {
         Ok(cluster) => Ok(cluster.bootstrap_servers()),
         Err(error) => Err(anyhow!("{error:#}")),
     };
-    if ready.send(started).is_ok() && cluster.is_ok() {
-        // Nothing is ever sent; the sender's end is the sign.
-        ended.recv().unwrap_or_default();
+    if started.send(result).is_ok() && cluster.is_ok() {
+        // Nothing is sent on this channel: it returns when the sender is dropped.
+        stopped.recv().unwrap_or_default();
     }
 }
 
-fn open(topics: &[(String, i32)]) -> anyhow::Result<MockCluster<'static, DefaultProducerContext>> {
+fn start_cluster(
+    topics: &[(String, i32)],
+) -> anyhow::Result<MockCluster<'static, DefaultProducerContext>> {
     let cluster = MockCluster::new(1).context("failed to start the embedded broker")?;
     for (name, partitions) in topics {
-        // An order that follows the last one too closely is noticed a whole second later.
-        std::thread::sleep(BETWEEN_ORDERS);
+        std::thread::sleep(REQUEST_INTERVAL);
         cluster
             .create_topic(name, *partitions, 1)
-            .with_context(|| format!("failed to make the topic {name}"))?;
+            .with_context(|| format!("failed to create the topic {name}"))?;
     }
     Ok(cluster)
 }

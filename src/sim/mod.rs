@@ -1,9 +1,8 @@
-//! Stand-ins for the systems around the worker, shipped with it.
+//! Stand-ins for the systems around the worker: Desk, Kafka and the ledger.
 //!
-//! They serve the commands `handoff desk` and `handoff demo` and every test, so what is tried out
-//! on a laptop is what the tests prove. They speak the real protocols over real sockets. Nothing
-//! in here is linked into the path of a real escalation, and the worker never knows that it talks
-//! to one of them.
+//! `handoff desk` and `handoff demo` use the first two, and the tests all three, so that a trial
+//! on a laptop runs what the tests verify. [`desk`] and [`broker`] speak the real protocols over
+//! real sockets; the worker cannot tell them from the real systems.
 
 pub mod broker;
 pub mod desk;

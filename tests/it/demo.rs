@@ -1,6 +1,4 @@
-//! `handoff demo` as people and scripts run it: it ends, it is right, and its output is readable.
-//!
-//! It never looks into the process.
+//! `handoff demo` as users run it: it ends, succeeds, and its output can be read.
 
 use std::process::Stdio;
 use std::time::Duration;
@@ -10,7 +8,7 @@ use tokio::process::Command;
 
 const LIMIT: Duration = Duration::from_secs(60);
 
-/// What it writes to standard output. It has to succeed and to complain of nothing.
+/// Runs the demo, which must succeed with an empty standard error; returns its standard output.
 async fn demo(args: &[&str]) -> String {
     let mut command = Command::new(env!("CARGO_BIN_EXE_handoff"));
     command.arg("demo").args(args).stdin(Stdio::null()).kill_on_drop(true);
@@ -21,16 +19,16 @@ async fn demo(args: &[&str]) -> String {
     stdout
 }
 
-/// The line about what was published with this story.
-fn about<'a>(lines: &'a [Value], story: &str) -> &'a Value {
-    let mut found = lines.iter().filter(|line| line["published"] == story);
-    let line = found.next().unwrap_or_else(|| panic!("nothing about {story:?}"));
-    assert_eq!(found.next(), None, "once: {story}");
+/// The line about the case with this description.
+fn about<'a>(lines: &'a [Value], description: &str) -> &'a Value {
+    let mut found = lines.iter().filter(|line| line["published"] == description);
+    let line = found.next().unwrap_or_else(|| panic!("no line about {description:?}"));
+    assert_eq!(found.next(), None, "once: {description}");
     line
 }
 
 #[tokio::test]
-async fn json_lines_tell_every_outcome_and_the_comparison() {
+async fn json_lines_contain_each_outcome_and_the_summary() {
     let output = demo(&["--json", "--events", "200"]).await;
     let mut lines: Vec<Value> =
         output.lines().map(|line| serde_json::from_str(line).expect("a JSON object")).collect();
@@ -51,24 +49,27 @@ async fn json_lines_tell_every_outcome_and_the_comparison() {
     assert_eq!(lines.len(), 217, "216 outcomes and a dead letter");
     assert!(lines.iter().all(|line| line["kind"] != "unexpected"));
     assert_eq!(about(&lines, "not JSON")["class"], "not_json");
-    let outcome = |story| &about(&lines, story)["outcome"];
+    let outcome = |description| &about(&lines, description)["outcome"];
     assert_eq!(outcome("internal error 141002 twice")["attempts"], 3);
-    assert_eq!(outcome("a human (Eve) has it already")["agent_id"], "eve@example.com");
+    assert_eq!(outcome("already with an agent (Eve)")["agent_id"], "eve@example.com");
     let cascade = outcome("for Dora, else her group, else any");
     assert_eq!(cascade["tried"].as_array().unwrap().len(), 3);
-    for story in ["lost answer: done, line closed", "lost answer: done, then silence"] {
-        let lost = outcome(story);
+    for description in ["lost answer: connection closed", "lost answer: time-out"] {
+        let lost = outcome(description);
         assert_eq!(
             (&lost["attempts"], &lost["confirmed_by"]),
             (&json!(1), &json!("session_state"))
         );
-        assert!(lost["elapsed_ms"].as_u64().unwrap() >= 3000, "Desk gets its time: {lost}");
+        assert!(
+            lost["elapsed_ms"].as_u64().unwrap() >= 3000,
+            "waits for Desk's time limit: {lost}"
+        );
     }
-    assert_eq!(outcome("lost call: line closed, not done")["attempts"], 2);
+    assert_eq!(outcome("lost call: connection closed")["attempts"], 2);
 }
 
 #[tokio::test]
-async fn people_get_a_table_without_escape_codes() {
+async fn the_table_has_no_escape_codes_outside_a_terminal() {
     let output = demo(&[]).await;
     assert!(!output.contains('\u{1b}'), "{output}");
     let last = output.lines().last().unwrap();

@@ -1,7 +1,8 @@
-//! Tencent Cloud Desk over HTTP: sign, call, read the reply.
+//! The HTTP client of Tencent Cloud Desk: signs a call, sends it, reads the reply.
 //!
-//! The UserSig travels in the URL; so no URL, and no error that quotes one, leaves this file.
-//! This file never judges a reply and never retries a call.
+//! The UserSig is a parameter of the URL. Therefore no URL, and no error that quotes one, leaves this
+//! module. How a reply is classified is decided in [`crate::domain::verdict`]; calls are not retried
+//! here.
 
 use std::error::Error as _;
 use std::path::PathBuf;
@@ -12,7 +13,7 @@ use jiff::Timestamp;
 use reqwest::header::{CONTENT_TYPE, DATE, HeaderMap, HeaderValue, RETRY_AFTER};
 use secrecy::{ExposeSecret, SecretString};
 
-use self::hosts::Hosts;
+use self::hosts::{Hosts, Reachability};
 use self::signer::Signer;
 use crate::clock::{Clock, Rng};
 use crate::deliver;
@@ -23,20 +24,20 @@ use crate::domain::usersig::Identity;
 mod hosts;
 mod signer;
 
-/// What the client needs to know.
+/// The settings of the client.
 #[derive(Debug, Clone)]
-pub struct Settings {
-    /// Where Desk is, as `https://console.tim.qq.com`.
+pub struct DeskClientSettings {
+    /// Base URL of Desk, such as `https://console.tim.qq.com`.
     pub endpoint: String,
-    /// Where to go when that cannot be reached.
+    /// Base URL to use while the main one cannot be reached.
     pub backup_endpoint: Option<String>,
-    /// Who signs.
+    /// The administrator account that calls are signed for.
     pub identity: Identity,
-    /// What signs.
+    /// The secret key of signatures.
     pub key: KeySource,
-    /// The time for a whole call.
+    /// Limit for a whole call.
     pub timeout: Duration,
-    /// The time for a connection.
+    /// Limit for connecting.
     pub connect_timeout: Duration,
     /// How long a signature is valid.
     pub signature_lifetime: Duration,
@@ -45,14 +46,14 @@ pub struct Settings {
 /// Where the secret key comes from.
 #[derive(Debug, Clone)]
 pub enum KeySource {
-    /// It was given.
+    /// The key itself, as configured.
     Given(SecretString),
-    /// This file is read for each new signature; its trailing newline is not part of the key.
+    /// A file that is read for each new signature, without its trailing newline.
     File(PathBuf),
 }
 
-/// The client: cheap to call from many tasks at once.
-pub struct Client {
+/// The client; shared by all tasks that call Desk.
+pub struct DeskClient {
     http: reqwest::Client,
     signer: Signer,
     hosts: Hosts,
@@ -60,22 +61,22 @@ pub struct Client {
     rng: Rng,
 }
 
-/// A reply, and the time by Desk's clock.
+/// A reply and the time by Desk's clock.
 #[derive(Debug)]
-pub struct Response {
-    /// What came back.
+pub struct DatedReply {
+    /// The reply.
     pub reply: Reply,
-    /// The `Date` header, where there is one.
+    /// The `Date` header, if there is one.
     pub date: Option<Timestamp>,
 }
 
-/// A longer answer is none of Desk's.
+/// Desk's answers are much shorter; a longer body is an answer of something else.
 const MAX_ANSWER_BYTES: usize = 64 * 1024;
 
-impl Client {
-    /// A client that has not called anybody yet.
-    pub fn new(settings: Settings, clock: Clock, rng: Rng) -> anyhow::Result<Self> {
-        // Fails only where a provider is installed already, which then serves.
+impl DeskClient {
+    /// Creates the client. It connects at the first call.
+    pub fn new(settings: DeskClientSettings, clock: Clock, rng: Rng) -> anyhow::Result<Self> {
+        // Fails only if another provider is installed already, which is used then.
         drop(rustls::crypto::ring::default_provider().install_default());
         let mut http = reqwest::Client::builder()
             .user_agent(concat!("handoff/", env!("CARGO_PKG_VERSION")))
@@ -84,8 +85,8 @@ impl Client {
             .redirect(reqwest::redirect::Policy::none())
             .tcp_nodelay(true)
             .pool_idle_timeout(Duration::from_secs(60));
-        if is_here(&settings.endpoint) {
-            // A proxy of the environment leads out; this machine is not out there.
+        if is_loopback(&settings.endpoint) {
+            // A proxy in the environment cannot reach a server on this machine.
             http = http.no_proxy();
         }
         let http = http
@@ -97,19 +98,19 @@ impl Client {
         Ok(Self { http, signer, hosts, clock, rng })
     }
 
-    /// Make one call and say what came back, with Desk's time.
-    pub async fn respond(
+    /// Makes one call. A signature made at or before `signature_after` is renewed first.
+    pub async fn call_dated(
         &self,
         command: DeskCommand,
         body: Vec<u8>,
         signature_after: Option<Timestamp>,
-    ) -> Response {
+    ) -> DatedReply {
         let (reply, date) = self.exchange(command, body, signature_after).await;
         let date = date.as_ref().and_then(|date| date.to_str().ok()).and_then(http_date);
-        Response { reply, date }
+        DatedReply { reply, date }
     }
 
-    /// The reply, and its `Date` header as it stands there.
+    /// Returns the reply and its unparsed `Date` header.
     async fn exchange(
         &self,
         command: DeskCommand,
@@ -129,18 +130,18 @@ impl Client {
         let response = match request.send().await {
             Ok(response) => response,
             Err(error) => {
-                let reply = failed(error);
-                self.hosts.reached(host, reply.was_sent(), now);
+                let reply = failed_call(error);
+                self.hosts.record(host, Reachability::of(&reply), now);
                 return (reply, None);
             }
         };
-        self.hosts.reached(host, true, now);
+        self.hosts.record(host, Reachability::Connected, now);
         let date = response.headers().get(DATE).cloned();
-        (read(response, now).await, date)
+        (read_reply(response, now).await, date)
     }
 }
 
-impl deliver::DeskApi for Client {
+impl deliver::DeskApi for DeskClient {
     async fn call(
         &self,
         command: DeskCommand,
@@ -151,8 +152,8 @@ impl deliver::DeskApi for Client {
     }
 }
 
-/// The simulated Desk, as a rule: on this machine.
-fn is_here(endpoint: &str) -> bool {
+/// Whether the endpoint is on this machine, as the simulated Desk usually is.
+fn is_loopback(endpoint: &str) -> bool {
     let url = reqwest::Url::parse(endpoint).ok();
     url.as_ref().and_then(reqwest::Url::host_str).is_some_and(|host| {
         let address = host.trim_matches(['[', ']']).parse::<std::net::IpAddr>();
@@ -160,7 +161,7 @@ fn is_here(endpoint: &str) -> bool {
     })
 }
 
-async fn read(mut response: reqwest::Response, now: Timestamp) -> Reply {
+async fn read_reply(mut response: reqwest::Response, now: Timestamp) -> Reply {
     let status = response.status().as_u16();
     let retry_after = retry_after(response.headers(), now);
     let mut body = Vec::new();
@@ -171,19 +172,19 @@ async fn read(mut response: reqwest::Response, now: Timestamp) -> Reply {
             }
             Ok(Some(_)) => return Reply::Http { status, retry_after },
             Ok(None) => break,
-            Err(error) => return failed(error),
+            Err(error) => return failed_call(error),
         }
     }
     match DeskAnswer::parse(&body) {
-        // A gateway's page that happens to say "0" is no success of Desk's.
+        // A gateway's error page may contain an `ErrorCode` of 0; that is not a success.
         Some(answer) if status == 200 || answer.desk.code != 0 => Reply::Answer(answer),
         _ => Reply::Http { status, retry_after },
     }
 }
 
-/// What an error means for the call: it never left, or its answer was lost. Without any URL.
-fn failed(error: reqwest::Error) -> Reply {
-    let never_left = error.is_connect() || error.is_builder();
+/// Classifies a transport error: was the call sent? The text contains no URL.
+fn failed_call(error: reqwest::Error) -> Reply {
+    let was_not_sent = error.is_connect() || error.is_builder();
     let error = error.without_url();
     let mut text = error.to_string();
     let mut source = error.source();
@@ -191,7 +192,7 @@ fn failed(error: reqwest::Error) -> Reply {
         text = format!("{text}: {cause}");
         source = cause.source();
     }
-    if never_left { Reply::NotSent(text) } else { Reply::Lost(text) }
+    if was_not_sent { Reply::NotSent(text) } else { Reply::Lost(text) }
 }
 
 fn retry_after(headers: &HeaderMap, now: Timestamp) -> Option<Duration> {
@@ -213,12 +214,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_this_machine_is_called_without_a_proxy() {
-        for here in ["http://127.0.0.1:8080", "http://localhost:8080", "https://[::1]"] {
-            assert!(is_here(here), "{here}");
+    fn only_loopback_addresses_bypass_the_proxy() {
+        for local in ["http://127.0.0.1:8080", "http://localhost:8080", "https://[::1]"] {
+            assert!(is_loopback(local), "{local}");
         }
-        for there in ["https://console.tim.qq.com", "http://10.0.0.1", "http://localhost.example"] {
-            assert!(!is_here(there), "{there}");
+        for remote in ["https://console.tim.qq.com", "http://10.0.0.1", "http://localhost.example"]
+        {
+            assert!(!is_loopback(remote), "{remote}");
         }
     }
 

@@ -1,8 +1,7 @@
-//! The signature that every call carries: made once, renewed early, made anew on demand.
+//! The signature of all calls: created once, renewed early, and renewed on demand.
 //!
-//! Only one task at a time makes one; the others wait for it. The key file is read for every
-//! new signature, so that a rotated key acts without a restart.
-//! This file never shows the key or the signature: both live in `SecretString`.
+//! The key file is read for each new signature, so that a rotated key takes effect without a
+//! restart. Key and signature are kept in `SecretString` and are never logged.
 
 use std::path::Path;
 use std::time::Duration;
@@ -18,26 +17,27 @@ use tracing::warn;
 use super::KeySource;
 use crate::domain::usersig::{self, Identity};
 
-/// A key file on a mount that hangs must not stop everything.
-const READ_LIMIT: Duration = Duration::from_secs(5);
-/// Signatures are renewed at the latest after so long.
+/// Limit for reading the key file, which may be on a mount that hangs.
+const READ_TIMEOUT: Duration = Duration::from_secs(5);
+/// Maximum age of a signature before it is renewed.
 const RENEW_AFTER: Duration = Duration::from_secs(24 * 3600);
-/// After a failed early renewal the old one serves for so long before another try.
+/// Time between two tries of an early renewal, during which the old signature is used.
 const RETRY_AFTER: Duration = Duration::from_secs(60);
 
-/// Makes and keeps the signature.
+/// Creates signatures and caches the current one.
 pub(super) struct Signer {
     identity: Identity,
     key: KeySource,
     lifetime: Duration,
-    current: Mutex<Option<Signed>>,
+    // Held while a signature is created: one task signs, the others wait for the result.
+    current: Mutex<Option<CachedSignature>>,
 }
 
-struct Signed {
-    made: Timestamp,
+struct CachedSignature {
+    created: Timestamp,
     query: SecretString,
-    /// It could not be renewed then.
-    failed: Option<Timestamp>,
+    /// When the last early renewal failed.
+    renewal_failed: Option<Timestamp>,
 }
 
 impl Signer {
@@ -45,7 +45,7 @@ impl Signer {
         Self { identity, key, lifetime, current: Mutex::new(None) }
     }
 
-    /// The signed part of the query; made after `after`, where that is given.
+    /// The signed part of the query, with a signature that was created after `after`, if given.
     pub(super) async fn query(
         &self,
         now: Timestamp,
@@ -53,26 +53,33 @@ impl Signer {
     ) -> anyhow::Result<SecretString> {
         let mut current = self.current.lock().await;
         let renew_after = RENEW_AFTER.min(self.lifetime * 2 / 3);
-        if let Some(signed) = &*current {
-            let fresh_enough = after.is_none_or(|after| signed.made > after);
+        if let Some(cached) = &*current {
+            let is_recent_enough = after.is_none_or(|after| cached.created > after);
             let since = |then: Timestamp| Duration::try_from(now.duration_since(then));
-            let is_young = since(signed.made).is_ok_and(|age| age < renew_after);
-            let failed = signed.failed.and_then(|then| since(then).ok());
-            if fresh_enough && (is_young || failed.is_some_and(|age| age < RETRY_AFTER)) {
-                return Ok(signed.query.clone());
+            let is_young = since(cached.created).is_ok_and(|age| age < renew_after);
+            let failed = cached.renewal_failed.and_then(|then| since(then).ok());
+            if is_recent_enough && (is_young || failed.is_some_and(|age| age < RETRY_AFTER)) {
+                return Ok(cached.query.clone());
             }
         }
         match self.sign(now).await {
             Ok(query) => {
-                *current = Some(Signed { made: now, query: query.clone(), failed: None });
+                *current = Some(CachedSignature {
+                    created: now,
+                    query: query.clone(),
+                    renewal_failed: None,
+                });
                 Ok(query)
             }
             Err(error) => match (&mut *current, after) {
-                // Only early: the old one is still good.
-                (Some(signed), None) => {
-                    signed.failed = Some(now);
-                    warn!("cannot renew the signature yet, going on with the old one: {error:#}");
-                    Ok(signed.query.clone())
+                // Renewal was early: the old signature is still valid.
+                (Some(cached), None) => {
+                    cached.renewal_failed = Some(now);
+                    warn!(
+                        error = format!("{error:#}"),
+                        "cannot renew the signature yet, using the old one"
+                    );
+                    Ok(cached.query.clone())
                 }
                 _ => Err(error),
             },
@@ -90,31 +97,32 @@ impl Signer {
             ("usersig", signature.expose_secret()),
             ("contenttype", "json"),
         ];
-        // The host is a stand-in: only the encoded query is kept.
+        // The host is a placeholder: only the encoded query is used.
         let url = Url::parse_with_params("http://desk", pairs)?;
         Ok(url.query().unwrap_or_default().to_owned().into())
     }
 }
 
 impl KeySource {
-    /// The key as it is now.
+    /// Reads the current key. Fails if the file cannot be read in time or is empty.
     pub async fn read(&self) -> anyhow::Result<SecretString> {
         match self {
             Self::Given(key) => Ok(key.clone()),
             Self::File(path) => {
-                let reading = timeout(READ_LIMIT, tokio::fs::read_to_string(path));
-                let text = reading.await.map_err(anyhow::Error::from).and_then(|t| Ok(t?));
-                let text = text.with_context(|| format!("failed to read {}", shown(path)))?;
+                let text = timeout(READ_TIMEOUT, tokio::fs::read_to_string(path));
+                let text = text.await.map_err(anyhow::Error::from).and_then(|t| Ok(t?));
+                let text = text.with_context(|| format!("failed to read {}", describe(path)))?;
                 let key = text.trim_end_matches(['\r', '\n']);
-                anyhow::ensure!(!key.is_empty(), "{} is empty", shown(path));
+                anyhow::ensure!(!key.is_empty(), "{} is empty", describe(path));
                 Ok(key.to_owned().into())
             }
         }
     }
 }
 
-/// The setting and its file; some paste the key itself there, and that is not shown.
-fn shown(path: &Path) -> String {
+/// Names the setting and its file for an error text. Users sometimes paste the key itself as the
+/// file name; such a value is not shown.
+fn describe(path: &Path) -> String {
     let name = path.display().to_string();
     let looks_like_a_key =
         name.len() >= 32 && name.bytes().all(|byte| byte.is_ascii_alphanumeric());
@@ -135,7 +143,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn kept_renewed_early_and_made_anew_on_demand_with_the_key_as_it_is_now() {
+    async fn a_signature_is_cached_and_renewed_early_or_on_demand_with_the_current_key() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("key");
         std::fs::write(&path, "first\n").unwrap();
@@ -157,7 +165,11 @@ mod tests {
 
         std::fs::remove_file(&path).unwrap();
         let old = signer.query(t0 + 4 * DAY, None).await.unwrap();
-        assert_eq!(usersig(&old), usersig(&renewed), "renewal was early, the old one serves");
+        assert_eq!(
+            usersig(&old),
+            usersig(&renewed),
+            "after a failed early renewal the old one is used"
+        );
         let error = signer.query(t0 + 4 * DAY, Some(t0 + 4 * DAY)).await.unwrap_err();
         assert!(format!("{error:#}").contains("desk.secret_key_file"), "{error:#}");
     }

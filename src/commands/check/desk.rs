@@ -12,7 +12,7 @@ use tokio::time::timeout;
 
 use super::Findings;
 use super::report::Finding;
-use crate::adapters::desk::{KeySource, Response, Settings};
+use crate::adapters::desk::{DatedReply, DeskClientSettings, KeySource};
 use crate::app;
 use crate::clock::Clock;
 use crate::config::Config;
@@ -64,9 +64,9 @@ fn is_world_readable(path: &std::path::Path) -> bool {
 
 /// Try every host.
 pub(super) async fn check(config: &Config, findings: Findings) {
-    let main = Settings { backup_endpoint: None, ..config.desk.clone() };
+    let main = DeskClientSettings { backup_endpoint: None, ..config.desk.clone() };
     let backup = config.desk.backup_endpoint.clone();
-    let backup = backup.map(|endpoint| Settings { endpoint, ..main.clone() });
+    let backup = backup.map(|endpoint| DeskClientSettings { endpoint, ..main.clone() });
     let verdicts = &config.policy.verdicts;
     let ask_backup = async {
         match backup {
@@ -80,7 +80,7 @@ pub(super) async fn check(config: &Config, findings: Findings) {
     }
 }
 
-async fn check_host(name: &str, settings: Settings, verdicts: &Verdicts) -> Vec<Finding> {
+async fn check_host(name: &str, settings: DeskClientSettings, verdicts: &Verdicts) -> Vec<Finding> {
     let host = settings.endpoint.clone();
     let what = format!("{name} {host}");
     let client = match app::desk_client(settings) {
@@ -90,7 +90,7 @@ async fn check_host(name: &str, settings: Settings, verdicts: &Verdicts) -> Vec<
     let asked_at = Clock::system().now();
     let session = format!("handoff-check-{}", asked_at.as_microsecond());
     let body = request::session_state(&session);
-    let call = client.respond(DeskCommand::GetSessionState, body, None);
+    let call = client.call_dated(DeskCommand::GetSessionState, body, None);
     let Ok(response) = timeout(LIMIT, call).await else {
         let detail = format!("no answer within {} s", LIMIT.as_secs());
         return vec![Finding::fail(what, detail, NETWORK)];
@@ -175,7 +175,7 @@ fn is_plain_to_elsewhere(endpoint: &str) -> bool {
 /// This host's clock against Desk's, which counts whole seconds.
 fn clock(
     host: &str,
-    response: &Response,
+    response: &DatedReply,
     (asked, answered): (Timestamp, Timestamp),
 ) -> Option<Finding> {
     if !response.reply.was_sent() || matches!(response.reply, Reply::Lost(_)) {
@@ -252,7 +252,7 @@ mod tests {
     fn a_clock_may_be_off_by_half_a_minute() {
         let check = |date: Option<i64>, expected: Option<(Level, &str)>| {
             let at = |second| Timestamp::from_second(second).unwrap();
-            let response = Response { reply: answer(r#"{"ErrorCode":0}"#), date: date.map(at) };
+            let response = DatedReply { reply: answer(r#"{"ErrorCode":0}"#), date: date.map(at) };
             let finding = clock("desk", &response, (at(1_000), at(1_002)));
             let seen = finding.as_ref().map(|finding| (finding.level, finding.detail.as_str()));
             assert_eq!(seen, expected, "{date:?}");

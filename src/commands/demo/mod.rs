@@ -1,19 +1,19 @@
-//! `handoff demo`: the whole service at work, in one process and with nothing else installed.
+//! `handoff demo`: the whole service in one process, with nothing else installed.
 //!
-//! An embedded broker, a simulated Desk and the real worker; a batch of escalations in which much
-//! goes wrong; each outcome as it comes; and at the end a comparison of what was published with
-//! what came of it, which can fail. It uses the worker's own code and its real configuration.
-//! It never reads the configuration of this machine, and never leaves 127.0.0.1.
+//! [`DemoFixture`] starts an embedded broker and a simulated Desk, `worker` the real worker. The
+//! demo publishes the escalations of `cases`, prints each outcome as it arrives, and finally
+//! compares what was published with what came of it, which can fail ([`DemoResults`]). The
+//! configuration of this machine is not read, and nothing leaves 127.0.0.1.
 
-mod came;
-mod cast;
-mod scene;
-mod scratch;
-mod show;
-mod stage;
+mod case;
+mod cases;
+mod fixture;
+mod output;
+mod published;
+mod reader;
+mod results;
 mod summary;
-mod tally;
-mod watch;
+mod temp_folder;
 mod worker;
 
 use std::time::Duration;
@@ -22,30 +22,31 @@ use anyhow::{Context as _, anyhow};
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 
-use self::show::Show;
-use self::stage::Stage;
-use self::summary::Summary;
-use self::tally::{Facts, Tally};
-use self::watch::Watch;
-use self::worker::Admin;
+use self::fixture::DemoFixture;
+use self::output::DemoOutput;
+use self::reader::PublishedReader;
+use self::results::{DemoResults, Observations};
+use self::summary::DemoSummary;
+use self::worker::AdminPort;
 use super::Failure;
 
 const LIMIT: Duration = Duration::from_secs(30);
-/// Each so many additional events are granted a second more.
+/// The limit grows by a second for this many additional events.
 const EVENTS_PER_SECOND: u64 = 200;
-/// The worker's producer is welcomed by the embedded broker after half a second, not before.
+/// The embedded broker accepts the worker's producer only half a second after its start; events
+/// published earlier would seem slow.
 const WARM_UP: Duration = Duration::from_millis(600);
 
 /// See it work: embedded broker, simulated Desk, the real worker
 ///
 /// Publishes a batch in which much goes wrong (lost answers, internal errors, nobody online, bad
-/// records), shows each outcome as it comes, and checks at the end that every escalation was
-/// answered exactly once and as expected; anything else is exit code 70. Needs nothing, leaves
-/// nothing behind, takes about 4 seconds.
+/// records), shows each outcome as it arrives, and checks at the end that every escalation was
+/// answered exactly once and as expected; otherwise the exit code is 70. Needs no other software,
+/// leaves nothing behind, takes about 4 seconds.
 #[derive(Debug, clap::Args)]
 #[command(allow_negative_numbers = true)]
-pub struct Args {
-    /// Publish so many plain escalations too, to see the speed
+pub struct DemoArgs {
+    /// Publish this many plain escalations too, to see the speed
     #[arg(long, value_name = "NUMBER", default_value_t = 0,
           value_parser = clap::value_parser!(u64).range(..=20_000))]
     events: u64,
@@ -59,80 +60,84 @@ pub struct Args {
     verbose: bool,
 }
 
-/// What ended the watching.
 enum End {
     Complete,
-    TimeUp,
+    TimedOut,
     Stopped,
 }
 
-/// Play it, until done or until `shutdown`.
-pub async fn run(args: Args, shutdown: CancellationToken) -> Result<(), Failure> {
+/// Runs the demo to its end or until `shutdown`.
+pub async fn run(args: DemoArgs, shutdown: CancellationToken) -> Result<(), Failure> {
     let limit = LIMIT + Duration::from_secs(args.events / EVENTS_PER_SECOND);
     let deadline = Instant::now() + limit;
-    let (end, summary) = play(&args, deadline, &shutdown).await.map_err(Failure::Bug)?;
+    let (end, summary) = run_until(&args, deadline, &shutdown).await.map_err(Failure::Bug)?;
     match (end, summary.is_as_expected()) {
         (End::Stopped, _) => Err(Failure::Stopped),
         (_, true) => Ok(()),
-        (End::TimeUp, false) => {
+        (End::TimedOut, false) => {
             let limit = limit.as_secs();
-            Err(Failure::Bug(anyhow!("not all came within {limit} s; --verbose shows why")))
+            Err(Failure::Bug(anyhow!("outcomes are missing after {limit} s; see --verbose")))
         }
         (End::Complete, false) => {
-            Err(Failure::Bug(anyhow!("not all came as expected; --verbose shows more")))
+            Err(Failure::Bug(anyhow!("the results are not as expected; see --verbose")))
         }
     }
 }
 
-async fn play(
-    args: &Args,
+async fn run_until(
+    args: &DemoArgs,
     deadline: Instant,
     shutdown: &CancellationToken,
-) -> anyhow::Result<(End, Summary)> {
-    let mut tally = Tally::new(cast::scenes(args.events));
-    let mut show = Show::new(args.json, args.events as usize);
-    let stage = Stage::set(tally.scenes(), args.verbose)?;
-    let mut coming = stage.watch()?;
-    show.opening(&stage.opening());
-    let mut worker = stage.start_worker().await?;
+) -> anyhow::Result<(End, DemoSummary)> {
+    let mut results = DemoResults::new(cases::all(args.events));
+    let mut output = DemoOutput::new(args.json, args.events as usize);
+    let fixture = DemoFixture::start(results.cases(), args.verbose)?;
+    let mut reader = fixture.open_reader()?;
+    output.introduction(&fixture.introduction());
+    let mut worker = fixture.start_worker().await?;
+    let admin = worker.admin();
     let end = tokio::select! {
-        done = act(&stage, worker.admin(), (&mut coming, &mut tally, &mut show)) => done.map(|()| End::Complete)?,
-        () = sleep_until(deadline) => End::TimeUp,
+        done = publish_and_wait(&fixture, admin, &mut reader, &mut results, &mut output) => {
+            done.map(|()| End::Complete)?
+        }
+        () = sleep_until(deadline) => End::TimedOut,
         () = shutdown.cancelled() => End::Stopped,
-        why = worker.ended() => return Err(why),
+        error = worker.ended() => return Err(error),
     };
-    let skipped = worker.admin().skipped().await?;
+    let skipped = admin.skipped().await?;
     worker.stop().await?;
-    for came in coming.rest().await? {
-        show.came(&came, tally.take(&came));
+    for record in reader.remaining().await? {
+        output.published(&record, results.add(&record));
     }
     let ended = Instant::now();
-    let (desk, standing) = stage.end(tally.scenes()).await?;
-    let facts = Facts { skipped, standing, desk };
-    let summary = Summary::new(&tally, &facts, (show.begun(), ended));
+    let (desk, offsets) = fixture.stop(results.cases()).await?;
+    let observations = Observations { skipped, offsets, desk };
+    let summary = DemoSummary::new(&results, &observations, output.started(), ended);
     match end {
-        End::Stopped => show.stopped(tally.answered()),
-        End::Complete | End::TimeUp => show.ending(&summary),
+        End::Stopped => output.stopped(results.answered()),
+        End::Complete | End::TimedOut => output.summary(&summary),
     }
     Ok((end, summary))
 }
 
-/// Publish everything at once, and watch until all of it is answered.
-async fn act(
-    stage: &Stage,
-    admin: Admin,
-    (coming, tally, show): (&mut Watch, &mut Tally, &mut Show),
+/// Publishes all cases at once and waits until each is answered.
+async fn publish_and_wait(
+    fixture: &DemoFixture,
+    admin: AdminPort,
+    reader: &mut PublishedReader,
+    results: &mut DemoResults,
+    output: &mut DemoOutput,
 ) -> anyhow::Result<()> {
     let warm = Instant::now() + WARM_UP;
-    admin.joined().await?;
+    admin.wait_until_ready().await?;
     sleep_until(warm).await;
-    show.begins();
-    let places = stage.publish(tally.scenes()).await?;
-    tally.published(&places);
-    let skipped = tally.not_for_us();
-    while !tally.is_complete() {
-        let came = coming.next().await.context("the outcomes can no longer be read")?;
-        show.came(&came, tally.take(&came));
+    output.start();
+    let positions = fixture.publish(results.cases()).await?;
+    results.set_positions(&positions);
+    let skipped = results.expected_skipped();
+    while !results.is_complete() {
+        let record = reader.next().await.context("the outcomes can no longer be read")?;
+        output.published(&record, results.add(&record));
     }
-    admin.has_skipped(skipped).await
+    admin.wait_until_skipped(skipped).await
 }

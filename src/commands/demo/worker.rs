@@ -1,6 +1,4 @@
-//! The worker in the demo: the real one, run, asked through its own admin port, and stopped.
-//!
-//! This file never looks into the worker in any other way than an operator can.
+//! The real worker inside the demo, observed through its admin port as an operator would.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -15,35 +13,34 @@ use tokio_util::sync::CancellationToken;
 use crate::app;
 use crate::config::Config;
 
-const GLANCE: Duration = Duration::from_millis(20);
+const POLL_INTERVAL: Duration = Duration::from_millis(20);
 const STOP_LIMIT: Duration = Duration::from_secs(15);
 
-/// The running worker.
-pub(super) struct Worker {
+pub(super) struct DemoWorker {
     task: JoinSet<anyhow::Result<()>>,
     stop: CancellationToken,
-    admin: Admin,
+    admin: AdminPort,
 }
 
-/// Its admin port.
+/// The worker's admin port.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Admin(SocketAddr);
+pub(super) struct AdminPort(SocketAddr);
 
-impl Worker {
+impl DemoWorker {
     pub(super) async fn start(config: Config) -> anyhow::Result<Self> {
         let listener = app::listen(&config).await?.context("the demo needs an admin port")?;
-        let admin = Admin(listener.local_addr()?);
+        let admin = AdminPort(listener.local_addr()?);
         let stop = CancellationToken::new();
         let mut task = JoinSet::new();
         task.spawn(app::run(config, Some(listener), stop.clone()));
         Ok(Self { task, stop, admin })
     }
 
-    pub(super) fn admin(&self) -> Admin {
+    pub(super) fn admin(&self) -> AdminPort {
         self.admin
     }
 
-    /// Wait until it ends by itself, and say why.
+    /// Waits until the worker ends by itself and returns why.
     pub(super) async fn ended(&mut self) -> anyhow::Error {
         match self.task.join_next().await {
             Some(Ok(Err(error))) => error.context("the worker ended"),
@@ -52,52 +49,52 @@ impl Worker {
         }
     }
 
-    /// Drain and end it.
+    /// Drains and stops the worker.
     pub(super) async fn stop(mut self) -> anyhow::Result<()> {
         self.stop.cancel();
         let ended = timeout(STOP_LIMIT, self.task.join_next()).await;
-        match ended.context("the worker did not end when it was told to")? {
-            Some(ended) => ended.context("the worker ended badly")?,
+        match ended.context("the worker did not stop in time")? {
+            Some(ended) => ended.context("the worker panicked")?,
             None => Ok(()),
         }
     }
 }
 
-impl Admin {
-    /// Wait until the worker is a member of its group.
-    pub(super) async fn joined(&self) -> anyhow::Result<()> {
+impl AdminPort {
+    /// Waits until the worker has joined its consumer group.
+    pub(super) async fn wait_until_ready(&self) -> anyhow::Result<()> {
         while !self.get("/ready").await?.starts_with("HTTP/1.0 200") {
-            sleep(GLANCE).await;
+            sleep(POLL_INTERVAL).await;
         }
         Ok(())
     }
 
-    /// Wait until so many records were skipped: they leave no other trace.
-    pub(super) async fn has_skipped(&self, wanted: u64) -> anyhow::Result<()> {
-        while self.skipped().await? < wanted {
-            sleep(GLANCE).await;
+    /// Waits until this many records were skipped. A skipped record is seen in this metric only.
+    pub(super) async fn wait_until_skipped(&self, expected: u64) -> anyhow::Result<()> {
+        while self.skipped().await? < expected {
+            sleep(POLL_INTERVAL).await;
         }
         Ok(())
     }
 
-    /// How many records were skipped so far.
+    /// Number of records skipped so far.
     pub(super) async fn skipped(&self) -> anyhow::Result<u64> {
         let name = "handoff_records_skipped_total ";
         let metrics = self.get("/metrics").await?;
         let value = metrics.lines().find_map(|line| line.strip_prefix(name));
         value
             .and_then(|value| value.trim().parse().ok())
-            .with_context(|| format!("the worker's metrics are without {name}"))
+            .with_context(|| format!("the worker's metrics lack {name}"))
     }
 
     async fn get(&self, path: &str) -> anyhow::Result<String> {
-        let asking = async {
-            let mut line = TcpStream::connect(self.0).await?;
-            line.write_all(format!("GET {path} HTTP/1.0\r\n\r\n").as_bytes()).await?;
+        let exchange = async {
+            let mut connection = TcpStream::connect(self.0).await?;
+            connection.write_all(format!("GET {path} HTTP/1.0\r\n\r\n").as_bytes()).await?;
             let mut answer = String::new();
-            line.read_to_string(&mut answer).await?;
+            connection.read_to_string(&mut answer).await?;
             std::io::Result::Ok(answer)
         };
-        asking.await.context("the worker's admin port does not answer")
+        exchange.await.context("the worker's admin port does not answer")
     }
 }

@@ -1,17 +1,17 @@
-//! The agents of the simulated Desk: who is online, who has a free place, who waits in the queue.
+//! The agents of the simulated Desk: who is online, who has free capacity, which sessions queue.
 //!
-//! With an agent list, exactly these people work here. Without one the house is *open*: whoever a
-//! request names is there, online and without a limit, so that large trials are all assigned;
-//! switches can still send a person, a group or everybody home. Of several who could take a
-//! session the one who serves the fewest gets it. This file is a plain value that its owner locks;
-//! it never touches a session.
+//! With a list of agents, exactly these exist. Without one every requested agent exists, is online
+//! and has no capacity limit, so that large test runs are assigned completely; updates can still
+//! take an agent, a group or all agents offline. Among suitable agents the one with the fewest
+//! sessions is selected. [`Roster`] is a plain value behind its owner's lock and knows agents only;
+//! sessions change in `contact_centre`.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-/// One agent.
+/// An agent.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Agent {
@@ -20,65 +20,66 @@ pub struct Agent {
     /// The group the agent belongs to.
     #[serde(default)]
     pub group: Option<i64>,
-    /// Signed in.
+    /// Whether the agent is signed in.
     #[serde(default = "yes")]
     pub online: bool,
-    /// The most sessions served at once; absent: any number.
+    /// Maximum number of sessions at once; absent: unlimited.
     #[serde(default)]
     pub capacity: Option<u32>,
-    /// Set to busy by the agent.
+    /// Whether the agent has set the status to busy.
     #[serde(default)]
     pub busy: bool,
 }
 
 impl Agent {
-    /// An agent who is online, in no group and without a limit.
+    /// An agent who is online, in no group and without a capacity limit.
     pub fn new(id: impl Into<String>) -> Self {
         Self { id: id.into(), group: None, online: true, capacity: None, busy: false }
     }
 }
 
-/// A change of the staff.
+/// A change to the staff: the body of `POST /sim/agents`.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
-pub struct Staffing {
-    /// The new list, which replaces the old one; empty: the house is open again.
+pub struct StaffChange {
+    /// Replaces the list of agents; empty: every requested agent exists.
     pub agents: Option<Vec<Agent>>,
-    /// Switches, thrown in this order after that.
-    pub switch: Vec<Switch>,
+    /// Applied in this order after that.
+    pub updates: Vec<AgentUpdate>,
 }
 
-impl Staffing {
-    /// Exactly these agents.
+impl StaffChange {
+    /// Replaces the staff by these agents.
     pub fn exactly(agents: Vec<Agent>) -> Self {
-        Self { agents: Some(agents), switch: Vec::new() }
+        Self { agents: Some(agents), updates: Vec::new() }
     }
 
-    /// Everybody signs in or goes home.
+    /// All agents go online or offline.
     pub fn everyone(online: bool) -> Self {
-        Self::switched(Switch { online: Some(online), ..Switch::default() })
+        Self::update(AgentUpdate { online: Some(online), ..AgentUpdate::default() })
     }
 
-    /// One group signs in or goes home.
+    /// One group goes online or offline.
     pub fn group(group: i64, online: bool) -> Self {
-        Self::switched(Switch { group: Some(group), online: Some(online), ..Switch::default() })
+        let (group, online) = (Some(group), Some(online));
+        Self::update(AgentUpdate { group, online, ..AgentUpdate::default() })
     }
 
-    /// One agent signs in or goes home.
+    /// One agent goes online or offline.
     pub fn agent(id: impl Into<String>, online: bool) -> Self {
-        Self::switched(Switch { id: Some(id.into()), online: Some(online), ..Switch::default() })
+        let (id, online) = (Some(id.into()), Some(online));
+        Self::update(AgentUpdate { id, online, ..AgentUpdate::default() })
     }
 
-    /// One switch.
-    pub fn switched(switch: Switch) -> Self {
-        Self { agents: None, switch: vec![switch] }
+    fn update(update: AgentUpdate) -> Self {
+        Self { agents: None, updates: vec![update] }
     }
 }
 
-/// Sets what is given, for the agents meant: one by `id`, a whole `group`, or everybody.
+/// Sets the given values for the agent `id`, for all agents of `group`, or for all agents.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
-pub struct Switch {
+pub struct AgentUpdate {
     /// Only this agent.
     pub id: Option<String>,
     /// Only this group.
@@ -87,185 +88,212 @@ pub struct Switch {
     pub online: Option<bool>,
     /// Busy or not.
     pub busy: Option<bool>,
-    /// The most sessions at once.
+    /// Maximum number of sessions at once.
     pub capacity: Option<u32>,
 }
 
-/// Whom a transfer wants.
+/// The agents that a transfer asks for.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(super) struct Wanted {
+pub(super) struct RequestedAgents {
     pub(super) agents: Vec<String>,
     pub(super) group: Option<i64>,
     pub(super) allow_busy: bool,
 }
 
-/// Whom it gets.
+/// The result of looking for an agent.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Pick {
+pub(super) enum Selection {
     Agent(Arc<str>),
-    /// Somebody suitable is online, but nobody has a free place.
+    /// A suitable agent is online, but none has free capacity.
     Full,
-    /// Nobody suitable is online.
-    Nobody,
+    NobodyOnline,
 }
 
-/// The staff, and the queue before its door.
+/// A queued session that now has an agent.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Assignment {
+    pub(super) session: Arc<str>,
+    pub(super) agent: Arc<str>,
+}
+
+/// The staff and the queue of sessions that wait for an agent.
 #[derive(Default)]
 pub(super) struct Roster {
-    seats: Vec<Seat>,
-    /// Whether strangers are agents too, and then whether they are online.
-    open: bool,
-    strangers_online: bool,
-    queue: BTreeMap<(u8, u64), (Arc<str>, Wanted)>,
+    staff: Vec<StaffMember>,
+    /// Whether an agent outside `staff` exists as soon as a request names it.
+    accepts_unlisted: bool,
+    unlisted_online: bool,
+    queue: BTreeMap<QueuePosition, QueuedSession>,
     queued_so_far: u64,
 }
 
-struct Seat {
+/// Sorts by priority (0 is the most urgent), then by arrival.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct QueuePosition {
+    priority: u8,
+    arrival: u64,
+}
+
+struct QueuedSession {
+    session: Arc<str>,
+    requested: RequestedAgents,
+}
+
+struct StaffMember {
     id: Arc<str>,
     agent: Agent,
-    serving: u32,
+    sessions: u32,
 }
 
 impl Roster {
     pub(super) fn new(agents: &[Agent]) -> Self {
-        let seats = agents.iter().cloned().map(Seat::new).collect();
-        Self { seats, open: agents.is_empty(), strangers_online: true, ..Self::default() }
+        let staff = agents.iter().cloned().map(StaffMember::new).collect();
+        let accepts_unlisted = agents.is_empty();
+        Self { staff, accepts_unlisted, unlisted_online: true, ..Self::default() }
     }
 
-    /// Finds an agent and takes one of the places.
-    pub(super) fn pick(&mut self, wanted: &Wanted) -> Pick {
-        let suitable = self.seats.iter_mut().filter(|seat| seat.agent.online && seat.suits(wanted));
-        let mut somebody = false;
-        let free = suitable.inspect(|_| somebody = true).filter(|seat| seat.free(wanted));
-        let best = free.min_by_key(|seat| seat.serving).map(|seat| {
-            seat.serving += 1;
-            Arc::clone(&seat.id)
+    /// Selects an agent and counts the session towards the agent's capacity.
+    pub(super) fn select(&mut self, requested: &RequestedAgents) -> Selection {
+        let suitable = |member: &&mut StaffMember| member.agent.online && member.suits(requested);
+        let mut any_suitable = false;
+        let free = self.staff.iter_mut().filter(suitable).inspect(|_| any_suitable = true);
+        let free = free.filter(|member| member.has_capacity(requested));
+        let best = free.min_by_key(|member| member.sessions).map(|member| {
+            member.sessions += 1;
+            Arc::clone(&member.id)
         });
-        match best.or_else(|| self.stranger(wanted)) {
-            Some(agent) => Pick::Agent(agent),
-            None if somebody => Pick::Full,
-            None => Pick::Nobody,
+        match best.or_else(|| self.unlisted(requested)) {
+            Some(agent) => Selection::Agent(agent),
+            None if any_suitable => Selection::Full,
+            None => Selection::NobodyOnline,
         }
     }
 
-    /// Gives a place back.
+    /// Frees the capacity that a session used.
     pub(super) fn release(&mut self, id: &str) {
-        if let Some(seat) = self.seats.iter_mut().find(|seat| *seat.id == *id) {
-            seat.serving = seat.serving.saturating_sub(1);
+        if let Some(member) = self.staff.iter_mut().find(|member| *member.id == *id) {
+            member.sessions = member.sessions.saturating_sub(1);
         }
     }
 
-    /// Puts a session into the queue; 0 is the most urgent priority.
-    pub(super) fn enqueue(&mut self, session: &str, priority: u8, wanted: Wanted) {
+    pub(super) fn enqueue(&mut self, session: &str, priority: u8, requested: RequestedAgents) {
         self.queued_so_far += 1;
-        self.queue.insert((priority, self.queued_so_far), (Arc::from(session), wanted));
+        let position = QueuePosition { priority, arrival: self.queued_so_far };
+        self.queue.insert(position, QueuedSession { session: Arc::from(session), requested });
     }
 
-    /// Takes from the queue whoever can be served now, with their agents.
-    pub(super) fn serve_queue(&mut self) -> Vec<(Arc<str>, Arc<str>)> {
-        let mut served = Vec::new();
-        for (place, (session, wanted)) in std::mem::take(&mut self.queue) {
-            match self.pick(&wanted) {
-                Pick::Agent(agent) => served.push((session, agent)),
-                Pick::Full | Pick::Nobody => {
-                    self.queue.insert(place, (session, wanted));
+    /// Removes from the queue each session that an agent can take now.
+    pub(super) fn assign_queued(&mut self) -> Vec<Assignment> {
+        let mut assigned = Vec::new();
+        for (position, queued) in std::mem::take(&mut self.queue) {
+            match self.select(&queued.requested) {
+                Selection::Agent(agent) => {
+                    assigned.push(Assignment { session: queued.session, agent });
+                }
+                Selection::Full | Selection::NobodyOnline => {
+                    self.queue.insert(position, queued);
                 }
             }
         }
-        served
+        assigned
     }
 
-    /// Applies a change of the staff.
-    pub(super) fn staff(&mut self, staffing: &Staffing) {
-        if let Some(agents) = &staffing.agents {
-            let serving: BTreeMap<_, _> =
-                self.seats.iter().map(|seat| (Arc::clone(&seat.id), seat.serving)).collect();
-            self.seats = agents.iter().cloned().map(Seat::new).collect();
-            for seat in &mut self.seats {
-                seat.serving = serving.get(&seat.id).copied().unwrap_or(0);
+    pub(super) fn apply(&mut self, change: &StaffChange) {
+        if let Some(agents) = &change.agents {
+            // An agent that stays keeps the sessions, or its capacity would be counted wrongly.
+            let sessions: BTreeMap<_, _> =
+                self.staff.iter().map(|member| (Arc::clone(&member.id), member.sessions)).collect();
+            self.staff = agents.iter().cloned().map(StaffMember::new).collect();
+            for member in &mut self.staff {
+                member.sessions = sessions.get(&member.id).copied().unwrap_or(0);
             }
-            self.open = agents.is_empty();
-            self.strangers_online = true;
+            self.accepts_unlisted = agents.is_empty();
+            self.unlisted_online = true;
         }
-        for switch in &staffing.switch {
-            self.throw(switch);
-        }
-    }
-
-    fn throw(&mut self, switch: &Switch) {
-        if self.open {
-            self.seat_a_stranger(switch);
-        }
-        for seat in self.seats.iter_mut().filter(|seat| switch.means(&seat.agent)) {
-            let agent = &mut seat.agent;
-            agent.online = switch.online.unwrap_or(agent.online);
-            agent.busy = switch.busy.unwrap_or(agent.busy);
-            agent.capacity = switch.capacity.or(agent.capacity);
+        for update in &change.updates {
+            self.update(update);
         }
     }
 
-    /// In an open house a switch may name somebody of whom nothing was noted so far.
-    fn seat_a_stranger(&mut self, switch: &Switch) {
-        let id = match (&switch.id, switch.group) {
+    fn update(&mut self, update: &AgentUpdate) {
+        if self.accepts_unlisted {
+            self.list_updated_agent(update);
+        }
+        for member in self.staff.iter_mut().filter(|member| update.applies_to(&member.agent)) {
+            let agent = &mut member.agent;
+            agent.online = update.online.unwrap_or(agent.online);
+            agent.busy = update.busy.unwrap_or(agent.busy);
+            agent.capacity = update.capacity.or(agent.capacity);
+        }
+    }
+
+    /// Without a list of agents an update may name one that has no entry yet, which needs one now.
+    fn list_updated_agent(&mut self, update: &AgentUpdate) {
+        let id = match (&update.id, update.group) {
             (Some(id), _) => id.clone(),
             (None, Some(group)) => agent_of(group),
             (None, None) => {
-                self.strangers_online = switch.online.unwrap_or(self.strangers_online);
+                self.unlisted_online = update.online.unwrap_or(self.unlisted_online);
                 return;
             }
         };
-        if !self.seats.iter().any(|seat| *seat.id == *id) {
-            let online = self.strangers_online;
-            self.seats.push(Seat::new(Agent { group: switch.group, online, ..Agent::new(id) }));
+        if !self.is_listed(&id) {
+            let agent =
+                Agent { group: update.group, online: self.unlisted_online, ..Agent::new(id) };
+            self.staff.push(StaffMember::new(agent));
         }
     }
 
-    /// The agent of an open house of whom nothing was noted: always there, never full.
-    fn stranger(&self, wanted: &Wanted) -> Option<Arc<str>> {
-        if !self.open || !self.strangers_online {
+    fn unlisted(&self, requested: &RequestedAgents) -> Option<Arc<str>> {
+        if !self.accepts_unlisted || !self.unlisted_online {
             return None;
         }
-        let seated = |id: &str| self.seats.iter().any(|seat| *seat.id == *id);
-        if !wanted.agents.is_empty() {
-            return wanted.agents.iter().find(|id| !seated(id)).map(|id| Arc::from(id.as_str()));
+        if !requested.agents.is_empty() {
+            let unlisted = requested.agents.iter().find(|id| !self.is_listed(id));
+            return unlisted.map(|id| Arc::from(id.as_str()));
         }
-        let id = wanted.group.map_or_else(|| ANYBODY.to_owned(), agent_of);
-        (!seated(&id)).then(|| Arc::from(id))
+        let id = requested.group.map_or_else(|| DEFAULT_AGENT.to_owned(), agent_of);
+        (!self.is_listed(&id)).then(|| Arc::from(id))
+    }
+
+    fn is_listed(&self, id: &str) -> bool {
+        self.staff.iter().any(|member| *member.id == *id)
     }
 }
 
-const ANYBODY: &str = "agent@desk.example";
+const DEFAULT_AGENT: &str = "agent@desk.example";
 
 fn agent_of(group: i64) -> String {
     format!("agent-{group}@desk.example")
 }
 
-impl Seat {
+impl StaffMember {
     fn new(agent: Agent) -> Self {
-        Self { id: Arc::from(agent.id.as_str()), agent, serving: 0 }
+        Self { id: Arc::from(agent.id.as_str()), agent, sessions: 0 }
     }
 
-    /// A list of agents goes before the group, as the narrower requested_target.
-    fn suits(&self, wanted: &Wanted) -> bool {
-        if !wanted.agents.is_empty() {
-            return wanted.agents.contains(&self.agent.id);
+    fn suits(&self, requested: &RequestedAgents) -> bool {
+        // A list of agents is narrower than a group and takes precedence over it.
+        if !requested.agents.is_empty() {
+            return requested.agents.contains(&self.agent.id);
         }
-        wanted.group.is_none() || wanted.group == self.agent.group
+        requested.group.is_none() || requested.group == self.agent.group
     }
 
-    fn free(&self, wanted: &Wanted) -> bool {
-        let willing = !self.agent.busy || wanted.allow_busy;
-        willing && self.agent.capacity.is_none_or(|capacity| self.serving < capacity)
+    fn has_capacity(&self, requested: &RequestedAgents) -> bool {
+        let is_available = !self.agent.busy || requested.allow_busy;
+        is_available && self.agent.capacity.is_none_or(|capacity| self.sessions < capacity)
     }
 }
 
-impl Switch {
-    fn means(&self, agent: &Agent) -> bool {
+impl AgentUpdate {
+    fn applies_to(&self, agent: &Agent) -> bool {
         self.id.as_ref().is_none_or(|id| *id == agent.id)
             && (self.id.is_some() || self.group.is_none() || self.group == agent.group)
     }
 }
 
+// serde needs a function for a default of `true`.
 fn yes() -> bool {
     true
 }
@@ -274,13 +302,13 @@ fn yes() -> bool {
 mod tests {
     use super::*;
 
-    fn wanted(agents: &[&str], group: Option<i64>) -> Wanted {
+    fn requested(agents: &[&str], group: Option<i64>) -> RequestedAgents {
         let agents = agents.iter().map(|id| (*id).to_owned()).collect();
-        Wanted { agents, group, allow_busy: false }
+        RequestedAgents { agents, group, allow_busy: false }
     }
 
-    fn got(id: &str) -> Pick {
-        Pick::Agent(Arc::from(id))
+    fn agent(id: &str) -> Selection {
+        Selection::Agent(Arc::from(id))
     }
 
     fn of_group(id: &str, group: i64, capacity: u32) -> Agent {
@@ -288,53 +316,55 @@ mod tests {
     }
 
     #[test]
-    fn an_open_house_has_whoever_is_asked_for() {
+    fn without_a_list_every_requested_agent_exists() {
         let mut roster = Roster::new(&[]);
-        assert_eq!(roster.pick(&wanted(&["a@x", "b@x"], Some(7))), got("a@x"));
-        assert_eq!(roster.pick(&wanted(&[], Some(7))), got("agent-7@desk.example"));
-        assert_eq!(roster.pick(&wanted(&[], None)), got(ANYBODY));
-        roster.staff(&Staffing::agent("a@x", false));
-        assert_eq!(roster.pick(&wanted(&["a@x", "b@x"], None)), got("b@x"));
-        assert_eq!(roster.pick(&wanted(&["a@x"], None)), Pick::Nobody);
-        roster.staff(&Staffing::group(7, false));
-        assert_eq!(roster.pick(&wanted(&[], Some(7))), Pick::Nobody);
-        assert_eq!(roster.pick(&wanted(&[], Some(8))), got("agent-8@desk.example"));
-        roster.staff(&Staffing::everyone(false));
-        assert_eq!(roster.pick(&wanted(&[], None)), Pick::Nobody);
-        roster.staff(&Staffing::everyone(true));
-        assert_eq!(roster.pick(&wanted(&[], Some(7))), got("agent-7@desk.example"));
+        assert_eq!(roster.select(&requested(&["a@x", "b@x"], Some(7))), agent("a@x"));
+        assert_eq!(roster.select(&requested(&[], Some(7))), agent("agent-7@desk.example"));
+        assert_eq!(roster.select(&requested(&[], None)), agent(DEFAULT_AGENT));
+        roster.apply(&StaffChange::agent("a@x", false));
+        assert_eq!(roster.select(&requested(&["a@x", "b@x"], None)), agent("b@x"));
+        assert_eq!(roster.select(&requested(&["a@x"], None)), Selection::NobodyOnline);
+        roster.apply(&StaffChange::group(7, false));
+        assert_eq!(roster.select(&requested(&[], Some(7))), Selection::NobodyOnline);
+        assert_eq!(roster.select(&requested(&[], Some(8))), agent("agent-8@desk.example"));
+        roster.apply(&StaffChange::everyone(false));
+        assert_eq!(roster.select(&requested(&[], None)), Selection::NobodyOnline);
+        roster.apply(&StaffChange::everyone(true));
+        assert_eq!(roster.select(&requested(&[], Some(7))), agent("agent-7@desk.example"));
     }
 
     #[test]
-    fn the_least_loaded_of_those_who_suit_gets_it() {
+    fn the_suitable_agent_with_the_fewest_sessions_is_selected() {
         let mut roster =
             Roster::new(&[of_group("a", 1, 2), of_group("b", 1, 2), of_group("c", 2, 9)]);
-        let picks: Vec<_> = (0..5).map(|_| roster.pick(&wanted(&[], Some(1)))).collect();
-        assert_eq!(picks, [got("a"), got("b"), got("a"), got("b"), Pick::Full]);
-        assert_eq!(roster.pick(&wanted(&["c"], Some(1))), got("c"));
-        assert_eq!(roster.pick(&wanted(&["nobody"], None)), Pick::Nobody);
-        assert_eq!(roster.pick(&wanted(&[], Some(3))), Pick::Nobody);
+        let selected: Vec<_> = (0..5).map(|_| roster.select(&requested(&[], Some(1)))).collect();
+        assert_eq!(selected, [agent("a"), agent("b"), agent("a"), agent("b"), Selection::Full]);
+        assert_eq!(roster.select(&requested(&["c"], Some(1))), agent("c"));
+        assert_eq!(roster.select(&requested(&["nobody"], None)), Selection::NobodyOnline);
+        assert_eq!(roster.select(&requested(&[], Some(3))), Selection::NobodyOnline);
     }
 
     #[test]
-    fn who_is_busy_is_left_alone_unless_it_is_allowed() {
+    fn a_busy_agent_is_selected_only_if_the_request_allows_it() {
         let mut roster = Roster::new(&[Agent { busy: true, ..Agent::new("a") }]);
-        assert_eq!(roster.pick(&wanted(&[], None)), Pick::Full);
-        let anyway = Wanted { allow_busy: true, ..Wanted::default() };
-        assert_eq!(roster.pick(&anyway), got("a"));
+        assert_eq!(roster.select(&requested(&[], None)), Selection::Full);
+        let allowed = RequestedAgents { allow_busy: true, ..RequestedAgents::default() };
+        assert_eq!(roster.select(&allowed), agent("a"));
     }
 
     #[test]
-    fn the_queue_is_served_by_priority_then_by_arrival() {
+    fn queued_sessions_are_assigned_by_priority_then_by_arrival() {
         let mut roster = Roster::new(&[of_group("a", 1, 1)]);
-        assert_eq!(roster.pick(&Wanted::default()), got("a"));
+        assert_eq!(roster.select(&RequestedAgents::default()), agent("a"));
         for (session, priority) in [("late", 5), ("later", 5), ("urgent", 0)] {
-            roster.enqueue(session, priority, Wanted::default());
+            roster.enqueue(session, priority, RequestedAgents::default());
         }
         let mut order = Vec::new();
         for _ in 0..3 {
             roster.release("a");
-            order.extend(roster.serve_queue().into_iter().map(|(session, _)| session.to_string()));
+            order.extend(
+                roster.assign_queued().into_iter().map(|assigned| assigned.session.to_string()),
+            );
         }
         assert_eq!(order, ["urgent", "late", "later"]);
     }

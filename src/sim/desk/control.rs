@@ -1,14 +1,14 @@
-//! The controls of the simulated Desk under `/sim/`, the same as the methods of its handle.
+//! The control routes of the simulated Desk under `/sim/`, which do what its handle's methods do.
 //!
-//! Bodies are JSON whatever their `Content-Type` says, so that a bare `curl -d` will do; a
-//! misspelt word is answered with HTTP 400 and its name. The controls are open to whoever reaches
-//! the port, and never show a key or a signature.
+//! The `Content-Type` of a body is ignored, so that a bare `curl -d` works; a body that cannot be
+//! parsed is answered with HTTP 400 and the reason. The routes need no signature: anyone who reaches
+//! the port may use them, and their answers contain neither keys nor signatures.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::Bytes;
-use axum::extract::{DefaultBodyLimit, Path, State as Shared};
+use axum::extract::{DefaultBodyLimit, Path, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
@@ -17,26 +17,26 @@ use serde::Deserialize;
 use serde_json::json;
 use tokio::time::sleep;
 
-use super::House;
-use super::agents::Staffing;
-use super::line::{Lines, Outage};
-use super::script::Script;
-use super::session::SessionChange;
+use super::DeskState;
+use super::agents::StaffChange;
+use super::connection::{Connections, Outage};
+use super::schedule::FaultSchedule;
+use super::sessions::SessionChange;
 
-const MAX_SCRIPT_BYTES: usize = 64 << 20;
-const ANSWER_FIRST: Duration = Duration::from_millis(20);
+const MAX_BODY_BYTES: usize = 64 << 20;
+/// Time for the answer to this control to leave before its own connection is cut.
+const ANSWER_DELAY: Duration = Duration::from_millis(20);
 
-/// The routes of the controls.
-pub(super) fn router() -> Router<Arc<House>> {
+pub(super) fn router() -> Router<Arc<DeskState>> {
     Router::new()
         .route("/sim/stats", get(stats))
         .route("/sim/sessions/{id}", get(session))
-        .route("/sim/sessions", post(put_session))
-        .route("/sim/script", post(script))
-        .route("/sim/agents", post(staff))
+        .route("/sim/sessions", post(change_session))
+        .route("/sim/schedule", post(schedule))
+        .route("/sim/agents", post(change_staff))
         .route("/sim/outage", post(outage))
         .route("/sim/reset", post(reset))
-        .layer(DefaultBodyLimit::max(MAX_SCRIPT_BYTES))
+        .layer(DefaultBodyLimit::max(MAX_BODY_BYTES))
 }
 
 /// The body of `POST /sim/outage`.
@@ -44,84 +44,83 @@ pub(super) fn router() -> Router<Arc<House>> {
 #[serde(deny_unknown_fields)]
 struct OutageChange {
     on: bool,
-    /// Shut the port too.
+    /// Close the port, instead of cutting each call's connection.
     #[serde(default)]
     refuse: bool,
-    /// It ends by itself after so many milliseconds.
+    /// The outage ends by itself after this many milliseconds.
     #[serde(default)]
     for_ms: Option<u64>,
 }
 
-async fn stats(Shared(house): Shared<Arc<House>>) -> impl IntoResponse {
-    Json(house.stats())
+async fn stats(State(desk): State<Arc<DeskState>>) -> impl IntoResponse {
+    Json(desk.stats())
 }
 
-async fn session(Shared(house): Shared<Arc<House>>, Path(id): Path<String>) -> Response {
-    match house.floor.sessions.report(&id) {
+async fn session(State(desk): State<Arc<DeskState>>, Path(id): Path<String>) -> Response {
+    match desk.contact_centre.sessions.report(&id) {
         Some(report) => Json(report).into_response(),
         None => (StatusCode::NOT_FOUND, Json(json!({"error": "no call named this session"})))
             .into_response(),
     }
 }
 
-async fn put_session(Shared(house): Shared<Arc<House>>, body: Bytes) -> Response {
-    control(&body, |change: SessionChange| house.floor.put(&change))
+async fn change_session(State(desk): State<Arc<DeskState>>, body: Bytes) -> Response {
+    apply(&body, |change: SessionChange| desk.contact_centre.change_session(&change))
 }
 
-async fn script(Shared(house): Shared<Arc<House>>, body: Bytes) -> Response {
-    answer(Script::parse(&body).map(|script| house.script(&script)))
+async fn schedule(State(desk): State<Arc<DeskState>>, body: Bytes) -> Response {
+    answer(FaultSchedule::parse(&body).map(|schedule| desk.schedule(&schedule)))
 }
 
-async fn staff(Shared(house): Shared<Arc<House>>, body: Bytes) -> Response {
-    control(&body, |staffing: Staffing| house.floor.staff(&staffing))
+async fn change_staff(State(desk): State<Arc<DeskState>>, body: Bytes) -> Response {
+    apply(&body, |change: StaffChange| desk.contact_centre.change_staff(&change))
 }
 
-async fn reset(Shared(house): Shared<Arc<House>>) -> Response {
-    house.reset();
+async fn reset(State(desk): State<Arc<DeskState>>) -> Response {
+    desk.reset();
     done()
 }
 
-async fn outage(Shared(house): Shared<Arc<House>>, body: Bytes) -> Response {
+async fn outage(State(desk): State<Arc<DeskState>>, body: Bytes) -> Response {
     match serde_json::from_slice(&body) {
         Ok(OutageChange { on: true, refuse: true, for_ms: None }) => {
-            bad_request("with refuse, for_ms is needed: nobody could reach this control to end it")
+            bad_request("refuse needs for_ms: with the port closed no control can end the outage")
         }
         Ok(change) => {
-            house.tasks.spawn(change.perform(Arc::clone(&house.lines)));
+            desk.tasks.spawn(change.perform(Arc::clone(&desk.connections)));
             done()
         }
-        Err(fault) => bad_request(&fault.to_string()),
+        Err(error) => bad_request(&error.to_string()),
     }
 }
 
 impl OutageChange {
-    /// The answer has to leave before the line it travels on is cut.
-    async fn perform(self, lines: Arc<Lines>) {
+    async fn perform(self, connections: Arc<Connections>) {
         if !self.on {
-            return lines.set(Outage::None);
+            return connections.set(Outage::None);
         }
-        sleep(ANSWER_FIRST).await;
-        lines.set(if self.refuse { Outage::Refusing } else { Outage::Closing });
+        sleep(ANSWER_DELAY).await;
+        connections.set(if self.refuse { Outage::Refusing } else { Outage::Closing });
         if let Some(ms) = self.for_ms {
             sleep(Duration::from_millis(ms)).await;
-            lines.set(Outage::None);
+            connections.set(Outage::None);
         }
     }
 }
 
-fn control<T: for<'de> Deserialize<'de>>(body: &[u8], apply: impl FnOnce(T)) -> Response {
-    answer(serde_json::from_slice(body).map(apply).map_err(anyhow::Error::new))
+fn apply<T: for<'de> Deserialize<'de>>(body: &[u8], change: impl FnOnce(T)) -> Response {
+    answer(serde_json::from_slice(body).map(change).map_err(anyhow::Error::new))
 }
 
-fn answer(obeyed: anyhow::Result<()>) -> Response {
-    match obeyed {
+fn answer(result: anyhow::Result<()>) -> Response {
+    match result {
         Ok(()) => done(),
-        Err(fault) => bad_request(&format!("{fault:#}")),
+        Err(error) => bad_request(&format!("{error:#}")),
     }
 }
 
-fn bad_request(fault: &str) -> Response {
-    (StatusCode::BAD_REQUEST, Json(json!({"error": fault}))).into_response()
+fn bad_request(error: &str) -> Response {
+    (StatusCode::BAD_REQUEST, Json(json!({"error": error}))).into_response()
 }
 
 fn done() -> Response {

@@ -1,14 +1,13 @@
-//! The simulated Desk over HTTP: the commands of Tencent.
+//! The commands of the simulated Desk over HTTP.
 //!
-//! A call is checked, counted, matched with the act that waits for it, performed and answered. A
-//! call that takes time is performed in a task of its own, so that a client's leaving does not
-//! undo it, as it would not undo it at Tencent. No URL is ever logged or kept.
+//! A call is validated, counted, matched with a pending fault, executed and answered. No URL is
+//! logged or stored, because the UserSig is part of it.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
 use axum::body::{Body, to_bytes};
-use axum::extract::{ConnectInfo, Request, State as Shared};
+use axum::extract::{ConnectInfo, Request, State};
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::any;
@@ -16,165 +15,174 @@ use axum::{Json, Router};
 use serde::Serialize;
 use tokio::time::{Instant, sleep};
 
-use super::book::Cue;
-use super::counters::Sent;
-use super::floor::{Ask, Truth};
-use super::line::Line;
-use super::script::{Act, Answer};
-use super::session::State;
-use super::stats::{Command, SeenRequest};
-use super::strict::{Checked, Refusal, command_of};
-use super::{House, control};
+use super::connection::Connection;
+use super::contact_centre::{CommandRequest, Effect};
+use super::counters::{CallEnd, OverLimit};
+use super::pending::CallContext;
+use super::schedule::{InjectedAnswer, InjectedFault};
+use super::sessions::SimulatedState;
+use super::stats::{ApiCommand, SeenRequest};
+use super::validation::{Refusal, ValidRequest, command_of};
+use super::{DeskState, control};
 
-/// More than any body that is checked; longer ones are not read to their end.
+/// Above the limit for valid bodies, so that a body that is a little too long gets its code.
 const MAX_READ_BYTES: usize = 1 << 20;
 
-/// Every route of the simulated Desk.
-pub(super) fn router(house: Arc<House>) -> Router {
+pub(super) fn router(desk: Arc<DeskState>) -> Router {
     Router::new()
-        .route("/v4/desk_http_svc/{command}", any(call))
+        .route("/v4/desk_http_svc/{command}", any(handle_call))
         .merge(control::router())
-        .with_state(house)
+        .with_state(desk)
 }
 
-/// A call that is under way; its end is counted however it ends.
-struct Call {
-    house: Arc<House>,
-    command: Command,
-    ask: Option<Ask>,
+/// A call in flight. Dropping it counts its end, also when the client disconnects.
+struct CallInFlight {
+    desk: Arc<DeskState>,
+    command: ApiCommand,
+    /// Present if the request is valid.
+    request: Option<CommandRequest>,
     seq: u64,
     began: Instant,
-    sent: Sent,
+    end: CallEnd,
 }
 
-impl Drop for Call {
+impl Drop for CallInFlight {
     fn drop(&mut self) {
-        if let Some(ask) = &self.ask {
-            let sent = (self.sent, Instant::now());
-            self.house.floor.end_of_call(&ask.session, self.seq, sent);
+        let centre = &self.desk.contact_centre;
+        if let Some(request) = &self.request {
+            centre.end_call(&request.session, self.seq, self.end, Instant::now());
         }
-        self.house.floor.counters.end(self.command, self.sent, self.began.elapsed());
+        centre.counters.end(self.command, self.end, self.began.elapsed());
     }
 }
 
-async fn call(
-    Shared(house): Shared<Arc<House>>,
-    ConnectInfo(line): ConnectInfo<Line>,
+async fn handle_call(
+    State(desk): State<Arc<DeskState>>,
+    ConnectInfo(connection): ConnectInfo<Connection>,
     request: Request,
 ) -> Response {
-    if house.lines.are_out() {
-        house.floor.counters.calls_cut_by_outage.fetch_add(1, Relaxed);
-        line.cut();
-        return Response::new(Body::empty());
+    let counters = &desk.contact_centre.counters;
+    if desk.connections.are_cut() {
+        counters.calls_cut_by_outage.fetch_add(1, Relaxed);
+        return cut(&connection);
     }
     let (head, body) = request.into_parts();
     let Ok(body) = to_bytes(body, MAX_READ_BYTES).await else {
         return StatusCode::PAYLOAD_TOO_LARGE.into_response();
     };
-    let now = Instant::now();
+    let began = Instant::now();
     let command = command_of(&head);
-    let counters = &house.floor.counters;
-    let over_limit = counters.begin(command, now);
+    let admitted = counters.begin(command, began);
     let seq = counters.seq.fetch_add(1, Relaxed) + 1;
-    let house = Arc::clone(&house);
-    let mut call = Call { house, command, ask: None, seq, began: now, sent: Sent::Nothing };
-    let checked = call.house.door.check(&head, &body, (call.house.clock)());
-    match checked {
-        Err(refusal) => call.refuse(refusal),
-        Ok(_) if over_limit => call.tell(60007, None),
-        Ok(checked) => {
-            call.note(checked, now);
-            call.perform(&line, now).await
+    let end = CallEnd::NoAnswer;
+    let desk = Arc::clone(&desk);
+    let mut call = CallInFlight { desk, command, request: None, seq, began, end };
+    let validated = call.desk.validator.check(&head, &body, (call.desk.clock)());
+    match (validated, admitted) {
+        (Err(refusal), _) => call.refuse(refusal),
+        (Ok(_), Err(OverLimit)) => call.answer_code(60007, None),
+        (Ok(valid), Ok(())) => {
+            let request = call.record(valid);
+            call.execute(request, &connection).await
         }
     }
 }
 
-impl Call {
-    fn note(&mut self, checked: Checked, now: Instant) {
-        let Checked { ask, random, body } = checked;
-        let (floor, command, seq) = (&self.house.floor, self.command, self.seq);
-        let began_ns = floor.counters.since_start(now).as_nanos() as u64;
-        floor.counters.saw_random(random);
-        floor.counters.keep(|| SeenRequest { seq, command, began_ns, body });
-        floor.begin(&ask, seq, now);
-        if command == Command::Transfer {
-            floor.counters.transfers_asked.fetch_add(1, Relaxed);
+/// The response is never sent: its connection is cut before the first byte.
+fn cut(connection: &Connection) -> Response {
+    connection.cut();
+    Response::new(Body::empty())
+}
+
+impl CallInFlight {
+    fn record(&mut self, valid: ValidRequest) -> CommandRequest {
+        let ValidRequest { command: request, random, body } = valid;
+        let centre = &self.desk.contact_centre;
+        let (command, seq) = (self.command, self.seq);
+        let began_ns = centre.counters.since_start(self.began).as_nanos() as u64;
+        centre.counters.count_random(random);
+        centre.counters.record(|| SeenRequest { seq, command, began_ns, body });
+        centre.begin_call(&request, seq, self.began);
+        if command == ApiCommand::Transfer {
+            centre.counters.transfers_asked.fetch_add(1, Relaxed);
         }
-        self.ask = Some(ask);
+        self.request = Some(request.clone());
+        request
     }
 
-    async fn perform(&mut self, line: &Line, now: Instant) -> Response {
-        let Some(ask) = self.ask.clone() else { return self.tell(60002, None) };
-        let mut rng = self.house.rng(self.seq);
-        let (command, session) = (self.command, &*ask.session);
-        let transfers = self.house.floor.counters.transfers_asked.load(Relaxed);
-        let cue = Cue { session, command, transfers, now };
-        let (act, shifts) = self.house.book.look_up(&cue, &mut rng);
-        for staffing in shifts {
-            self.house.floor.staff(&staffing);
+    async fn execute(&mut self, request: CommandRequest, connection: &Connection) -> Response {
+        let centre = &self.desk.contact_centre;
+        let mut rng = self.desk.rng(self.seq);
+        let transfers = centre.counters.transfers_asked.load(Relaxed);
+        let (session, command, now) = (&*request.session, self.command, self.began);
+        let context = CallContext { session, command, transfers, now };
+        let (fault, staff_changes) = self.desk.pending.take(&context, &mut rng);
+        for change in staff_changes {
+            centre.change_staff(&change);
         }
-        let act = act.unwrap_or_default();
-        let before = self.house.latency().draw(&mut rng) + act.delay.draw(&mut rng);
-        let after = act.answer_delay.draw(&mut rng);
-        let acts = act.really_acts();
+        let fault = fault.unwrap_or_default();
+        let before = self.desk.latency().draw(&mut rng) + fault.delay.draw(&mut rng);
+        let after = fault.answer_delay.draw(&mut rng);
+        let has_effect = fault.has_effect();
         if before.is_zero() && after.is_zero() {
-            let truth = acts.then(|| self.house.floor.act(&ask));
-            return self.answer(act, truth, line).await;
+            let effect = has_effect.then(|| centre.execute(&request));
+            return self.answer(fault, effect, connection).await;
         }
-        let house = Arc::clone(&self.house);
-        let work = self.house.tasks.spawn(async move {
+        // In a task of its own: a client that disconnects does not cancel the effect, as it would
+        // not at Tencent.
+        let desk = Arc::clone(&self.desk);
+        let work = self.desk.tasks.spawn(async move {
             sleep(before).await;
-            let truth = acts.then(|| house.floor.act(&ask));
+            let effect = has_effect.then(|| desk.contact_centre.execute(&request));
             sleep(after).await;
-            truth
+            effect
         });
         match work.await {
-            Ok(truth) => self.answer(act, truth, line).await,
-            Err(_) => self.cut(line),
+            Ok(effect) => self.answer(fault, effect, connection).await,
+            Err(_) => cut(connection),
         }
     }
 
-    async fn answer(&mut self, act: Act, truth: Option<Truth>, line: &Line) -> Response {
-        match act.answer {
-            Answer::Normal => match truth {
-                Some(truth) => self.tell_truth(truth),
-                None => self.cut(line),
+    async fn answer(
+        &mut self,
+        fault: InjectedFault,
+        effect: Option<Effect>,
+        connection: &Connection,
+    ) -> Response {
+        match fault.answer {
+            InjectedAnswer::Normal => match effect {
+                Some(effect) => self.answer_effect(effect),
+                None => cut(connection),
             },
-            Answer::Error { code, info } => self.tell(code, info),
-            Answer::Status { status, retry_after, location } => {
+            InjectedAnswer::Error { code, info } => self.answer_code(code, info),
+            InjectedAnswer::Status { status, retry_after, location } => {
                 let headers = [(header::RETRY_AFTER, retry_after), (header::LOCATION, location)];
-                self.status(status, headers)
+                self.answer_status(status, headers)
             }
-            Answer::Body { text, content_type } => {
-                self.sent = Sent::Status(200);
+            InjectedAnswer::Body { text, content_type } => {
+                self.end = CallEnd::Status(200);
                 let content_type = header_value(&content_type);
                 ([(header::CONTENT_TYPE, content_type)], text).into_response()
             }
-            Answer::Hang => std::future::pending().await,
-            Answer::Close => self.cut(line),
+            InjectedAnswer::Hang => std::future::pending().await,
+            InjectedAnswer::Close => cut(connection),
         }
     }
 
     fn refuse(&mut self, refusal: Refusal) -> Response {
         match refusal {
-            Refusal::Code(code, info) => self.tell(code, Some(info)),
-            Refusal::Status(status) => self.status(status, []),
+            Refusal::Code(code, info) => self.answer_code(code, Some(info)),
+            Refusal::Status(status) => self.answer_status(status, []),
         }
     }
 
-    /// The response is never seen: its line is cut before the first byte.
-    fn cut(&mut self, line: &Line) -> Response {
-        line.cut();
-        Response::new(Body::empty())
-    }
-
-    fn status<const N: usize>(
+    fn answer_status<const N: usize>(
         &mut self,
         status: u16,
         headers: [(header::HeaderName, Option<String>); N],
     ) -> Response {
         let status = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-        self.sent = Sent::Status(status.as_u16());
+        self.end = CallEnd::Status(status.as_u16());
         let mut response = status.into_response();
         for (name, value) in headers {
             if let Some(value) = value {
@@ -184,42 +192,42 @@ impl Call {
         response
     }
 
-    fn tell(&mut self, code: i64, info: Option<String>) -> Response {
+    fn answer_code(&mut self, code: i64, info: Option<String>) -> Response {
         let info = info.unwrap_or_else(|| usual_text(code).to_owned());
-        self.send(Reply { error_code: code, error_info: info, ..Reply::default() })
+        self.send(AnswerBody { error_code: code, error_info: info, ..AnswerBody::default() })
     }
 
-    fn tell_truth(&mut self, truth: Truth) -> Response {
-        let reply = match truth {
-            Truth::Refused(code) => return self.tell(code, None),
-            Truth::Assigned(agent) => {
-                Reply { agent_id: Some(agent.to_string()), ..Reply::default() }
+    fn answer_effect(&mut self, effect: Effect) -> Response {
+        let body = match effect {
+            Effect::Refused(code) => return self.answer_code(code, None),
+            Effect::Assigned(agent) => {
+                AnswerBody { agent_id: Some(agent.to_string()), ..AnswerBody::default() }
             }
-            Truth::Queued => Reply { is_in_queue: Some(1), ..Reply::default() },
-            Truth::State(state, agent) => Reply {
-                session_id: self.ask.as_ref().map(|ask| ask.session.to_string()),
+            Effect::Queued => AnswerBody { is_in_queue: Some(1), ..AnswerBody::default() },
+            Effect::State { state, agent } => AnswerBody {
+                session_id: self.request.as_ref().map(|request| request.session.to_string()),
                 current_state: Some(state),
                 agent_id: Some(agent.as_deref().unwrap_or("").to_owned()),
-                ..Reply::default()
+                ..AnswerBody::default()
             },
-            Truth::Done => Reply::default(),
+            Effect::Ended => AnswerBody::default(),
         };
-        self.send(reply)
+        self.send(body)
     }
 
-    fn send(&mut self, reply: Reply) -> Response {
-        self.sent = Sent::Code(reply.error_code);
-        let action_status = if reply.error_code == 0 { "OK" } else { "FAIL" };
+    fn send(&mut self, body: AnswerBody) -> Response {
+        self.end = CallEnd::Code(body.error_code);
+        let action_status = if body.error_code == 0 { "OK" } else { "FAIL" };
         let request_id = format!("sim-{}", self.seq);
-        Json(Reply { action_status, request_id, ..reply }).into_response()
+        Json(AnswerBody { action_status, request_id, ..body }).into_response()
     }
 }
 
-/// The answer of every command. Like the real page's sample it leaves `IsInQueue` out when
-/// nobody was queued.
+/// The answer of every command. Like the sample in Tencent's documentation it omits `IsInQueue`
+/// unless the session was queued.
 #[derive(Default, Serialize)]
 #[serde(rename_all = "PascalCase")]
-struct Reply {
+struct AnswerBody {
     error_code: i64,
     error_info: String,
     action_status: &'static str,
@@ -230,7 +238,7 @@ struct Reply {
     #[serde(skip_serializing_if = "Option::is_none")]
     session_id: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    current_state: Option<State>,
+    current_state: Option<SimulatedState>,
     request_id: String,
 }
 

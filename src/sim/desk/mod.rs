@@ -1,33 +1,33 @@
-//! A Tencent Cloud Desk to try things on: strict like the real one, truthful, and told to fail.
+//! A simulated Tencent Cloud Desk: as strict as the real one, and able to fail on request.
 //!
-//! It answers `transfer_to_human`, `get_session_state` and `end_session` over HTTP on one port,
-//! demands a valid UserSig, and knows which session is with whom. Scripts make it fail in every
-//! way that a real service fails; counters say afterwards what happened. The controls are methods
-//! of [`Desk`] and, on the same port, the routes under `/sim/`:
+//! It serves `transfer_to_human`, `get_session_state` and `end_session` over HTTP on one port,
+//! requires a valid UserSig, and keeps the state of each session. A [`FaultSchedule`] makes it fail
+//! as a real service does; [`DeskStats`] tell afterwards what happened. Each control exists as a
+//! method of [`SimulatedDesk`] and as a route on the same port:
 //!
-//! | route | body | what it does |
+//! | route | body | effect |
 //! |---|---|---|
-//! | `POST /sim/script` | [`Script`] | adds acts and shifts, sets limit and latency |
-//! | `POST /sim/agents` | [`Staffing`] | changes the staff |
+//! | `POST /sim/schedule` | [`FaultSchedule`] | adds faults and staff changes, sets limit and latency |
+//! | `POST /sim/agents` | [`StaffChange`] | changes the staff |
 //! | `POST /sim/sessions` | [`SessionChange`] | puts a session into a state |
-//! | `POST /sim/outage` | `{"on": true}` | cuts all lines, or lets calls in again |
-//! | `POST /sim/reset` | none | forgets sessions, scripts and counts |
-//! | `GET /sim/stats` | | [`Stats`] |
+//! | `POST /sim/outage` | `{"on": true}` | cuts all connections, or ends the outage |
+//! | `POST /sim/reset` | none | removes sessions, faults and counts |
+//! | `GET /sim/stats` | | [`DeskStats`] |
 //! | `GET /sim/sessions/{id}` | | [`SessionReport`] |
 //!
-//! It is a tool for trials and never a stand-in for Desk in production.
+//! Start reading at `http`, which handles a call, and `contact_centre`, which has the rules.
 
 mod agents;
-mod book;
+mod connection;
+mod contact_centre;
 mod control;
 mod counters;
-mod floor;
 mod http;
-mod line;
-mod script;
-mod session;
+mod pending;
+mod schedule;
+mod sessions;
 mod stats;
-mod strict;
+mod validation;
 
 use parking_lot::Mutex;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
@@ -44,58 +44,60 @@ use tokio_util::task::TaskTracker;
 
 use crate::domain::usersig::Identity;
 
-pub use agents::{Agent, Staffing, Switch};
-pub use line::Outage;
-pub use script::{Act, Answer, Script, Shift, Span};
-pub use session::{SessionChange, SessionReport, State};
-pub use stats::{CallRecord, Command, CommandStats, SecondCount, SeenRequest, Stats};
+pub use agents::{Agent, AgentUpdate, StaffChange};
+pub use connection::Outage;
+pub use schedule::{
+    FaultSchedule, InjectedAnswer, InjectedFault, LatencyRange, ScheduledStaffChange,
+};
+pub use sessions::{SessionChange, SessionReport, SimulatedState};
+pub use stats::{ApiCommand, CallRecord, CommandStats, DeskStats, SecondCount, SeenRequest};
 
 use agents::Roster;
-use book::{Book, Cue};
-use counters::{Counters, lock};
-use floor::{Floor, HouseRules};
-use line::{Entrance, Line, Lines};
-use session::Sessions;
-use strict::Door;
+use connection::{Connection, Connections, OutageListener};
+use contact_centre::{CentreRules, ContactCentre};
+use counters::Counters;
+use pending::{CallContext, PendingFaults};
+use sessions::{SessionCounts, SessionStore};
+use validation::{Authentication, Validator};
 
-/// The key that this Desk demands when it was given none. It guards nothing.
+/// The secret key if the settings give no other. It is public and protects nothing.
 pub const DEMO_KEY: &str = "5bd2850fff3ecb11d7c805251c51ee463a25727bddc2385f3fa8bfee1bb93b5e";
 
-/// How a simulated Desk is set up.
+/// The set-up of a simulated Desk.
 #[derive(Debug, Clone)]
-pub struct Options {
-    /// Whom it lets in.
+pub struct SimulatedDeskSettings {
+    /// The account that calls must be signed for.
     pub admin: Identity,
-    /// The key that signs.
+    /// The secret key that signatures are verified with.
     pub key: SecretString,
-    /// Sessions that nobody announced are with the chatbot; otherwise they do not exist.
+    /// Whether an unknown session is with the chatbot; otherwise it does not exist.
     pub auto_sessions: bool,
-    /// A transferred session waits for its agent to accept, which happens by a control only.
+    /// Whether a transferred session waits until a control says that its agent accepted it.
     pub agents_must_accept: bool,
-    /// Unknown commands get HTTP 404 in place of code 60009.
+    /// Whether unknown commands get HTTP 404 instead of code 60009.
     pub unknown_command_is_404: bool,
     /// The latency of every call.
-    pub latency: Span,
-    /// Calls per command in any one second, above which 60007 is answered; 0 for no limit.
+    pub latency: LatencyRange,
+    /// Calls per command in any one second, above which 60007 is returned; 0 for no limit.
     pub limit_per_second: u32,
-    /// The staff; empty: whoever is asked for is there.
+    /// The staff; empty: every requested agent exists and is online.
     pub agents: Vec<Agent>,
-    /// Makes latencies and chances repeatable.
+    /// Seed of latencies and fault probabilities.
     pub seed: u64,
-    /// How many of the last requests are kept.
+    /// Number of recent requests in the statistics.
     pub requests_kept: usize,
-    /// How many calls the log of each session keeps.
+    /// Number of calls in the log of each session.
     pub calls_kept_per_session: usize,
-    /// An assigned session is with the chatbot again at once, so that it can be transferred as
-    /// often as anybody likes: for load, not for truth.
+    /// Whether an assigned session returns to the chatbot at once, so that load tests can transfer
+    /// it any number of times.
     pub sessions_return: bool,
-    /// How many sessions are remembered.
+    /// Number of sessions stored.
     pub max_sessions: usize,
-    /// Its wall clock, in Unix seconds, against which signatures expire.
+    /// The wall clock for the expiry of signatures, in Unix seconds.
     pub clock: fn() -> i64,
 }
 
-impl Default for Options {
+impl Default for SimulatedDeskSettings {
     fn default() -> Self {
         Self {
             admin: Identity { sdkappid: 1_400_000_000, identifier: "administrator".to_owned() },
@@ -103,7 +105,7 @@ impl Default for Options {
             auto_sessions: true,
             agents_must_accept: false,
             unknown_command_is_404: false,
-            latency: Span::default(),
+            latency: LatencyRange::default(),
             limit_per_second: 0,
             agents: Vec::new(),
             seed: 0,
@@ -116,215 +118,214 @@ impl Default for Options {
     }
 }
 
-/// A running simulated Desk; clones are handles to the same one, and the last one ends it.
+/// A running simulated Desk. Clones are handles to the same one; it stops with the last handle.
 #[derive(Clone)]
-pub struct Desk {
-    house: Arc<House>,
-    server: Arc<Server>,
+pub struct SimulatedDesk {
+    state: Arc<DeskState>,
+    server: Arc<DeskServer>,
 }
 
-/// What the handlers of the calls share.
-struct House {
-    floor: Floor,
-    book: Book,
-    door: Door,
-    lines: Arc<Lines>,
+/// What the handlers of all calls share.
+struct DeskState {
+    contact_centre: ContactCentre,
+    pending: PendingFaults,
+    validator: Validator,
+    connections: Arc<Connections>,
     /// Effects and controls that outlive the call that caused them.
     tasks: TaskTracker,
     clock: fn() -> i64,
-    seed: u64,
-    latency: Mutex<Span>,
-    options: Options,
+    latency: Mutex<LatencyRange>,
+    settings: SimulatedDeskSettings,
 }
 
-/// The task that serves, and what ends it.
-struct Server {
+/// The HTTP server's task and the means to stop it.
+struct DeskServer {
     address: SocketAddr,
-    closing: CancellationToken,
-    lines: Arc<Lines>,
+    shutdown: CancellationToken,
+    connections: Arc<Connections>,
     task: tokio::sync::Mutex<JoinSet<std::io::Result<()>>>,
 }
 
-impl Desk {
-    /// Serves on this listener until [`Desk::stop`] or until the last handle is gone. Needs a
-    /// running tokio runtime.
-    pub fn start(listener: TcpListener, options: Options) -> anyhow::Result<Self> {
+impl SimulatedDesk {
+    /// Serves on this listener until [`SimulatedDesk::stop`] or until the last handle is dropped.
+    ///
+    /// # Panics
+    ///
+    /// Outside a tokio runtime.
+    pub fn start(listener: TcpListener, settings: SimulatedDeskSettings) -> anyhow::Result<Self> {
         listener.set_nonblocking(true).context("failed to prepare the listener")?;
         let listener = tokio::net::TcpListener::from_std(listener)
-            .context("failed to hand the listener to the runtime")?;
+            .context("failed to register the listener with the runtime")?;
         let address = listener.local_addr().context("failed to read the listener's address")?;
-        let lines = Arc::new(Lines::new());
-        let house = Arc::new(House::new(options, Arc::clone(&lines)));
-        let counting = Arc::downgrade(&house);
-        let entrance = Entrance::new(listener, Arc::clone(&lines), move || {
-            if let Some(house) = counting.upgrade() {
-                house.floor.counters.connections.fetch_add(1, Relaxed);
+        let connections = Arc::new(Connections::new());
+        let state = Arc::new(DeskState::new(settings, Arc::clone(&connections)));
+        // Weak: the server must not keep the state alive after the last handle is gone.
+        let counted = Arc::downgrade(&state);
+        let on_accept = move || {
+            if let Some(state) = counted.upgrade() {
+                state.contact_centre.counters.connections.fetch_add(1, Relaxed);
             }
-        })
-        .context("failed to prepare the entrance")?;
-        let closing = CancellationToken::new();
+        };
+        let listener = OutageListener::new(listener, Arc::clone(&connections), on_accept)
+            .context("failed to prepare the listener")?;
+        let shutdown = CancellationToken::new();
         let service =
-            http::router(Arc::clone(&house)).into_make_service_with_connect_info::<Line>();
-        let closed = closing.clone().cancelled_owned();
+            http::router(Arc::clone(&state)).into_make_service_with_connect_info::<Connection>();
+        let stopped = shutdown.clone().cancelled_owned();
         let mut task = JoinSet::new();
-        task.spawn(axum::serve(entrance, service).with_graceful_shutdown(closed).into_future());
+        task.spawn(axum::serve(listener, service).with_graceful_shutdown(stopped).into_future());
         let task = tokio::sync::Mutex::new(task);
-        Ok(Self { house, server: Arc::new(Server { address, closing, lines, task }) })
+        Ok(Self { state, server: Arc::new(DeskServer { address, shutdown, connections, task }) })
     }
 
-    /// Serves on a free port of this machine.
-    pub fn start_local(options: Options) -> anyhow::Result<Self> {
+    /// Serves on a free port of 127.0.0.1.
+    pub fn start_local(settings: SimulatedDeskSettings) -> anyhow::Result<Self> {
         let listener =
             TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).context("failed to bind a local port")?;
-        Self::start(listener, options)
+        Self::start(listener, settings)
     }
 
-    /// Where it listens, as `http://address:port`.
+    /// The base URL, as `http://address:port`.
     pub fn endpoint(&self) -> String {
         format!("http://{}", self.server.address)
     }
 
-    /// Whom it lets in, and with which key.
+    /// The account and the secret key that calls must be signed with.
     pub fn credentials(&self) -> (Identity, SecretString) {
-        (self.house.options.admin.clone(), self.house.options.key.clone())
+        (self.state.settings.admin.clone(), self.state.settings.key.clone())
     }
 
-    /// Adds acts and shifts, and sets the limit and the latency where they are given.
-    pub fn script(&self, script: impl Into<Script>) {
-        self.house.script(&script.into());
+    /// Adds faults and staff changes, and sets the limit and the latency if they are given.
+    pub fn schedule(&self, schedule: impl Into<FaultSchedule>) {
+        self.state.schedule(&schedule.into());
     }
 
     /// Changes the staff.
-    pub fn staff(&self, staffing: &Staffing) {
-        self.house.floor.staff(staffing);
+    pub fn change_staff(&self, change: &StaffChange) {
+        self.state.contact_centre.change_staff(change);
     }
 
-    /// Replaces the staff.
-    pub fn set_agents(&self, agents: Vec<Agent>) {
-        self.staff(&Staffing::exactly(agents));
-    }
-
-    /// Puts a session into a state, whatever it was in.
-    pub fn put_session(&self, id: impl Into<String>, state: State) {
+    /// Puts a session into a state, without an agent.
+    pub fn set_session_state(&self, id: impl Into<String>, state: SimulatedState) {
         self.change_session(&SessionChange { session_id: id.into(), state, agent_id: None });
     }
 
-    /// Puts a session into a state and with an agent, whatever it was in.
+    /// Puts a session into a state and with an agent.
     pub fn change_session(&self, change: &SessionChange) {
-        self.house.floor.put(change);
+        self.state.contact_centre.change_session(change);
     }
 
-    /// What is known of a session; `None` when no call named it.
+    /// The report of a session; `None` if no call named it.
     pub fn session(&self, id: &str) -> Option<SessionReport> {
-        self.house.floor.sessions.report(id)
+        self.state.contact_centre.sessions.report(id)
     }
 
-    /// Everything counted so far.
-    pub fn stats(&self) -> Stats {
-        self.house.stats()
+    /// The counts since the start or the last reset.
+    pub fn stats(&self) -> DeskStats {
+        self.state.stats()
     }
 
-    /// Goes out of reach, or comes back.
-    pub fn outage(&self, outage: Outage) {
-        self.house.lines.set(outage);
+    /// Starts or ends an outage.
+    pub fn set_outage(&self, outage: Outage) {
+        self.state.connections.set(outage);
     }
 
-    /// Forgets sessions, scripts and counts; the staff is again that of the start.
+    /// Removes sessions, faults and counts, and restores staff, limit and latency of the settings.
     pub fn reset(&self) {
-        self.house.reset();
+        self.state.reset();
     }
 
-    /// Cuts every line and ends; the counts can still be read.
+    /// Cuts all connections and stops the server; the statistics remain readable.
     pub async fn stop(&self) {
-        self.server.end();
-        self.house.tasks.close();
+        self.server.begin_shutdown();
+        self.state.tasks.close();
         let mut task = self.server.task.lock().await;
         while task.join_next().await.is_some() {}
     }
 }
 
-impl Server {
-    fn end(&self) {
-        self.closing.cancel();
-        self.lines.cut_all();
+impl DeskServer {
+    fn begin_shutdown(&self) {
+        self.shutdown.cancel();
+        self.connections.cut_all();
     }
 }
 
-impl Drop for Server {
+impl Drop for DeskServer {
     fn drop(&mut self) {
-        self.end();
+        self.begin_shutdown();
     }
 }
 
-impl House {
-    fn new(options: Options, lines: Arc<Lines>) -> Self {
-        let rules = HouseRules {
-            auto_sessions: options.auto_sessions,
-            agents_must_accept: options.agents_must_accept,
-            calls_kept_per_session: options.calls_kept_per_session,
-            sessions_return: options.sessions_return,
+impl DeskState {
+    fn new(settings: SimulatedDeskSettings, connections: Arc<Connections>) -> Self {
+        let rules = CentreRules {
+            auto_sessions: settings.auto_sessions,
+            agents_must_accept: settings.agents_must_accept,
+            calls_kept_per_session: settings.calls_kept_per_session,
+            sessions_return: settings.sessions_return,
         };
-        let counters = Counters::new(options.limit_per_second, options.requests_kept);
-        let floor = Floor::new(Sessions::new(options.max_sessions), counters, rules);
-        floor.open_anew(Roster::new(&options.agents));
-        let door = Door {
-            admin: options.admin.clone(),
-            key: options.key.clone(),
-            unknown_command_is_404: options.unknown_command_is_404,
-            last_good: Mutex::default(),
+        let counters = Counters::new(settings.limit_per_second, settings.requests_kept);
+        let contact_centre =
+            ContactCentre::new(SessionStore::new(settings.max_sessions), counters, rules);
+        contact_centre.reset(Roster::new(&settings.agents));
+        let validator = Validator {
+            authentication: Authentication::new(settings.admin.clone(), settings.key.clone()),
+            unknown_command_is_404: settings.unknown_command_is_404,
         };
         Self {
-            floor,
-            book: Book::default(),
-            door,
-            lines,
+            contact_centre,
+            pending: PendingFaults::new(),
+            validator,
+            connections,
             tasks: TaskTracker::new(),
-            clock: options.clock,
-            seed: options.seed,
-            latency: Mutex::new(options.latency),
-            options,
+            clock: settings.clock,
+            latency: Mutex::new(settings.latency),
+            settings,
         }
     }
 
-    fn script(&self, script: &Script) {
-        let counters = &self.floor.counters;
-        if let Some(limit) = script.limit_per_second {
+    fn schedule(&self, schedule: &FaultSchedule) {
+        let counters = &self.contact_centre.counters;
+        if let Some(limit) = schedule.limit_per_second {
             counters.limit_per_second.store(limit, Relaxed);
         }
-        if let Some(latency) = script.latency {
-            *lock(&self.latency) = latency;
+        if let Some(latency) = schedule.latency {
+            *self.latency.lock() = latency;
         }
+        let (command, now) = (ApiCommand::Other, Instant::now());
         let transfers = counters.transfers_asked.load(Relaxed);
-        let cue = Cue { session: "", command: Command::Other, transfers, now: Instant::now() };
-        self.book.add(script, &cue);
+        self.pending.add(schedule, &CallContext { session: "", command, transfers, now });
     }
 
-    fn stats(&self) -> Stats {
-        let (sessions, forgotten_sessions) = self.floor.sessions.counts();
-        Stats { sessions, forgotten_sessions, ..self.floor.counters.stats(Instant::now()) }
+    fn stats(&self) -> DeskStats {
+        let SessionCounts { stored, removed } = self.contact_centre.sessions.counts();
+        let counted = self.contact_centre.counters.stats(Instant::now());
+        DeskStats { sessions: stored, forgotten_sessions: removed, ..counted }
     }
 
     fn reset(&self) {
-        self.book.clear();
-        self.floor.open_anew(Roster::new(&self.options.agents));
-        self.floor.counters.clear(Instant::now());
-        self.floor.counters.limit_per_second.store(self.options.limit_per_second, Relaxed);
-        *lock(&self.latency) = self.options.latency;
+        self.pending.clear();
+        self.contact_centre.reset(Roster::new(&self.settings.agents));
+        let counters = &self.contact_centre.counters;
+        counters.clear(Instant::now());
+        counters.limit_per_second.store(self.settings.limit_per_second, Relaxed);
+        *self.latency.lock() = self.settings.latency;
     }
 
-    fn latency(&self) -> Span {
-        *lock(&self.latency)
+    fn latency(&self) -> LatencyRange {
+        *self.latency.lock()
     }
 
-    /// The same call of the same trial draws the same numbers.
+    /// Seeded by the number of the call, so that a run with the same calls draws the same numbers.
     fn rng(&self, seq: u64) -> Rng {
-        Rng::with_seed(self.seed ^ seq.wrapping_mul(0x9e37_79b9_7f4a_7c15))
+        Rng::with_seed(self.settings.seed ^ seq.wrapping_mul(0x9e37_79b9_7f4a_7c15))
     }
 }
 
 #[expect(
     clippy::disallowed_methods,
-    reason = "the simulated Desk is an outside system: it has its own clock"
+    reason = "the simulated Desk stands for an external system, which has a clock of its own"
 )]
 fn unix_now() -> i64 {
     let now = std::time::SystemTime::now();

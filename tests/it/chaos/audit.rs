@@ -1,6 +1,5 @@
-//! `handoff audit` after the run: the real program must come to the same verdict as the judge.
-//!
-//! It runs as people run it, with the environment of a worker. This file never looks into a topic itself.
+//! Runs `handoff audit` after the run, with the environment of a worker: it must agree with the
+//! checker.
 
 use std::collections::BTreeMap;
 use std::process::Stdio;
@@ -9,40 +8,43 @@ use serde_json::Value;
 use tokio::process::Command;
 use tokio::time::timeout;
 
-use super::scene::Scene;
+use super::environment::Environment;
 use crate::support::worker::PATIENCE;
 
-/// Kinds of findings that only repeat what was said; that it was byte for byte is the judge's to see.
+/// Findings about repeated records; whether these are identical is checked by the checker.
 const REPEATS: [&str; 2] = ["repeated", "dead_letter_doubled"];
 
-/// What it said.
+/// The result of the audit.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Audit {
+pub(super) struct AuditResult {
     code: Option<i32>,
     answered: Option<u64>,
     open: Option<u64>,
-    /// By kind, where there are any.
+    /// Number of findings by kind, if there are any.
     findings: BTreeMap<String, u64>,
-    /// What it printed.
+    /// Standard output.
     pub(super) out: String,
     pub(super) err: String,
 }
 
-/// Run it, once the workers have stopped.
-pub(super) async fn run(scene: &Scene) -> Audit {
+/// To be called after the workers have stopped.
+pub(super) async fn run(environment: &Environment) -> AuditResult {
     let mut command = Command::new(env!("CARGO_BIN_EXE_handoff"));
-    // How late is not judged here: whoever is killed again and again answers late.
+    // A worker that is killed repeatedly answers late; lateness is not checked here.
     command.args(["audit", "--json", "--ledger", "--slack", "3600s"]);
-    command.env_clear().envs(scene.env(0)).stdin(Stdio::null()).kill_on_drop(true);
+    command.env_clear().envs(environment.variables(0)).stdin(Stdio::null()).kill_on_drop(true);
     let Ok(output) = timeout(PATIENCE, command.output()).await else {
-        return Audit { err: format!("it did not end in {PATIENCE:?}"), ..Audit::default() };
+        return AuditResult {
+            err: format!("did not end in {PATIENCE:?}"),
+            ..AuditResult::default()
+        };
     };
     let output = output.expect("the audit can be started");
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-    Audit::read(output.status.code(), text(&output.stdout), text(&output.stderr))
+    AuditResult::read(output.status.code(), text(&output.stdout), text(&output.stderr))
 }
 
-impl Audit {
+impl AuditResult {
     fn read(code: Option<i32>, out: String, err: String) -> Self {
         let report: Value = serde_json::from_str(&out).unwrap_or_default();
         let kinds = report["findings"].as_object().into_iter().flatten();
@@ -58,16 +60,16 @@ impl Audit {
         }
     }
 
-    /// All so many events are answered, nothing is open, and it has found nothing; repeats may
-    /// only come from a process that was frozen, as `Findings::is_well` has it.
-    pub(super) fn is_well(&self, events: usize, frozen: bool) -> bool {
+    /// Whether this number of events is answered, none is open, and there are no findings. Repeats
+    /// are accepted after a pause, as in `Findings::are_acceptable`.
+    pub(super) fn agrees(&self, events: usize, paused: bool) -> bool {
         let only_repeats = self.findings.keys().all(|kind| REPEATS.contains(&kind.as_str()));
-        let verdict = match self.code {
+        let is_clean = match self.code {
             Some(0) => self.findings.is_empty(),
-            Some(1) => frozen && only_repeats && !self.findings.is_empty(),
+            Some(1) => paused && only_repeats && !self.findings.is_empty(),
             _ => false,
         };
-        verdict && self.open == Some(0) && self.answered == Some(events as u64)
+        is_clean && self.open == Some(0) && self.answered == Some(events as u64)
     }
 
     /// One line for people.
@@ -82,11 +84,11 @@ impl Audit {
 }
 
 #[test]
-fn only_repeats_after_a_freeze_are_forgiven() {
+fn repeats_are_accepted_only_after_a_pause() {
     let audit = |code, open: u64, findings: Value| {
         let report = serde_json::json!({"answered": 9, "open": {"count": open},
             "findings": findings});
-        Audit::read(Some(code), report.to_string(), String::new())
+        AuditResult::read(Some(code), report.to_string(), String::new())
     };
     let count = |count: u64| serde_json::json!({ "count": count });
     let none = || serde_json::json!({"missing": count(0), "repeated": count(0)});
@@ -99,12 +101,12 @@ fn only_repeats_after_a_freeze_are_forgiven() {
         (audit(1, 0, missing()), false, false),
         (audit(1, 0, none()), false, false),
         (audit(69, 0, none()), false, false),
-        (Audit::default(), false, false),
+        (AuditResult::default(), false, false),
     ];
-    for (audit, without_freeze, after_one) in table {
-        assert_eq!(audit.is_well(9, false), without_freeze, "{audit:?}");
-        assert_eq!(audit.is_well(9, true), after_one, "{audit:?}");
-        assert!(!audit.is_well(8, true), "{audit:?}");
+    for (audit, without_pause, after_pause) in table {
+        assert_eq!(audit.agrees(9, false), without_pause, "{audit:?}");
+        assert_eq!(audit.agrees(9, true), after_pause, "{audit:?}");
+        assert!(!audit.agrees(8, true), "{audit:?}");
     }
     let summary = audit(1, 0, missing()).summary();
     assert_eq!(summary, "exit code 1, 9 answered, 0 open, 1 missing, 2 repeated");

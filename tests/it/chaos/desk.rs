@@ -1,7 +1,6 @@
-//! The simulated Desk in a process of its own, and its controls over HTTP.
+//! The simulated Desk in a process of its own, controlled over HTTP.
 //!
-//! It lives through the whole run, so that it can tell the judge what really happened.
-//! This file never decides which fault is due.
+//! It runs for the whole run, so that its records show at the end what really happened.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -10,26 +9,26 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use futures_util::{StreamExt as _, stream};
-use handoff::sim::desk::{Script, SessionReport, Stats};
+use handoff::sim::desk::{DeskStats, FaultSchedule, SessionReport};
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use tokio::process::{Child, Command};
 use tokio::time::{Instant, sleep};
 
-use super::judge::AtDesk;
+use super::checker::DeskSession;
 use crate::support::worker::PATIENCE;
 use crate::support::worker::free_port;
 
 /// `handoff desk`, running.
-pub(super) struct Desk {
+pub(super) struct DeskProcess {
     _child: Child,
     client: reqwest::Client,
     pub(super) endpoint: String,
 }
 
-impl Desk {
+impl DeskProcess {
     pub(super) async fn start(folder: &Path, seed: u64) -> Self {
-        // Whoever came first in this process has installed it.
+        // Fails if another test of this process has installed it already.
         drop(rustls::crypto::ring::default_provider().install_default());
         let address = format!("127.0.0.1:{}", free_port());
         let log = || File::create(folder.join("desk.log")).expect("a log file");
@@ -50,25 +49,26 @@ impl Desk {
         desk
     }
 
-    /// Instructions; an outage may stand in the way, and then passes.
-    pub(super) async fn script(&self, script: &Script) {
-        self.post("script", serde_json::to_string(script).expect("a script is JSON")).await;
+    /// Adds faults; retries while an outage closes the port.
+    pub(super) async fn schedule(&self, schedule: &FaultSchedule) {
+        self.post("schedule", serde_json::to_string(schedule).expect("a schedule is JSON")).await;
     }
 
-    pub(super) async fn outage(&self, refuse: bool, time: Duration) {
-        let order = json!({"on": true, "refuse": refuse, "for_ms": time.as_millis() as u64});
-        self.post("outage", order.to_string()).await;
+    pub(super) async fn outage(&self, closes_port: bool, time: Duration) {
+        let outage = json!({"on": true, "refuse": closes_port, "for_ms": time.as_millis() as u64});
+        self.post("outage", outage.to_string()).await;
     }
 
-    pub(super) async fn stats(&self) -> Stats {
+    pub(super) async fn stats(&self) -> DeskStats {
         self.get("stats").await.expect("statistics")
     }
 
-    /// What it knows of these sessions; nothing of those that nobody named.
-    pub(super) async fn sessions(&self, ids: Vec<String>) -> BTreeMap<String, AtDesk> {
+    /// The reports of these sessions; without those that no call named.
+    pub(super) async fn sessions(&self, ids: Vec<String>) -> BTreeMap<String, DeskSession> {
         let reports = ids.into_iter().map(|id| async move {
             let report: Option<SessionReport> = self.get(&format!("sessions/{id}")).await;
-            report.map(|r| (r.session_id, AtDesk { acted: r.transfers_acted, calls: r.log }))
+            report
+                .map(|r| (r.session_id, DeskSession { transfers: r.transfers_acted, calls: r.log }))
         });
         let reports = stream::iter(reports).buffer_unordered(16);
         reports.filter_map(|report| async { report }).collect().await
@@ -95,7 +95,7 @@ impl Desk {
                 Ok(response) => {
                     let text = response.text().await.expect("a text");
                     let value: Value = serde_json::from_str(&text).expect("JSON");
-                    return Some(serde_json::from_value(value).expect("what was asked for"));
+                    return Some(serde_json::from_value(value).expect("the expected type"));
                 }
                 Err(error) => assert!(Instant::now() < until, "{url}: {error:?}"),
             }

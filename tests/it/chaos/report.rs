@@ -1,82 +1,87 @@
-//! The report of a run: a table for people.
-//!
-//! It never weighs anything; the judge does.
+//! The report of a run, for people.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 
-use super::Run;
-use super::judge::{Evidence, Kind, expected};
+use super::ChaosRun;
+use super::checker::{Evidence, RecordKind, expected_counts};
 
-const SHOWN: usize = 20;
+const MAX_LINES: usize = 20;
 
-/// The table, and the first few of each kind of finding.
-pub(super) fn report(run: &Run) -> String {
+/// The table and the first findings of each kind.
+pub(super) fn report(run: &ChaosRun) -> String {
     let mut text = String::from("\n== chaos\n");
     for (name, value) in rows(run) {
         writeln!(text, "{name:<34} {value}").expect("a text can be written to");
     }
     for (name, found) in run.findings.named() {
-        for line in found.iter().take(SHOWN) {
+        for line in found.iter().take(MAX_LINES) {
             writeln!(text, "  {name}: {line}").expect("a text can be written to");
         }
     }
-    for line in run.audit.err.lines().take(SHOWN) {
+    for line in run.audit.err.lines().take(MAX_LINES) {
         writeln!(text, "  audit: {line}").expect("a text can be written to");
     }
-    for line in &run.toll.odd_ends {
-        writeln!(text, "  odd end: {line}").expect("a text can be written to");
+    for line in &run.workers.unexpected_exits {
+        writeln!(text, "  unexpected exit: {line}").expect("a text can be written to");
     }
     text
 }
 
-fn rows(run: &Run) -> Vec<(&'static str, String)> {
-    let (plan, toll, broken) = (&run.plan, &run.toll, &run.broken);
-    let (finals, letters) = expected(&run.evidence.sent);
-    let membership = if plan.group.fixed { "static" } else { "dynamic" };
+fn rows(run: &ChaosRun) -> Vec<(&'static str, String)> {
+    let (settings, workers, faults) = (&run.settings, &run.workers, &run.faults);
+    let expected = expected_counts(&run.evidence.sent);
+    let membership = if settings.group.static_members { "static" } else { "dynamic" };
     let mut rows = vec![
-        ("seed", plan.seed.to_string()),
-        ("ledger, workers", format!("{:?}, {}", plan.ledger, plan.workers)),
-        ("group", format!("{}, {membership} members", plan.group.protocol)),
-        ("faultless, then with faults", format!("{:?}, {:?}", plan.calm, plan.stormy)),
-        ("records; events; dead letters due", {
-            format!("{}; {finals}; {letters}", run.evidence.sent.len())
+        ("seed", settings.seed.to_string()),
+        ("ledger, workers", format!("{:?}, {}", settings.ledger, settings.workers)),
+        ("group", format!("{}, {membership} members", settings.group.protocol)),
+        (
+            "time without faults, with faults",
+            format!("{:?}, {:?}", settings.without_faults, settings.with_faults),
+        ),
+        ("records; events; dead letters", {
+            let (records, outcomes) = (run.evidence.sent.len(), expected.outcomes);
+            format!("{records}; {outcomes}; {}", expected.dead_letters)
         }),
-        ("kill -9 of a worker", toll.kills.to_string()),
-        ("SIGTERM of a worker (end included)", toll.stops.to_string()),
-        ("rolling restarts", toll.rolling_restarts.to_string()),
-        ("freezes", toll.freezes.to_string()),
-        ("broker stopped or killed", broken.broker.to_string()),
-        ("database stopped", broken.database.to_string()),
-        ("faults of Desk", broken.desk.to_string()),
-        ("calls per event, faultless", format!("{:.4}", run.calm_calls)),
-        ("calls per event, with faults", format!("{:.4}", run.stormy_calls)),
-        ("transfers acted per event, at most", format!("{:.2}", most_acted(&run.evidence))),
+        ("workers killed", workers.kills.to_string()),
+        ("SIGTERMs to workers (end included)", workers.stops.to_string()),
+        ("rolling restarts", workers.rolling_restarts.to_string()),
+        ("workers paused", workers.pauses.to_string()),
+        ("broker stopped or killed", faults.broker.to_string()),
+        ("database stopped", faults.database.to_string()),
+        ("faults of Desk", faults.desk.to_string()),
+        ("calls per event, without faults", format!("{:.4}", run.calls_without_faults)),
+        ("calls per event, with faults", format!("{:.4}", run.calls_with_faults)),
+        (
+            "effective transfers per event, max.",
+            format!("{:.2}", max_transfers_per_event(&run.evidence)),
+        ),
         ("Desk: sessions transferred", run.stats.transfers_acted.to_string()),
         ("Desk: sessions transferred again", run.stats.transferred_again.to_string()),
-        ("all answered after the last fault", format!("{:.1} s", run.settled.as_secs_f64())),
-        ("starts given up (exit code 69)", toll.vain_starts.to_string()),
-        ("odd ends of workers", toll.odd_ends.len().to_string()),
+        ("all answered after the last fault", format!("{:.1} s", run.recovery.as_secs_f64())),
+        ("failed starts (exit code 69)", workers.failed_starts.to_string()),
+        ("unexpected exits of workers", workers.unexpected_exits.len().to_string()),
     ];
     rows.extend(run.findings.named().map(|(name, found)| (name, found.len().to_string())));
     rows.push(("handoff audit", run.audit.summary()));
-    if !run.something_broke() {
-        rows.push(("no worker was killed", "such a run proves nothing".to_owned()));
+    if !run.has_enough_faults() {
+        rows.push(("no worker was killed", "this run proves nothing".to_owned()));
     }
-    rows.push(("verdict", if run.is_well() { "all is well" } else { "NOT WELL" }.to_owned()));
+    rows.push(("result", if run.is_successful() { "success" } else { "FAILURE" }.to_owned()));
     rows
 }
 
-/// Of all sessions the most that Desk has transferred it per event.
-fn most_acted(evidence: &Evidence) -> f64 {
+/// The maximum over all sessions of transfers that took effect per event.
+fn max_transfers_per_event(evidence: &Evidence) -> f64 {
     let mut events: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
     for sent in &evidence.sent {
-        if let Kind::Event { id, session, .. } = &sent.kind {
+        if let RecordKind::Event { id, session, .. } = &sent.kind {
             events.entry(session).or_default().insert(id);
         }
     }
     let each = evidence.desk.iter().filter_map(|(session, desk)| {
-        Some(desk.acted as f64 / events.get(session.as_str())?.len() as f64)
+        Some(desk.transfers as f64 / events.get(session.as_str())?.len() as f64)
     });
     each.fold(0.0, f64::max)
 }

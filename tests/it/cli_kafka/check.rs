@@ -2,7 +2,7 @@
 //!
 //! Missing permissions are not tested: the fixture's broker allows everything.
 
-use handoff::sim::desk::{DEMO_KEY, Desk, Options};
+use handoff::sim::desk::{DEMO_KEY, SimulatedDesk, SimulatedDeskSettings};
 use serde_json::{Value, json};
 
 use super::TestTopics;
@@ -12,7 +12,7 @@ use crate::support::kafka::{
 
 #[tokio::test]
 async fn check_finds_no_faults() {
-    let desk = Desk::start_local(Options::default()).unwrap();
+    let desk = SimulatedDesk::start_local(SimulatedDeskSettings::default()).unwrap();
     let topics = TestTopics::create().await.with_desk(&desk, DEMO_KEY);
     produce(&topics.bootstrap, &topics.topic("escalations"), [Record::new("k", "v").on(0)]).await;
     let output = topics.run(&["check"]).await;
@@ -43,7 +43,7 @@ async fn check_finds_no_faults() {
 
 #[tokio::test]
 async fn check_names_the_wrong_key_and_the_missing_topic() {
-    let desk = Desk::start_local(Options::default()).unwrap();
+    let desk = SimulatedDesk::start_local(SimulatedDeskSettings::default()).unwrap();
     let topics = TestTopics::missing(shared().await).with_desk(&desk, "wrong");
     create_topics(&topics.bootstrap, &[(&topics.topic("escalations"), 1)]).await;
     let small = [("max.message.bytes", "1000"), ("cleanup.policy", "compact")];
@@ -62,7 +62,7 @@ async fn check_names_the_wrong_key_and_the_missing_topic() {
 
 #[tokio::test]
 async fn check_goes_on_where_kafka_or_desk_is_down() {
-    let desk = Desk::start_local(Options::default()).unwrap();
+    let desk = SimulatedDesk::start_local(SimulatedDeskSettings::default()).unwrap();
     let topics = TestTopics::missing("127.0.0.1:9").with_desk(&desk, DEMO_KEY);
     let output = topics.run(&["check"]).await;
     assert_eq!(output.code, Some(69), "{output:#?}");
@@ -91,7 +91,7 @@ async fn check_says_what_is_wrong_with_the_configuration() {
 
 #[tokio::test]
 async fn check_never_shows_the_value_of_a_misspelt_property() {
-    let desk = Desk::start_local(Options::default()).unwrap();
+    let desk = SimulatedDesk::start_local(SimulatedDeskSettings::default()).unwrap();
     let mut topics = TestTopics::missing("127.0.0.1:9").with_desk(&desk, DEMO_KEY);
     topics.set("KAFKA__PROPERTIES__SASL_PASWORD", "hunter2");
     let output = topics.run(&["check"]).await;

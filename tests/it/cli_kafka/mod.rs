@@ -9,7 +9,7 @@ mod publish;
 use std::process::{Output, Stdio};
 use std::time::Duration;
 
-use handoff::sim::desk::Desk;
+use handoff::sim::desk::SimulatedDesk;
 use tokio::io::AsyncWriteExt as _;
 use tokio::process::Command;
 use tokio::time::timeout;
@@ -55,7 +55,7 @@ impl TestTopics {
         self.env.push((format!("HANDOFF__{key}"), value.to_owned()));
     }
 
-    fn with_desk(mut self, desk: &Desk, key: &str) -> Self {
+    fn with_desk(mut self, desk: &SimulatedDesk, key: &str) -> Self {
         let (identity, _) = desk.credentials();
         self.set("DESK__ENDPOINT", &desk.endpoint());
         self.set("DESK__SDKAPPID", &identity.sdkappid.to_string());

@@ -1,7 +1,7 @@
 //! `handoff audit` and `handoff events show` during and after runs of the real service. The tests
 //! put faults into the topics; the commands run as a user runs them.
 
-use handoff::sim::desk::{Act, Command as Desk, Options};
+use handoff::sim::desk::{ApiCommand, InjectedFault, SimulatedDeskSettings};
 use serde_json::{Value, json};
 use tokio::process::Command;
 use tokio::time::{Duration, sleep, timeout};
@@ -40,7 +40,7 @@ async fn run(world: &World, words: &[&str]) -> Ran {
 
 /// A run without faults: duplicates, malformed and foreign records, a conflicting id.
 async fn run_without_faults(name: &str) -> World {
-    let world = World::new(name, 2, Options::default()).await;
+    let world = World::new(name, 2, SimulatedDeskSettings::default()).await;
     world.publish((0..20).map(|n| escalation(&format!("e-{n}"), &format!("s-{n}")))).await;
     world.publish([escalation("e-0", "s-0"), json!({"session_id": "s-without-id"})]).await;
     world.publish_raw([Record::new("k", "poison"), Record::new("k", r#"{"type":"chat"}"#)]).await;
@@ -124,7 +124,7 @@ async fn a_run_without_faults_has_no_findings_and_injected_faults_are_found() {
 async fn lost_outcomes_are_open_until_they_are_due_then_missing() {
     let mut world = run_without_faults("lost").await;
     // The same escalations with empty outcome and dead-letter topics.
-    let empty = World::new("lost-out", 2, Options::default()).await;
+    let empty = World::new("lost-out", 2, SimulatedDeskSettings::default()).await;
     for (key, topic) in [("OUTCOMES", "out"), ("DEAD_LETTERS", "dead")] {
         world.set(&format!("KAFKA__{key}_TOPIC"), &empty.topic(topic));
     }
@@ -175,9 +175,11 @@ async fn a_range_by_offsets_or_by_time() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn events_show_prints_the_history_of_an_escalation_during_and_after_a_run() {
-    let mut world = World::new("story", 1, Options::default()).await;
+    let mut world = World::new("story", 1, SimulatedDeskSettings::default()).await;
     world.set("RETRY__INITIAL_MS", "10").set("RETRY__MAX_MS", "20").set("RETRY__PARK_MS", "6000");
-    world.desk.script(Act::error(60_014).commands(&[Desk::Transfer]).session("s").times(4));
+    world.desk.schedule(
+        InjectedFault::error(60_014).commands(&[ApiCommand::Transfer]).session("s").times(4),
+    );
     world.publish([escalation("e", "s")]).await;
     world.publish_raw([Record::new("k", "poison")]).await;
     let worker = world.worker();

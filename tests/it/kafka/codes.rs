@@ -7,24 +7,24 @@ use std::time::Duration;
 use futures_util::future::join_all;
 use handoff::domain::codes::{CODES, Row};
 use handoff::domain::verdict::VerdictClass;
-use handoff::sim::desk::{Act, Command, Options, State};
+use handoff::sim::desk::{ApiCommand, InjectedFault, SimulatedDeskSettings, SimulatedState};
 use serde_json::{Value, json};
 
 use crate::support::worker::{World, by_event, escalation};
 
 async fn world(name: &str) -> World {
-    let mut world = World::new(name, 2, Options::default()).await;
+    let mut world = World::new(name, 2, SimulatedDeskSettings::default()).await;
     world.set("DESK__PROBE_INITIAL_MS", "50").set("DESK__PROBE_MAX_MS", "50");
     world.set("RETRY__INITIAL_MS", "20").set("DESK__SETTLE_MS", "300");
     world.set("DESK__TIMEOUT_MS", "600").set("DESK__CONNECT_TIMEOUT_MS", "300");
     world
 }
 
-/// Run these events, each with its acts, to their outcomes.
-async fn run(world: &World, events: &[(Value, Vec<Act>)]) -> Vec<Value> {
-    for (event, acts) in events {
-        for act in acts {
-            world.desk.script(act.clone().session(event["session_id"].as_str().unwrap()));
+/// Run these events, each with its faults, to their outcomes.
+async fn run(world: &World, events: &[(Value, Vec<InjectedFault>)]) -> Vec<Value> {
+    for (event, faults) in events {
+        for fault in faults {
+            world.desk.schedule(fault.clone().session(event["session_id"].as_str().unwrap()));
         }
     }
     let worker = world.worker();
@@ -60,7 +60,7 @@ fn check(row: &Row, outcome: &Value) {
 /// The session's state was asked for exactly where the code leaves open what has happened.
 fn check_questions(world: &World, row: &Row, session: &str) {
     let log = world.desk.session(session).expect("it was called").log;
-    let asked = log.iter().any(|call| call.command == Command::State);
+    let asked = log.iter().any(|call| call.command == ApiCommand::State);
     let is_open = row.in_doubt || row.class == VerdictClass::Occupied;
     assert_eq!(asked, is_open, "{} {}: {log:?}", row.code, row.class);
 }
@@ -73,8 +73,9 @@ async fn every_code_once_then_success() {
         .iter()
         .map(|row| {
             let name = format!("code-{}", row.code);
-            let acts = if row.code == 0 { vec![] } else { vec![transfer(Act::error(row.code))] };
-            (escalation(&name, &name), acts)
+            let faults =
+                if row.code == 0 { vec![] } else { vec![transfer(InjectedFault::error(row.code))] };
+            (escalation(&name, &name), faults)
         })
         .collect();
     let outcomes = run(&world, &events).await;
@@ -91,7 +92,8 @@ async fn every_throttling_code_slows_down_and_then_succeeds() {
     join_all(throttling.map(|row| async move {
         let world = world("throttled").await;
         let event = escalation("e", "s");
-        let outcomes = run(&world, &[(event, vec![transfer(Act::error(row.code))])]).await;
+        let outcomes =
+            run(&world, &[(event, vec![transfer(InjectedFault::error(row.code))])]).await;
         check(row, &outcomes[0]);
         check_questions(&world, row, "s");
         let least = if row.code == 70050 { 60_000 } else { 1000 };
@@ -105,23 +107,31 @@ async fn unknown_codes_and_everything_that_is_no_answer() {
     let world = world("transport").await;
     let html = "<html>sign in to the network</html>";
     let table = [
-        ("unknown-desk", vec![transfer(Act::error(141_099))], ("rejected", 1)),
-        ("unknown-other", vec![transfer(Act::error(60_999)).times(9)], ("failed", 3)),
-        ("http-502", vec![transfer(Act::status(502))], ("assigned", 2)),
-        ("http-429", vec![transfer(Act::status(429))], ("assigned", 2)),
-        ("http-403", vec![transfer(Act::status(403)).times(2)], ("assigned", 3)),
-        ("http-302", vec![transfer(Act::status(302)).times(2)], ("assigned", 3)),
-        ("html", vec![transfer(Act::garbage(html))], ("assigned", 2)),
-        ("json", vec![transfer(Act::garbage("{\"ActionStatus\":\"OK\"}"))], ("assigned", 2)),
-        ("closed", vec![transfer(Act::close())], ("assigned", 2)),
-        ("hang", vec![transfer(Act::hang())], ("assigned", 2)),
-        ("lost", vec![transfer(Act::lost_answer())], ("assigned", 1)),
-        ("141002-acted", vec![transfer(Act::error(141_002)).with_effect()], ("assigned", 1)),
-        ("502-acted", vec![transfer(Act::status(502)).with_effect()], ("assigned", 1)),
+        ("unknown-desk", vec![transfer(InjectedFault::error(141_099))], ("rejected", 1)),
+        ("unknown-other", vec![transfer(InjectedFault::error(60_999)).times(9)], ("failed", 3)),
+        ("http-502", vec![transfer(InjectedFault::status(502))], ("assigned", 2)),
+        ("http-429", vec![transfer(InjectedFault::status(429))], ("assigned", 2)),
+        ("http-403", vec![transfer(InjectedFault::status(403)).times(2)], ("assigned", 3)),
+        ("http-302", vec![transfer(InjectedFault::status(302)).times(2)], ("assigned", 3)),
+        ("html", vec![transfer(InjectedFault::garbage(html))], ("assigned", 2)),
+        (
+            "json",
+            vec![transfer(InjectedFault::garbage("{\"ActionStatus\":\"OK\"}"))],
+            ("assigned", 2),
+        ),
+        ("closed", vec![transfer(InjectedFault::close())], ("assigned", 2)),
+        ("hang", vec![transfer(InjectedFault::hang())], ("assigned", 2)),
+        ("lost", vec![transfer(InjectedFault::lost_answer())], ("assigned", 1)),
+        (
+            "141002-acted",
+            vec![transfer(InjectedFault::error(141_002)).with_effect()],
+            ("assigned", 1),
+        ),
+        ("502-acted", vec![transfer(InjectedFault::status(502)).with_effect()], ("assigned", 1)),
     ];
     let events: Vec<_> = table
         .iter()
-        .map(|(name, acts, _)| (escalation(name, &format!("s-{name}")), acts.clone()))
+        .map(|(name, faults, _)| (escalation(name, &format!("s-{name}")), faults.clone()))
         .collect();
     let outcomes = run(&world, &events).await;
     for ((name, _, (status, attempts)), outcome) in table.iter().zip(&outcomes) {
@@ -139,20 +149,25 @@ async fn unknown_codes_and_everything_that_is_no_answer() {
 #[tokio::test(flavor = "multi_thread")]
 async fn what_a_session_state_makes_of_141003_and_of_a_lost_answer() {
     let world = world("states").await;
-    let occupied = || vec![transfer(Act::error(141_003))];
+    let occupied = || vec![transfer(InjectedFault::error(141_003))];
     let table = [
-        ("agent", State::Agent, occupied(), "assigned"),
-        ("waiting", State::WaitingForAgentAnswering, occupied(), "assigned"),
-        ("queueing", State::Queueing, occupied(), "queued"),
-        ("chatbot", State::Chatbot, occupied(), "rejected"),
-        ("ended", State::NotInSession, occupied(), "rejected"),
-        ("ended-lost", State::NotInSession, vec![transfer(Act::close())], "rejected"),
+        ("agent", SimulatedState::Agent, occupied(), "assigned"),
+        ("waiting", SimulatedState::WaitingForAgentAnswering, occupied(), "assigned"),
+        ("queueing", SimulatedState::Queueing, occupied(), "queued"),
+        ("chatbot", SimulatedState::Chatbot, occupied(), "rejected"),
+        ("ended", SimulatedState::NotInSession, occupied(), "rejected"),
+        (
+            "ended-lost",
+            SimulatedState::NotInSession,
+            vec![transfer(InjectedFault::close())],
+            "rejected",
+        ),
     ];
     for (name, state, _, _) in &table {
-        world.desk.put_session(*name, *state);
+        world.desk.set_session_state(*name, *state);
     }
     let events: Vec<_> =
-        table.iter().map(|(name, _, acts, _)| (escalation(name, name), acts.clone())).collect();
+        table.iter().map(|(name, _, faults, _)| (escalation(name, name), faults.clone())).collect();
     let outcomes = run(&world, &events).await;
     for ((name, _, _, status), outcome) in table.iter().zip(&outcomes) {
         assert_eq!(outcome["status"], *status, "{name}: {outcome}");
@@ -164,18 +179,18 @@ async fn what_a_session_state_makes_of_141003_and_of_a_lost_answer() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_question_that_fails_is_asked_again_and_one_that_cannot_be_asked_is_not() {
     let world = world("questions").await;
-    let doubt = || transfer(Act::error(141_002));
-    let state = |act: Act| act.commands(&[Command::State]);
+    let doubt = || transfer(InjectedFault::error(141_002));
+    let state = |fault: InjectedFault| fault.commands(&[ApiCommand::State]);
     let table = [
-        ("502", vec![doubt(), state(Act::status(502)).times(2)], ("assigned", 2)),
-        ("resign", vec![doubt(), state(Act::error(70_001))], ("assigned", 2)),
-        ("wrong", vec![doubt(), state(Act::error(60_021))], ("assigned", 2)),
-        ("gone", vec![doubt(), state(Act::error(141_005))], ("rejected", 1)),
-        ("cannot", vec![doubt(), state(Act::status(404))], ("assigned", 2)),
-        ("cannot-60009", vec![doubt(), state(Act::error(60_009))], ("assigned", 2)),
+        ("502", vec![doubt(), state(InjectedFault::status(502)).times(2)], ("assigned", 2)),
+        ("resign", vec![doubt(), state(InjectedFault::error(70_001))], ("assigned", 2)),
+        ("wrong", vec![doubt(), state(InjectedFault::error(60_021))], ("assigned", 2)),
+        ("gone", vec![doubt(), state(InjectedFault::error(141_005))], ("rejected", 1)),
+        ("cannot", vec![doubt(), state(InjectedFault::status(404))], ("assigned", 2)),
+        ("cannot-60009", vec![doubt(), state(InjectedFault::error(60_009))], ("assigned", 2)),
     ];
     let events: Vec<_> =
-        table.iter().map(|(name, acts, _)| (escalation(name, name), acts.clone())).collect();
+        table.iter().map(|(name, faults, _)| (escalation(name, name), faults.clone())).collect();
     let outcomes = run(&world, &events).await;
     for ((name, _, (status, attempts)), outcome) in table.iter().zip(&outcomes) {
         assert_eq!(outcome["status"], *status, "{name}: {outcome}");
@@ -186,7 +201,7 @@ async fn a_question_that_fails_is_asked_again_and_one_that_cannot_be_asked_is_no
 #[tokio::test(flavor = "multi_thread")]
 async fn agents_then_group_then_default_each_told_in_tried() {
     let world = world("cascade").await;
-    let nobody = |times| vec![transfer(Act::error(141_001)).times(times)];
+    let nobody = |times| vec![transfer(InjectedFault::error(141_001)).times(times)];
     let target = json!({"agents": ["a@x"], "group": 7});
     let strict = json!({"agents": ["a@x"], "group": 7, "strict": true});
     let event = |id: &str, target: &Value| json!({"id": id, "session_id": id, "target": target});
@@ -224,11 +239,11 @@ async fn at_the_deadline_what_is_known_decides() {
     let past = "2026-01-01T00:00:00Z";
     let event =
         |id: &str, expires: &str| json!({"id": id, "session_id": id, "expires_at": expires});
-    let state_502 = || Act::status(502).commands(&[Command::State]).times(0);
+    let state_502 = || InjectedFault::status(502).commands(&[ApiCommand::State]).times(0);
     let events = [
         (event("never-called", past), vec![]),
-        (event("fault", &soon), vec![transfer(Act::error(60_014)).times(0)]),
-        (event("unknown", &soon), vec![transfer(Act::lost_answer()), state_502()]),
+        (event("fault", &soon), vec![transfer(InjectedFault::error(60_014)).times(0)]),
+        (event("unknown", &soon), vec![transfer(InjectedFault::lost_answer()), state_502()]),
     ];
     let outcomes = run(&world, &events).await;
     let seen: Vec<_> = outcomes.iter().map(|o| (&o["status"], &o["attempts"])).collect();
@@ -239,6 +254,6 @@ async fn at_the_deadline_what_is_known_decides() {
     assert!(outcomes[2]["reason"].as_str().unwrap().contains("unknown"), "{}", outcomes[2]);
 }
 
-fn transfer(act: Act) -> Act {
-    act.commands(&[Command::Transfer])
+fn transfer(fault: InjectedFault) -> InjectedFault {
+    fault.commands(&[ApiCommand::Transfer])
 }

@@ -4,15 +4,15 @@
 
 use std::time::Duration;
 
-use handoff::sim::desk::{Act, Command, Options, Span};
+use handoff::sim::desk::{ApiCommand, InjectedFault, LatencyRange, SimulatedDeskSettings};
 use serde_json::json;
 use tokio::time::sleep;
 
 use crate::support::kafka::Broker;
 use crate::support::worker::{World, by_event, escalation};
 
-fn transfer(act: Act) -> Act {
-    act.commands(&[Command::Transfer])
+fn transfer(act: InjectedFault) -> InjectedFault {
+    act.commands(&[ApiCommand::Transfer])
 }
 
 async fn until(what: impl Fn() -> bool) {
@@ -27,8 +27,13 @@ async fn until(what: impl Fn() -> bool) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn killed_under_load_again_and_again_and_each_event_is_answered_once() {
-    let latency = Span { min_ms: 5, max_ms: 80 };
-    let mut world = World::new("kill", 4, Options { latency, ..Options::default() }).await;
+    let latency = LatencyRange { min_ms: 5, max_ms: 80 };
+    let mut world = World::new(
+        "kill",
+        4,
+        SimulatedDeskSettings { latency, ..SimulatedDeskSettings::default() },
+    )
+    .await;
     world.set("KAFKA__CONSUMER_PROPERTIES__SESSION_TIMEOUT_MS", "6000");
     world.set("KAFKA__CONSUMER_PROPERTIES__GROUP_INSTANCE_ID", "one");
     // Far more than Desk needs, also where this machine is busy with something else.
@@ -37,8 +42,9 @@ async fn killed_under_load_again_and_again_and_each_event_is_answered_once() {
     world.publish((0..3000).map(event)).await;
     for round in 0..8 {
         let worker = world.process();
-        let before = world.desk.stats().of(Command::Transfer).calls;
-        until(|| world.desk.stats().of(Command::Transfer).calls > before + 100 + 20 * round).await;
+        let before = world.desk.stats().of(ApiCommand::Transfer).calls;
+        until(|| world.desk.stats().of(ApiCommand::Transfer).calls > before + 100 + 20 * round)
+            .await;
         worker.kill().await;
     }
     let worker = world.process();
@@ -52,19 +58,19 @@ async fn killed_under_load_again_and_again_and_each_event_is_answered_once() {
     assert_eq!(stats.transfers_acted, 3000, "no session was transferred twice");
     let asked = answered.values().filter(|o| o["confirmed_by"] == "session_state").count();
     assert!(asked > 0, "calls that were out were asked after");
-    assert_eq!(stats.of(Command::Transfer).calls, 3000, "and none was made again");
+    assert_eq!(stats.of(ApiCommand::Transfer).calls, 3000, "and none was made again");
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_call_that_was_out_is_asked_after_and_never_made_again() {
-    let mut world = World::new("out", 1, Options::default()).await;
+    let mut world = World::new("out", 1, SimulatedDeskSettings::default()).await;
     world.set("KAFKA__CONSUMER_PROPERTIES__GROUP_INSTANCE_ID", "one");
     world.set("DESK__TIMEOUT_MS", "20000").set("DESK__SETTLE_MS", "500");
-    world.desk.script(transfer(Act::hang()).with_effect().session("acted"));
-    world.desk.script(transfer(Act::hang()).session("lost"));
+    world.desk.schedule(transfer(InjectedFault::hang()).with_effect().session("acted"));
+    world.desk.schedule(transfer(InjectedFault::hang()).session("lost"));
     world.publish([escalation("acted", "acted"), escalation("lost", "lost")]).await;
     let worker = world.process();
-    until(|| world.desk.stats().of(Command::Transfer).calls == 2).await;
+    until(|| world.desk.stats().of(ApiCommand::Transfer).calls == 2).await;
     worker.kill().await;
     let worker = world.process();
     let answered = by_event(world.outcomes(2).await);
@@ -73,17 +79,17 @@ async fn a_call_that_was_out_is_asked_after_and_never_made_again() {
     assert_eq!(answered["acted"]["confirmed_by"], "session_state");
     assert_eq!(answered["lost"]["status"], "assigned", "asked, still with the bot, called again");
     assert_eq!(answered["lost"]["confirmed_by"], "reply");
-    assert_eq!(world.desk.stats().of(Command::Transfer).calls, 3);
+    assert_eq!(world.desk.stats().of(ApiCommand::Transfer).calls, 3);
     world.assert_all_committed().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_parked_event_holds_its_session_and_nobody_else_also_after_a_crash() {
-    let mut world = World::new("park", 1, Options::default()).await;
+    let mut world = World::new("park", 1, SimulatedDeskSettings::default()).await;
     world.set("KAFKA__CONSUMER_PROPERTIES__GROUP_INSTANCE_ID", "one");
     world.set("RETRY__INITIAL_MS", "10").set("RETRY__MAX_MS", "20");
     world.set("RETRY__PARK_MS", "4000");
-    world.desk.script(transfer(Act::error(60_014)).session("s").times(5));
+    world.desk.schedule(transfer(InjectedFault::error(60_014)).session("s").times(5));
     world.publish([escalation("parked", "s"), escalation("behind", "s")]).await;
     world.publish((0..50).map(|n| escalation(&format!("e-{n}"), &format!("s-{n}")))).await;
     let worker = world.process();
@@ -105,7 +111,7 @@ async fn a_parked_event_holds_its_session_and_nobody_else_also_after_a_crash() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_id_is_answered_once_and_belongs_to_one_session() {
-    let world = World::new("ids", 2, Options::default()).await;
+    let world = World::new("ids", 2, SimulatedDeskSettings::default()).await;
     let worker = world.process();
     world.publish([escalation("e", "s"), escalation("e", "s")]).await;
     world.outcomes(1).await;
@@ -126,15 +132,18 @@ async fn an_id_is_answered_once_and_belongs_to_one_session() {
 #[tokio::test(flavor = "multi_thread")]
 async fn an_answer_written_down_and_not_published_is_published_once_after_the_crash() {
     let mut broker = Broker::start().await;
-    let mut world = World::on(broker.bootstrap(), "unpublished", (2, Options::default())).await;
+    let mut world =
+        World::on(broker.bootstrap(), "unpublished", (2, SimulatedDeskSettings::default())).await;
     world.set("DESK__TIMEOUT_MS", "20000");
-    world.desk.script(transfer(Act::slow(Span { min_ms: 4000, max_ms: 4000 })).times(20));
+    world.desk.schedule(
+        transfer(InjectedFault::slow(LatencyRange { min_ms: 4000, max_ms: 4000 })).times(20),
+    );
     let ids: Vec<_> = (0..20).map(|n| format!("e-{n}")).collect();
     world.publish(ids.iter().map(|id| escalation(id, id))).await;
     world.publish_raw([crate::support::kafka::Record::new("k", "poison")]).await;
     world.dead_letters(0).await;
     let worker = world.process();
-    until(|| world.desk.stats().of(Command::Transfer).calls == 20).await;
+    until(|| world.desk.stats().of(ApiCommand::Transfer).calls == 20).await;
     broker.stop().await;
     until(|| world.desk.stats().transfers_acted == 20).await;
     sleep(Duration::from_secs(1)).await;
@@ -145,7 +154,7 @@ async fn an_answer_written_down_and_not_published_is_published_once_after_the_cr
     assert_eq!(answered.len(), 20);
     assert!(answered.values().all(|outcome| outcome["confirmed_by"] == json!("reply")));
     assert_eq!(world.dead_letters(1).await.len(), 1);
-    assert_eq!(world.desk.stats().of(Command::Transfer).calls, 20, "no call is repeated");
+    assert_eq!(world.desk.stats().of(ApiCommand::Transfer).calls, 20, "no call is repeated");
     worker.terminate().await;
     world.assert_all_committed().await;
 }

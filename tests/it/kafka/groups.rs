@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use handoff::sim::desk::{Command, Options, Span};
+use handoff::sim::desk::{ApiCommand, LatencyRange, SimulatedDeskSettings};
 use serde_json::json;
 use tokio::time::sleep;
 
@@ -15,8 +15,10 @@ const BATCHES: usize = 40;
 const BATCH: usize = 60;
 
 async fn check(name: &str, properties: &[(&str, &str)]) {
-    let latency = Span { min_ms: 5, max_ms: 60 };
-    let mut world = World::new(name, 6, Options { latency, ..Options::default() }).await;
+    let latency = LatencyRange { min_ms: 5, max_ms: 60 };
+    let mut world =
+        World::new(name, 6, SimulatedDeskSettings { latency, ..SimulatedDeskSettings::default() })
+            .await;
     world.set("LEDGER__URL", &schema().await);
     for (key, value) in properties {
         world.set(&format!("KAFKA__CONSUMER_PROPERTIES__{key}"), value);
@@ -53,7 +55,11 @@ async fn check(name: &str, properties: &[(&str, &str)]) {
     b.terminate().await;
     world.assert_all_committed().await;
     let stats = world.desk.stats();
-    assert_eq!(stats.of(Command::Transfer).calls, (BATCHES * BATCH) as u64, "nothing is doubled");
+    assert_eq!(
+        stats.of(ApiCommand::Transfer).calls,
+        (BATCHES * BATCH) as u64,
+        "nothing is doubled"
+    );
     assert_eq!(stats.overlapping_calls, 0);
     assert!(answered.values().all(|outcome| outcome["status"] == "assigned"));
 }
@@ -75,7 +81,7 @@ async fn kip_848() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_static_member_comes_back_to_its_partitions() {
-    let mut world = World::new("static", 2, Options::default()).await;
+    let mut world = World::new("static", 2, SimulatedDeskSettings::default()).await;
     world.set("KAFKA__CONSUMER_PROPERTIES__GROUP_INSTANCE_ID", "worker-1");
     world.set("KAFKA__CONSUMER_PROPERTIES__SESSION_TIMEOUT_MS", "20000");
     for round in 0..3 {
@@ -87,19 +93,23 @@ async fn a_static_member_comes_back_to_its_partitions() {
         worker.terminate().await;
     }
     world.assert_all_committed().await;
-    assert_eq!(world.desk.stats().of(Command::Transfer).calls, 60);
+    assert_eq!(world.desk.stats().of(ApiCommand::Transfer).calls, 60);
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn sigterm_waits_for_what_is_in_doubt_and_leaves_what_is_not() {
-    let mut world = World::new("drain", 1, Options::default()).await;
+    let mut world = World::new("drain", 1, SimulatedDeskSettings::default()).await;
     world.set("DESK__TIMEOUT_MS", "1500").set("DESK__CONNECT_TIMEOUT_MS", "500");
-    use handoff::sim::desk::Act;
-    world.desk.script(Act::lost_answer().session("lost").commands(&[Command::Transfer]));
-    world.desk.script(Act::error(60_014).session("faulty").commands(&[Command::Transfer]).times(0));
+    use handoff::sim::desk::InjectedFault;
+    world
+        .desk
+        .schedule(InjectedFault::lost_answer().session("lost").commands(&[ApiCommand::Transfer]));
+    world.desk.schedule(
+        InjectedFault::error(60_014).session("faulty").commands(&[ApiCommand::Transfer]).times(0),
+    );
     let worker = world.process();
     world.publish([escalation("lost", "lost"), escalation("faulty", "faulty")]).await;
-    while world.desk.stats().of(Command::Transfer).calls < 5 {
+    while world.desk.stats().of(ApiCommand::Transfer).calls < 5 {
         sleep(Duration::from_millis(20)).await;
     }
     worker.terminate().await;

@@ -6,7 +6,7 @@ use std::path::Path;
 use std::time::Duration;
 use std::{fs, process};
 
-use handoff::sim::desk::{Command, Options};
+use handoff::sim::desk::{ApiCommand, SimulatedDeskSettings};
 use tokio::time::{sleep, timeout};
 
 use crate::support::guard::Guard;
@@ -20,7 +20,7 @@ async fn publish(world: &World, ids: std::ops::Range<usize>) {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_database_stops_and_starts_and_nobody_restarts_the_worker() {
     let server = Server::start().await;
-    let mut world = World::new("db-away", 2, Options::default()).await;
+    let mut world = World::new("db-away", 2, SimulatedDeskSettings::default()).await;
     let port = free_port();
     world.set("LEDGER__URL", server.url());
     world.set("ADMIN__LISTEN", &format!("127.0.0.1:{port}"));
@@ -30,7 +30,7 @@ async fn the_database_stops_and_starts_and_nobody_restarts_the_worker() {
     server.stop().await;
     publish(&world, 50..150).await;
     sleep(Duration::from_secs(60)).await;
-    let calls = world.desk.stats().of(Command::Transfer).calls;
+    let calls = world.desk.stats().of(ApiCommand::Transfer).calls;
     assert_eq!(calls, 50, "no act without the intent written down");
     let (status, text) = ask_admin(port, "ready").await;
     assert_eq!(status, 503);
@@ -46,14 +46,14 @@ async fn the_database_stops_and_starts_and_nobody_restarts_the_worker() {
     assert!(worker.log().contains("the ledger works again"), "{}", worker.log());
     worker.terminate().await;
     world.assert_all_committed().await;
-    assert_eq!(world.desk.stats().of(Command::Transfer).calls, 150, "and nothing twice");
+    assert_eq!(world.desk.stats().of(ApiCommand::Transfer).calls, 150, "and nothing twice");
 }
 
 /// A ledger that refuses at the start is a clear message and no start; repaired, all is answered.
 async fn refused_then_repaired(name: &str, break_it: fn(&Path), repair: fn(&Path), says: &str) {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("ledger.db");
-    let mut world = World::new(name, 2, Options::default()).await;
+    let mut world = World::new(name, 2, SimulatedDeskSettings::default()).await;
     world.set("LEDGER__URL", &format!("sqlite://{}", file.display()));
     let worker = world.process();
     publish(&world, 0..10).await;
@@ -71,7 +71,7 @@ async fn refused_then_repaired(name: &str, break_it: fn(&Path), repair: fn(&Path
     assert_eq!(by_event(world.outcomes(20).await).len(), 20, "nothing is lost");
     worker.terminate().await;
     world.assert_all_committed().await;
-    assert_eq!(world.desk.stats().of(Command::Transfer).calls, 20, "and nothing twice");
+    assert_eq!(world.desk.stats().of(ApiCommand::Transfer).calls, 20, "and nothing twice");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -110,7 +110,7 @@ async fn a_full_disk_pauses_the_worker_and_it_goes_on_by_itself() {
         return;
     }
     let _unmount = Guard::new("umount -l \"$1\"", &[&path]).unwrap();
-    let mut world = World::new("full", 2, Options::default()).await;
+    let mut world = World::new("full", 2, SimulatedDeskSettings::default()).await;
     let port = free_port();
     world.set("LEDGER__URL", &format!("sqlite://{path}/ledger.db"));
     world.set("ADMIN__LISTEN", &format!("127.0.0.1:{port}"));
@@ -138,13 +138,13 @@ async fn a_full_disk_pauses_the_worker_and_it_goes_on_by_itself() {
     assert_eq!(by_event(world.outcomes(400).await).len(), 400, "nothing is lost");
     worker.terminate().await;
     world.assert_all_committed().await;
-    let calls = world.desk.stats().of(Command::Transfer).calls;
+    let calls = world.desk.stats().of(ApiCommand::Transfer).calls;
     assert_eq!(calls, 400, "and nothing twice");
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_second_instance_on_the_same_file_is_refused() {
-    let world = World::new("second", 2, Options::default()).await;
+    let world = World::new("second", 2, SimulatedDeskSettings::default()).await;
     let first = world.process();
     publish(&world, 0..5).await;
     world.outcomes(5).await;

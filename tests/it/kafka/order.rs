@@ -4,7 +4,7 @@
 
 use std::collections::HashMap;
 
-use handoff::sim::desk::{Command, Options, Span};
+use handoff::sim::desk::{ApiCommand, LatencyRange, SimulatedDeskSettings};
 use serde_json::json;
 
 use crate::support::worker::{World, by_event};
@@ -14,8 +14,12 @@ const SESSIONS: usize = 500;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn ten_thousand_events_of_five_hundred_sessions() {
-    let latency = Span { min_ms: 1, max_ms: 15 };
-    let options = Options { latency, requests_kept: 4 * EVENTS, ..Options::default() };
+    let latency = LatencyRange { min_ms: 1, max_ms: 15 };
+    let options = SimulatedDeskSettings {
+        latency,
+        requests_kept: 4 * EVENTS,
+        ..SimulatedDeskSettings::default()
+    };
     let mut world = World::new("order", 12, options).await;
     world.set("DESK__CONCURRENCY", "64").set("LOG__LEVEL", "warn");
     let worker = world.worker();
@@ -44,7 +48,7 @@ async fn ten_thousand_events_of_five_hundred_sessions() {
 
     let stats = world.desk.stats();
     assert_eq!(stats.overlapping_calls, 0, "calls of one session never overlap");
-    assert_eq!(stats.of(Command::Transfer).calls, EVENTS as u64, "one call each");
+    assert_eq!(stats.of(ApiCommand::Transfer).calls, EVENTS as u64, "one call each");
     assert_eq!(stats.transfers_acted, SESSIONS as u64);
     assert!(
         stats.max_in_flight > 12,
@@ -53,7 +57,7 @@ async fn ten_thousand_events_of_five_hundred_sessions() {
     );
     assert!(stats.max_in_flight <= 64, "never above the limit: {}", stats.max_in_flight);
     let mut called: HashMap<String, u64> = HashMap::new();
-    for request in stats.last_requests.iter().filter(|r| r.command == Command::Transfer) {
+    for request in stats.last_requests.iter().filter(|r| r.command == ApiCommand::Transfer) {
         let place = called.entry(request.body["SessionId"].to_string()).or_default();
         assert_eq!(request.body["QueueTimeout"], *place, "calls keep the session's order");
         *place += 1;

@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use handoff::sim::desk::{Command, DEMO_KEY, Options, Outage, Span};
+use handoff::sim::desk::{ApiCommand, DEMO_KEY, LatencyRange, Outage, SimulatedDeskSettings};
 use tokio::time::sleep;
 
 use crate::support::kafka::Broker;
@@ -19,7 +19,8 @@ async fn publish(world: &World, ids: std::ops::Range<usize>) {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_broker_is_away_for_ten_seconds() {
     let mut broker = Broker::start().await;
-    let world = World::on(broker.bootstrap(), "outage", (3, Options::default())).await;
+    let world =
+        World::on(broker.bootstrap(), "outage", (3, SimulatedDeskSettings::default())).await;
     let worker = world.process();
     publish(&world, 0..100).await;
     world.outcomes(100).await;
@@ -33,14 +34,17 @@ async fn the_broker_is_away_for_ten_seconds() {
     world.all_is_committed().await;
     worker.terminate().await;
     world.assert_all_committed().await;
-    assert_eq!(world.desk.stats().of(Command::Transfer).calls, 200);
+    assert_eq!(world.desk.stats().of(ApiCommand::Transfer).calls, 200);
 }
 
 /// In a group that the broker runs nobody but the worker itself counts how long it was not heard of.
 #[tokio::test(flavor = "multi_thread")]
 async fn who_is_cut_off_from_the_group_stops_before_it_is_given_up() {
     let mut broker = Broker::start().await;
-    let slow = Options { latency: Span::exactly(2_000), ..Options::default() };
+    let slow = SimulatedDeskSettings {
+        latency: LatencyRange::exactly(2_000),
+        ..SimulatedDeskSettings::default()
+    };
     let mut world = World::on(broker.bootstrap(), "cut-off", (3, slow)).await;
     let port = free_port();
     world.set("KAFKA__CONSUMER_PROPERTIES__GROUP_PROTOCOL", "consumer");
@@ -50,16 +54,16 @@ async fn who_is_cut_off_from_the_group_stops_before_it_is_given_up() {
     world.outcomes(1).await;
     broker.stop().await;
     sleep(Duration::from_secs(15)).await;
-    let soon = world.desk.stats().of(Command::Transfer).calls;
+    let soon = world.desk.stats().of(ApiCommand::Transfer).calls;
     sleep(Duration::from_secs(5)).await;
     assert!(
-        world.desk.stats().of(Command::Transfer).calls > soon,
+        world.desk.stats().of(ApiCommand::Transfer).calls > soon,
         "its partitions are still its own"
     );
     sleep(Duration::from_secs(16)).await;
-    let late = world.desk.stats().of(Command::Transfer).calls;
+    let late = world.desk.stats().of(ApiCommand::Transfer).calls;
     sleep(Duration::from_secs(5)).await;
-    assert_eq!(world.desk.stats().of(Command::Transfer).calls, late, "they may not be any more");
+    assert_eq!(world.desk.stats().of(ApiCommand::Transfer).calls, late, "they may not be any more");
     assert!(late < 60, "there is something left to be called for");
     let ready = ask_admin(port, "ready").await;
     assert!(ready.0 == 503 && ready.1.contains("cut off from the consumer group"), "{ready:?}");
@@ -76,16 +80,16 @@ async fn who_is_cut_off_from_the_group_stops_before_it_is_given_up() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn desk_is_out_for_ten_seconds() {
-    let mut world = World::new("desk-out", 3, Options::default()).await;
+    let mut world = World::new("desk-out", 3, SimulatedDeskSettings::default()).await;
     world.set("DESK__PROBE_INITIAL_MS", "500").set("DESK__PROBE_MAX_MS", "1000");
     let worker = world.process();
     publish(&world, 0..50).await;
     world.outcomes(50).await;
-    world.desk.outage(Outage::Refusing);
+    world.desk.set_outage(Outage::Refusing);
     publish(&world, 50..250).await;
     sleep(TEN_SECONDS).await;
     assert!(worker.log().contains("gate shut: no call can succeed"), "{}", worker.log());
-    world.desk.outage(Outage::None);
+    world.desk.set_outage(Outage::None);
     let answered = by_event(world.outcomes(250).await);
     assert!(answered.values().all(|outcome| outcome["status"] == "assigned"));
     assert_eq!(answered.len(), 250);
@@ -97,7 +101,7 @@ async fn desk_is_out_for_ten_seconds() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_wrong_key_is_repaired_while_the_worker_runs() {
-    let mut world = World::new("repair", 3, Options::default()).await;
+    let mut world = World::new("repair", 3, SimulatedDeskSettings::default()).await;
     let folder = tempfile::tempdir().unwrap();
     let key = folder.path().join("key");
     std::fs::write(&key, "of-another-app").unwrap();
@@ -114,7 +118,7 @@ async fn a_wrong_key_is_repaired_while_the_worker_runs() {
     assert_eq!(ask_admin(port, "health").await.0, 200, "waiting is not being stuck");
     let metrics = ask_admin(port, "metrics").await.1;
     assert!(metrics.contains("handoff_gate_shut{reason=\"misconfigured\"} 1"), "{metrics}");
-    let calls = world.desk.stats().of(Command::Transfer).calls;
+    let calls = world.desk.stats().of(ApiCommand::Transfer).calls;
     assert!((2..100).contains(&calls), "probed slowly, not burnt: {calls} calls");
     let told = worker.log().matches("gate shut: no call can succeed").count();
     assert_eq!(told, 1, "one line says what to repair:\n{}", worker.log());

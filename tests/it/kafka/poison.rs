@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use handoff::sim::desk::Options;
+use handoff::sim::desk::SimulatedDeskSettings;
 use serde_json::json;
 
 use crate::support::kafka::Record;
@@ -12,7 +12,7 @@ use crate::support::worker::{World, by_event, escalation};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn each_poisonous_record_gets_its_one_dead_letter() {
-    let world = World::new("poison", 3, Options::default()).await;
+    let world = World::new("poison", 3, SimulatedDeskSettings::default()).await;
     let deep =
         format!(r#"{{"session_id":"s","attributes":{}1{}}}"#, "[".repeat(5000), "]".repeat(5000));
     let mut random = vec![0u8; 4096];
@@ -79,7 +79,7 @@ async fn each_poisonous_record_gets_its_one_dead_letter() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_invalid_field_is_answered_rejected_and_named() {
-    let world = World::new("invalid", 1, Options::default()).await;
+    let world = World::new("invalid", 1, SimulatedDeskSettings::default()).await;
     let invalid = json!({
         "id": "e", "session_id": "s", "priority": 11, "target": {"agents": 5},
         "expires_at": "tomorrow",
@@ -99,10 +99,10 @@ async fn an_invalid_field_is_answered_rejected_and_named() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_slow_session_and_an_expired_event_hold_nobody_up() {
-    use handoff::sim::desk::{Act, Command};
-    let mut world = World::new("slow", 1, Options::default()).await;
+    use handoff::sim::desk::{ApiCommand, InjectedFault};
+    let mut world = World::new("slow", 1, SimulatedDeskSettings::default()).await;
     world.set("DESK__TIMEOUT_MS", "20000");
-    world.desk.script(Act::hang().session("slow").commands(&[Command::Transfer]));
+    world.desk.schedule(InjectedFault::hang().session("slow").commands(&[ApiCommand::Transfer]));
     let soon = (handoff::clock::Clock::system().now() + Duration::from_secs(3)).to_string();
     let behind = json!({"id": "behind", "session_id": "slow", "expires_at": soon});
     let others = (0..50).map(|n| escalation(&format!("e-{n}"), &format!("s-{n}")));

@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use handoff::sim::desk::{Command, Options};
+use handoff::sim::desk::{ApiCommand, SimulatedDeskSettings};
 use tokio::time::sleep;
 
 use crate::support::postgres;
@@ -17,7 +17,7 @@ const UNEVEN: u64 = 15;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_group_never_exceeds_its_quota_while_instances_come_and_go() {
-    let mut world = World::new("quota", 12, Options::default()).await;
+    let mut world = World::new("quota", 12, SimulatedDeskSettings::default()).await;
     world.set("LEDGER__URL", &postgres::schema().await);
     world.set("DESK__QUOTA_PER_SECOND", &QUOTA.to_string());
     world.set("KAFKA__PROPERTIES__GROUP_PROTOCOL", "consumer");
@@ -35,7 +35,7 @@ async fn a_group_never_exceeds_its_quota_while_instances_come_and_go() {
     for worker in [first, second, third] {
         worker.terminate().await;
     }
-    let transfers = world.desk.stats().of(Command::Transfer);
+    let transfers = world.desk.stats().of(ApiCommand::Transfer);
     assert_eq!(transfers.calls, events as u64);
     let most = transfers.max_per_second;
     assert!(most <= QUOTA + UNEVEN, "{most} in a second: {:?}", transfers.per_second);

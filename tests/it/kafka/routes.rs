@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use handoff::sim::desk::{Agent, Command, Options, Staffing};
+use handoff::sim::desk::{Agent, ApiCommand, SimulatedDeskSettings, StaffChange};
 use serde_json::{Value, json};
 
 use crate::support::worker::{World, by_event, escalation};
@@ -52,7 +52,12 @@ fn staff() -> Vec<Agent> {
 }
 
 async fn world(name: &str) -> World {
-    let world = World::new(name, 2, Options { agents: staff(), ..Options::default() }).await;
+    let world = World::new(
+        name,
+        2,
+        SimulatedDeskSettings { agents: staff(), ..SimulatedDeskSettings::default() },
+    )
+    .await;
     world.configure(ROUTES);
     world
 }
@@ -122,7 +127,7 @@ async fn the_attributes_choose_the_route_and_its_targets_are_asked_in_order() {
 #[tokio::test(flavor = "multi_thread")]
 async fn nobody_online_is_told_once_and_tried_until_somebody_comes() {
     let world = world("patient").await;
-    world.desk.staff(&Staffing::everyone(false));
+    world.desk.change_staff(&StaffChange::everyone(false));
     let second = json!({"id": "second", "session_id": "s-first"});
     world.publish([patient("first"), second, escalation("impatient", "s-impatient")]).await;
     let worker = world.worker();
@@ -134,7 +139,7 @@ async fn nobody_online_is_told_once_and_tried_until_somebody_comes() {
     let reason = interims["first"]["reason"].as_str().unwrap();
     assert!(reason.contains("asked again until"), "{reason}");
     tokio::time::sleep(Duration::from_secs(2)).await;
-    world.desk.staff(&Staffing::agent("ben@x", true));
+    world.desk.change_staff(&StaffChange::agent("ben@x", true));
     let (interims, finals) = parted(world.outcomes(4).await);
     worker.stop().await;
     assert_eq!((interims.len(), finals.len()), (1, 3));
@@ -148,7 +153,7 @@ async fn nobody_online_is_told_once_and_tried_until_somebody_comes() {
 #[tokio::test(flavor = "multi_thread")]
 async fn at_the_deadline_nobody_online_is_the_final_answer() {
     let world = world("nobody").await;
-    world.desk.staff(&Staffing::everyone(false));
+    world.desk.change_staff(&StaffChange::everyone(false));
     let within =
         |ms| (handoff::clock::Clock::system().now() + Duration::from_millis(ms)).to_string();
     let mut long = patient("long");
@@ -179,7 +184,7 @@ async fn killed_between_interim_and_final_there_is_one_of_each() {
     world.set("KAFKA__CONSUMER_PROPERTIES__SESSION_TIMEOUT_MS", "6000");
     world.set("KAFKA__CONSUMER_PROPERTIES__GROUP_INSTANCE_ID", "one");
     world.set("DESK__SETTLE_MS", "300").set("DRAIN__TIMEOUT_MS", "3000");
-    world.desk.staff(&Staffing::everyone(false));
+    world.desk.change_staff(&StaffChange::everyone(false));
     let ids: Vec<_> = (0..EVENTS).map(|n| format!("e-{n}")).collect();
     for (round, ids) in ids.chunks(EVENTS / 3).enumerate() {
         let worker = world.process();
@@ -191,10 +196,10 @@ async fn killed_between_interim_and_final_there_is_one_of_each() {
     let worker = world.process();
     let (interims, finals) = parted(world.outcomes(EVENTS).await);
     assert_eq!((interims.len(), finals.len()), (EVENTS, 0));
-    let calls = world.desk.stats().of(Command::Transfer).calls;
+    let calls = world.desk.stats().of(ApiCommand::Transfer).calls;
     assert!(calls >= 2 * EVENTS as u64, "everybody was asked for: {calls}");
     worker.kill().await;
-    world.desk.staff(&Staffing::everyone(true));
+    world.desk.change_staff(&StaffChange::everyone(true));
     let worker = world.process();
     let (interims, finals) = parted(world.outcomes(2 * EVENTS).await);
     worker.terminate().await;

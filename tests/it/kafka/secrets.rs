@@ -3,7 +3,7 @@
 //! This file never trusts a list of places: it reads all that the worker writes.
 
 use handoff::domain::usersig::sign;
-use handoff::sim::desk::{Act, Command, DEMO_KEY, Options, Outage};
+use handoff::sim::desk::{ApiCommand, DEMO_KEY, InjectedFault, Outage, SimulatedDeskSettings};
 use secrecy::ExposeSecret as _;
 use tokio::time::{Duration, sleep};
 
@@ -12,44 +12,46 @@ use crate::support::worker::{World, ask_admin, escalation, free_port};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn every_kind_of_failing_call_and_no_secret_anywhere() {
-    let mut world = World::new("secrets", 1, Options::default()).await;
+    let mut world = World::new("secrets", 1, SimulatedDeskSettings::default()).await;
     let port = free_port();
     world.set("LOG__LEVEL", "trace").set("ADMIN__LISTEN", &format!("127.0.0.1:{port}"));
     world.set("DESK__TIMEOUT_MS", "500").set("DESK__CONNECT_TIMEOUT_MS", "300");
     world.set("DESK__SETTLE_MS", "200").set("DESK__PROBE_INITIAL_MS", "100");
     world.set("DESK__PROBE_MAX_MS", "100").set("ESCALATION__TIME_TO_LIVE_S", "12");
     world.set("ESCALATION__DOUBT_GRACE_S", "3");
-    let acts = [
-        Act::error(141_002),
-        Act::error(70_001),
-        Act::error(70_009),
-        Act::error(60_012),
-        Act::status(502),
-        Act::status(302),
-        Act::status(404),
-        Act::garbage("<html>"),
-        Act::close(),
-        Act::lost_answer(),
-        Act::hang(),
+    let faults = [
+        InjectedFault::error(141_002),
+        InjectedFault::error(70_001),
+        InjectedFault::error(70_009),
+        InjectedFault::error(60_012),
+        InjectedFault::status(502),
+        InjectedFault::status(302),
+        InjectedFault::status(404),
+        InjectedFault::garbage("<html>"),
+        InjectedFault::close(),
+        InjectedFault::lost_answer(),
+        InjectedFault::hang(),
     ];
-    let both = [Command::Transfer, Command::State];
-    for (n, act) in acts.iter().enumerate() {
-        world.desk.script(act.clone().session(format!("s-{n}")).commands(&both).times(3));
+    let both = [ApiCommand::Transfer, ApiCommand::State];
+    for (n, fault) in faults.iter().enumerate() {
+        world.desk.schedule(fault.clone().session(format!("s-{n}")).commands(&both).times(3));
     }
     let worker = world.process();
-    world.publish((0..acts.len()).map(|n| escalation(&format!("e-{n}"), &format!("s-{n}")))).await;
+    world
+        .publish((0..faults.len()).map(|n| escalation(&format!("e-{n}"), &format!("s-{n}"))))
+        .await;
     world.publish_raw([Record::new("k", "poison")]).await;
     sleep(Duration::from_secs(4)).await;
     // Connections that are refused, too.
-    world.desk.outage(Outage::Refusing);
+    world.desk.set_outage(Outage::Refusing);
     world.publish([escalation("refused", "refused")]).await;
     sleep(Duration::from_secs(3)).await;
     let mut seen = String::new();
     for route in ["metrics", "status", "ready", "health"] {
         seen += &ask_admin(port, route).await.1;
     }
-    world.desk.outage(Outage::None);
-    world.outcomes(acts.len() + 1).await;
+    world.desk.set_outage(Outage::None);
+    world.outcomes(faults.len() + 1).await;
     world.dead_letters(1).await;
     for topic in ["out", "dead"] {
         let records = read_to_end(&world.bootstrap, &world.topic(topic)).await;

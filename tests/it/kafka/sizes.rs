@@ -2,7 +2,7 @@
 //!
 //! This file never leaves the limit of a topic to the broker's default.
 
-use handoff::sim::desk::Options;
+use handoff::sim::desk::SimulatedDeskSettings;
 use serde_json::{Map, Value, json};
 
 use crate::support::kafka::{Received, Record, create_topic_with, read_all, read_to_end};
@@ -10,7 +10,7 @@ use crate::support::worker::{PATIENCE, World, escalation};
 
 /// A world whose outcomes and dead letters go to topics with this limit.
 async fn world(name: &str, max_bytes: &str) -> World {
-    let mut world = World::new(name, 1, Options::default()).await;
+    let mut world = World::new(name, 1, SimulatedDeskSettings::default()).await;
     for (key, which) in [("OUTCOMES", "out-small"), ("DEAD_LETTERS", "dead-small")] {
         let topic = world.topic(which);
         create_topic_with(&world.bootstrap, &topic, 1, &[("max.message.bytes", max_bytes)]).await;

@@ -1,12 +1,11 @@
-//! The ways in which the simulated Desk fails when it is told to.
-//!
-//! Each act is proved from both sides: what the client sees, and what became of the session. These
-//! tests never touch the worker.
+//! Injected faults of the simulated Desk, each checked from both sides: what the client sees, and what
+//! became of the session.
 
 use std::time::Duration;
 
 use handoff::sim::desk::{
-    Act, Answer, Command, Desk, Options, Outage, Script, Shift, Span, Staffing,
+    ApiCommand, FaultSchedule, InjectedAnswer, InjectedFault, LatencyRange, Outage,
+    ScheduledStaffChange, SimulatedDesk, SimulatedDeskSettings, StaffChange,
 };
 use reqwest::header::{CONTENT_TYPE, LOCATION, RETRY_AFTER};
 use serde_json::json;
@@ -14,9 +13,9 @@ use serde_json::json;
 use super::{assert_cut, client, desk, options, query, state, transfer, try_transfer, url};
 
 #[tokio::test]
-async fn a_code_is_answered_so_many_times_and_does_nothing() {
+async fn an_injected_code_is_returned_as_often_as_requested_without_effect() {
     let desk = desk();
-    desk.script(Act::error(141002).times(2).session("s"));
+    desk.schedule(InjectedFault::error(141002).times(2).session("s"));
     for code in [141002, 141002, 0] {
         assert_eq!(transfer(&desk, "s").await["ErrorCode"], code);
     }
@@ -25,49 +24,49 @@ async fn a_code_is_answered_so_many_times_and_does_nothing() {
 }
 
 #[tokio::test]
-async fn an_error_may_come_although_it_happened() {
+async fn an_injected_code_can_be_returned_after_the_effect() {
     let desk = desk();
-    desk.script(Act::error(141002).with_effect());
+    desk.schedule(InjectedFault::error(141002).with_effect());
     assert_eq!(transfer(&desk, "s").await["ErrorCode"], 141002);
     assert_eq!(state(&desk, "s").await, "Agent");
 }
 
 #[tokio::test]
-async fn a_lost_answer_leaves_the_session_with_an_agent() {
+async fn a_lost_answer_leaves_the_session_with_its_agent() {
     let desk = desk();
-    desk.script(Act::lost_answer());
+    desk.schedule(InjectedFault::lost_answer());
     assert_cut(try_transfer(&desk, "s").await);
     assert_eq!(state(&desk, "s").await, "Agent");
     assert_eq!(desk.session("s").unwrap().transfers_acted, 1);
-    assert_eq!(desk.stats().of(Command::Transfer).unanswered, 1);
+    assert_eq!(desk.stats().of(ApiCommand::Transfer).unanswered, 1);
     assert_eq!(transfer(&desk, "s").await["ErrorCode"], 141003);
 }
 
 #[tokio::test]
-async fn a_dropped_call_leaves_the_session_alone() {
+async fn a_closed_connection_without_effect_leaves_the_session_unchanged() {
     let desk = desk();
-    desk.script(Act::close());
+    desk.schedule(InjectedFault::close());
     assert_cut(try_transfer(&desk, "s").await);
     assert_eq!(state(&desk, "s").await, "Chatbot");
 }
 
 #[tokio::test]
-async fn a_cut_hits_a_kept_connection_too() {
+async fn a_kept_alive_connection_is_cut_without_a_retry_of_the_client() {
     let (desk, client) = (desk(), client());
     let send = |command: &str| {
         let request = client.post(url(&desk, command, &query()));
         request.header(CONTENT_TYPE, "application/json").body(r#"{"SessionId":"s"}"#).send()
     };
     send("get_session_state").await.unwrap().bytes().await.unwrap();
-    desk.script(Act::close().times(1));
+    desk.schedule(InjectedFault::close().times(1));
     assert_cut(send("transfer_to_human").await);
-    assert_eq!(desk.stats().of(Command::Transfer).calls, 1, "the client tried again by itself");
+    assert_eq!(desk.stats().of(ApiCommand::Transfer).calls, 1, "the client tried again by itself");
 }
 
 #[tokio::test]
-async fn a_hanging_call_outlasts_the_client() {
+async fn a_hanging_call_ends_when_the_client_times_out() {
     let desk = desk();
-    desk.script(Act::hang());
+    desk.schedule(InjectedFault::hang());
     assert!(try_transfer(&desk, "s").await.unwrap_err().is_timeout());
     assert_eq!(state(&desk, "s").await, "Chatbot");
     tokio::time::timeout(Duration::from_secs(5), async {
@@ -80,9 +79,11 @@ async fn a_hanging_call_outlasts_the_client() {
 }
 
 #[tokio::test]
-async fn an_effect_comes_even_after_the_client_left() {
+async fn a_delayed_effect_happens_after_the_client_disconnected() {
     let desk = desk();
-    desk.script(Act::default().delayed(Span::exactly(2_000), Span::default()));
+    desk.schedule(
+        InjectedFault::default().delayed(LatencyRange::exactly(2_000), LatencyRange::default()),
+    );
     assert!(try_transfer(&desk, "s").await.unwrap_err().is_timeout());
     assert_eq!(state(&desk, "s").await, "Chatbot");
     tokio::time::sleep(Duration::from_millis(800)).await;
@@ -90,22 +91,22 @@ async fn an_effect_comes_even_after_the_client_left() {
 }
 
 #[tokio::test]
-async fn other_statuses_and_foreign_pages_are_sent() {
+async fn other_statuses_and_bodies_are_returned() {
     let desk = desk();
     let status = |status, retry_after: Option<&str>, location: Option<&str>| {
         let (retry_after, location) = (retry_after.map(Into::into), location.map(Into::into));
-        Act::answering(Answer::Status { status, retry_after, location })
+        InjectedFault::answering(InjectedAnswer::Status { status, retry_after, location })
     };
     let elsewhere = "http://elsewhere.example/";
-    desk.script(Script {
-        acts: vec![
-            Act::status(502),
+    desk.schedule(FaultSchedule {
+        faults: vec![
+            InjectedFault::status(502),
             status(429, Some("2"), None),
             status(302, None, Some(elsewhere)),
-            Act::garbage("<html>"),
-            Act::garbage("{}"),
+            InjectedFault::garbage("<html>"),
+            InjectedFault::garbage("{}"),
         ],
-        ..Script::default()
+        ..FaultSchedule::default()
     });
     assert_eq!(try_transfer(&desk, "s").await.unwrap().status(), 502);
     let throttled = try_transfer(&desk, "s").await.unwrap();
@@ -120,35 +121,35 @@ async fn other_statuses_and_foreign_pages_are_sent() {
     );
     assert_eq!(try_transfer(&desk, "s").await.unwrap().text().await.unwrap(), "<html>");
     assert_eq!(transfer(&desk, "s").await, json!({}));
-    let statuses = desk.stats().of(Command::Transfer).statuses;
+    let statuses = desk.stats().of(ApiCommand::Transfer).statuses;
     assert_eq!(statuses, [(200, 2), (302, 1), (429, 1), (502, 1)].into());
 }
 
 #[tokio::test]
-async fn an_outage_cuts_everything_and_ends() {
+async fn an_outage_cuts_all_connections_until_it_ends() {
     let desk = desk();
-    desk.script(Act::hang().session("hangs"));
+    desk.schedule(InjectedFault::hang().session("hangs"));
     let hanging = try_transfer(&desk, "hangs");
     let cut = async {
-        until_a_call_is_under_way(&desk).await;
-        desk.outage(Outage::Closing);
+        wait_for_a_call_in_flight(&desk).await;
+        desk.set_outage(Outage::Closing);
     };
     assert_cut(tokio::join!(hanging, cut).0);
     assert_cut(try_transfer(&desk, "s").await);
-    desk.outage(Outage::None);
+    desk.set_outage(Outage::None);
     assert_eq!(transfer(&desk, "s").await["ErrorCode"], 0);
 }
 
 #[tokio::test]
-async fn an_outage_may_shut_the_port() {
+async fn an_outage_can_close_the_port() {
     let desk = desk();
-    desk.outage(Outage::Refusing);
+    desk.set_outage(Outage::Refusing);
     tokio::time::timeout(Duration::from_secs(5), async {
         while !try_transfer(&desk, "s").await.unwrap_err().is_connect() {}
     })
     .await
     .unwrap();
-    desk.outage(Outage::None);
+    desk.set_outage(Outage::None);
     tokio::time::timeout(Duration::from_secs(5), async {
         while try_transfer(&desk, "s").await.is_err() {}
     })
@@ -158,8 +159,10 @@ async fn an_outage_may_shut_the_port() {
 }
 
 #[tokio::test]
-async fn too_many_calls_in_a_second_are_refused() {
-    let desk = Desk::start_local(Options { limit_per_second: 3, ..options() }).unwrap();
+async fn calls_above_the_limit_per_second_are_refused() {
+    let desk =
+        SimulatedDesk::start_local(SimulatedDeskSettings { limit_per_second: 3, ..options() })
+            .unwrap();
     let mut codes = Vec::new();
     for n in 0..5 {
         codes.push(transfer(&desk, &format!("s-{n}")).await["ErrorCode"].as_i64().unwrap());
@@ -169,47 +172,50 @@ async fn too_many_calls_in_a_second_are_refused() {
 }
 
 #[tokio::test]
-async fn agents_go_home_at_a_call() {
+async fn a_scheduled_staff_change_is_applied_at_its_call() {
     let desk = desk();
-    let home =
-        Shift { after_transfers: Some(1), staffing: Staffing::everyone(false), ..Shift::default() };
-    desk.script(Script { shifts: vec![home], ..Script::default() });
+    let all_offline = ScheduledStaffChange {
+        after_transfers: Some(1),
+        change: StaffChange::everyone(false),
+        ..ScheduledStaffChange::default()
+    };
+    desk.schedule(FaultSchedule { staff_changes: vec![all_offline], ..FaultSchedule::default() });
     assert_eq!(transfer(&desk, "a").await["ErrorCode"], 0);
     assert_eq!(transfer(&desk, "b").await["ErrorCode"], 141001);
-    desk.staff(&Staffing::everyone(true));
+    desk.change_staff(&StaffChange::everyone(true));
     assert_eq!(transfer(&desk, "b").await["ErrorCode"], 0);
 }
 
 #[tokio::test]
-async fn it_stops_even_while_a_call_hangs() {
+async fn the_server_stops_while_a_call_hangs() {
     let desk = desk();
-    desk.script(Act::hang());
+    desk.schedule(InjectedFault::hang());
     let stop = async {
-        until_a_call_is_under_way(&desk).await;
+        wait_for_a_call_in_flight(&desk).await;
         tokio::time::timeout(Duration::from_secs(1), desk.stop()).await.unwrap();
     };
     assert_cut(tokio::join!(try_transfer(&desk, "s"), stop).0);
     assert!(try_transfer(&desk, "s").await.unwrap_err().is_connect());
 }
 
-async fn until_a_call_is_under_way(desk: &Desk) {
+async fn wait_for_a_call_in_flight(desk: &SimulatedDesk) {
     while desk.stats().in_flight == 0 {
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
 }
 
-/// Every act that the manual shows is one.
 #[test]
-fn the_acts_of_the_manual_can_be_read() {
+fn the_faults_in_the_manual_can_be_parsed() {
     let manual = include_str!("../../../docs/simulated-desk.md");
     let shown = manual.lines().filter(|line| line.starts_with("    {\"")).filter_map(|line| {
         let mut json = serde_json::Deserializer::from_str(line).into_iter::<serde_json::Value>();
         json.next()?.ok()
     });
-    let mut acts = 0;
-    for act in shown {
-        serde_json::from_value::<Act>(act.clone()).unwrap_or_else(|fault| panic!("{act}: {fault}"));
-        acts += 1;
+    let mut faults = 0;
+    for example in shown {
+        serde_json::from_value::<InjectedFault>(example.clone())
+            .unwrap_or_else(|error| panic!("{example}: {error}"));
+        faults += 1;
     }
-    assert_eq!(acts, 6);
+    assert_eq!(faults, 6);
 }

@@ -1,7 +1,6 @@
-//! The simulated Desk over real HTTP: what it demands, what it does, and how it fails.
+//! The simulated Desk over real HTTP: validation, behaviour, statistics and controls.
 //!
-//! Every test has a Desk of its own on a free port. They prove the tool that the other tests lean
-//! on, and never touch the worker.
+//! Each test starts its own Desk on a free port. The worker is not involved.
 
 mod faults;
 
@@ -11,27 +10,29 @@ use std::time::Duration;
 use futures_util::StreamExt;
 use futures_util::future::ready;
 use handoff::domain::usersig::{self, Identity};
-use handoff::sim::desk::{Agent, Command, DEMO_KEY, Desk, Options, Span};
+use handoff::sim::desk::{
+    Agent, ApiCommand, DEMO_KEY, LatencyRange, SimulatedDesk, SimulatedDeskSettings,
+};
 use reqwest::header::CONTENT_TYPE;
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::{Value, json};
 
 const NOW: i64 = 1_800_000_000;
 
-fn options() -> Options {
-    Options { clock: || NOW, ..Options::default() }
+fn options() -> SimulatedDeskSettings {
+    SimulatedDeskSettings { clock: || NOW, ..SimulatedDeskSettings::default() }
 }
 
-fn desk() -> Desk {
-    Desk::start_local(options()).unwrap()
+fn desk() -> SimulatedDesk {
+    SimulatedDesk::start_local(options()).unwrap()
 }
 
 fn admin() -> Identity {
-    Options::default().admin
+    SimulatedDeskSettings::default().admin
 }
 
 fn client() -> reqwest::Client {
-    // Whoever came first in this process has installed it.
+    // Fails if another test of this process has installed it already.
     drop(rustls::crypto::ring::default_provider().install_default());
     let builder = reqwest::Client::builder().no_proxy().timeout(Duration::from_millis(1_500));
     builder.redirect(reqwest::redirect::Policy::none()).build().unwrap()
@@ -53,7 +54,7 @@ fn query() -> Vec<(&'static str, String)> {
     ]
 }
 
-fn url(desk: &Desk, command: &str, query: &[(&str, String)]) -> String {
+fn url(desk: &SimulatedDesk, command: &str, query: &[(&str, String)]) -> String {
     let pairs: Vec<_> = query.iter().map(|(name, value)| format!("{name}={value}")).collect();
     format!("{}/v4/desk_http_svc/{command}?{}", desk.endpoint(), pairs.join("&"))
 }
@@ -67,32 +68,32 @@ async fn json_of(response: reqwest::Response) -> Value {
     serde_json::from_slice(&response.bytes().await.unwrap()).unwrap()
 }
 
-async fn call(desk: &Desk, command: &str, body: Value) -> Value {
+async fn call(desk: &SimulatedDesk, command: &str, body: Value) -> Value {
     let url = url(desk, command, &query());
     json_of(post(url, body.to_string()).await.unwrap()).await
 }
 
-async fn try_transfer(desk: &Desk, id: &str) -> reqwest::Result<reqwest::Response> {
+async fn try_transfer(desk: &SimulatedDesk, id: &str) -> reqwest::Result<reqwest::Response> {
     let body = json!({"SessionId": id}).to_string();
     post(url(desk, "transfer_to_human", &query()), body).await
 }
 
-async fn transfer(desk: &Desk, id: &str) -> Value {
+async fn transfer(desk: &SimulatedDesk, id: &str) -> Value {
     json_of(try_transfer(desk, id).await.unwrap()).await
 }
 
-async fn state(desk: &Desk, id: &str) -> Value {
+async fn state(desk: &SimulatedDesk, id: &str) -> Value {
     call(desk, "get_session_state", json!({"SessionId": id})).await["CurrentState"].clone()
 }
 
-/// The connection ended without an answer, and not because the client lost patience.
+/// The connection was closed without an answer before the client timed out.
 fn assert_cut(result: reqwest::Result<reqwest::Response>) {
-    let error = result.expect_err("an answer came");
+    let error = result.expect_err("the connection is closed");
     assert!(!error.is_timeout() && !error.is_connect(), "{:?}", error.without_url());
 }
 
 #[tokio::test]
-async fn a_transfer_is_assigned_and_asked_for() {
+async fn a_transferred_session_is_with_its_agent_until_it_ends() {
     let desk = desk();
     let body = json!({"SessionId": "s", "AgentIdList": ["a@x"], "AgentGroupId": 7, "Priority": 9,
         "SendTipIfNoAgentOnline": 1, "QueueTimeout": 3600});
@@ -107,14 +108,14 @@ async fn a_transfer_is_assigned_and_asked_for() {
     assert_eq!(transfer(&desk, "s").await["ErrorCode"], 141005);
     let stats = desk.stats();
     assert_eq!((stats.calls, stats.transfers_acted, stats.duplicate_randoms), (5, 1, 0));
-    assert_eq!(stats.code(Command::Transfer, 141003), 1);
+    assert_eq!(stats.code(ApiCommand::Transfer, 141003), 1);
     assert_eq!(stats.last_requests[0].body, body);
 }
 
 #[tokio::test]
-async fn full_agents_queue() {
+async fn a_session_is_queued_if_all_agents_are_full() {
     let agents = vec![Agent { capacity: Some(1), ..Agent::new("a@x") }];
-    let desk = Desk::start_local(Options { agents, ..options() }).unwrap();
+    let desk = SimulatedDesk::start_local(SimulatedDeskSettings { agents, ..options() }).unwrap();
     transfer(&desk, "first").await;
     let reply = transfer(&desk, "second").await;
     assert_eq!((&reply["ErrorCode"], &reply["IsInQueue"]), (&json!(0), &json!(1)));
@@ -122,9 +123,9 @@ async fn full_agents_queue() {
     assert_eq!(state(&desk, "second").await, "Queueing");
 }
 
-/// One fault of the URL or the head each, everything else being right.
+/// Each row has one error in the URL; everything else is valid.
 #[tokio::test]
-async fn every_fault_of_the_url_has_its_code() {
+async fn each_error_in_the_url_has_its_code() {
     let stranger = Identity { identifier: "somebody".to_owned(), ..admin() };
     let elsewhere = Identity { sdkappid: 7, ..admin() };
     let sig = |identity: &Identity| signature(identity, DEMO_KEY);
@@ -161,7 +162,7 @@ async fn every_fault_of_the_url_has_its_code() {
 }
 
 #[tokio::test]
-async fn every_fault_of_the_body_has_its_code() {
+async fn each_error_in_the_body_has_its_code() {
     let rows = [
         (String::new(), 60003),
         ("{".to_owned(), 90001),
@@ -200,14 +201,22 @@ async fn method_command_and_content_type_are_checked() {
         call(&desk, "transfer_to_robot", json!({"SessionId": "s"})).await["ErrorCode"],
         60009
     );
-    let desk = Desk::start_local(Options { unknown_command_is_404: true, ..options() }).unwrap();
+    let desk = SimulatedDesk::start_local(SimulatedDeskSettings {
+        unknown_command_is_404: true,
+        ..options()
+    })
+    .unwrap();
     let unknown = post(url(&desk, "transfer_to_robot", &query()), "{}").await.unwrap();
     assert_eq!(unknown.status(), 404);
 }
 
 #[tokio::test]
 async fn overlaps_of_one_session_are_counted() {
-    let desk = Desk::start_local(Options { latency: Span::exactly(200), ..options() }).unwrap();
+    let desk = SimulatedDesk::start_local(SimulatedDeskSettings {
+        latency: LatencyRange::exactly(200),
+        ..options()
+    })
+    .unwrap();
     let (first, second, other) =
         tokio::join!(transfer(&desk, "s"), transfer(&desk, "s"), transfer(&desk, "t"));
     let mut codes = [&first["ErrorCode"], &second["ErrorCode"]].map(|code| code.as_i64().unwrap());
@@ -224,15 +233,15 @@ async fn overlaps_of_one_session_are_counted() {
 #[tokio::test]
 async fn the_controls_work_over_http() {
     let desk = desk();
-    let order = async |route: &str, body: Value| {
+    let post_control = async |route: &str, body: Value| {
         let url = format!("{}/sim/{route}", desk.endpoint());
         client().post(url).body(body.to_string()).send().await.unwrap()
     };
-    let act = json!({"acts": [{"session": "s", "answer": {"error": {"code": 60008}}}]});
-    assert_eq!(order("script", act).await.status(), 200);
-    assert_eq!(order("agents", json!({"agents": [{"id": "a@x"}]})).await.status(), 200);
+    let schedule = json!({"faults": [{"session": "s", "answer": {"error": {"code": 60008}}}]});
+    assert_eq!(post_control("schedule", schedule).await.status(), 200);
+    assert_eq!(post_control("agents", json!({"agents": [{"id": "a@x"}]})).await.status(), 200);
     let put = json!({"session_id": "t", "state": "NotInSession"});
-    assert_eq!(order("sessions", put).await.status(), 200);
+    assert_eq!(post_control("sessions", put).await.status(), 200);
     assert_eq!(transfer(&desk, "s").await["ErrorCode"], 60008);
     assert_eq!(transfer(&desk, "s").await["AgentId"], "a@x");
     assert_eq!(transfer(&desk, "t").await["ErrorCode"], 141005);
@@ -245,28 +254,31 @@ async fn the_controls_work_over_http() {
     assert!(!stats.contains(&signature(&admin(), DEMO_KEY)));
     assert_eq!(json_of(read("sessions/s").await).await["transfers_asked"], 2);
     assert_eq!(read("sessions/unheard-of").await.status(), 404);
-    let misspelt = order("script", json!({"acts": [{"anwser": "hang"}]})).await;
+    let misspelt = post_control("schedule", json!({"faults": [{"anwser": "hang"}]})).await;
     assert_eq!(misspelt.status(), 400);
     assert!(misspelt.text().await.unwrap().contains("anwser"));
-    let impossible = order("script", json!({"acts": [{}, {"chance": 7}]})).await;
+    let impossible = post_control("schedule", json!({"faults": [{}, {"chance": 7}]})).await;
     assert_eq!(impossible.status(), 400);
-    assert!(impossible.text().await.unwrap().contains("act 2: chance is 7; it goes from 0 to 1"));
-    let upside_down = order("script", json!({"latency": {"min_ms": 9, "max_ms": 1}})).await;
+    assert!(
+        impossible.text().await.unwrap().contains("fault 2: chance is 7; it must be from 0 to 1")
+    );
+    let upside_down =
+        post_control("schedule", json!({"latency": {"min_ms": 9, "max_ms": 1}})).await;
     assert_eq!(upside_down.status(), 400);
-    assert_eq!(order("outage", json!({"on": true})).await.status(), 200);
+    assert_eq!(post_control("outage", json!({"on": true})).await.status(), 200);
     tokio::time::sleep(Duration::from_millis(100)).await;
     assert_cut(try_transfer(&desk, "u").await);
     assert_eq!(desk.stats().calls_cut_by_outage, 1);
-    assert_eq!(order("outage", json!({"on": true, "refuse": true})).await.status(), 400);
-    assert_eq!(order("outage", json!({"on": false})).await.status(), 200);
+    assert_eq!(post_control("outage", json!({"on": true, "refuse": true})).await.status(), 400);
+    assert_eq!(post_control("outage", json!({"on": false})).await.status(), 200);
     tokio::time::sleep(Duration::from_millis(50)).await;
     assert_eq!(transfer(&desk, "u").await["ErrorCode"], 0);
-    assert_eq!(order("reset", json!({})).await.status(), 200);
+    assert_eq!(post_control("reset", json!({})).await.status(), 200);
     assert_eq!((desk.stats().transfers_acted, desk.session("s").is_none()), (0, true));
 }
 
 #[tokio::test]
-async fn the_last_handle_ends_it() {
+async fn the_last_handle_stops_the_server() {
     let desk = desk();
     let endpoint = desk.endpoint();
     drop(desk.clone());
@@ -278,19 +290,23 @@ async fn the_last_handle_ends_it() {
 }
 
 #[tokio::test]
-async fn a_signature_that_was_good_does_not_vouch_for_another_one() {
+async fn a_cached_signature_is_valid_only_for_its_account_and_until_it_expires() {
     static CLOCK: AtomicI64 = AtomicI64::new(NOW);
-    let desk = Desk::start_local(Options { clock: || CLOCK.load(Relaxed), ..options() }).unwrap();
+    let desk = SimulatedDesk::start_local(SimulatedDeskSettings {
+        clock: || CLOCK.load(Relaxed),
+        ..options()
+    })
+    .unwrap();
     let mut query = query();
     let code = async |query: &[(&str, String)]| {
         let url = url(&desk, "get_session_state", query);
         json_of(post(url, r#"{"SessionId":"s"}"#).await.unwrap()).await["ErrorCode"].clone()
     };
     assert_eq!((code(&query).await, code(&query).await), (json!(0), json!(0)));
-    let good = query[1].1.clone();
+    let admin_account = query[1].1.clone();
     query[1].1 = "somebody".to_owned();
     assert_eq!(code(&query).await, 70013);
-    query[1].1 = good;
+    query[1].1 = admin_account;
     assert_eq!(code(&query).await, 0);
     CLOCK.store(NOW + 3_590, Relaxed);
     assert_eq!(code(&query).await, 70001);
@@ -307,10 +323,10 @@ async fn thousands_of_calls_are_all_assigned_and_all_counted() {
     });
     let answered = calls.buffer_unordered(64).filter(|reply| ready(reply.is_ok())).count().await;
     let stats = desk.stats();
-    assert_eq!((answered, stats.code(Command::Transfer, 0)), (CALLS, CALLS as u64));
+    assert_eq!((answered, stats.code(ApiCommand::Transfer, 0)), (CALLS, CALLS as u64));
     assert_eq!((stats.transfers_acted, stats.sessions), (CALLS as u64, CALLS as u64));
     assert_eq!((stats.in_flight, stats.max_overlap), (0, 1));
     assert_eq!(stats.duplicate_randoms, CALLS as u64 - 1);
-    let by_second: u64 = stats.of(Command::Transfer).per_second.iter().map(|s| s.calls).sum();
+    let by_second: u64 = stats.of(ApiCommand::Transfer).per_second.iter().map(|s| s.calls).sum();
     assert_eq!(by_second, CALLS as u64);
 }

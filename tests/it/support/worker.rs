@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-use handoff::sim::desk::{DEMO_KEY, Desk, Options};
+use handoff::sim::desk::{DEMO_KEY, SimulatedDesk, SimulatedDeskSettings};
 use handoff::{app, config};
 use serde_json::{Value, json};
 use tokio::task::JoinSet;
@@ -28,7 +28,7 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(120);
 pub(crate) struct World {
     pub(crate) bootstrap: String,
     pub(crate) name: String,
-    pub(crate) desk: Desk,
+    pub(crate) desk: SimulatedDesk,
     pub(crate) partitions: i32,
     env: BTreeMap<String, String>,
     folder: tempfile::TempDir,
@@ -36,7 +36,7 @@ pub(crate) struct World {
 
 impl World {
     /// On the shared broker.
-    pub(crate) async fn new(name: &str, partitions: i32, options: Options) -> Self {
+    pub(crate) async fn new(name: &str, partitions: i32, options: SimulatedDeskSettings) -> Self {
         Self::on(shared().await, name, (partitions, options)).await
     }
 
@@ -44,10 +44,10 @@ impl World {
     pub(crate) async fn on(
         bootstrap: &str,
         name: &str,
-        (partitions, options): (i32, Options),
+        (partitions, options): (i32, SimulatedDeskSettings),
     ) -> Self {
         let name = unique(name);
-        let desk = Desk::start_local(options).expect("the simulated Desk starts");
+        let desk = SimulatedDesk::start_local(options).expect("the simulated Desk starts");
         let folder = tempfile::tempdir().expect("a folder");
         let (bootstrap_servers, env) = (bootstrap.to_owned(), BTreeMap::new());
         let world = Self { bootstrap: bootstrap_servers, name, desk, partitions, env, folder };

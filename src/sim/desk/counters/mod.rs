@@ -1,30 +1,33 @@
-//! The counters of the simulated Desk.
+//! The counters behind [`DeskStats`].
 //!
-//! Counting is cheap: atomics, and locks held for a few instructions, so that a benchmark measures
-//! its client and not this. Whatever could grow is bounded: the seconds, the randoms, the requests.
-//! A counter never changes what a call is answered, except for the limit per second.
+//! Counting uses atomics and locks that are held for a few instructions, so that a benchmark
+//! measures its client and not this. All collections are bounded. The only count that changes
+//! an answer is the limit per second.
 
-use parking_lot::{Mutex, MutexGuard};
+use parking_lot::Mutex;
 use std::collections::{BTreeMap, HashSet, VecDeque};
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::stats::{Command, CommandStats, SecondCount, SeenRequest, Stats};
+use super::stats::{ApiCommand, CommandStats, DeskStats, SecondCount, SeenRequest};
 
-/// How a call ended.
+/// What was sent at the end of a call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Sent {
+pub(super) enum CallEnd {
     Code(i64),
     Status(u16),
-    Nothing,
+    NoAnswer,
 }
+
+/// The call exceeds the limit per second.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct OverLimit;
 
 const SECONDS_KEPT: usize = 3_600;
 const RANDOMS_KEPT: usize = 1 << 18;
 
-/// The counters behind [`Stats`].
 pub(super) struct Counters {
     started: Mutex<Instant>,
     pub(super) seq: AtomicU64,
@@ -40,22 +43,22 @@ pub(super) struct Counters {
     pub(super) tips_sent: AtomicU64,
     /// Calls per command in any one second; 0 for no limit.
     pub(super) limit_per_second: AtomicU32,
-    tallies: [Mutex<Tally>; 4],
-    randoms: Mutex<Randoms>,
+    by_command: [Mutex<CommandCounter>; 4],
+    randoms: Mutex<SeenRandoms>,
     requests: Mutex<VecDeque<SeenRequest>>,
     requests_kept: usize,
 }
 
 #[derive(Default)]
-struct Tally {
+struct CommandCounter {
     stats: CommandStats,
     seconds: VecDeque<SecondCount>,
-    /// The calls of the last second that were let through.
-    window: VecDeque<Instant>,
+    /// When the calls of the last second were admitted.
+    admitted: VecDeque<Instant>,
 }
 
 #[derive(Default)]
-struct Randoms {
+struct SeenRandoms {
     seen: HashSet<u32>,
     oldest_first: VecDeque<u32>,
     duplicates: u64,
@@ -77,7 +80,7 @@ impl Counters {
             max_overlap: AtomicU32::new(0),
             tips_sent: AtomicU64::new(0),
             limit_per_second: AtomicU32::new(limit_per_second),
-            tallies: Default::default(),
+            by_command: Default::default(),
             randoms: Mutex::default(),
             requests: Mutex::default(),
             requests_kept,
@@ -85,33 +88,33 @@ impl Counters {
     }
 
     pub(super) fn since_start(&self, now: Instant) -> Duration {
-        now.saturating_duration_since(*lock(&self.started))
+        now.saturating_duration_since(*self.started.lock())
     }
 
-    /// Counts a call that begins; says whether it goes over the limit.
-    pub(super) fn begin(&self, command: Command, now: Instant) -> bool {
+    /// Counts the start of a call; fails if the call exceeds the limit per second.
+    pub(super) fn begin(&self, command: ApiCommand, now: Instant) -> Result<(), OverLimit> {
         let in_flight = self.in_flight.fetch_add(1, Relaxed) + 1;
         self.max_in_flight.fetch_max(in_flight, Relaxed);
         let second = self.since_start(now).as_secs();
         let limit = self.limit_per_second.load(Relaxed) as usize;
-        let mut tally = lock(self.tally(command));
-        tally.count(second);
-        limit > 0 && !tally.let_through(now, limit)
+        let mut counter = self.counter(command).lock();
+        counter.count(second);
+        if limit == 0 || counter.admit(now, limit) { Ok(()) } else { Err(OverLimit) }
     }
 
-    pub(super) fn end(&self, command: Command, sent: Sent, took: Duration) {
+    pub(super) fn end(&self, command: ApiCommand, end: CallEnd, took: Duration) {
         self.in_flight.fetch_sub(1, Relaxed);
-        let stats = &mut lock(self.tally(command)).stats;
+        let stats = &mut self.counter(command).lock().stats;
         stats.took_us += took.as_micros() as u64;
-        match sent {
-            Sent::Code(code) => *stats.codes.entry(code).or_default() += 1,
-            Sent::Status(status) => *stats.statuses.entry(status).or_default() += 1,
-            Sent::Nothing => stats.unanswered += 1,
+        match end {
+            CallEnd::Code(code) => *stats.codes.entry(code).or_default() += 1,
+            CallEnd::Status(status) => *stats.statuses.entry(status).or_default() += 1,
+            CallEnd::NoAnswer => stats.unanswered += 1,
         }
     }
 
-    pub(super) fn saw_random(&self, random: u32) {
-        let mut randoms = lock(&self.randoms);
+    pub(super) fn count_random(&self, random: u32) {
+        let mut randoms = self.randoms.lock();
         if !randoms.seen.insert(random) {
             randoms.duplicates += 1;
             return;
@@ -124,22 +127,25 @@ impl Counters {
         }
     }
 
-    pub(super) fn keep(&self, request: impl FnOnce() -> SeenRequest) {
+    pub(super) fn record(&self, request: impl FnOnce() -> SeenRequest) {
         if self.requests_kept == 0 {
             return;
         }
-        let mut requests = lock(&self.requests);
+        let mut requests = self.requests.lock();
         if requests.len() == self.requests_kept {
             requests.pop_front();
         }
         requests.push_back(request());
     }
 
-    pub(super) fn stats(&self, now: Instant) -> Stats {
-        let by_command = |command| (command, lock(self.tally(command)).stats());
-        let commands: BTreeMap<_, _> =
-            Command::ALL.into_iter().map(by_command).filter(|(_, stats)| stats.calls > 0).collect();
-        Stats {
+    pub(super) fn stats(&self, now: Instant) -> DeskStats {
+        let by_command = |command| (command, self.counter(command).lock().stats());
+        let commands: BTreeMap<_, _> = ApiCommand::ALL
+            .into_iter()
+            .map(by_command)
+            .filter(|(_, stats)| stats.calls > 0)
+            .collect();
+        DeskStats {
             uptime_ms: self.since_start(now).as_millis() as u64,
             connections: self.connections.load(Relaxed),
             calls_cut_by_outage: self.calls_cut_by_outage.load(Relaxed),
@@ -150,17 +156,17 @@ impl Counters {
             transferred_again: self.transferred_again.load(Relaxed),
             overlapping_calls: self.overlapping_calls.load(Relaxed),
             max_overlap: self.max_overlap.load(Relaxed),
-            duplicate_randoms: lock(&self.randoms).duplicates,
+            duplicate_randoms: self.randoms.lock().duplicates,
             tips_sent: self.tips_sent.load(Relaxed),
             commands,
-            last_requests: lock(&self.requests).iter().cloned().collect(),
-            ..Stats::default()
+            last_requests: self.requests.lock().iter().cloned().collect(),
+            ..DeskStats::default()
         }
     }
 
-    /// Begins again from zero; calls under way stay under way.
+    /// Resets all counts; calls in flight stay in flight.
     pub(super) fn clear(&self, now: Instant) {
-        *lock(&self.started) = now;
+        *self.started.lock() = now;
         self.max_in_flight.store(self.in_flight.load(Relaxed), Relaxed);
         self.max_overlap.store(0, Relaxed);
         for counter in [
@@ -174,19 +180,19 @@ impl Counters {
         ] {
             counter.store(0, Relaxed);
         }
-        for tally in &self.tallies {
-            *lock(tally) = Tally::default();
+        for counter in &self.by_command {
+            *counter.lock() = CommandCounter::default();
         }
-        *lock(&self.randoms) = Randoms::default();
-        lock(&self.requests).clear();
+        *self.randoms.lock() = SeenRandoms::default();
+        self.requests.lock().clear();
     }
 
-    fn tally(&self, command: Command) -> &Mutex<Tally> {
-        &self.tallies[command as usize]
+    fn counter(&self, command: ApiCommand) -> &Mutex<CommandCounter> {
+        &self.by_command[command as usize]
     }
 }
 
-impl Tally {
+impl CommandCounter {
     fn count(&mut self, second: u64) {
         self.stats.calls += 1;
         match self.seconds.back_mut().filter(|last| last.second >= second) {
@@ -200,27 +206,22 @@ impl Tally {
         }
     }
 
-    /// A rolling window: at most `limit` calls are let through in any one second.
-    fn let_through(&mut self, now: Instant, limit: usize) -> bool {
+    /// A sliding window: admits at most `limit` calls in any second, wherever it starts.
+    fn admit(&mut self, now: Instant, limit: usize) -> bool {
         let is_old = |at: &Instant| now.saturating_duration_since(*at) >= Duration::from_secs(1);
-        while self.window.front().is_some_and(is_old) {
-            self.window.pop_front();
+        while self.admitted.front().is_some_and(is_old) {
+            self.admitted.pop_front();
         }
-        let free = self.window.len() < limit;
-        if free {
-            self.window.push_back(now);
+        let has_room = self.admitted.len() < limit;
+        if has_room {
+            self.admitted.push_back(now);
         }
-        free
+        has_room
     }
 
     fn stats(&self) -> CommandStats {
         CommandStats { per_second: self.seconds.iter().copied().collect(), ..self.stats.clone() }
     }
-}
-
-/// Locks; what a panicking holder left behind is still only counts.
-pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock()
 }
 
 #[cfg(test)]

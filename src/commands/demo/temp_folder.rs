@@ -1,20 +1,18 @@
-//! A folder for the demo's ledger, gone when the demo is.
-//!
-//! This file never touches a folder that it has not made.
+//! A temporary folder for the demo's ledger.
 
 use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
 
-/// The folder.
-pub(super) struct Scratch(PathBuf);
+/// Removed with its content when dropped.
+pub(super) struct TempFolder(PathBuf);
 
-impl Scratch {
+impl TempFolder {
     pub(super) fn new() -> anyhow::Result<Self> {
         let name = format!("handoff-demo-{}", std::process::id());
         let path = std::env::temp_dir().join(name);
         std::fs::create_dir_all(&path)
-            .with_context(|| format!("failed to make the folder {}", path.display()))?;
+            .with_context(|| format!("failed to create the folder {}", path.display()))?;
         Ok(Self(path))
     }
 
@@ -23,9 +21,9 @@ impl Scratch {
     }
 }
 
-impl Drop for Scratch {
+impl Drop for TempFolder {
     fn drop(&mut self) {
-        // What cannot be removed is the system's temporary rubbish.
+        // If this fails the folder is left to the cleanup of the temporary directory.
         std::fs::remove_dir_all(&self.0).unwrap_or_default();
     }
 }

@@ -1,6 +1,6 @@
-//! The real parts of a run: Kafka, the database, Desk, the topics, and how a worker finds them.
+//! The real parts of a run: Kafka, database, Desk, topics, and the variables of its workers.
 //!
-//! Everything here is the run's own and ends with it. It never fails by itself; `faults` breaks it.
+//! All of them belong to the run and end with it. `faults` stops and restarts them.
 
 use std::fs;
 use std::time::Duration;
@@ -8,38 +8,38 @@ use std::time::Duration;
 use handoff::adapters::ledger::{LedgerUrl, Reader};
 use handoff::sim::desk::DEMO_KEY;
 
-use super::desk::Desk;
-use super::plan::{Ledger, Plan, SESSION, SETTLE};
+use super::desk::DeskProcess;
+use super::settings::{LedgerKind, RunSettings, SESSION_TIMEOUT, SETTLE};
 use crate::support::kafka::{Broker, create_topics, unique};
 use crate::support::postgres;
 
 pub(super) const PARTITIONS: i32 = 6;
 
-/// All of them.
-pub(super) struct Scene {
+pub(super) struct Environment {
     pub(super) broker: Broker,
-    /// Only where workers share a ledger.
+    /// Only with a ledger in PostgreSQL.
     pub(super) database: Option<postgres::Server>,
-    pub(super) desk: Desk,
+    pub(super) desk: DeskProcess,
     pub(super) name: String,
-    plan: Plan,
+    settings: RunSettings,
 }
 
-impl Scene {
-    pub(super) async fn set(plan: &Plan) -> Self {
-        drop(fs::remove_dir_all(&plan.folder));
-        fs::create_dir_all(&plan.folder).expect("a folder");
+impl Environment {
+    pub(super) async fn start(settings: &RunSettings) -> Self {
+        drop(fs::remove_dir_all(&settings.folder));
+        fs::create_dir_all(&settings.folder).expect("a folder");
         let broker = Broker::start().await;
-        let database = match plan.ledger {
-            Ledger::Sqlite => None,
-            Ledger::Postgres => Some(postgres::Server::start().await),
+        let database = match settings.ledger {
+            LedgerKind::Sqlite => None,
+            LedgerKind::Postgres => Some(postgres::Server::start().await),
         };
-        let desk = Desk::start(&plan.folder, plan.seed).await;
-        let scene = Self { broker, database, desk, name: unique("chaos"), plan: plan.clone() };
-        let names = ["in", "out", "dead"].map(|topic| scene.topic(topic));
+        let desk = DeskProcess::start(&settings.folder, settings.seed).await;
+        let environment =
+            Self { broker, database, desk, name: unique("chaos"), settings: settings.clone() };
+        let names = ["in", "out", "dead"].map(|topic| environment.topic(topic));
         let topics: Vec<_> = names.iter().map(|name| (name.as_str(), PARTITIONS)).collect();
-        create_topics(scene.broker.bootstrap(), &topics).await;
-        scene
+        create_topics(environment.broker.bootstrap(), &topics).await;
+        environment
     }
 
     pub(super) fn topic(&self, which: &str) -> String {
@@ -49,12 +49,12 @@ impl Scene {
     fn ledger(&self) -> String {
         match &self.database {
             Some(server) => server.url().to_owned(),
-            None => format!("sqlite://{}", self.plan.folder.join("ledger.db").display()),
+            None => format!("sqlite://{}", self.settings.folder.join("ledger.db").display()),
         }
     }
 
-    /// What the ledger knows of whatever is not finished, for people.
-    pub(super) async fn recover(&self) -> String {
+    /// The history of all unfinished ledger entries, for people.
+    pub(super) async fn unfinished_entries(&self) -> String {
         let place = LedgerUrl::parse(&self.ledger()).expect("a place");
         let reader = Reader::open(&place).await.expect("the ledger opens");
         let partitions: Vec<_> = (0..PARTITIONS).collect();
@@ -68,8 +68,8 @@ impl Scene {
         text
     }
 
-    /// The environment of worker `number`.
-    pub(super) fn env(&self, number: usize) -> Vec<(String, String)> {
+    /// The environment variables of worker `number`.
+    pub(super) fn variables(&self, number: usize) -> Vec<(String, String)> {
         let mut env = vec![
             ("KAFKA__BOOTSTRAP_SERVERS", self.broker.bootstrap().to_owned()),
             ("KAFKA__GROUP_ID", self.name.clone()),
@@ -101,8 +101,8 @@ impl Scene {
 
     fn group(&self, number: usize) -> Vec<(&'static str, String)> {
         let mut env = Vec::new();
-        let group = &self.plan.group;
-        if group.fixed {
+        let group = &self.settings.group;
+        if group.static_members {
             env.push(("KAFKA__CONSUMER_PROPERTIES__GROUP_INSTANCE_ID", format!("worker-{number}")));
         }
         if group.protocol == "consumer" {
@@ -112,7 +112,7 @@ impl Scene {
         }
         let strategy = if group.protocol == "eager" { "range" } else { "cooperative-sticky" };
         env.push(("KAFKA__CONSUMER_PROPERTIES__PARTITION_ASSIGNMENT_STRATEGY", strategy.into()));
-        env.push(("KAFKA__CONSUMER_PROPERTIES__SESSION_TIMEOUT_MS", millis(SESSION)));
+        env.push(("KAFKA__CONSUMER_PROPERTIES__SESSION_TIMEOUT_MS", millis(SESSION_TIMEOUT)));
         env.push(("KAFKA__CONSUMER_PROPERTIES__HEARTBEAT_INTERVAL_MS", "1000".into()));
         env
     }

@@ -1,10 +1,9 @@
-//! The lines into the simulated Desk: connections that can be cut at any moment.
+//! Connections to the simulated Desk that can be cut at any moment.
 //!
-//! A real service can vanish in the middle of a call, and a client must be tried against that. So
-//! every connection runs through a [`Wire`] that fails once its [`Line`] is cut: not a byte of an
-//! answer leaves after that, and the client sees a closed connection. An outage cuts all lines at
-//! once; in its harder kind the port itself is shut. Nothing here knows of HTTP, and a line that
-//! was cut never comes back.
+//! A real service can disappear in the middle of a call, so clients must be tested against that.
+//! The HTTP server reads and writes through a [`CuttableStream`], which fails once its
+//! [`Connection`] is cut: no further byte of an answer leaves, and the client sees a closed
+//! connection. An [`Outage`] cuts all connections at once; its harder kind also closes the port.
 
 use parking_lot::Mutex;
 use std::future::Future;
@@ -23,100 +22,105 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 
-use super::counters::lock;
+/// Pause before another try to open the port or to accept a connection.
+const RETRY_DELAY: Duration = Duration::from_millis(20);
 
-const BREATH: Duration = Duration::from_millis(20);
-
-/// Whether anybody can reach this Desk.
+/// Whether clients can reach this Desk.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Outage {
-    /// Everybody can.
+    /// They can.
     #[default]
     None,
-    /// Every call loses its connection, those under way too; the controls can still be reached.
+    /// Each call loses its connection, calls in flight too; the controls still work.
     Closing,
-    /// The port is shut: connections are refused, those to the controls too.
+    /// The port is closed: connections are refused, also to the controls.
     Refusing,
 }
 
-/// The switchboard: cuts every line at once.
-pub(super) struct Lines {
+/// All connections; cuts them at once.
+pub(super) struct Connections {
     outage: watch::Sender<Outage>,
-    /// The parent of the lines of now.
-    trunk: Mutex<CancellationToken>,
+    /// Parent of the tokens of all open connections; an outage replaces it.
+    open: Mutex<CancellationToken>,
 }
 
 /// One connection, as the handlers of its calls see it.
 #[derive(Debug, Clone)]
-pub(super) struct Line {
+pub(super) struct Connection {
     cut: CancellationToken,
 }
 
 /// One connection, as the HTTP server sees it.
-pub(super) struct Wire {
+pub(super) struct CuttableStream {
     stream: TcpStream,
-    line: Line,
+    connection: Connection,
     cut: Pin<Box<WaitForCancellationFutureOwned>>,
 }
 
-/// The listener, which can be shut and opened again on the same port.
-pub(super) struct Entrance {
+/// A listener that closes its port during an outage and opens it again afterwards.
+pub(super) struct OutageListener {
     listener: Option<TcpListener>,
     address: SocketAddr,
     outage: watch::Receiver<Outage>,
-    lines: Arc<Lines>,
-    accepted: Box<dyn Fn() + Send>,
+    connections: Arc<Connections>,
+    on_accept: Box<dyn Fn() + Send>,
 }
 
-impl Lines {
+impl Connections {
     pub(super) fn new() -> Self {
         let (outage, _) = watch::channel(Outage::None);
-        Self { outage, trunk: Mutex::default() }
+        Self { outage, open: Mutex::default() }
     }
 
     pub(super) fn set(&self, outage: Outage) {
         self.outage.send_replace(outage);
         if outage != Outage::None {
-            std::mem::take(&mut *lock(&self.trunk)).cancel();
+            std::mem::take(&mut *self.open.lock()).cancel();
         }
     }
 
-    /// Whether a call that comes now has to be cut.
-    pub(super) fn are_out(&self) -> bool {
+    /// Whether a call that arrives now must be cut.
+    pub(super) fn are_cut(&self) -> bool {
         *self.outage.borrow() != Outage::None
     }
 
-    /// Cuts every line for good, those to come too: the server stops.
+    /// Cuts every connection, future ones too: the server stops.
     pub(super) fn cut_all(&self) {
-        lock(&self.trunk).cancel();
+        self.open.lock().cancel();
     }
 }
 
-impl Line {
-    /// Ends the connection; whatever its call answers is lost.
+impl Connection {
+    /// Ends the connection; the answer of its call is lost.
     pub(super) fn cut(&self) {
         self.cut.cancel();
     }
 }
 
-impl Entrance {
-    /// Calls `accepted` for every connection.
+impl OutageListener {
+    /// Calls `on_accept` for each accepted connection.
     pub(super) fn new(
         listener: TcpListener,
-        lines: Arc<Lines>,
-        accepted: impl Fn() + Send + 'static,
+        connections: Arc<Connections>,
+        on_accept: impl Fn() + Send + 'static,
     ) -> io::Result<Self> {
         let address = listener.local_addr()?;
-        let outage = lines.outage.subscribe();
-        Ok(Self { listener: Some(listener), address, outage, lines, accepted: Box::new(accepted) })
+        let outage = connections.outage.subscribe();
+        Ok(Self {
+            listener: Some(listener),
+            address,
+            outage,
+            connections,
+            on_accept: Box::new(on_accept),
+        })
     }
 
     async fn next_connection(&mut self) -> Option<(TcpStream, SocketAddr)> {
         let Some(listener) = &self.listener else {
             self.listener = TcpListener::bind(self.address).await.ok();
             if self.listener.is_none() {
-                tokio::time::sleep(BREATH).await;
+                tokio::time::sleep(RETRY_DELAY).await;
             }
             return None;
         };
@@ -126,7 +130,7 @@ impl Entrance {
             connection = listener.accept() => match connection {
                 Ok(connection) => Some(connection),
                 Err(_) => {
-                    tokio::time::sleep(BREATH).await;
+                    tokio::time::sleep(RETRY_DELAY).await;
                     None
                 }
             },
@@ -134,11 +138,11 @@ impl Entrance {
     }
 }
 
-impl Listener for Entrance {
-    type Io = Wire;
+impl Listener for OutageListener {
+    type Io = CuttableStream;
     type Addr = SocketAddr;
 
-    async fn accept(&mut self) -> (Wire, SocketAddr) {
+    async fn accept(&mut self) -> (CuttableStream, SocketAddr) {
         loop {
             if *self.outage.borrow_and_update() == Outage::Refusing {
                 self.listener = None;
@@ -148,9 +152,9 @@ impl Listener for Entrance {
                 continue;
             }
             if let Some((stream, peer)) = self.next_connection().await {
-                (self.accepted)();
-                let cut = lock(&self.lines.trunk).child_token();
-                return (Wire::new(stream, Line { cut }), peer);
+                (self.on_accept)();
+                let cut = self.connections.open.lock().child_token();
+                return (CuttableStream::new(stream, Connection { cut }), peer);
             }
         }
     }
@@ -160,51 +164,51 @@ impl Listener for Entrance {
     }
 }
 
-impl Connected<IncomingStream<'_, Entrance>> for Line {
-    fn connect_info(stream: IncomingStream<'_, Entrance>) -> Self {
-        stream.io().line.clone()
+impl Connected<IncomingStream<'_, OutageListener>> for Connection {
+    fn connect_info(stream: IncomingStream<'_, OutageListener>) -> Self {
+        stream.io().connection.clone()
     }
 }
 
-impl Wire {
-    fn new(stream: TcpStream, line: Line) -> Self {
-        // Without it small answers wait for the client's acknowledgement; nothing else depends on it.
+impl CuttableStream {
+    fn new(stream: TcpStream, connection: Connection) -> Self {
+        // Otherwise small answers wait for the client's acknowledgement. A failure costs only latency.
         stream.set_nodelay(true).ok();
-        let cut = Box::pin(line.cut.clone().cancelled_owned());
-        Self { stream, line, cut }
+        let cut = Box::pin(connection.cut.clone().cancelled_owned());
+        Self { stream, connection, cut }
     }
 
     fn is_cut(&self) -> bool {
-        self.line.cut.is_cancelled()
+        self.connection.cut.is_cancelled()
     }
 }
 
-fn gone() -> io::Error {
+fn connection_reset() -> io::Error {
     io::Error::from(ErrorKind::ConnectionReset)
 }
 
-impl AsyncRead for Wire {
-    /// The HTTP server reads all the time, so a cut wakes it even while a call hangs.
+impl AsyncRead for CuttableStream {
+    // The HTTP server reads all the time, so polling `cut` here wakes it even while a call hangs.
     fn poll_read(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         if self.cut.as_mut().poll(context).is_ready() {
-            return Poll::Ready(Err(gone()));
+            return Poll::Ready(Err(connection_reset()));
         }
         Pin::new(&mut self.stream).poll_read(context, buffer)
     }
 }
 
-impl AsyncWrite for Wire {
+impl AsyncWrite for CuttableStream {
     fn poll_write(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
         if self.is_cut() {
-            return Poll::Ready(Err(gone()));
+            return Poll::Ready(Err(connection_reset()));
         }
         Pin::new(&mut self.stream).poll_write(context, bytes)
     }
@@ -215,7 +219,7 @@ impl AsyncWrite for Wire {
         bytes: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         if self.is_cut() {
-            return Poll::Ready(Err(gone()));
+            return Poll::Ready(Err(connection_reset()));
         }
         Pin::new(&mut self.stream).poll_write_vectored(context, bytes)
     }
