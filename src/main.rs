@@ -4,7 +4,7 @@ use std::ffi::OsString;
 use std::process::ExitCode;
 
 use clap::Parser as _;
-use handoff::commands::{Cli, say};
+use handoff::commands::{Cli, print_error};
 
 // An event is a few hundred small allocations, made on one thread and freed on another. With the
 // system's allocator they take a fifth of the processor time.
@@ -20,7 +20,7 @@ fn main() -> ExitCode {
     let runtime = match tokio::runtime::Runtime::new() {
         Ok(runtime) => runtime,
         Err(error) => {
-            say(&format!("handoff: failed to start: {error}"));
+            print_error(&format!("handoff: failed to start: {error}"));
             return ExitCode::from(EX_SOFTWARE);
         }
     };
@@ -30,7 +30,7 @@ fn main() -> ExitCode {
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
-            say(&format!("handoff: {}", failure.text()));
+            print_error(&format!("handoff: {}", failure.text()));
             failure.code()
         }
     }

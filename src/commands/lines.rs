@@ -1,7 +1,7 @@
-//! Lines on standard output: in colour on a terminal only, quiet once the reader has gone.
+//! Lines on standard output and standard error.
 //!
-//! What came from outside is made harmless before it reaches a terminal.
-//! This file never panics because a pipe is broken.
+//! Colours appear on a terminal only. A closed pipe ends the output without an error. Text from
+//! outside is sanitized before it reaches a terminal.
 
 use std::io::{ErrorKind, Stdout, Write as _};
 
@@ -11,39 +11,38 @@ use anstyle::Style;
 use super::Failure;
 
 /// Standard output, line by line.
-pub(crate) struct Lines {
+pub(crate) struct StdoutLines {
     out: AutoStream<Stdout>,
-    is_gone: bool,
+    is_closed: bool,
 }
 
-impl Lines {
-    /// Standard output.
+impl StdoutLines {
     pub(crate) fn new() -> Self {
-        Self { out: AutoStream::auto(std::io::stdout()), is_gone: false }
+        Self { out: AutoStream::auto(std::io::stdout()), is_closed: false }
     }
 
-    /// Write a line of ours; colours are left out where nobody can see them.
+    /// Writes a line; colours are removed unless standard output is a terminal.
     pub(crate) fn put(&mut self, line: &str) -> Result<(), Failure> {
         let written = writeln!(self.out, "{line}");
-        self.settle(written)
+        self.finish(written)
     }
 
-    /// Write these bytes and a newline, untouched.
+    /// Writes these bytes, unchanged, and a newline.
     pub(crate) fn put_raw(&mut self, line: &[u8]) -> Result<(), Failure> {
         let mut out = std::io::stdout().lock();
         let written = out.write_all(line).and_then(|()| out.write_all(b"\n"));
-        self.settle(written)
+        self.finish(written)
     }
 
-    /// The reader has closed the pipe: nothing more needs to be written.
-    pub(crate) fn is_gone(&self) -> bool {
-        self.is_gone
+    /// Whether the reader has closed the pipe, so that writing more is useless.
+    pub(crate) fn is_closed(&self) -> bool {
+        self.is_closed
     }
 
-    fn settle(&mut self, written: std::io::Result<()>) -> Result<(), Failure> {
+    fn finish(&mut self, written: std::io::Result<()>) -> Result<(), Failure> {
         match written {
             Err(error) if error.kind() == ErrorKind::BrokenPipe => {
-                self.is_gone = true;
+                self.is_closed = true;
                 Ok(())
             }
             other => other.map_err(|error| Failure::Unavailable(error.into())),
@@ -51,18 +50,19 @@ impl Lines {
     }
 }
 
-/// A line on standard error; nobody is left to hear it where that cannot be written.
-pub fn say(line: &str) {
+/// Writes a line to standard error.
+pub fn print_error(line: &str) {
+    // If standard error is closed, there is nowhere left to report that.
     drop(writeln!(std::io::stderr(), "{line}"));
 }
 
-/// The text in this style.
+/// The text with the escape sequences of a style.
 pub(crate) fn styled(style: Style, text: &str) -> String {
     format!("{style}{text}{style:#}")
 }
 
-/// Text from outside without what a terminal would act on.
-pub(crate) fn harmless(text: &str) -> String {
+/// Replaces control characters, which could make a terminal execute something.
+pub(crate) fn sanitize(text: &str) -> String {
     text.chars().map(|c| if c.is_control() { char::REPLACEMENT_CHARACTER } else { c }).collect()
 }
 
@@ -71,7 +71,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_terminal_gets_no_orders_from_outside() {
-        assert_eq!(harmless("a\u{1b}[31mb\nc ü"), "a\u{fffd}[31mb\u{fffd}c ü");
+    fn control_characters_are_replaced() {
+        assert_eq!(sanitize("a\u{1b}[31mb\nc ü"), "a\u{fffd}[31mb\u{fffd}c ü");
     }
 }

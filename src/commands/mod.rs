@@ -1,7 +1,7 @@
-//! The command line: one file per subcommand, each an `Args` and a `run`.
+//! The command line: one module per subcommand, each with its arguments and a `run` function.
 //!
-//! A command returns what happened as `Result<(), Failure>`; the kind of failure is the exit
-//! code. This layer never decides anything about an escalation.
+//! A command returns `Result<(), Failure>`; the variant of [`Failure`] decides the exit code.
+//! Modules that several commands share: `lines` (output), `table`, `values` (argument types).
 
 pub mod audit;
 pub mod check;
@@ -23,26 +23,26 @@ use std::process::ExitCode;
 use clap::{Args, CommandFactory, Parser, Subcommand};
 use tokio_util::sync::CancellationToken;
 
-pub use self::lines::say;
-use crate::config::{self, Config, KafkaOnly};
+pub use self::lines::print_error;
+use crate::config::{self, Config, ToolConfig};
 use crate::telemetry::{self, LogFormat, LogSettings};
 
-/// Why a command failed; each kind has its exit code.
+/// Why a command failed. Each variant has an exit code.
 #[derive(Debug)]
 pub enum Failure {
-    /// What was looked into is not well: exit code 1.
+    /// The command worked and found problems: exit code 1.
     Findings(String),
-    /// Something outside is unavailable: exit code 69.
+    /// A dependency is unavailable: exit code 69.
     Unavailable(anyhow::Error),
     /// A bug: exit code 70.
     Bug(anyhow::Error),
     /// The configuration is wrong: exit code 78.
     Configuration(anyhow::Error),
-    /// The arguments do not fit: exit code 2.
+    /// The arguments contradict each other or the data: exit code 2.
     Usage(anyhow::Error),
-    /// Stopped at once by a second signal: exit code 130.
+    /// Stopped by a second signal, without draining: exit code 130.
     Interrupted,
-    /// Stopped by a signal before what was asked for was done: exit code 130.
+    /// Stopped by a signal before the work was complete: exit code 130.
     Stopped,
 }
 
@@ -59,7 +59,7 @@ impl Failure {
         })
     }
 
-    /// What to tell people.
+    /// The message for standard error.
     pub fn text(&self) -> String {
         match self {
             Self::Findings(text) => text.clone(),
@@ -67,8 +67,10 @@ impl Failure {
             | Self::Bug(error)
             | Self::Configuration(error)
             | Self::Usage(error) => format!("{error:#}"),
-            Self::Interrupted => "stopped at once; what was unfinished is delivered again".into(),
-            Self::Stopped => "stopped before the end".into(),
+            Self::Interrupted => {
+                "stopped without draining; unfinished events are delivered again".into()
+            }
+            Self::Stopped => "stopped before the work was complete".into(),
         }
     }
 }
@@ -77,86 +79,86 @@ impl Failure {
 #[derive(Debug, Parser)]
 #[command(name = "handoff", version, after_help = AFTER_HELP, disable_help_subcommand = true)]
 pub struct Cli {
-    /// The configuration file; defaults and environment are laid under and over it; empty: none
+    /// Configuration file; it overrides the defaults, the environment overrides it; empty: none
     #[arg(long, global = true, env = "HANDOFF_CONFIG", value_name = "FILE")]
     #[arg(value_parser = clap::builder::OsStringValueParser::new())]
     config: Option<OsString>,
     #[command(subcommand)]
-    command: Command,
+    command: CliCommand,
 }
 
 const AFTER_HELP: &str = "\
-See it work, with nothing else installed:
+Try it, with nothing else installed:
   handoff demo
 
-Run it:
+Run the service:
   handoff --config handoff.toml check
   handoff --config handoff.toml run
 
-Every key can also be set in the environment, as HANDOFF__DESK__SDKAPPID=1400000000.
-Exit codes: 0 ok, 1 audit has findings, 2 usage, 69 a dependency is unavailable, 70 bug, 78 bad configuration.";
+Every key can also be set in the environment, for example HANDOFF__DESK__SDKAPPID=1400000000.
+Exit codes: 0 ok, 1 findings, 2 usage, 69 a dependency is unavailable, 70 bug, 78 bad configuration.";
 
 #[derive(Debug, Subcommand)]
-enum Command {
-    /// Run the service until SIGTERM or SIGINT, then drain
+enum CliCommand {
+    /// Run the service until SIGTERM or SIGINT, then drain and exit
     Run,
     Demo(demo::DemoArgs),
-    /// Publish escalations: from arguments, a file or standard input
+    /// Publish escalations from arguments, a file or standard input
     Publish(Box<publish::PublishArgs>),
-    /// Show what became of escalations, or what could not be read
+    /// Show outcomes or dead letters
     Outcomes(outcomes::OutcomesArgs),
-    /// Match escalations with outcomes and dead letters: is every one answered, and once?
+    /// Check that every escalation has exactly one final outcome or dead letter
     Audit(audit::AuditArgs),
-    /// What the ledger knows of escalations
+    /// Show the state and history of an escalation in the ledger
     #[command(subcommand)]
     Events(events::Command),
-    /// Check the configuration, then try everything live
+    /// Check the configuration, then Kafka, Desk and the ledger live
     Check(check::Args),
-    /// Run the simulated Desk as a server, for staging and tests
+    /// Run the simulated Desk as an HTTP server, for staging and tests
     Desk(desk::DeskArgs),
-    /// Print a UserSig, to call Desk by hand
+    /// Print a UserSig, to call the Desk API by hand
     Usersig(usersig::Args),
-    /// Print the completions for a shell
-    Completions(Completions),
+    /// Print the completion script for a shell
+    Completions(CompletionsArgs),
     /// Print the man page (troff)
     Man,
 }
 
 #[derive(Debug, Args)]
-struct Completions {
+struct CompletionsArgs {
     /// Which shell
     shell: clap_complete::Shell,
 }
 
 impl Cli {
-    /// Do what was asked for.
+    /// Runs the subcommand. `env` returns the environment, which is read only where needed.
     pub async fn run(self, env: fn() -> Vec<(OsString, OsString)>) -> Result<(), Failure> {
         let file = self.config.filter(|name| !name.is_empty());
         let file = file.as_deref().map(Path::new);
-        let env = || config::texts(env()).map_err(Failure::Configuration);
+        let env = || config::utf8_variables(env()).map_err(Failure::Configuration);
         let shutdown = CancellationToken::new();
         match self.command {
-            Command::Run => {
-                until_signalled(run::run(load(file, env()?)?, shutdown.clone()), shutdown).await
+            CliCommand::Run => {
+                run_until_signal(run::run(load(file, env()?)?, shutdown.clone()), shutdown).await
             }
-            Command::Demo(args) => {
-                until_signalled(demo::run(args, shutdown.clone()), shutdown).await
+            CliCommand::Demo(args) => {
+                run_until_signal(demo::run(args, shutdown.clone()), shutdown).await
             }
-            Command::Desk(args) => {
-                until_signalled(desk::run(args, shutdown.clone()), shutdown).await
+            CliCommand::Desk(args) => {
+                run_until_signal(desk::run(args, shutdown.clone()), shutdown).await
             }
-            Command::Publish(args) => publish::run(*args, file, env()?).await,
-            Command::Outcomes(args) => outcomes::run(args, file, env()?).await,
-            Command::Audit(args) => audit::run(args, file, env()?).await,
-            Command::Events(command) => events::run(command, file, env()?).await,
-            Command::Check(args) => check::run(args, file, env()).await,
-            Command::Usersig(args) => usersig::run(&args, file, env()?).await,
-            Command::Completions(args) => {
+            CliCommand::Publish(args) => publish::run(*args, file, env()?).await,
+            CliCommand::Outcomes(args) => outcomes::run(args, file, env()?).await,
+            CliCommand::Audit(args) => audit::run(args, file, env()?).await,
+            CliCommand::Events(command) => events::run(command, file, env()?).await,
+            CliCommand::Check(args) => check::run(args, file, env()).await,
+            CliCommand::Usersig(args) => usersig::run(&args, file, env()?).await,
+            CliCommand::Completions(args) => {
                 let mut out = Vec::new();
                 clap_complete::generate(args.shell, &mut Self::command(), "handoff", &mut out);
                 print(&out)
             }
-            Command::Man => {
+            CliCommand::Man => {
                 let mut out = Vec::new();
                 clap_mangen::Man::new(Self::command())
                     .render(&mut out)
@@ -167,31 +169,31 @@ impl Cli {
     }
 }
 
-/// The checked configuration.
+/// Loads the configuration of the service.
 pub(crate) fn load(file: Option<&Path>, env: Vec<(String, String)>) -> Result<Config, Failure> {
     config::load(file, env).map_err(Failure::Configuration)
 }
 
-/// The checked configuration of a command that never calls Desk.
-pub(crate) fn load_kafka(
+/// Loads the configuration of a command that does not call Desk.
+pub(crate) fn load_for_tools(
     file: Option<&Path>,
     env: Vec<(String, String)>,
-) -> Result<KafkaOnly, Failure> {
-    config::load_kafka(file, env).map_err(Failure::Configuration)
+) -> Result<ToolConfig, Failure> {
+    config::load_for_tools(file, env).map_err(Failure::Configuration)
 }
 
-/// The header of records that `handoff check --write` leaves behind: they are no outcomes and no
-/// dead letters, and whoever reads those topics passes over them.
+/// The header of the records that `handoff check --write` publishes to the outcome and dead-letter
+/// topics. Every reader of these topics skips them.
 pub(crate) const CHECK_HEADER: (&str, &[u8]) = ("handoff-type", b"check");
 
-/// A log for commands that talk to people: only what goes wrong.
-pub(crate) fn warnings_only() {
+/// Starts a log of warnings and errors only, for commands whose output is for people.
+pub(crate) fn start_log_of_warnings() {
     let settings = LogSettings { level: "warn".to_owned(), format: LogFormat::Text };
-    // Cannot fail: the level is one.
+    // "warn" is a valid level, so this cannot fail.
     drop(telemetry::start_log(&settings));
 }
 
-/// Write to standard output; a reader that has gone away is no failure.
+/// Writes to standard output. A closed pipe is not a failure, as in `handoff man | head`.
 pub(crate) fn print(bytes: &[u8]) -> Result<(), Failure> {
     use std::io::Write as _;
     match std::io::stdout().write_all(bytes) {
@@ -202,25 +204,26 @@ pub(crate) fn print(bytes: &[u8]) -> Result<(), Failure> {
     }
 }
 
-/// Work until done. The first signal asks it to end; the second ends it at once.
-pub(crate) async fn until_signalled(
+/// Runs `work` to its end. The first SIGTERM or SIGINT cancels `shutdown`, so that the work drains;
+/// the second drops the work.
+pub(crate) async fn run_until_signal(
     work: impl Future<Output = Result<(), Failure>>,
     shutdown: CancellationToken,
 ) -> Result<(), Failure> {
     tokio::pin!(work);
     tokio::select! {
         done = &mut work => return done,
-        signal = signalled() => signal?,
+        signal = received_signal() => signal?,
     }
-    tracing::info!("draining; a second signal stops at once");
+    tracing::info!("draining; a second signal stops without draining");
     shutdown.cancel();
     tokio::select! {
         done = &mut work => done,
-        signal = signalled() => signal.and(Err(Failure::Interrupted)),
+        signal = received_signal() => signal.and(Err(Failure::Interrupted)),
     }
 }
 
-async fn signalled() -> Result<(), Failure> {
+async fn received_signal() -> Result<(), Failure> {
     use tokio::signal::unix::{SignalKind, signal};
     let listen = |kind| signal(kind).map_err(|error| Failure::Bug(error.into()));
     let (mut term, mut int) = (listen(SignalKind::terminate())?, listen(SignalKind::interrupt())?);

@@ -1,6 +1,4 @@
-//! `handoff run`: the service.
-//!
-//! This file never builds a part itself; `app` does.
+//! `handoff run`: the service. [`crate::app`] builds and runs it.
 
 use tokio_util::sync::CancellationToken;
 
@@ -8,13 +6,13 @@ use super::Failure;
 use crate::config::Config;
 use crate::{app, telemetry};
 
-/// Run until `shutdown`, then drain.
+/// Runs the service until `shutdown`, then drains it.
 pub async fn run(config: Config, shutdown: CancellationToken) -> Result<(), Failure> {
     telemetry::start_log(&config.log).map_err(Failure::Configuration)?;
     for warning in &config.warnings {
-        tracing::warn!("configuration: {warning}");
+        tracing::warn!(warning, "doubtful configuration");
     }
-    // A key that cannot be read is told before anything begins, not with the first event.
+    // An unreadable key should stop the start, not fail the first event.
     config.desk.key.read().await.map_err(Failure::Configuration)?;
     let listener = app::listen(&config).await.map_err(Failure::Unavailable)?;
     let service = app::Service::build(config).map_err(Failure::Configuration)?;

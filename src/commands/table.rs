@@ -1,51 +1,50 @@
-//! Rows of cells, aligned; a column grows with what it has seen.
+//! An aligned table that is printed while its rows arrive.
 //!
-//! The last column is as wide as it is. Widths are counted without colours.
-//! This file never knows what a cell means.
+//! A column grows with the rows seen so far; the last column is not padded.
 
 use anstyle::Style;
 
-use super::lines::{harmless, styled};
+use super::lines::{sanitize, styled};
 
-/// A cell: its text, and the style it has on a terminal.
+/// A cell: its text and its style on a terminal.
 #[derive(Debug, Clone)]
 pub(crate) struct Cell {
     text: String,
     style: Style,
 }
 
-/// A row: one cell per column.
-pub(crate) type Row = Vec<Cell>;
+/// One cell per column.
+pub(crate) type TableRow = Vec<Cell>;
 
 impl Cell {
-    /// Plain text; nothing is a dash.
+    /// Plain text; empty text is shown as a dash.
     pub(crate) fn new(text: impl AsRef<str>) -> Self {
         Self::styled(Style::new(), text)
     }
 
-    /// Text with a style.
+    /// Text with a style; empty text is shown as a dash.
     pub(crate) fn styled(style: Style, text: impl AsRef<str>) -> Self {
-        let text = harmless(text.as_ref());
+        let text = sanitize(text.as_ref());
         Self { text: if text.is_empty() { "-".to_owned() } else { text }, style }
     }
 }
 
-/// The table so far.
+/// The columns and their widths so far.
 pub(crate) struct Table {
     columns: &'static [&'static str],
     widths: Vec<usize>,
-    has_head: bool,
+    has_header: bool,
 }
 
 impl Table {
-    /// A table with these columns, nothing in it.
+    /// A table with these columns and no rows.
     pub(crate) fn new(columns: &'static [&'static str]) -> Self {
         let widths = columns.iter().map(|name| name.len()).collect();
-        Self { columns, widths, has_head: false }
+        Self { columns, widths, has_header: false }
     }
 
-    /// Make room for these rows; the head, where they are the first.
-    pub(crate) fn begin<'a>(&mut self, rows: impl Iterator<Item = &'a Row>) -> Option<String> {
+    /// Widens the columns for these rows. Returns the header if they are the first rows.
+    pub(crate) fn fit<'a>(&mut self, rows: impl Iterator<Item = &'a TableRow>) -> Option<String> {
         let mut has_rows = false;
         for row in rows {
             has_rows = true;
@@ -53,17 +52,17 @@ impl Table {
                 *width = (*width).max(cell.text.chars().count());
             }
         }
-        if !has_rows || self.has_head {
+        if !has_rows || self.has_header {
             return None;
         }
-        self.has_head = true;
+        self.has_header = true;
         let bold = Style::new().bold();
-        let head: Row = self.columns.iter().map(|name| Cell::styled(bold, name)).collect();
-        Some(self.line(&head))
+        let header: TableRow = self.columns.iter().map(|name| Cell::styled(bold, name)).collect();
+        Some(self.line(&header))
     }
 
-    /// A row as a line.
-    pub(crate) fn line(&self, row: &Row) -> String {
+    /// A row as an aligned line.
+    pub(crate) fn line(&self, row: &TableRow) -> String {
         let mut line = String::new();
         let last = row.len().saturating_sub(1);
         for (i, (cell, width)) in row.iter().zip(&self.widths).enumerate() {
@@ -82,16 +81,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn columns_grow_and_the_head_comes_once() {
+    fn columns_grow_and_the_header_is_printed_once() {
         let mut table = Table::new(&["A", "LAST"]);
         let row = |a: &str, b: &str| vec![Cell::new(a), Cell::new(b)];
-        assert_eq!(table.begin([].iter()), None);
+        assert_eq!(table.fit([].iter()), None);
         let first = row("größe", "");
-        let head = table.begin([&first].into_iter()).unwrap();
-        assert_eq!(anstream::adapter::strip_str(&head).to_string(), "A      LAST");
+        let header = table.fit([&first].into_iter()).unwrap();
+        assert_eq!(anstream::adapter::strip_str(&header).to_string(), "A      LAST");
         assert_eq!(table.line(&first), "größe  -");
         let second = row("longer", "x\ny");
-        assert_eq!(table.begin([&second].into_iter()), None);
+        assert_eq!(table.fit([&second].into_iter()), None);
         assert_eq!(table.line(&second), "longer  x\u{fffd}y");
         assert_eq!(table.line(&row("s", "t")), "s       t");
     }

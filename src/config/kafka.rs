@@ -1,8 +1,9 @@
-//! The section `[kafka]`: topics, and what is passed through to librdkafka.
+//! The section `[kafka]`: the topics and librdkafka's properties.
 //!
-//! Refused is what the promises rest on (commits, acknowledgement, idempotence), what has a key
-//! of its own, and what this build cannot do. Everything else is librdkafka's to judge.
-//! This file never shows a property's value, save for the few that it checks itself.
+//! Properties that the service's guarantees depend on (commits, acknowledgement, idempotence),
+//! that have a key of their own, or that this build does not support are refused. librdkafka
+//! judges all others. A message shows the value of a property only if it is checked here: any
+//! other may be a password.
 
 use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
@@ -10,34 +11,40 @@ use std::time::Duration;
 
 use ::config::ValueKind;
 
-use super::layers::{CONSUMER, PRODUCER, SHARED};
-use super::raw::{Raw, whole_wanted};
+use super::origins::{CONSUMER, PRODUCER, SHARED};
+use super::raw_config::{RawConfig, wanted_whole};
 use crate::adapters::kafka::{AFTER_DRAIN, Settings, Topics, runs_by_broker};
 
-/// Properties that may not be passed through, and why.
+/// Properties that may not be passed to librdkafka, and why.
 const REFUSED: &[(&str, &str)] = &[
     ("bootstrap.servers", "use `kafka.bootstrap_servers`"),
     ("metadata.broker.list", "use `kafka.bootstrap_servers`"),
     ("group.id", "use `kafka.group_id`"),
-    ("enable.auto.commit", "handoff commits what is finished, nothing else does"),
-    ("auto.commit.enable", "handoff commits what is finished, nothing else does"),
-    ("enable.auto.offset.store", "handoff commits what is finished, nothing else does"),
+    ("enable.auto.commit", "handoff commits offsets itself, below the lowest unfinished record"),
+    ("auto.commit.enable", "handoff commits offsets itself, below the lowest unfinished record"),
+    (
+        "enable.auto.offset.store",
+        "handoff commits offsets itself, below the lowest unfinished record",
+    ),
     ("offset.store.method", "the broker keeps the offsets"),
-    ("enable.idempotence", "it is always on, so that no outcome is written twice"),
-    ("acks", "it is always all, so that no outcome is lost"),
-    ("request.required.acks", "it is always all, so that no outcome is lost"),
+    ("enable.idempotence", "it is always on: retries must not write an outcome twice"),
+    ("acks", "it is always all: an acknowledged outcome must survive the loss of a broker"),
+    (
+        "request.required.acks",
+        "it is always all: an acknowledged outcome must survive the loss of a broker",
+    ),
     ("delivery.report.only.error", "handoff waits for every acknowledgement"),
     ("message.timeout.ms", "an outcome is sent until it is acknowledged"),
     ("delivery.timeout.ms", "an outcome is sent until it is acknowledged"),
     ("transactional.id", "handoff uses no transactions"),
-    ("statistics.interval.ms", "the worker looks at them each second"),
-    ("enable.partition.eof", "handoff has no use for the ends of partitions"),
+    ("statistics.interval.ms", "it is always 1 s: lag and lease depend on it"),
+    ("enable.partition.eof", "handoff does not use this event"),
 ];
 
-/// The mechanisms that are built in.
+/// The SASL mechanisms that this build supports.
 const MECHANISMS: [&str; 3] = ["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"];
 
-/// What the broker sets when it runs the group.
+/// Properties that the broker sets under `group.protocol` = `consumer`.
 const SET_BY_BROKER: [&str; 4] = [
     "session.timeout.ms",
     "heartbeat.interval.ms",
@@ -45,15 +52,15 @@ const SET_BY_BROKER: [&str; 4] = [
     "group.protocol.type",
 ];
 
-/// The section, or `None` after noting why not.
-pub(super) fn read(raw: &mut Raw) -> Option<Settings> {
+/// Reads the section; `None` after recording a problem.
+pub(super) fn read(raw: &mut RawConfig) -> Option<Settings> {
     let bootstrap_servers = raw.text("kafka.bootstrap_servers");
     let group_id = raw.text("kafka.group_id");
     let topics = topics(raw);
     let properties = properties(raw, SHARED);
     let consumer_properties = properties_of(raw, CONSUMER, &properties);
     let producer_properties = properties_of(raw, PRODUCER, &properties);
-    check_group(raw, &Side::new(CONSUMER, &consumer_properties, &properties));
+    check_group(raw, &ClientProperties::new(CONSUMER, &consumer_properties, &properties));
     Some(Settings {
         bootstrap_servers: bootstrap_servers?,
         group_id: group_id?,
@@ -64,18 +71,18 @@ pub(super) fn read(raw: &mut Raw) -> Option<Settings> {
     })
 }
 
-/// A drain must end before Kafka gives the consumer up.
-pub(super) fn check_drain(raw: &mut Raw, kafka: &Settings, drain: Duration) {
+/// Checks that a drain ends before Kafka removes the consumer from its group.
+pub(super) fn check_drain(raw: &mut RawConfig, kafka: &Settings, drain: Duration) {
     let key = "drain.timeout_ms";
     let ms = drain.as_millis();
-    let remedy = "lower the one, or raise the other under [kafka.consumer_properties]";
+    let remedy = "lower the first, or raise the second under [kafka.consumer_properties]";
     let session = kafka.session_timeout();
     if !kafka.is_run_by_broker() && drain >= session {
         let text = format!(
             "`{key}` = {ms} must be below the consumer's \"session.timeout.ms\" = {}: {remedy}",
             session.as_millis()
         );
-        raw.note(key, text);
+        raw.add_problem(key, text);
     }
     let poll = kafka.max_poll_interval();
     if drain + AFTER_DRAIN >= poll {
@@ -85,18 +92,18 @@ pub(super) fn check_drain(raw: &mut Raw, kafka: &Settings, drain: Duration) {
             AFTER_DRAIN.as_millis(),
             poll.as_millis()
         );
-        raw.note(key, text);
+        raw.add_problem(key, text);
     }
 }
 
-/// What one of the two clients gets.
-struct Side<'a> {
+/// The properties of one client: its own, on top of the shared ones.
+struct ClientProperties<'a> {
     section: &'static str,
     own: &'a BTreeMap<String, String>,
     shared: &'a BTreeMap<String, String>,
 }
 
-impl<'a> Side<'a> {
+impl<'a> ClientProperties<'a> {
     fn new(
         section: &'static str,
         own: &'a BTreeMap<String, String>,
@@ -105,7 +112,7 @@ impl<'a> Side<'a> {
         Self { section, own, shared }
     }
 
-    /// The full key under which this property was set, and its value.
+    /// The full configuration key that sets this property, and its value.
     fn get(&self, name: &str) -> Option<(String, &'a str)> {
         let own = self.own.get(name).map(|value| (self.section, value));
         let (section, value) = own.or_else(|| Some((SHARED, self.shared.get(name)?)))?;
@@ -117,7 +124,7 @@ impl<'a> Side<'a> {
     }
 }
 
-fn topics(raw: &mut Raw) -> Option<Topics> {
+fn topics(raw: &mut RawConfig) -> Option<Topics> {
     let escalations = topic(raw, "kafka.escalations_topic");
     let outcomes = topic(raw, "kafka.outcomes_topic");
     let dead_letters = topic(raw, "kafka.dead_letters_topic");
@@ -131,7 +138,7 @@ fn topics(raw: &mut Raw) -> Option<Topics> {
         let same = named[..i].iter().find(|(_, earlier)| name.is_some() && earlier == name);
         if let (Some((earlier, _)), Some(name)) = (same, name) {
             let text = format!("`{key}` = {name:?} must not be the topic of `{earlier}`");
-            raw.note(key, text);
+            raw.add_problem(key, text);
         }
     }
     Some(Topics {
@@ -142,7 +149,7 @@ fn topics(raw: &mut Raw) -> Option<Topics> {
     })
 }
 
-fn topic(raw: &mut Raw, key: &'static str) -> Option<String> {
+fn topic(raw: &mut RawConfig, key: &'static str) -> Option<String> {
     let is_legal = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);
     raw.parsed(key, "a topic's name: 1 to 249 of a-z, A-Z, 0-9, '.', '_', '-'", |name| {
         let is_name = (1..=249).contains(&name.len()) && name != "." && name != "..";
@@ -151,27 +158,33 @@ fn topic(raw: &mut Raw, key: &'static str) -> Option<String> {
 }
 
 fn properties_of(
-    raw: &mut Raw,
+    raw: &mut RawConfig,
     section: &'static str,
     shared: &BTreeMap<String, String>,
 ) -> BTreeMap<String, String> {
     let own = properties(raw, section);
-    check_sasl(raw, &Side::new(section, &own, shared));
+    check_sasl(raw, &ClientProperties::new(section, &own, shared));
     own
 }
 
-fn properties(raw: &mut Raw, section: &'static str) -> BTreeMap<String, String> {
+fn properties(raw: &mut RawConfig, section: &'static str) -> BTreeMap<String, String> {
     let mut properties = BTreeMap::new();
-    for (name, leaf) in raw.section(section) {
+    for (name, value) in raw.section(section) {
         let key = format!("{section}.{name}");
-        let place = raw.place(leaf.layer);
+        let origin = raw.describe(value.origin);
         if let Some((_, why)) = REFUSED.iter().find(|(refused, _)| *refused == name) {
-            raw.note(&key, format!("`{key}` {place} cannot be passed through: {why}"));
+            raw.add_problem(
+                &key,
+                format!("`{key}` {origin} cannot be passed to librdkafka: {why}"),
+            );
             continue;
         }
-        let value = match leaf.kind {
+        let value = match value.kind {
             ValueKind::Array(_) | ValueKind::Table(_) | ValueKind::Nil => {
-                raw.note(&key, format!("`{key}` {place}: must be text, a number, true or false"));
+                raw.add_problem(
+                    &key,
+                    format!("`{key}` {origin}: must be text, a number, true or false"),
+                );
                 continue;
             }
             kind => kind.to_string(),
@@ -181,15 +194,18 @@ fn properties(raw: &mut Raw, section: &'static str) -> BTreeMap<String, String> 
     properties
 }
 
-fn check_sasl(raw: &mut Raw, side: &Side<'_>) {
-    let mechanism = side.get("sasl.mechanism").or_else(|| side.get("sasl.mechanisms"));
+fn check_sasl(raw: &mut RawConfig, client: &ClientProperties<'_>) {
+    let mechanism = client.get("sasl.mechanism").or_else(|| client.get("sasl.mechanisms"));
     let all = MECHANISMS.join(", ");
     if let Some((key, value)) = &mechanism
         && !MECHANISMS.contains(value)
     {
-        raw.note(key, format!("`{key}` = {value:?}: must be one of {all}; no others are built in"));
+        raw.add_problem(
+            key,
+            format!("`{key}` = {value:?}: must be one of {all}; this build supports no others"),
+        );
     }
-    let uses_sasl = side
+    let uses_sasl = client
         .get("security.protocol")
         .is_some_and(|(_, protocol)| protocol.to_lowercase().starts_with("sasl"));
     if !uses_sasl {
@@ -197,27 +213,27 @@ fn check_sasl(raw: &mut Raw, side: &Side<'_>) {
     }
     if mechanism.is_none() {
         let key = format!("{SHARED}.sasl.mechanism");
-        let text = format!("`{key}` is missing: \"security.protocol\" asks for one of {all}");
-        raw.note(&key, text);
+        let text = format!("`{key}` is missing: \"security.protocol\" needs one of {all}");
+        raw.add_problem(&key, text);
     }
     for name in ["sasl.username", "sasl.password"] {
-        if side.get(name).is_none_or(|(_, value)| value.is_empty()) {
+        if client.get(name).is_none_or(|(_, value)| value.is_empty()) {
             let key = format!("{SHARED}.{name}");
             let variable = name.to_uppercase().replace('.', "_");
             let text = format!(
                 "`{key}` is missing: set HANDOFF__KAFKA__PROPERTIES__{variable}, or {name:?} under \
                  [{SHARED}]"
             );
-            raw.note(&key, text);
+            raw.add_problem(&key, text);
         }
     }
 }
 
-fn check_group(raw: &mut Raw, consumer: &Side<'_>) {
+fn check_group(raw: &mut RawConfig, consumer: &ClientProperties<'_>) {
     if let Some((key, value)) = consumer.get("group.protocol")
         && !["classic", "consumer"].contains(&value.to_lowercase().as_str())
     {
-        raw.note(&key, format!("`{key}` = {value:?}: must be classic or consumer"));
+        raw.add_problem(&key, format!("`{key}` = {value:?}: must be classic or consumer"));
     }
     check_whole(raw, consumer.get("max.poll.interval.ms"), 1..=86_400_000);
     if consumer.is_run_by_broker() {
@@ -227,16 +243,16 @@ fn check_group(raw: &mut Raw, consumer: &Side<'_>) {
                 "`{key}` cannot be set together with \"group.protocol\" = \"consumer\": \
                  the broker sets it, remove it here"
             );
-            raw.note(&key, text);
+            raw.add_problem(&key, text);
         }
         return;
     }
     check_whole(raw, consumer.get("session.timeout.ms"), 1..=3_600_000);
 }
 
-fn check_whole(raw: &mut Raw, property: Option<(String, &str)>, range: RangeInclusive<u64>) {
+fn check_whole(raw: &mut RawConfig, property: Option<(String, &str)>, range: RangeInclusive<u64>) {
     let Some((key, value)) = property else { return };
     if !value.parse().is_ok_and(|number| range.contains(&number)) {
-        raw.note(&key, format!("`{key}` = {value:?}: must be {}", whole_wanted(&range)));
+        raw.add_problem(&key, format!("`{key}` = {value:?}: must be {}", wanted_whole(&range)));
     }
 }

@@ -1,18 +1,21 @@
-//! From defaults, a file and the environment to a checked `Config`.
+//! From defaults, a file and the environment to a checked [`Config`].
 //!
-//! `layers` reads what was written, `raw` hands it out by type, `check`, `kafka` and `routes` make
-//! of it what is meant; `misspelt` advises, `regions` is a table. The defaults are
-//! `config/default.toml`, which is the manual as well; there are none in the code. All problems
-//! are reported together, one per line.
-//! This folder never reads the process's environment itself and never shows a secret.
+//! The path of a value: `origins` reads the three sources and merges them key by key,
+//! `raw_config` returns typed values, and `sections`, `kafka` and `routes` turn them into
+//! the settings of each component. `suggestions` finds the nearest real key for a misspelt one,
+//! `regions` is a table of Tencent's data centres.
+//!
+//! The defaults are `config/default.toml`, which is also the manual; the code has none. All
+//! problems are reported together, one per line. No message shows a secret. The environment is a
+//! parameter: nothing here reads it from the process.
 
-mod check;
 mod kafka;
-mod layers;
-mod misspelt;
-mod raw;
+mod origins;
+mod raw_config;
 mod regions;
 mod routes;
+mod sections;
+mod suggestions;
 #[cfg(test)]
 mod tests;
 
@@ -28,47 +31,47 @@ use crate::domain::wire::escalation::DecodeRules;
 use crate::gate::BreakerPolicy;
 use crate::telemetry::LogSettings;
 
-use raw::Raw;
+use raw_config::RawConfig;
 
-/// The commented defaults: every key, its meaning, its range.
+/// The commented defaults: every key with its meaning, unit and range.
 pub const DEFAULTS: &str = include_str!("../../config/default.toml");
 
-/// What is meant: everything checked, each part for the one who needs it.
+/// The checked configuration, one part for each component.
 #[derive(Clone)]
 pub struct Config {
     /// For the Kafka clients.
     pub kafka: adapters::kafka::Settings,
     /// For the Desk client.
     pub desk: adapters::desk::DeskClientSettings,
-    /// How records are read.
+    /// How a record is decoded.
     pub rules: DecodeRules,
-    /// How each event's journey is decided.
+    /// How the course of an event is decided.
     pub policy: Policy,
-    /// When calls to Desk may begin.
+    /// When the circuit breaker shuts the gate, and how often it probes.
     pub gate: BreakerPolicy,
-    /// Calls at once.
+    /// Concurrent calls to Desk.
     pub concurrency: usize,
-    /// Calls per second of each command, of the whole group together; `None`: no limit.
+    /// Calls per second of each Desk command, for the whole consumer group; `None`: unlimited.
     pub quota_per_second: Option<f64>,
-    /// What may be in memory.
-    pub intake: Intake,
-    /// Where the ledger is.
+    /// Bounds on unfinished work in memory.
+    pub intake: IntakeSettings,
+    /// The ledger's database.
     pub ledger: adapters::ledger::LedgerUrl,
-    /// How long what is published stays in the ledger.
+    /// How long a published event stays in the ledger.
     pub retention: Duration,
-    /// How long calls under way may take to finish at a stop or a revocation.
+    /// How long calls in flight may take to finish at a stop or a revocation.
     pub drain_timeout: Duration,
-    /// Where the admin port listens; `None`: nowhere.
+    /// The address of the admin port; `None`: no admin port.
     pub admin_listen: Option<SocketAddr>,
     /// For the log.
     pub log: LogSettings,
-    /// What works, but is probably not wanted: to be logged once at the start.
+    /// Legal values that are probably a mistake. They are logged once at the start.
     pub warnings: Vec<String>,
 }
 
-/// What may be in memory at once.
+/// Bounds on the unfinished work in memory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Intake {
+pub struct IntakeSettings {
     /// Unfinished events.
     pub max_events: usize,
     /// Bytes of unfinished events.
@@ -77,73 +80,75 @@ pub struct Intake {
     pub max_span: usize,
 }
 
-/// What a command needs that reads or writes topics, or reads the ledger, and never calls Desk.
+/// The part of the configuration for commands that use topics or the ledger but never call Desk.
 #[derive(Clone)]
-pub struct KafkaOnly {
+pub struct ToolConfig {
     /// For the Kafka clients.
     pub kafka: adapters::kafka::Settings,
-    /// How records are read.
+    /// How a record is decoded.
     pub rules: DecodeRules,
-    /// Where the ledger is.
+    /// The ledger's database.
     pub ledger: adapters::ledger::LedgerUrl,
-    /// So long after its deadline a call in doubt is still asked after.
+    /// How long after its deadline a call in doubt is still reconciled.
     pub doubt_grace: Duration,
 }
 
-/// The configuration made of the defaults, this file and this environment.
+/// Loads the configuration from the defaults, this file and this environment.
 ///
-/// Of the environment only names that begin with `HANDOFF__` are looked at.
+/// Only variables whose names begin with `HANDOFF__` are read. The error lists every problem.
 pub fn load(
     file: Option<&Path>,
     env: impl IntoIterator<Item = (String, String)>,
 ) -> anyhow::Result<Config> {
-    let mut raw = Raw::read(file, env)?;
-    let config = check::config(&mut raw);
+    let mut raw = RawConfig::read(file, env)?;
+    let config = sections::config(&mut raw);
     match (config, raw.problems()) {
         (Some(config), problems) if problems.is_empty() => Ok(config),
-        (_, problems) => Err(report(&problems)),
+        (_, problems) => Err(error_of(&problems)),
     }
 }
 
-/// The environment as text. What is not ours is left out; what is ours must be UTF-8.
-pub fn texts(
+/// The variables named `HANDOFF__...` as text; an error if one of them is not UTF-8.
+pub fn utf8_variables(
     env: impl IntoIterator<Item = (OsString, OsString)>,
 ) -> anyhow::Result<Vec<(String, String)>> {
-    let (mut texts, mut problems) = (vec![], vec![]);
+    let (mut variables, mut problems) = (vec![], vec![]);
     for (name, value) in env {
         let shown = name.to_string_lossy().into_owned();
-        if !shown.starts_with(layers::PREFIX) {
+        if !shown.starts_with(origins::PREFIX) {
             continue;
         }
         match (name.into_string(), value.into_string()) {
-            (Ok(name), Ok(value)) => texts.push((name, value)),
+            (Ok(name), Ok(value)) => variables.push((name, value)),
             (Ok(name), Err(_)) => problems.push(format!("the value of {name} is not UTF-8")),
             (Err(_), _) => {
-                problems.push(format!("the name {shown} is not UTF-8: no key is so called"))
+                problems.push(format!("the name {shown} is not UTF-8, so it is not a key"))
             }
         }
     }
-    if problems.is_empty() { Ok(texts) } else { Err(report(&problems)) }
+    if problems.is_empty() { Ok(variables) } else { Err(error_of(&problems)) }
 }
 
-/// The part without Desk: a missing identity or key is no problem, everything else is.
-pub fn load_kafka(
+/// Loads the configuration of a tool. A missing identity or key of Desk is not an error here;
+/// every other problem is, as in [`load`].
+pub fn load_for_tools(
     file: Option<&Path>,
     env: impl IntoIterator<Item = (String, String)>,
-) -> anyhow::Result<KafkaOnly> {
-    let mut raw = Raw::read(file, env)?;
+) -> anyhow::Result<ToolConfig> {
+    let mut raw = RawConfig::read(file, env)?;
     let mut whole = raw.clone();
-    // Asked for everything, for the problems; what it makes of it is not needed here.
-    drop(check::config(&mut whole));
+    // Every section is read for its problems: a typo in [desk] should not first surface when the
+    // service starts. The resulting `Config` itself is not needed.
+    drop(sections::config(&mut whole));
     let mut problems = whole.problems();
     problems.retain(|text| !(text.starts_with("`desk.") && text.contains("` is missing: ")));
-    match check::kafka_only(&mut raw) {
+    match sections::tool_config(&mut raw) {
         Some(part) if problems.is_empty() => Ok(part),
-        _ => Err(report(&problems)),
+        _ => Err(error_of(&problems)),
     }
 }
 
-fn report(problems: &[String]) -> anyhow::Error {
+fn error_of(problems: &[String]) -> anyhow::Error {
     let head = match problems.len() {
         1 => "the configuration has 1 problem:".to_owned(),
         n => format!("the configuration has {n} problems:"),
@@ -151,7 +156,7 @@ fn report(problems: &[String]) -> anyhow::Error {
     anyhow::anyhow!("{head}\n  {}", problems.join("\n  "))
 }
 
-/// Without the properties passed through to the Kafka clients: a password may be among them.
+// Written by hand to leave out the properties for the Kafka clients: they may hold a password.
 impl fmt::Debug for Config {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Config")

@@ -1,25 +1,24 @@
 //! Tencent's data centres: a region's name, its host and its backup host.
 //!
-//! An app lives in one of them. Mumbai stands only on older pages of Tencent, Saudi Arabia on
-//! none that we know; the other hosts are on the current pages.
-//! This file never guesses: a name that is not in the table is no region.
+//! The hosts are on Tencent's current pages, with two exceptions: Mumbai's is only on older pages,
+//! Saudi Arabia's on none that we know.
 
 /// One data centre.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Region {
-    /// The name in the configuration.
+    /// Its name in the configuration.
     pub(super) name: &'static str,
     host: &'static str,
     backup_host: &'static str,
 }
 
 impl Region {
-    /// Where Desk is.
+    /// The URL of Desk.
     pub(super) fn endpoint(self) -> String {
         format!("https://{}", self.host)
     }
 
-    /// Where to go when that cannot be reached.
+    /// The URL to use while that one cannot be reached.
     pub(super) fn backup_endpoint(self) -> String {
         format!("https://{}", self.backup_host)
     }
@@ -29,7 +28,7 @@ const fn region(name: &'static str, host: &'static str, backup_host: &'static st
     Region { name, host, backup_host }
 }
 
-/// All of them.
+/// All data centres.
 pub(super) const REGIONS: &[Region] = &[
     region("china", "console.tim.qq.com", "adminapi.my-imcloud.com"),
     region("singapore", "adminapisgp.im.qcloud.com", "adminapisgp.my-imcloud.com"),
@@ -42,13 +41,13 @@ pub(super) const REGIONS: &[Region] = &[
     region("saudi_arabia", "adminapiksa.im.qcloud.com", "adminapiksa.my-imcloud.com"),
 ];
 
-/// The region of this name; upper case, blanks and hyphens do not matter.
+/// Finds a region by name. Case does not matter, and blanks and hyphens count as underscores.
 pub(super) fn find(name: &str) -> Option<Region> {
     let name = name.to_lowercase().replace(['-', ' '], "_");
     REGIONS.iter().copied().find(|region| region.name == name)
 }
 
-/// All names, for people.
+/// All names, for a message.
 pub(super) fn names() -> String {
     REGIONS.iter().map(|region| region.name).collect::<Vec<_>>().join(", ")
 }

@@ -1,8 +1,8 @@
-//! The list `[[routes]]`: tables of a file become drafts, and drafts become checked routes.
+//! The list `[[routes]]`: reads the tables of the file and compiles them to checked routes.
 //!
-//! A list of tables has no dotted keys, so it is read here and not by the getters of `raw`; what
-//! is wrong is noted there, with the route's number and name. The environment cannot hold one.
-//! This file never judges how routes go together: `domain::route` does.
+//! A list of tables has no dotted keys, so it is read here and not by the getters of
+//! [`RawConfig`]; problems are recorded there, with the route's number and name. The environment
+//! cannot hold a list of tables. Whether routes fit together is decided in [`crate::domain::route`].
 
 use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
@@ -10,9 +10,9 @@ use std::time::Duration;
 
 use ::config::{Map, Value, ValueKind};
 
-use super::layers::{Layer, Leaf};
-use super::misspelt::nearest;
-use super::raw::{Raw, is_plain, shown, whole_wanted};
+use super::origins::{Origin, RawValue};
+use super::raw_config::{RawConfig, Tables, is_plain, shown, wanted_whole};
+use super::suggestions::nearest;
 use crate::domain::event::{OptionSource, TransferOptions};
 use crate::domain::plan::Target;
 use crate::domain::route::{Draft, NoAgentPolicy, Routes};
@@ -35,21 +35,22 @@ pub(super) const KEYS: [&str; 8] = [
 ];
 const TARGET_KEYS: [&str; 3] = ["agents", "group", "default"];
 
-/// The routes, or `None` after noting why not; `park` is the pace where a route has none.
-pub(super) fn read(raw: &mut Raw, park: &[Duration]) -> Option<Routes> {
-    let (tables, place) = tables(raw)?;
-    let before = raw.noted();
+/// Reads the routes; `None` after recording a problem. `park` has the waits of a route that keeps
+/// trying and has none of its own.
+pub(super) fn read(raw: &mut RawConfig, park: &[Duration]) -> Option<Routes> {
+    let list = route_tables(raw)?;
+    let before = raw.problem_count();
     let (mut numbers, mut drafts) = (Vec::new(), Vec::new());
-    for (number, value) in tables.into_iter().enumerate() {
+    for (number, value) in list.tables.into_iter().enumerate() {
         let ValueKind::Table(table) = value.kind else {
-            raw.note(LIST, format!("`{LIST}` {place}: {ADVICE}"));
+            raw.add_problem(LIST, format!("`{LIST}` {}: {NOT_A_LIST}", list.origin));
             return None;
         };
-        let noted = raw.noted();
-        let name = named(number, table.get("name"));
-        let draft = Reader { name, place: &place, raw }.draft(table, park);
-        // What could not be read is noted, and would only be noted again.
-        if raw.noted() == noted {
+        let before = raw.problem_count();
+        let label = label_in_table(number, table.get("name"));
+        let draft = RouteReader { label, origin: &list.origin, raw }.route(table, park);
+        // Compiling a route that could not be read would report its problems a second time.
+        if raw.problem_count() == before {
             numbers.push(number);
             drafts.push(draft);
         }
@@ -57,73 +58,81 @@ pub(super) fn read(raw: &mut Raw, park: &[Duration]) -> Option<Routes> {
     let names: Vec<_> = drafts.iter().map(|draft| draft.name.clone()).collect();
     let routes = Routes::compile(drafts);
     for problem in routes.as_ref().err().into_iter().flatten() {
-        let name = shown_name(numbers[problem.route], &names[problem.route]);
-        raw.note(LIST, format!("{name} {place} {}", problem.text));
+        let label = label(numbers[problem.route], &names[problem.route]);
+        raw.add_problem(LIST, format!("{label} {} {}", list.origin, problem.text));
     }
-    routes.ok().filter(|_| raw.noted() == before)
+    routes.ok().filter(|_| raw.problem_count() == before)
 }
 
-const ADVICE: &str = "must be a list of tables: begin each route with the line [[routes]]";
+const NOT_A_LIST: &str = "must be a list of tables: begin each route with the line [[routes]]";
 
-/// The list as it was written, and where.
-fn tables(raw: &mut Raw) -> Option<(Vec<Value>, String)> {
-    let (list, inside) = raw.tables(LIST);
-    if let Some((_, leaf)) = inside.first() {
-        refuse(raw, leaf);
+/// The list as it was written, and where, in words.
+#[derive(Default)]
+struct RouteTables {
+    tables: Vec<Value>,
+    origin: String,
+}
+
+/// The tables, empty if there are none; `None` after recording a problem.
+fn route_tables(raw: &mut RawConfig) -> Option<RouteTables> {
+    let Tables { list, section } = raw.tables(LIST);
+    if let Some((_, value)) = section.first() {
+        reject_list(raw, value);
         return None;
     }
-    let Some(leaf) = list else { return Some((Vec::new(), String::new())) };
-    match leaf.kind {
-        ValueKind::Array(tables) if leaf.layer != Layer::Environment => {
-            Some((tables, raw.place(leaf.layer)))
+    let Some(value) = list else { return Some(RouteTables::default()) };
+    match value.kind {
+        ValueKind::Array(tables) if value.origin != Origin::Environment => {
+            Some(RouteTables { tables, origin: raw.describe(value.origin) })
         }
         _ => {
-            refuse(raw, &leaf);
+            reject_list(raw, &value);
             None
         }
     }
 }
 
-fn refuse(raw: &mut Raw, leaf: &Leaf) {
-    let place = raw.place(leaf.layer);
-    let text = match leaf.layer {
-        Layer::Environment => "a variable cannot hold them: write [[routes]] in a file",
-        _ => ADVICE,
+fn reject_list(raw: &mut RawConfig, value: &RawValue) {
+    let origin = raw.describe(value.origin);
+    let text = match value.origin {
+        Origin::Environment => "a variable cannot hold them: write [[routes]] in a file",
+        _ => NOT_A_LIST,
     };
-    raw.note(LIST, format!("`{LIST}` {place}: {text}"));
+    raw.add_problem(LIST, format!("`{LIST}` {origin}: {text}"));
 }
 
-fn named(number: usize, name: Option<&Value>) -> String {
+fn label_in_table(number: usize, name: Option<&Value>) -> String {
     match name.map(|name| &name.kind) {
-        Some(ValueKind::String(name)) => shown_name(number, name),
-        _ => shown_name(number, ""),
+        Some(ValueKind::String(name)) => label(number, name),
+        _ => label(number, ""),
     }
 }
 
-fn shown_name(number: usize, name: &str) -> String {
+/// A route in a message: its number, counted from 1, and its name if it has one.
+fn label(number: usize, name: &str) -> String {
     let number = number + 1;
     if name.is_empty() { format!("route {number}") } else { format!("route {number} ({name:?})") }
 }
 
-/// Reads one route and notes what is wrong in it.
-struct Reader<'r> {
-    name: String,
-    place: &'r str,
-    raw: &'r mut Raw,
+/// Reads one route and records its problems.
+struct RouteReader<'r> {
+    label: String,
+    origin: &'r str,
+    raw: &'r mut RawConfig,
 }
 
-impl Reader<'_> {
-    fn draft(&mut self, mut table: Map<String, Value>, park: &[Duration]) -> Draft {
-        self.known(&table, &KEYS, "");
-        let name = self.value(&mut table, ("name", "text, not empty"), text).unwrap_or_default();
+impl RouteReader<'_> {
+    fn route(&mut self, mut table: Map<String, Value>, park: &[Duration]) -> Draft {
+        self.check_keys(&table, &KEYS, "");
+        let name = self.value(&mut table, "name", "text, not empty", text).unwrap_or_default();
         let when = self.table(&mut table, "when").map(|when| self.when(when)).unwrap_or_default();
-        let tables = self.value(&mut table, ("targets", "a list of tables"), tables_of);
+        let tables = self.value(&mut table, "targets", "a list of tables", tables_of);
         let targets = tables.into_iter().flatten().filter_map(|target| self.target(target));
         let targets = targets.collect();
         let options = self.table(&mut table, "options").map(|options| self.options(options));
         let priority = self.whole(&mut table, "priority", 0..=9);
         let default_target = self.flag(&mut table, "default_target").unwrap_or(true);
-        let while_nobody_online = self.patience(&mut table, park);
+        let while_nobody_online = self.no_agent_policy(&mut table, park);
         Draft {
             name,
             when,
@@ -143,68 +152,76 @@ impl Reader<'_> {
         for (attribute, value) in when {
             let values = match &value.kind {
                 ValueKind::Array(values) if values.is_empty() => None,
-                ValueKind::Array(values) => values.iter().map(|v| word(&v.kind)).collect(),
-                single => word(single).map(|word| vec![word]),
+                ValueKind::Array(values) => {
+                    values.iter().map(|v| attribute_value(&v.kind)).collect()
+                }
+                single => attribute_value(single).map(|value| vec![value]),
             };
             match values {
                 Some(values) => drop(conditions.insert(attribute, values)),
-                None => self.refuse(&format!("when.{attribute}"), &value.kind, wanted),
+                None => self.reject(&format!("when.{attribute}"), &value.kind, wanted),
             }
         }
         conditions
     }
 
     fn target(&mut self, mut target: Map<String, Value>) -> Option<Target> {
-        let noted = self.raw.noted();
-        self.known(&target, &TARGET_KEYS, "targets.");
-        let agents = self.value(&mut target, ("agents", TEXTS), texts).unwrap_or_default();
+        let before = self.raw.problem_count();
+        self.check_keys(&target, &TARGET_KEYS, "targets.");
+        let agents = self.value(&mut target, "agents", TEXTS, texts).unwrap_or_default();
         let group = self.whole(&mut target, "group", GROUPS);
         let default = self.flag(&mut target, "default");
         let named = !agents.is_empty() || group.is_some();
         match default {
-            _ if self.raw.noted() > noted => None,
+            _ if self.raw.problem_count() > before => None,
             Some(true) if !named => Some(Target::Default),
             None if named => Some(Target::Named { agents, group }),
             _ => {
                 let what = "a target has agents, a group, or both, or else `default` = true";
-                self.note(&format!("{what}; one"), "has not");
+                self.add_problem(&format!("{what}; one has not"));
                 None
             }
         }
     }
 
     fn options(&mut self, mut table: Map<String, Value>) -> TransferOptions {
-        self.known(&table, &TransferOptions::NAMES, "options.");
+        self.check_keys(&table, &TransferOptions::NAMES, "options.");
         TransferOptions::read(&mut RouteOptions { reader: self, table: &mut table })
     }
 
-    fn patience(&mut self, table: &mut Map<String, Value>, park: &[Duration]) -> NoAgentPolicy {
+    fn no_agent_policy(
+        &mut self,
+        table: &mut Map<String, Value>,
+        park: &[Duration],
+    ) -> NoAgentPolicy {
         let wanted = "\"answer\" or \"keep_trying\"";
-        let keeps_trying = self.value(table, ("while_nobody_online", wanted), |kind| match kind {
+        let keeps_trying = self.value(table, "while_nobody_online", wanted, |kind| match kind {
             ValueKind::String(word) if word == "answer" => Some(false),
             ValueKind::String(word) if word == "keep_trying" => Some(true),
             _ => None,
         });
         let wanted = format!("a list of whole numbers, at least one, each {}", within(&WAITS_MS));
-        let waits = self.value(table, ("retry_ms", &wanted), waits);
+        let waits = self.value(table, "retry_ms", &wanted, durations);
         match (keeps_trying, waits) {
             (Some(true), Some(waits)) => NoAgentPolicy::KeepTrying(waits),
             (Some(true), None) => {
                 if park.is_empty() {
-                    self.note("keeps trying, and", "needs `retry_ms`: `retry.park_ms` is empty");
+                    self.add_problem(
+                        "keeps trying, and needs `retry_ms`: `retry.park_ms` is empty",
+                    );
                 }
                 NoAgentPolicy::KeepTrying(park.to_vec())
             }
             (_, None) => NoAgentPolicy::Answer,
             (_, Some(_)) => {
-                let what = "is for `while_nobody_online` = \"keep_trying\" only";
-                self.note("`retry_ms`", what);
+                let text = "`retry_ms` is for `while_nobody_online` = \"keep_trying\" only";
+                self.add_problem(text);
                 NoAgentPolicy::Answer
             }
         }
     }
 
-    fn known(&mut self, table: &Map<String, Value>, keys: &[&str], inside: &str) {
+    fn check_keys(&mut self, table: &Map<String, Value>, keys: &[&str], inside: &str) {
         let mut unknown: Vec<_> =
             table.keys().filter(|key| !keys.contains(&key.as_str())).collect();
         unknown.sort();
@@ -213,22 +230,23 @@ impl Reader<'_> {
                 Some(real) => format!("did you mean `{inside}{real}`?"),
                 None => format!("there are {}", keys.join(", ")),
             };
-            let text =
-                format!("unknown key `{inside}{key}` of {} {}: {advice}", self.name, self.place);
-            self.raw.note(LIST, text);
+            let (label, origin) = (&self.label, self.origin);
+            let text = format!("unknown key `{inside}{key}` of {label} {origin}: {advice}");
+            self.raw.add_problem(LIST, text);
         }
     }
 
     fn value<T>(
         &mut self,
         table: &mut Map<String, Value>,
-        (key, wanted): (&str, &str),
+        key: &str,
+        wanted: &str,
         read: impl FnOnce(&ValueKind) -> Option<T>,
     ) -> Option<T> {
         let value = table.remove(key)?;
         let read = read(&value.kind);
         if read.is_none() {
-            self.refuse(key, &value.kind, wanted);
+            self.reject(key, &value.kind, wanted);
         }
         read
     }
@@ -238,7 +256,7 @@ impl Reader<'_> {
             ValueKind::Table(table) => Some(table.clone()),
             _ => None,
         };
-        self.value(table, (key, "a table, as { name = \"value\" }"), read)
+        self.value(table, key, "a table, as { name = \"value\" }", read)
     }
 
     fn whole(
@@ -247,32 +265,32 @@ impl Reader<'_> {
         key: &str,
         range: RangeInclusive<u64>,
     ) -> Option<u64> {
-        let wanted = whole_wanted(&range);
-        self.value(table, (key, &wanted), |kind| number(kind, &range))
+        let wanted = wanted_whole(&range);
+        self.value(table, key, &wanted, |kind| number(kind, &range))
     }
 
     fn flag(&mut self, table: &mut Map<String, Value>, key: &str) -> Option<bool> {
-        self.value(table, (key, "true or false"), |kind| match kind {
+        self.value(table, key, "true or false", |kind| match kind {
             ValueKind::Boolean(flag) => Some(*flag),
             _ => None,
         })
     }
 
-    fn refuse(&mut self, key: &str, kind: &ValueKind, wanted: &str) {
-        let (name, place, value) = (&self.name, self.place, shown(kind));
-        let text = format!("`{key}` = {value} of {name} {place}: must be {wanted}");
-        self.raw.note(LIST, text);
+    fn reject(&mut self, key: &str, kind: &ValueKind, wanted: &str) {
+        let (label, origin, value) = (&self.label, self.origin, shown(kind));
+        let text = format!("`{key}` = {value} of {label} {origin}: must be {wanted}");
+        self.raw.add_problem(LIST, text);
     }
 
-    fn note(&mut self, what: &str, is: &str) {
-        let text = format!("{} {}: {what} {is}", self.name, self.place);
-        self.raw.note(LIST, text);
+    fn add_problem(&mut self, text: &str) {
+        let text = format!("{} {}: {text}", self.label, self.origin);
+        self.raw.add_problem(LIST, text);
     }
 }
 
 /// The options of one route.
 struct RouteOptions<'a, 'r> {
-    reader: &'a mut Reader<'r>,
+    reader: &'a mut RouteReader<'r>,
     table: &'a mut Map<String, Value>,
 }
 
@@ -297,8 +315,8 @@ fn text(kind: &ValueKind) -> Option<String> {
     }
 }
 
-/// A value as attributes have it: everything is text there.
-fn word(kind: &ValueKind) -> Option<String> {
+/// A value in the form that attributes have in an escalation: text.
+fn attribute_value(kind: &ValueKind) -> Option<String> {
     match kind {
         ValueKind::String(text) => Some(text.clone()),
         ValueKind::I64(_) | ValueKind::Float(_) | ValueKind::Boolean(_) => Some(kind.to_string()),
@@ -313,7 +331,7 @@ fn number(kind: &ValueKind, range: &RangeInclusive<u64>) -> Option<u64> {
     }
 }
 
-/// A list that is not empty, of what `item` accepts.
+/// A list of items that `item` accepts, at least one.
 fn list<T>(kind: &ValueKind, item: impl Fn(&ValueKind) -> Option<T>) -> Option<Vec<T>> {
     match kind {
         ValueKind::Array(values) if !values.is_empty() => {
@@ -327,11 +345,11 @@ fn texts(kind: &ValueKind) -> Option<Vec<String>> {
     list(kind, text)
 }
 
-fn waits(kind: &ValueKind) -> Option<Vec<Duration>> {
+fn durations(kind: &ValueKind) -> Option<Vec<Duration>> {
     list(kind, |item| number(item, &WAITS_MS).map(Duration::from_millis))
 }
 
-/// The tables of a list, which may be empty: that is judged later.
+/// The tables of a list. It may be empty: `Routes::compile` reports a route without targets.
 fn tables_of(kind: &ValueKind) -> Option<Vec<Map<String, Value>>> {
     let ValueKind::Array(values) = kind else { return None };
     let table = |value: &Value| match &value.kind {

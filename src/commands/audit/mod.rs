@@ -14,8 +14,8 @@ use std::time::Duration;
 
 use self::run::AuditRun;
 use self::selection::OffsetArg;
-use super::values::{Moment, parse_moment, parse_span};
-use super::{Failure, load_kafka, warnings_only};
+use super::values::{TimeArg, parse_span, parse_time};
+use super::{Failure, load_for_tools, start_log_of_warnings};
 use crate::clock::Clock;
 
 const EXAMPLES: &str = "\
@@ -44,12 +44,12 @@ outcome retention may have deleted.";
 pub struct AuditArgs {
     /// Audit escalations from this time on: how long ago (90s, 1h30m) or a time
     /// (2026-11-23T10:00:00Z)
-    #[arg(long, value_name = "WHEN", value_parser = parse_moment)]
-    since: Option<Moment>,
+    #[arg(long, value_name = "WHEN", value_parser = parse_time)]
+    since: Option<TimeArg>,
 
     /// Audit escalations before this time
-    #[arg(long, value_name = "WHEN", value_parser = parse_moment)]
-    until: Option<Moment>,
+    #[arg(long, value_name = "WHEN", value_parser = parse_time)]
+    until: Option<TimeArg>,
 
     /// Audit this partition from this offset on; repeat for more partitions
     #[arg(long, value_name = "PARTITION:OFFSET", conflicts_with_all = ["since", "until"])]
@@ -87,11 +87,11 @@ pub async fn run(
     file: Option<&Path>,
     env: Vec<(String, String)>,
 ) -> Result<(), Failure> {
-    let config = load_kafka(file, env)?;
+    let config = load_for_tools(file, env)?;
     let now = Clock::system().now();
     let selection = args.selection(now).map_err(Failure::Usage)?;
     config.kafka.verify_consumer().map_err(Failure::Configuration)?;
-    warnings_only();
+    start_log_of_warnings();
     let mut ledger = ledger_status::open(&args, &config.ledger).await?;
     let audit = AuditRun {
         settings: config.kafka,

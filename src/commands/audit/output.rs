@@ -6,8 +6,8 @@ use serde_json::{Value, json};
 use super::ledger_status::LedgerStatus;
 use super::run::{AuditResult, ListedFinding};
 use crate::commands::Failure;
-use crate::commands::lines::{Lines, say, styled};
-use crate::commands::table::{Cell, Row, Table};
+use crate::commands::lines::{StdoutLines, print_error, styled};
+use crate::commands::table::{Cell, Table, TableRow};
 use crate::domain::audit::{AuditReport, FindingKind};
 use crate::domain::record::Position;
 
@@ -22,12 +22,12 @@ pub(super) fn print(
     ledger: &LedgerStatus,
     json: bool,
 ) -> Result<(), Failure> {
-    let mut lines = Lines::new();
+    let mut lines = StdoutLines::new();
     if json {
         return lines.put_raw(to_json(result, ledger).to_string().as_bytes());
     }
     if let Some(problem) = &ledger.problem {
-        say(&format!("without the ledger: {problem}"));
+        print_error(&format!("without the ledger: {problem}"));
     }
     for line in summary(result) {
         lines.put(&line)?;
@@ -35,9 +35,9 @@ pub(super) fn print(
     let open = result.open.iter().map(|listed| row("open", AnsiColor::Yellow, listed));
     let findings = result.findings.iter();
     let findings = findings.map(|(kind, listed)| row(kind.as_str(), AnsiColor::Red, listed));
-    let rows: Vec<Row> = findings.chain(open).collect();
+    let rows: Vec<TableRow> = findings.chain(open).collect();
     let mut table = Table::new(COLUMNS);
-    if let Some(head) = table.begin(rows.iter()) {
+    if let Some(head) = table.fit(rows.iter()) {
         lines.put("")?;
         lines.put(&head)?;
     }
@@ -98,7 +98,7 @@ fn summary(result: &AuditResult) -> Vec<String> {
     lines
 }
 
-fn row(word: &str, color: AnsiColor, listed: &ListedFinding) -> Row {
+fn row(word: &str, color: AnsiColor, listed: &ListedFinding) -> TableRow {
     let finding = &listed.finding;
     let text = |position: &Option<Position>| {
         position.as_ref().map(ToString::to_string).unwrap_or_default()

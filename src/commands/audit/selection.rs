@@ -52,8 +52,8 @@ impl AuditArgs {
     }
 
     fn selection_by_time(&self, now: Timestamp) -> anyhow::Result<Selection> {
-        let since = self.since.map(|since| since.from(now));
-        let until = self.until.map(|until| until.from(now));
+        let since = self.since.map(|since| since.resolve(now));
+        let until = self.until.map(|until| until.resolve(now));
         if let (Some(since), Some(until)) = (since, until) {
             ensure!(since < until, "--since {since:.0} is not before --until {until:.0}");
         }

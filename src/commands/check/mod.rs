@@ -18,7 +18,7 @@ use anyhow::anyhow;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
 use self::report::{Finding, Level};
-use super::lines::Lines;
+use super::lines::StdoutLines;
 use super::{Failure, load};
 
 /// The time for each live check.
@@ -76,7 +76,7 @@ pub async fn run(
     file: Option<&Path>,
     env: Result<Vec<(String, String)>, Failure>,
 ) -> Result<(), Failure> {
-    let mut printer = Printer { lines: Lines::new(), json: args.json, worst: Level::Ok };
+    let mut printer = Printer { lines: StdoutLines::new(), json: args.json, worst: Level::Ok };
     let config = match env.and_then(|env| load(file, env)) {
         Ok(config) => config,
         Err(failure) => {
@@ -123,7 +123,7 @@ fn findings() -> (Findings, UnboundedReceiver<Finding>) {
 }
 
 struct Printer {
-    lines: Lines,
+    lines: StdoutLines,
     json: bool,
     worst: Level,
 }

@@ -6,7 +6,7 @@
 use anstyle::{AnsiColor, Style};
 use serde::Serialize;
 
-use crate::commands::lines::{harmless, styled};
+use crate::commands::lines::{sanitize, styled};
 
 /// How bad it is, in ascending order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -66,10 +66,10 @@ impl Finding {
             Level::Warn => ("warn", AnsiColor::Yellow.on_default()),
             Level::Fail => ("FAIL", AnsiColor::Red.on_default().bold()),
         };
-        let what = styled(Style::new().bold(), &harmless(&self.what));
-        let mut line = format!("{}  {what}  - {}", styled(style, word), harmless(&self.detail));
+        let what = styled(Style::new().bold(), &sanitize(&self.what));
+        let mut line = format!("{}  {what}  - {}", styled(style, word), sanitize(&self.detail));
         if !self.remedy.is_empty() {
-            line.push_str(&format!("; {}", harmless(&self.remedy)));
+            line.push_str(&format!("; {}", sanitize(&self.remedy)));
         }
         line
     }

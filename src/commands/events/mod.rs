@@ -7,8 +7,8 @@ mod story;
 
 use std::path::Path;
 
-use super::lines::Lines;
-use super::{Failure, load_kafka, warnings_only};
+use super::lines::StdoutLines;
+use super::{Failure, load_for_tools, start_log_of_warnings};
 use crate::adapters::ledger::Reader;
 use crate::clock::Clock;
 use crate::domain::ledger_entry::{EntryState, LedgerEntry};
@@ -49,12 +49,12 @@ pub async fn run(
     env: Vec<(String, String)>,
 ) -> Result<(), Failure> {
     let Command::Show(args) = command;
-    let place = load_kafka(file, env)?.ledger;
-    warnings_only();
+    let place = load_for_tools(file, env)?.ledger;
+    start_log_of_warnings();
     let reader = Reader::open(&place).await.map_err(Failure::Unavailable)?;
     for key in keys(&args.id) {
         if let Some(entry) = reader.story(&key).await.map_err(Failure::Unavailable)? {
-            let mut lines = Lines::new();
+            let mut lines = StdoutLines::new();
             if args.json {
                 return lines.put_raw(story::object(&key, &entry).to_string().as_bytes());
             }

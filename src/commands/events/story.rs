@@ -9,8 +9,8 @@ use jiff::{SignedDuration, Timestamp, Unit};
 use serde_json::{Value, json};
 
 use super::state;
-use crate::commands::lines::{harmless, styled};
-use crate::commands::table::{Cell, Row, Table};
+use crate::commands::lines::{sanitize, styled};
+use crate::commands::table::{Cell, Table, TableRow};
 use crate::domain::ledger_entry::{EntryState, HistoryItem, LedgerEntry};
 use crate::domain::wire::outcome::{Channel, Message};
 
@@ -39,9 +39,9 @@ pub(super) fn lines(id: &str, entry: &LedgerEntry, now: Timestamp) -> Vec<String
         told.put("published", &moment(*at, now));
     }
     let mut lines = told.0;
-    let rows: Vec<Row> = entry.history.iter().map(row).collect();
+    let rows: Vec<TableRow> = entry.history.iter().map(row).collect();
     let mut table = Table::new(COLUMNS);
-    if let Some(head) = table.begin(rows.iter()) {
+    if let Some(head) = table.fit(rows.iter()) {
         lines.extend([String::new(), head]);
     }
     lines.extend(rows.iter().map(|row| table.line(row)));
@@ -100,7 +100,7 @@ impl Told {
     fn put(&mut self, name: &str, text: &str) {
         if !text.is_empty() {
             let name = styled(Style::new().bold(), &format!("{name:<12}"));
-            self.0.push(format!("{name}{}", harmless(text)));
+            self.0.push(format!("{name}{}", sanitize(text)));
         }
     }
 }
@@ -135,7 +135,7 @@ fn outcome(told: &mut Told, answer: &Message) {
     told.put("decided", &text(&value["decided_at"]));
 }
 
-fn row(step: &HistoryItem) -> Row {
+fn row(step: &HistoryItem) -> TableRow {
     vec![
         Cell::new(format!("{:.3}", step.at)),
         Cell::new(step.what.as_str()),

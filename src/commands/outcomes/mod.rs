@@ -15,10 +15,10 @@ use clap::builder::PossibleValuesParser;
 use tokio::time::Instant;
 
 use self::window::{Overflow, Window};
-use super::lines::{Lines, say};
+use super::lines::{StdoutLines, print_error};
 use super::table::{self, Table};
-use super::values::{Moment, parse_moment};
-use super::{CHECK_HEADER, Failure, load_kafka, warnings_only};
+use super::values::{TimeArg, parse_time};
+use super::{CHECK_HEADER, Failure, load_for_tools, start_log_of_warnings};
 use crate::adapters::kafka::{Reader, Settings, Start};
 use crate::clock::Clock;
 use crate::domain::record::Record;
@@ -60,8 +60,8 @@ pub struct OutcomesArgs {
     last: Option<u64>,
 
     /// Show records from this time on: how long ago (90s, 1h30m) or a time (2026-11-23T10:00:00Z)
-    #[arg(long, value_name = "WHEN", value_parser = parse_moment)]
-    since: Option<Moment>,
+    #[arg(long, value_name = "WHEN", value_parser = parse_time)]
+    since: Option<TimeArg>,
 
     /// Keep showing new records until interrupted
     #[arg(long, short)]
@@ -99,7 +99,7 @@ impl OutcomesArgs {
 
     fn start(&self) -> Start {
         match (self.since, self.last.unwrap_or(DEFAULT_LAST)) {
-            (Some(since), _) => Start::At(since.from(Clock::system().now())),
+            (Some(since), _) => Start::At(since.resolve(Clock::system().now())),
             // The matches may be anywhere in the topic.
             (None, _) if self.has_filter() => Start::Oldest,
             (None, last) => Start::Last(last),
@@ -117,7 +117,7 @@ impl OutcomesArgs {
 /// What is printed of a record.
 enum OutputItem {
     /// A row of the table.
-    Row(table::Row),
+    Row(table::TableRow),
     /// One line of JSON.
     Json(Vec<u8>),
 }
@@ -128,9 +128,9 @@ pub async fn run(
     file: Option<&Path>,
     env: Vec<(String, String)>,
 ) -> Result<(), Failure> {
-    let settings = load_kafka(file, env)?.kafka;
+    let settings = load_for_tools(file, env)?.kafka;
     settings.verify_consumer().map_err(Failure::Configuration)?;
-    warnings_only();
+    start_log_of_warnings();
     // Reading from Kafka blocks, and so may writing to the terminal.
     let work = tokio::task::spawn_blocking(move || OutcomesView::new(args).show(&settings));
     work.await.map_err(|error| Failure::Bug(error.into()))?
@@ -139,14 +139,14 @@ pub async fn run(
 struct OutcomesView {
     args: OutcomesArgs,
     table: Table,
-    lines: Lines,
+    lines: StdoutLines,
 }
 
 impl OutcomesView {
     fn new(args: OutcomesArgs) -> Self {
         let columns =
             if args.dead_letters { dead_letter_row::COLUMNS } else { outcome_row::COLUMNS };
-        Self { args, table: Table::new(columns), lines: Lines::new() }
+        Self { args, table: Table::new(columns), lines: StdoutLines::new() }
     }
 
     fn show(mut self, settings: &Settings) -> Result<(), Failure> {
@@ -156,9 +156,9 @@ impl OutcomesView {
             .map_err(Failure::Unavailable)?;
         let shown = self.show_existing(&mut reader)?;
         if shown == 0 && !self.args.follow {
-            say(&format!("nothing found in {topic}"));
+            print_error(&format!("nothing found in {topic}"));
         }
-        while self.args.follow && !self.lines.is_gone() {
+        while self.args.follow && !self.lines.is_closed() {
             let next = reader.next(Duration::from_secs(1)).map_err(Failure::Unavailable)?;
             if let Some(item) = next.and_then(|record| self.select(&record)) {
                 self.put(vec![item])?;
@@ -172,7 +172,7 @@ impl OutcomesView {
         let mut window = self.args.window();
         let mut last_read = Instant::now();
         let mut count = 0;
-        while !reader.is_at_end() && !self.lines.is_gone() {
+        while !reader.is_at_end() && !self.lines.is_closed() {
             let Some(record) =
                 reader.next(Duration::from_millis(200)).map_err(Failure::Unavailable)?
             else {
@@ -213,7 +213,7 @@ impl OutcomesView {
             OutputItem::Row(row) => Some(row),
             OutputItem::Json(_) => None,
         });
-        if let Some(line) = self.table.begin(rows) {
+        if let Some(line) = self.table.fit(rows) {
             self.lines.put(&line)?;
         }
         for item in items {
@@ -221,7 +221,7 @@ impl OutcomesView {
                 OutputItem::Row(row) => self.lines.put(&self.table.line(&row))?,
                 OutputItem::Json(json) => self.lines.put_raw(&json)?,
             }
-            if self.lines.is_gone() {
+            if self.lines.is_closed() {
                 break;
             }
         }

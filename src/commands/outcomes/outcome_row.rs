@@ -9,7 +9,7 @@ use serde_json::json;
 use serde_json::value::RawValue;
 
 use super::{OutcomesArgs, OutputItem};
-use crate::commands::table::{Cell, Row};
+use crate::commands::table::{Cell, TableRow};
 use crate::domain::record::Record;
 use crate::domain::wire::outcome::{OutcomeRecord, Status};
 
@@ -42,7 +42,7 @@ pub(super) fn select(record: &Record, args: &OutcomesArgs) -> Option<OutputItem>
     }
 }
 
-fn row(outcome: OutcomeRecord, record: &Record) -> Row {
+fn row(outcome: OutcomeRecord, record: &Record) -> TableRow {
     let decided_at = outcome.decided_at();
     let interim = if outcome.is_final { "" } else { ", interim" };
     let status =

@@ -18,8 +18,8 @@ use serde::Serialize;
 
 use self::escalation::{EscalationArgs, Examination};
 use self::input::{Input, InputItem};
-use super::lines::{Lines, harmless, say};
-use super::{Failure, load_kafka, warnings_only};
+use super::lines::{StdoutLines, print_error, sanitize};
+use super::{Failure, load_for_tools, start_log_of_warnings};
 use crate::adapters::kafka::{self, Outgoing, Publisher, Receipt};
 use crate::clock::Clock;
 use crate::domain::record::Position;
@@ -81,8 +81,8 @@ pub async fn run(
     file: Option<&Path>,
     env: Vec<(String, String)>,
 ) -> Result<(), Failure> {
-    let config = load_kafka(file, env)?;
-    warnings_only();
+    let config = load_for_tools(file, env)?;
+    start_log_of_warnings();
     let input = match &args.file {
         Some(path) if path.as_os_str() == "-" => Input::stdin(),
         Some(path) => Input::file(path).await.map_err(Failure::Usage)?,
@@ -94,7 +94,7 @@ pub async fn run(
         settings: config.kafka,
         publisher: None,
         args,
-        lines: Lines::new(),
+        lines: StdoutLines::new(),
         counts: PublishCounts::default(),
     };
     let result = run.publish_all(input).await;
@@ -107,7 +107,7 @@ pub async fn run(
         }
         PublishCounts { refused: 1.., .. } => Err(Failure::Usage(anyhow!("{summary}"))),
         _ => {
-            say(&summary);
+            print_error(&summary);
             Ok(())
         }
     }
@@ -154,7 +154,7 @@ struct PublishRun {
     /// Started with the first escalation that is published.
     publisher: Option<Publisher>,
     args: PublishArgs,
-    lines: Lines,
+    lines: StdoutLines,
     counts: PublishCounts,
 }
 
@@ -196,14 +196,14 @@ impl PublishRun {
         if let Some(fault) = &examined.fault {
             let consequence =
                 if self.args.unchecked { "published anyway" } else { "not published" };
-            say(&format!("{origin}: {}: {consequence}", harmless(fault)));
+            print_error(&format!("{origin}: {}: {consequence}", sanitize(fault)));
             if !self.args.unchecked {
                 self.counts.refused += 1;
                 return Ok(None);
             }
         }
         for warning in escalation::unknown_fields(&item) {
-            say(&format!("{origin}: {}", harmless(&warning)));
+            print_error(&format!("{origin}: {}", sanitize(&warning)));
         }
         let record = Outgoing {
             topic: self.settings.topics.escalations.clone(),
@@ -251,7 +251,7 @@ impl PublishRun {
 
     fn count_unacknowledged(&mut self, examined: &Examination, error: &anyhow::Error) {
         self.counts.unacknowledged += 1;
-        say(&format!("{}: {error:#}", origin(examined.line)));
+        print_error(&format!("{}: {error:#}", origin(examined.line)));
     }
 
     fn print(&mut self, examined: &Examination, position: &Position) -> Result<(), Failure> {
@@ -259,7 +259,7 @@ impl PublishRun {
         let id = examined.event_id.as_deref().unwrap_or(&text);
         let session = examined.session_id.as_deref();
         if !self.args.json {
-            let (id, session) = (harmless(id), harmless(session.unwrap_or("-")));
+            let (id, session) = (sanitize(id), sanitize(session.unwrap_or("-")));
             return self.lines.put(&format!("{text}  {id}  {session}"));
         }
         let published = PublishedLine { source: position, event_id: id, session_id: session };

@@ -1,12 +1,9 @@
-//! The section `[desk]` as far as it says where Desk is and who signs.
-//!
-//! Almost every test is one call of `check`, as in the parent.
-//! No secret here ever guards anything.
+//! The section `[desk]`: endpoint, identity and secret key.
 
 use super::*;
 
 #[test]
-fn all_regions_resolve_with_their_backup() {
+fn every_region_has_an_endpoint_and_a_backup() {
     for region in regions::REGIONS {
         let config = good("", &[("HANDOFF__DESK__REGION", region.name)]);
         assert_eq!(config.desk.endpoint, region.endpoint());
@@ -24,7 +21,7 @@ fn all_regions_resolve_with_their_backup() {
 }
 
 #[test]
-fn an_endpoint_replaces_the_region_and_the_later_layer_goes_first() {
+fn region_or_endpoint_of_the_later_origin_wins() {
     let address = |toml: &str, env: &[(&str, &str)]| {
         let desk = good(toml, env).desk;
         (desk.endpoint, desk.backup_endpoint)
@@ -80,7 +77,7 @@ fn an_endpoint_is_scheme_host_and_port() {
 }
 
 #[test]
-fn a_secret_survives_unchanged() {
+fn a_secret_that_looks_like_another_type_stays_unchanged() {
     for key in ["0012345", "1e5", "TRUE", "a,b", "-7", "ü€ \"'"] {
         assert_eq!(key_of(&good("", &[("HANDOFF__DESK__SECRET_KEY", key)])), key);
     }
@@ -90,7 +87,7 @@ fn a_secret_survives_unchanged() {
 }
 
 #[test]
-fn a_key_or_a_file_and_the_later_layer_goes_first() {
+fn key_or_key_file_of_the_later_origin_wins() {
     let needed = &NEEDED[..2];
     let file = "[desk]\nsecret_key_file = \"/run/key\"";
     let loaded = |toml, env| load_exactly(toml, env).map(|config| key_of(&config)).unwrap();
@@ -107,7 +104,7 @@ fn a_key_or_a_file_and_the_later_layer_goes_first() {
 }
 
 #[test]
-fn no_secret_is_ever_shown() {
+fn no_message_and_no_debug_output_shows_a_secret() {
     let key = "k3y-nobody-sees";
     let property = "\n[kafka.properties]\n\"sasl.password\" = \"k3y-nobody-sees\"";
     let config = good(property, &[("HANDOFF__DESK__SECRET_KEY", key)]);

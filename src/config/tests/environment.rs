@@ -1,18 +1,18 @@
-//! What a variable may be, and which may not stand beside each other. No test here has a file.
+//! Variables: encoding, conflicts, lists.
 
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStringExt as _;
 
 use super::{check, good, load, owned};
-use crate::config::texts;
+use crate::config::utf8_variables;
 
 #[test]
-fn a_variable_is_text_and_is_set_once() {
+fn a_variable_is_utf8_and_sets_a_key_once() {
     let bad = || OsString::from_vec(vec![b'k', 0xff]);
     let name = |text: &str| OsString::from(text);
     let env = [(bad(), bad()), (name("OTHER"), bad()), (name("HANDOFF__A"), name("1"))];
-    assert_eq!(texts(env).unwrap(), owned(&[("HANDOFF__A", "1")]));
-    let error = texts([(name("HANDOFF__DESK__SECRET_KEY"), bad())]).unwrap_err();
+    assert_eq!(utf8_variables(env).unwrap(), owned(&[("HANDOFF__A", "1")]));
+    let error = utf8_variables([(name("HANDOFF__DESK__SECRET_KEY"), bad())]).unwrap_err();
     let expected = "the value of HANDOFF__DESK__SECRET_KEY is not UTF-8";
     assert!(error.to_string().ends_with(expected), "{error}");
     for (one, other) in [
@@ -42,7 +42,7 @@ fn an_unknown_parameter_of_the_ledger_is_refused_without_its_value() {
 }
 
 #[test]
-fn a_list_in_the_environment_has_no_gaps() {
+fn a_list_in_the_environment_has_no_empty_items() {
     let park = |list: &'static str| [("HANDOFF__RETRY__PARK_MS", list)];
     assert_eq!(good("", &park("")).policy.park, [std::time::Duration::ZERO; 0]);
     assert_eq!(good("", &park("1, 2")).policy.park.len(), 2);

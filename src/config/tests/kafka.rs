@@ -1,12 +1,9 @@
-//! The section `[kafka]`: topics and what is passed through to librdkafka.
-//!
-//! Almost every test is one call of `check`, as in the parent.
-//! No test here ever talks to a broker.
+//! The section `[kafka]`: topics and librdkafka's properties, without a broker.
 
 use super::{check, good};
 
 #[test]
-fn topics_are_legal_and_differ() {
+fn topic_names_are_legal_and_distinct() {
     check(
         "[kafka]\noutcomes_topic = \"a b\"\ndead_letters_topic = \"handoff.escalations\"",
         &[],
@@ -41,33 +38,33 @@ fn properties_are_passed_through_under_librdkafkas_names() {
 }
 
 #[test]
-fn what_handoff_rests_on_is_not_passed_through() {
+fn properties_that_guarantees_depend_on_are_refused() {
     check(
         "[kafka.consumer_properties]\n\"enable.auto.commit\" = true\n\
          [kafka.producer_properties]\nacks = 1\n\"message.timeout.ms\" = 0",
         &[("HANDOFF__KAFKA__PROPERTIES__BOOTSTRAP_SERVERS", "b:1")],
         &[
-            "`kafka.properties.bootstrap.servers` in the environment cannot be passed through: \
+            "`kafka.properties.bootstrap.servers` in the environment cannot be passed to librdkafka: \
              use `kafka.bootstrap_servers`",
-            "`kafka.consumer_properties.enable.auto.commit` in F cannot be passed through: \
-             handoff commits what is finished, nothing else does",
-            "`kafka.producer_properties.acks` in F cannot be passed through: it is always all, \
-             so that no outcome is lost",
-            "`kafka.producer_properties.message.timeout.ms` in F cannot be passed through: \
+            "`kafka.consumer_properties.enable.auto.commit` in F cannot be passed to librdkafka: \
+             handoff commits offsets itself, below the lowest unfinished record",
+            "`kafka.producer_properties.acks` in F cannot be passed to librdkafka: it is always all: \
+             an acknowledged outcome must survive the loss of a broker",
+            "`kafka.producer_properties.message.timeout.ms` in F cannot be passed to librdkafka: \
              an outcome is sent until it is acknowledged",
         ],
     );
 }
 
 #[test]
-fn sasl_is_complete_and_built_in() {
+fn sasl_settings_are_complete_and_supported() {
     check(
         "[kafka.properties]\n\"security.protocol\" = \"SASL_SSL\"\n\
          \"sasl.mechanism\" = \"GSSAPI\"\n\"sasl.username\" = \"u\"",
         &[],
         &[
             "`kafka.properties.sasl.mechanism` = \"GSSAPI\": must be one of PLAIN, SCRAM-SHA-256, \
-             SCRAM-SHA-512; no others are built in",
+             SCRAM-SHA-512; this build supports no others",
             "`kafka.properties.sasl.password` is missing: set \
              HANDOFF__KAFKA__PROPERTIES__SASL_PASSWORD, or \"sasl.password\" under \
              [kafka.properties]",
@@ -77,13 +74,13 @@ fn sasl_is_complete_and_built_in() {
         "[kafka.consumer_properties]\n\"security.protocol\" = \"sasl_plaintext\"\n\
          \"sasl.username\" = \"u\"\n\"sasl.password\" = \"p\"",
         &[],
-        &["`kafka.properties.sasl.mechanism` is missing: \"security.protocol\" asks for one of \
+        &["`kafka.properties.sasl.mechanism` is missing: \"security.protocol\" needs one of \
            PLAIN, SCRAM-SHA-256, SCRAM-SHA-512"],
     );
 }
 
 #[test]
-fn the_session_timeout_is_whose_the_protocol_says() {
+fn the_group_protocol_decides_who_sets_the_session_timeout() {
     let drain = "[drain]\ntimeout_ms = 50000\n";
     let session = "[kafka.consumer_properties]\n\"session.timeout.ms\" = 60000\n";
     good(&format!("{drain}{session}"), &[]);

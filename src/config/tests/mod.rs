@@ -1,7 +1,6 @@
-//! What `load` accepts, and word for word what it says about everything else.
+//! What `load` accepts, and the exact messages about everything else.
 //!
-//! Almost every test is one call of `check`: a file, an environment, the lines expected.
-//! No test here ever sets a variable of the process.
+//! Almost every test is one call of `check`: a file, an environment, the expected problems.
 
 use std::fs;
 use std::path::Path;
@@ -14,8 +13,8 @@ mod environment;
 mod kafka;
 mod routes;
 
-use super::raw::Raw;
-use super::{Config, DEFAULTS, check as sections, load, load_kafka, regions};
+use super::raw_config::RawConfig;
+use super::{Config, DEFAULTS, load, load_for_tools, regions, sections};
 use crate::adapters::desk::KeySource;
 use crate::domain::reply::{DeskAnswer, Reply};
 use crate::domain::verdict::VerdictClass;
@@ -31,7 +30,7 @@ fn owned(env: &[(&str, &str)]) -> Vec<(String, String)> {
     env.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
 }
 
-/// `load` with this file and exactly this environment; the file is called F in messages.
+/// Loads this file and exactly this environment; messages call the file F.
 fn load_exactly(toml: &str, env: &[(&str, &str)]) -> Result<Config, String> {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("handoff.toml");
@@ -40,7 +39,7 @@ fn load_exactly(toml: &str, env: &[(&str, &str)]) -> Result<Config, String> {
         .map_err(|error| format!("{error:#}").replace(&file.display().to_string(), "F"))
 }
 
-/// The same with the needed values added.
+/// The same with [`NEEDED`] added.
 fn load_with(toml: &str, env: &[(&str, &str)]) -> Result<Config, String> {
     load_exactly(toml, &[&NEEDED[..], env].concat())
 }
@@ -54,7 +53,7 @@ fn lines(result: Result<Config, String>) -> Vec<String> {
     problems.lines().skip(1).map(|line| line.trim_start().to_owned()).collect()
 }
 
-/// This file and environment, with the needed values added, have exactly these problems.
+/// Checks that this file and environment, with [`NEEDED`] added, have exactly these problems.
 fn check(toml: &str, env: &[(&str, &str)], expected: &[&str]) {
     assert_eq!(lines(load_with(toml, env)), expected);
 }
@@ -67,7 +66,7 @@ fn key_of(config: &Config) -> String {
 }
 
 #[test]
-fn the_defaults_need_only_the_needed_values() {
+fn only_identity_and_key_have_no_default() {
     let config = load(None, owned(&NEEDED)).unwrap();
     assert_eq!(config.kafka.bootstrap_servers, "localhost:9092");
     assert_eq!(config.kafka.topics.dead_letters, "handoff.dead-letters");
@@ -89,7 +88,7 @@ fn the_defaults_need_only_the_needed_values() {
 
 #[test]
 fn every_key_occurs_in_the_defaults() {
-    let mut raw = Raw::read(None, owned(&NEEDED)).unwrap();
+    let mut raw = RawConfig::read(None, owned(&NEEDED)).unwrap();
     assert!(sections::config(&mut raw).is_some());
     let mut section = "";
     let mut written = vec![];
@@ -109,10 +108,10 @@ fn every_key_occurs_in_the_defaults() {
 
 #[test]
 fn the_defaults_name_the_ranges_that_are_checked() {
-    let mut raw = Raw::read(None, owned(&NEEDED)).unwrap();
+    let mut raw = RawConfig::read(None, owned(&NEEDED)).unwrap();
     assert!(sections::config(&mut raw).is_some());
     let variable = |key: &str| format!("HANDOFF__{}", key.to_uppercase().replace('.', "__"));
-    let env = raw.keys().known.iter().map(|key| (variable(key), "no".to_owned()));
+    let env = raw.keys().keys.iter().map(|key| (variable(key), "no".to_owned()));
     let error = load(None, env).unwrap_err().to_string();
     let manual = DEFAULTS.replace("\n# ", " ");
     let ranged: Vec<_> = error.lines().filter_map(|line| line.split_once(" from ")).collect();
@@ -160,7 +159,7 @@ fn every_kind_of_value_comes_from_the_environment() {
 }
 
 #[test]
-fn a_misspelt_key_is_named_with_its_place_and_the_nearest_real_one() {
+fn an_unknown_key_is_reported_with_its_origin_and_the_nearest_real_key() {
     check(
         "[desk]\ntimeout = 1\n[dek]\nconcurrency = 1\n[kafka.property]\n\"client.id\" = \"x\"",
         &[("HANDOFF__DESK__SDKAPID", "1"), ("HANDOFF__DESK__VERDICT__141020", "queued")],
@@ -191,7 +190,7 @@ fn a_misspelt_key_is_named_with_its_place_and_the_nearest_real_one() {
 }
 
 #[test]
-fn a_section_is_not_a_value() {
+fn a_value_in_place_of_a_section_is_rejected() {
     check(
         "retry = 5\n[kafka]\nproperties = \"a=b\"",
         &[("HANDOFF__DESK", "x")],
@@ -205,7 +204,7 @@ fn a_section_is_not_a_value() {
 }
 
 #[test]
-fn what_is_missing_is_said_with_the_way_to_set_it() {
+fn a_missing_key_is_reported_with_both_ways_to_set_it() {
     let expected = [
         "`desk.sdkappid` is missing: set `sdkappid` under [desk], or HANDOFF__DESK__SDKAPPID",
         "`desk.identifier` is missing: set `identifier` under [desk], or \
@@ -218,11 +217,11 @@ fn what_is_missing_is_said_with_the_way_to_set_it() {
 }
 
 #[test]
-fn without_desk_only_what_is_missing_there_is_no_problem() {
-    let part = load_kafka(None, owned(&[("HANDOFF__KAFKA__GROUP_ID", "g")])).unwrap();
+fn a_tool_needs_no_desk_identity_but_reports_all_other_problems() {
+    let part = load_for_tools(None, owned(&[("HANDOFF__KAFKA__GROUP_ID", "g")])).unwrap();
     assert_eq!((part.kafka.group_id.as_str(), part.rules.types), ("g", vec!["escalation".into()]));
     let env = [("HANDOFF__DESK__SDKAPPID", "x"), ("HANDOFF__DRAIN__TIMEOUT_MS", "1")];
-    let error = load_kafka(None, owned(&env)).err().unwrap().to_string();
+    let error = load_for_tools(None, owned(&env)).err().unwrap().to_string();
     let lines: Vec<&str> = error.lines().collect();
     assert_eq!(lines[0], "the configuration has 2 problems:");
     assert!(lines[1].contains("`desk.sdkappid` = \"x\" in the environment"), "{error}");
@@ -230,7 +229,7 @@ fn without_desk_only_what_is_missing_there_is_no_problem() {
 }
 
 #[test]
-fn wrong_types_and_ranges() {
+fn values_of_a_wrong_type_or_out_of_range_are_rejected() {
     check(
         "[desk]\nconcurrency = \"64\"\ntimeout_ms = 1.5\nidentifier = 5\n[admin]\nlisten = 9464",
         &[
@@ -262,7 +261,7 @@ fn wrong_types_and_ranges() {
 }
 
 #[test]
-fn levels_and_formats() {
+fn unknown_log_levels_and_formats_are_rejected() {
     let level = "must be off, error, warn, info, debug or trace, or as \"info,handoff=debug\"";
     for bad in ["inof", "handoff=inof", "", "info,,"] {
         check(
@@ -275,7 +274,7 @@ fn levels_and_formats() {
 }
 
 #[test]
-fn the_smaller_is_not_above_the_larger() {
+fn a_lower_bound_is_not_above_its_upper_bound() {
     check(
         "[desk]\ntimeout_ms = 1000\nprobe_initial_ms = 70000\n[retry]\ninitial_ms = 20000\n\
          [intake]\nmax_bytes = 200000\n[drain]\ntimeout_ms = 45000",
@@ -285,7 +284,7 @@ fn the_smaller_is_not_above_the_larger() {
             "`desk.probe_initial_ms` = 70000 must not be above `desk.probe_max_ms` = 60000",
             "`retry.initial_ms` = 20000 must not be above `retry.max_ms` = 10000",
             "`drain.timeout_ms` = 45000 must be below the consumer's \"session.timeout.ms\" = \
-             45000: lower the one, or raise the other under [kafka.consumer_properties]",
+             45000: lower the first, or raise the second under [kafka.consumer_properties]",
             "`escalation.max_bytes` = 262144 must not be above `intake.max_bytes` = 200000",
         ],
     );
@@ -294,13 +293,13 @@ fn the_smaller_is_not_above_the_larger() {
          \"session.timeout.ms\" = 20000",
         &[],
         &["`drain.timeout_ms` = 15000 and 10000 more for publishing and committing must be below \
-           the consumer's \"max.poll.interval.ms\" = 25000: lower the one, or raise the other \
+           the consumer's \"max.poll.interval.ms\" = 25000: lower the first, or raise the second \
            under [kafka.consumer_properties]"],
     );
 }
 
 #[test]
-fn what_is_probably_not_wanted_is_a_warning() {
+fn a_legal_but_doubtful_value_is_a_warning() {
     let config = good(
         "[desk]\ntimeout_ms = 3000\n[drain]\ntimeout_ms = 2000\n[intake]\nmax_events = 10",
         &[],
@@ -311,7 +310,7 @@ fn what_is_probably_not_wanted_is_a_warning() {
 }
 
 #[test]
-fn a_file_that_cannot_be_read_is_named() {
+fn an_unreadable_file_is_reported_with_its_name() {
     let error = load(Some(Path::new("/nowhere/x.toml")), owned(&NEEDED)).unwrap_err();
     assert!(error.to_string().contains("configuration file /nowhere/x.toml"), "{error:#}");
     assert_eq!(
@@ -352,7 +351,7 @@ fn verdicts_are_overridden_by_code() {
 }
 
 #[test]
-fn a_number_beyond_all_numbers_is_named_so() {
+fn a_number_above_the_largest_integer_is_reported() {
     let error = load_with("[desk]\nconcurrency = 99_999_999_999_999_999_999\n", &[]).unwrap_err();
     let end = "F: number too large to fit in target type: no number may be above \
                9223372036854775807";

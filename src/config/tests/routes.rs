@@ -1,7 +1,4 @@
-//! The list `[[routes]]`: what it may say, and what is said about everything else.
-//!
-//! Almost every test is one call of `check`, as in the parent.
-//! No test here ever looks at how a route is taken.
+//! The list `[[routes]]`: what is accepted, and the exact messages about everything else.
 
 use super::super::routes::KEYS;
 use super::*;
@@ -14,14 +11,14 @@ fn routed<'c>(config: &'c Config, attributes: &[(&str, &str)]) -> Option<&'c Rou
     config.policy.routes.find(&attributes)
 }
 
-/// A route that is good but for these lines.
+/// A valid route with these lines added; a name and a target are added where they lack.
 fn with(lines: &str) -> String {
     let targets = if lines.contains("targets") { "" } else { "targets = [{ group = 7 }]\n" };
     let name = if lines.contains("name = ") { "" } else { "name = \"r\"\n" };
     format!("[[routes]]\n{name}{targets}{lines}")
 }
 
-/// The example of the manual, without its `# `.
+/// The example in the manual, without the `# ` of its lines.
 fn example() -> String {
     let lines = DEFAULTS.lines().skip_while(|line| *line != "# [[routes]]");
     let lines = lines.map_while(|line| line.strip_prefix("# ").or_else(|| line.strip_prefix('#')));
@@ -29,7 +26,7 @@ fn example() -> String {
 }
 
 #[test]
-fn the_example_of_the_manual_is_good_and_complete() {
+fn the_example_in_the_manual_is_valid_and_complete() {
     let example = example();
     for key in KEYS {
         assert!(example.lines().any(|line| line.starts_with(&format!("{key} = "))), "{key}");
@@ -40,17 +37,18 @@ fn the_example_of_the_manual_is_good_and_complete() {
     assert_eq!(serde_json::to_value(&route.targets).unwrap()[1]["group"], 2480);
     assert!(!route.default_target);
     assert_eq!([0, 1, 2].map(|round| route.wait(round).unwrap().as_secs()), [15, 30, 30]);
-    let ask = route.complete(&TransferRequest::default());
-    assert_eq!((ask.priority, ask.options.queue_timeout), (Some(2), Some(60)));
+    let request = route.complete(&TransferRequest::default());
+    assert_eq!((request.priority, request.options.queue_timeout), (Some(2), Some(60)));
     assert_eq!(routed(&config, &[("tier", "vip"), ("lang", "en")]), None);
     assert!(DEFAULTS.contains("retry_ms: each 1 to 86400000."));
 }
 
 #[test]
-fn what_is_left_out_has_its_meaning() {
-    let patient = with("while_nobody_online = \"keep_trying\"\nwhen = { Tier = [1, true], b = 2 }");
+fn omitted_keys_of_a_route_have_their_defaults() {
+    let keeps_trying =
+        with("while_nobody_online = \"keep_trying\"\nwhen = { Tier = [1, true], b = 2 }");
     let config =
-        good(&(patient + "\n[[routes]]\nname = \"x\"\ntargets = [{ default = true }]"), &[]);
+        good(&(keeps_trying + "\n[[routes]]\nname = \"x\"\ntargets = [{ default = true }]"), &[]);
     let route = routed(&config, &[("Tier", "true"), ("b", "2")]).unwrap();
     assert_eq!(route.wait(0), Some(Duration::from_secs(30)), "as retry.park_ms");
     assert!(route.default_target);
@@ -82,7 +80,7 @@ fn every_option_can_be_set() {
 }
 
 #[test]
-fn what_makes_no_sense_is_named() {
+fn contradictory_routes_are_rejected() {
     let vip = "when = { tier = \"vip\" }\n";
     check(
         &[with(""), with(vip), with("name = \"x\"\ntargets = []")].join("\n"),
@@ -115,7 +113,7 @@ fn what_makes_no_sense_is_named() {
 }
 
 #[test]
-fn a_misspelt_key_of_a_route_is_named_with_the_nearest_real_one() {
+fn an_unknown_key_of_a_route_is_reported_with_the_nearest_real_key() {
     check(
         &with(
             "priorty = 1\nxyzzy = 1\noptions = { disable_queueing = true }\n\
@@ -135,7 +133,7 @@ fn a_misspelt_key_of_a_route_is_named_with_the_nearest_real_one() {
 }
 
 #[test]
-fn wrong_types_are_all_named_together_with_what_makes_no_sense() {
+fn wrong_types_and_contradictions_are_reported_together() {
     let wrong = with(
         "name = 5\nwhen = { lang = [], tier = { a = 1 } }\npriority = 11\noptions = \"none\"\n\
          default_target = \"no\"\nwhile_nobody_online = \"wait\"\nretry_ms = [0]\n\

@@ -1,8 +1,8 @@
-//! From what was written to what is meant, section by section, and the checks across sections.
+//! From raw values to the checked [`Config`], section by section, and the checks across sections.
 //!
-//! Each function asks for all keys of its part first and uses `?` afterwards, because `None`
-//! means "noted already". Ranges here and in `config/default.toml` are the same.
-//! This file never decides a default: those are in the embedded file.
+//! Each function reads all keys of its part first and uses `?` afterwards: `None` means that the
+//! problem is already recorded, and an early return would hide the problems of the other keys.
+//! A test compares the ranges here with those in `config/default.toml`.
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -13,9 +13,9 @@ use ::config::ValueKind;
 use secrecy::ExposeSecret;
 use tracing_subscriber::EnvFilter;
 
-use super::layers::{Layer, Leaf};
-use super::raw::{Raw, how_to_set};
-use super::{Config, Intake, KafkaOnly, kafka, regions, routes};
+use super::origins::{Origin, RawValue};
+use super::raw_config::{Given, RawConfig, how_to_set};
+use super::{Config, IntakeSettings, ToolConfig, kafka, regions, routes};
 use crate::adapters::desk::{DeskClientSettings, KeySource};
 use crate::adapters::ledger::LedgerUrl;
 use crate::domain::backoff::Backoff;
@@ -30,8 +30,8 @@ const MINUTE_MS: u64 = 60_000;
 const HOUR_MS: u64 = 60 * MINUTE_MS;
 const DAY_MS: u64 = 24 * HOUR_MS;
 
-/// The whole configuration, or `None` after noting why not.
-pub(super) fn config(raw: &mut Raw) -> Option<Config> {
+/// Reads the whole configuration; `None` after recording a problem.
+pub(super) fn config(raw: &mut RawConfig) -> Option<Config> {
     let kafka = kafka::read(raw);
     let intake = intake(raw);
     let desk = desk(raw);
@@ -49,22 +49,22 @@ pub(super) fn config(raw: &mut Raw) -> Option<Config> {
     if let (Some(settings), Some(drain)) = (&kafka, drain) {
         kafka::check_drain(raw, settings, drain);
     }
-    let (record, memory) =
-        (rules.as_ref().map(|r| r.max_bytes as u64), intake.map(|i| i.max_bytes as u64));
-    raw.ordered(("escalation.max_bytes", record), ("intake.max_bytes", memory));
+    let record_bytes = rules.as_ref().map(|rules| rules.max_bytes as u64);
+    let memory_bytes = intake.map(|intake| intake.max_bytes as u64);
+    raw.check_order("escalation.max_bytes", record_bytes, "intake.max_bytes", memory_bytes);
     let mut config = Config {
         kafka: kafka?,
         desk: desk?,
         rules: rules?,
         policy: policy?,
         gate: gate?,
-        concurrency: size(concurrency?),
+        concurrency: to_usize(concurrency?),
         quota_per_second: quota.filter(|quota| *quota > 0).map(|quota| quota as f64),
         intake: intake?,
         ledger: ledger?,
         retention: Duration::from_millis(retention_days? * DAY_MS),
         drain_timeout: drain?,
-        admin_listen: admin_listen?,
+        admin_listen: admin_listen?.address(),
         log: log?,
         warnings: vec![],
     };
@@ -72,22 +72,22 @@ pub(super) fn config(raw: &mut Raw) -> Option<Config> {
     Some(config)
 }
 
-/// The part without Desk, or `None` after noting why not.
-pub(super) fn kafka_only(raw: &mut Raw) -> Option<KafkaOnly> {
+/// Reads the part without Desk; `None` after recording a problem.
+pub(super) fn tool_config(raw: &mut RawConfig) -> Option<ToolConfig> {
     let (kafka, rules, ledger) = (kafka::read(raw), rules(raw), ledger(raw));
     let doubt_grace = doubt_grace(raw);
-    Some(KafkaOnly { kafka: kafka?, rules: rules?, ledger: ledger?, doubt_grace: doubt_grace? })
+    Some(ToolConfig { kafka: kafka?, rules: rules?, ledger: ledger?, doubt_grace: doubt_grace? })
 }
 
-/// What works, but is probably not wanted.
+/// Legal values that are probably a mistake.
 fn warnings(config: &Config) -> Vec<String> {
     let (timeout, drain) = (config.desk.timeout.as_millis(), config.drain_timeout.as_millis());
     let (calls, events) = (config.concurrency, config.intake.max_events);
     let mut warnings = vec![];
     if timeout < 4_000 {
         warnings.push(format!(
-            "`desk.timeout_ms` = {timeout} is short: Desk itself may take 3 s, and each call given \
-             up costs a question about the session; 4000 or more is better"
+            "`desk.timeout_ms` = {timeout} is short: Desk itself may take 3 s, and after each call \
+             that is given up the session state is queried; 4000 or more is better"
         ));
     }
     if drain < timeout {
@@ -98,37 +98,37 @@ fn warnings(config: &Config) -> Vec<String> {
     }
     if events < calls {
         warnings.push(format!(
-            "`intake.max_events` = {events} is below `desk.concurrency` = {calls}: so many calls \
-             never run at once"
+            "`intake.max_events` = {events} is below `desk.concurrency` = {calls}: at most \
+             {events} calls run at once"
         ));
     }
     warnings
 }
 
-fn intake(raw: &mut Raw) -> Option<Intake> {
+fn intake(raw: &mut RawConfig) -> Option<IntakeSettings> {
     let max_events = raw.whole("intake.max_events", 1..=1_000_000);
     let max_bytes = raw.whole("intake.max_bytes", 1_024..=17_179_869_184);
     let max_span = raw.whole("intake.max_span", 1..=10_000_000);
-    Some(Intake {
-        max_events: size(max_events?),
-        max_bytes: size(max_bytes?),
-        max_span: size(max_span?),
+    Some(IntakeSettings {
+        max_events: to_usize(max_events?),
+        max_bytes: to_usize(max_bytes?),
+        max_span: to_usize(max_span?),
     })
 }
 
-fn desk(raw: &mut Raw) -> Option<DeskClientSettings> {
-    let address = address(raw);
+fn desk(raw: &mut RawConfig) -> Option<DeskClientSettings> {
+    let endpoints = endpoints(raw);
     let sdkappid = raw.whole("desk.sdkappid", 1..=9_999_999_999);
     let identifier = raw.text("desk.identifier");
-    let key = key(raw);
+    let key = key_source(raw);
     let timeout_ms = raw.whole("desk.timeout_ms", 100..=MINUTE_MS);
     let connect_ms = raw.whole("desk.connect_timeout_ms", 100..=MINUTE_MS);
     let lifetime_h = raw.whole("desk.signature_lifetime_h", 24..=438_000);
-    raw.ordered(("desk.connect_timeout_ms", connect_ms), ("desk.timeout_ms", timeout_ms));
-    let (endpoint, backup_endpoint) = address?;
+    raw.check_order("desk.connect_timeout_ms", connect_ms, "desk.timeout_ms", timeout_ms);
+    let endpoints = endpoints?;
     Some(DeskClientSettings {
-        endpoint,
-        backup_endpoint,
+        endpoint: endpoints.main,
+        backup_endpoint: endpoints.backup,
         identity: Identity { sdkappid: sdkappid?, identifier: identifier? },
         key: key?,
         timeout: Duration::from_millis(timeout_ms?),
@@ -137,58 +137,65 @@ fn desk(raw: &mut Raw) -> Option<DeskClientSettings> {
     })
 }
 
-/// The address and its backup. A region or an endpoint: the later layer goes first, and a backup
-/// counts only where it was given with or after its endpoint.
-fn address(raw: &mut Raw) -> Option<(String, Option<String>)> {
+struct Endpoints {
+    main: String,
+    backup: Option<String>,
+}
+
+/// The endpoint of Desk and its backup: from `desk.region` or `desk.endpoint`, whichever has the
+/// later origin. A backup counts only if its origin is not before that of its endpoint, so that an
+/// endpoint from the environment does not keep the backup of the one in the file.
+fn endpoints(raw: &mut RawConfig) -> Option<Endpoints> {
     let region = raw.optional("desk.region");
     let endpoint = raw.optional("desk.endpoint");
     let backup = raw.optional("desk.backup_endpoint");
-    let layer_of = |given: &Option<(String, Layer)>| given.as_ref().map(|(_, layer)| *layer);
-    if region.is_some() && layer_of(&region) == layer_of(&endpoint) {
-        note_both(raw, layer_of(&region)?, ("desk.region", "desk.endpoint"));
+    let origin_of = |given: &Option<Given<String>>| given.as_ref().map(|given| given.origin);
+    if region.is_some() && origin_of(&region) == origin_of(&endpoint) {
+        report_both_set(raw, origin_of(&region)?, "desk.region", "desk.endpoint");
         return None;
     }
-    let chosen = layer_of(&region).max(layer_of(&endpoint));
-    let backup = backup.filter(|(_, layer)| Some(*layer) >= chosen);
-    match endpoint.filter(|(_, layer)| Some(*layer) == chosen) {
-        Some(endpoint) => {
-            let backup = backup.map(|backup| url(raw, "desk.backup_endpoint", backup));
-            let endpoint = url(raw, "desk.endpoint", endpoint);
-            Some((endpoint?, backup.map_or(Some(None), |backup| backup.map(Some))?))
-        }
-        None => by_region(raw, region, backup.is_some()),
-    }
+    let chosen = origin_of(&region).max(origin_of(&endpoint));
+    let backup = backup.filter(|given| Some(given.origin) >= chosen);
+    let Some(endpoint) = endpoint.filter(|given| Some(given.origin) == chosen) else {
+        return endpoints_of_region(raw, region, backup.is_some());
+    };
+    let has_backup = backup.is_some();
+    let backup = backup.and_then(|given| base_url(raw, "desk.backup_endpoint", given));
+    let main = base_url(raw, "desk.endpoint", endpoint)?;
+    (backup.is_some() == has_backup).then_some(Endpoints { main, backup })
 }
 
-fn by_region(
-    raw: &mut Raw,
-    region: Option<(String, Layer)>,
+fn endpoints_of_region(
+    raw: &mut RawConfig,
+    region: Option<Given<String>>,
     has_backup: bool,
-) -> Option<(String, Option<String>)> {
+) -> Option<Endpoints> {
     if has_backup {
         let text = "`desk.backup_endpoint` goes with `desk.endpoint` only: a region brings its \
                     own, remove it";
-        raw.note("desk.backup_endpoint", text.to_owned());
+        raw.add_problem("desk.backup_endpoint", text.to_owned());
     }
-    let Some((name, layer)) = region else {
-        if !raw.is_noted("desk.region") && !raw.is_noted("desk.endpoint") {
+    let Some(Given { value: name, origin }) = region else {
+        if !raw.has_problem("desk.region") && !raw.has_problem("desk.endpoint") {
             let how = how_to_set("desk.region");
-            raw.note("desk.region", format!("`desk.region` is missing: {how}"));
+            raw.add_problem("desk.region", format!("`desk.region` is missing: {how}"));
         }
         return None;
     };
     let found = regions::find(&name);
     if found.is_none() {
-        let leaf = Leaf { kind: ValueKind::from(name), layer };
-        raw.refuse("desk.region", &leaf, &format!("one of {}", regions::names()));
+        let value = RawValue { kind: ValueKind::from(name), origin };
+        raw.reject("desk.region", &value, &format!("one of {}", regions::names()));
     }
-    found.map(|region| (region.endpoint(), Some(region.backup_endpoint())))
+    found
+        .map(|region| Endpoints { main: region.endpoint(), backup: Some(region.backup_endpoint()) })
 }
 
-/// Scheme, host and port; the value is not shown where it may hold a password.
-fn url(raw: &mut Raw, key: &str, (text, layer): (String, Layer)) -> Option<String> {
+/// Scheme, host and port. A message does not show a value with `@`: it may hold a password.
+fn base_url(raw: &mut RawConfig, key: &str, given: Given<String>) -> Option<String> {
+    let Given { value: text, origin } = given;
     let url = reqwest::Url::parse(&text).ok();
-    let is_plain = url.as_ref().is_some_and(|url| {
+    let is_base = url.as_ref().is_some_and(|url| {
         ["http", "https"].contains(&url.scheme())
             && url.has_host()
             && url.path() == "/"
@@ -197,57 +204,58 @@ fn url(raw: &mut Raw, key: &str, (text, layer): (String, Layer)) -> Option<Strin
             && url.username().is_empty()
             && url.password().is_none()
     });
-    if is_plain {
+    if is_base {
         return url.map(|url| url.origin().ascii_serialization());
     }
     let kind = ValueKind::from(if text.contains('@') { "..@.." } else { text.as_str() });
-    raw.refuse(key, &Leaf { kind, layer }, "http:// or https://, a host, perhaps a port, no more");
+    let wanted = "http:// or https://, a host, perhaps a port, no more";
+    raw.reject(key, &RawValue { kind, origin }, wanted);
     None
 }
 
-/// The key or its file; the later layer goes first. The path is read as a secret too: some
-/// paste the key there.
-fn key(raw: &mut Raw) -> Option<KeySource> {
-    let (given, file) = ("desk.secret_key", "desk.secret_key_file");
-    let source = match (raw.secret(given), raw.secret(file)) {
-        (Some((_, layer)), Some((_, same))) if layer == same => {
-            note_both(raw, layer, (given, file));
+/// The secret key or its file, whichever has the later origin.
+fn key_source(raw: &mut RawConfig) -> Option<KeySource> {
+    let (key_name, file_name) = ("desk.secret_key", "desk.secret_key_file");
+    // The path is read as a secret, too: some people paste the key itself there.
+    let source = match (raw.secret(key_name), raw.secret(file_name)) {
+        (Some(key), Some(file)) if key.origin == file.origin => {
+            report_both_set(raw, key.origin, key_name, file_name);
             return None;
         }
-        (Some((key, layer)), other) if other.as_ref().is_none_or(|(_, file)| *file < layer) => {
-            Some(KeySource::Given(key))
+        (Some(key), file) if file.as_ref().is_none_or(|file| file.origin < key.origin) => {
+            Some(KeySource::Given(key.value))
         }
-        (_, Some((path, _))) => Some(KeySource::File(PathBuf::from(path.expose_secret()))),
+        (_, Some(path)) => Some(KeySource::File(PathBuf::from(path.value.expose_secret()))),
         _ => None,
     };
-    if source.is_none() && !raw.is_noted(given) && !raw.is_noted(file) {
+    if source.is_none() && !raw.has_problem(key_name) && !raw.has_problem(file_name) {
         let text = format!(
-            "`{given}` is missing: set HANDOFF__DESK__SECRET_KEY to the key, or \
+            "`{key_name}` is missing: set HANDOFF__DESK__SECRET_KEY to the key, or \
              HANDOFF__DESK__SECRET_KEY_FILE (or `secret_key_file` under [desk]) to a file with it"
         );
-        raw.note(given, text);
+        raw.add_problem(key_name, text);
     }
     source
 }
 
-fn note_both(raw: &mut Raw, layer: Layer, (one, other): (&str, &str)) {
-    let place = raw.place(layer);
-    raw.note(one, format!("`{one}` and `{other}` are both set {place}: keep one of them"));
+fn report_both_set(raw: &mut RawConfig, origin: Origin, one: &str, other: &str) {
+    let origin = raw.describe(origin);
+    raw.add_problem(one, format!("`{one}` and `{other}` are both set {origin}: keep one of them"));
 }
 
-fn gate(raw: &mut Raw) -> Option<BreakerPolicy> {
+fn gate(raw: &mut RawConfig) -> Option<BreakerPolicy> {
     let initial_ms = raw.whole("desk.probe_initial_ms", 10..=HOUR_MS);
     let max_ms = raw.whole("desk.probe_max_ms", 10..=HOUR_MS);
     let outage_after = raw.whole("desk.outage_after", 1..=100_000);
-    raw.ordered(("desk.probe_initial_ms", initial_ms), ("desk.probe_max_ms", max_ms));
+    raw.check_order("desk.probe_initial_ms", initial_ms, "desk.probe_max_ms", max_ms);
     Some(BreakerPolicy {
         probe_initial: Duration::from_millis(initial_ms?),
         probe_max: Duration::from_millis(max_ms?),
-        outage_after: count(outage_after?),
+        outage_after: to_u32(outage_after?),
     })
 }
 
-fn policy(raw: &mut Raw) -> Option<Policy> {
+fn policy(raw: &mut RawConfig) -> Option<Policy> {
     let verdicts = verdicts(raw);
     let settle_ms = raw.whole("desk.settle_ms", 0..=MINUTE_MS);
     let default_target = raw.flag("desk.default_target");
@@ -256,14 +264,14 @@ fn policy(raw: &mut Raw) -> Option<Policy> {
     let quick_attempts = raw.whole("retry.quick_attempts", 1..=100);
     let park_ms = raw.wholes("retry.park_ms", 1..=DAY_MS);
     let doubt_grace = doubt_grace(raw);
-    raw.ordered(("retry.initial_ms", initial_ms), ("retry.max_ms", max_ms));
+    raw.check_order("retry.initial_ms", initial_ms, "retry.max_ms", max_ms);
     let park: Option<Vec<_>> =
         park_ms.map(|waits| waits.into_iter().map(Duration::from_millis).collect());
     let routes = routes::read(raw, park.as_deref().unwrap_or_default());
     Some(Policy {
         verdicts: verdicts?,
         backoff: Backoff::new(Duration::from_millis(initial_ms?), Duration::from_millis(max_ms?))?,
-        quick_attempts: count(quick_attempts?),
+        quick_attempts: to_u32(quick_attempts?),
         park: park?,
         settle: Duration::from_millis(settle_ms?),
         doubt_grace: doubt_grace?,
@@ -272,69 +280,87 @@ fn policy(raw: &mut Raw) -> Option<Policy> {
     })
 }
 
-fn verdicts(raw: &mut Raw) -> Option<Verdicts> {
+fn verdicts(raw: &mut RawConfig) -> Option<Verdicts> {
     let section = "desk.verdicts";
     let mut overrides = HashMap::new();
-    let mut is_good = true;
-    for (name, leaf) in raw.section(section) {
+    let before = raw.problem_count();
+    for (name, value) in raw.section(section) {
         let key = format!("{section}.{name}");
+        // Code 0 is Desk's "ok"; reading it as anything else would answer transfers wrongly.
         let code: Option<i64> = name.parse().ok().filter(|code| *code != 0);
-        let word = leaf.kind.to_string();
-        let class = VerdictClass::ALL.into_iter().find(|class| class.as_str() == word);
+        let class = verdict_class(&value.kind.to_string());
         match (code, class) {
             (Some(code), Some(class)) => {
                 overrides.insert(code, class);
             }
             (None, _) => {
-                let place = raw.place(leaf.layer);
-                raw.note(&key, format!("`{key}` {place}: {name:?} must be a code other than 0"));
-                is_good = false;
+                let origin = raw.describe(value.origin);
+                let text = format!("`{key}` {origin}: {name:?} must be a code other than 0");
+                raw.add_problem(&key, text);
             }
             (_, None) => {
                 let words = VerdictClass::ALL.map(VerdictClass::as_str).join(", ");
-                raw.refuse(&key, &leaf, &format!("one of {words}"));
-                is_good = false;
+                raw.reject(&key, &value, &format!("one of {words}"));
             }
         }
     }
-    is_good.then(|| Verdicts::new(overrides))
+    (raw.problem_count() == before).then(|| Verdicts::new(overrides))
 }
 
-fn rules(raw: &mut Raw) -> Option<DecodeRules> {
+fn verdict_class(word: &str) -> Option<VerdictClass> {
+    // `resign` is the former word for `reauthenticate` and stays valid.
+    let current = if word == "resign" { "reauthenticate" } else { word };
+    VerdictClass::ALL.into_iter().find(|class| [word, current].contains(&class.as_str()))
+}
+
+fn rules(raw: &mut RawConfig) -> Option<DecodeRules> {
     let types = raw.texts("escalation.types");
     let time_to_live_s = raw.whole("escalation.time_to_live_s", 1..=604_800);
     let max_bytes = raw.whole("escalation.max_bytes", 1_024..=16_777_216);
     Some(DecodeRules {
         types: types?,
-        max_bytes: size(max_bytes?),
+        max_bytes: to_usize(max_bytes?),
         time_to_live: Duration::from_secs(time_to_live_s?),
     })
 }
 
-fn admin_listen(raw: &mut Raw) -> Option<Option<SocketAddr>> {
+enum AdminPort {
+    Disabled,
+    At(SocketAddr),
+}
+
+impl AdminPort {
+    fn address(self) -> Option<SocketAddr> {
+        match self {
+            Self::Disabled => None,
+            Self::At(address) => Some(address),
+        }
+    }
+}
+
+fn admin_listen(raw: &mut RawConfig) -> Option<AdminPort> {
     let wanted = "an IP address and a port, as \"127.0.0.1:9464\", or \"\" for none";
     raw.parsed("admin.listen", wanted, |text| match text {
-        "" => Some(None),
-        _ => text.parse().ok().map(Some),
+        "" => Some(AdminPort::Disabled),
+        _ => text.parse().ok().map(AdminPort::At),
     })
 }
 
-/// The URL may hold a password, so it is read as a secret and never shown.
-fn doubt_grace(raw: &mut Raw) -> Option<Duration> {
+fn doubt_grace(raw: &mut RawConfig) -> Option<Duration> {
     raw.whole("escalation.doubt_grace_s", 0..=86_400).map(Duration::from_secs)
 }
 
-fn ledger(raw: &mut Raw) -> Option<LedgerUrl> {
-    let place = match raw.secret("ledger.url") {
-        Some((url, _)) => LedgerUrl::parse(url.expose_secret()),
-        None if raw.is_noted("ledger.url") => return None,
+/// The URL is read as a secret, because it may hold a password.
+fn ledger(raw: &mut RawConfig) -> Option<LedgerUrl> {
+    let url = match raw.secret("ledger.url") {
+        Some(url) => LedgerUrl::parse(url.value.expose_secret()),
+        None if raw.has_problem("ledger.url") => return None,
         None => Err("is missing: sqlite://handoff.db, or postgres://...".into()),
     };
-    let noted = place.map_err(|text| raw.note("ledger.url", format!("`ledger.url` {text}")));
-    noted.ok()
+    url.map_err(|text| raw.add_problem("ledger.url", format!("`ledger.url` {text}"))).ok()
 }
 
-fn log(raw: &mut Raw) -> Option<LogSettings> {
+fn log(raw: &mut RawConfig) -> Option<LogSettings> {
     let wanted = "off, error, warn, info, debug or trace, or as \"info,handoff=debug\"";
     let level = raw.parsed("log.level", wanted, |text| is_level(text).then(|| text.to_owned()));
     let format = raw.parsed("log.format", "text or json", |text| match text {
@@ -345,7 +371,8 @@ fn log(raw: &mut Raw) -> Option<LogSettings> {
     Some(LogSettings { level: level?, format: format? })
 }
 
-/// `EnvFilter` takes a lone misspelt level for a module's name; so a lone word must be a level.
+/// Whether this is a level or a list of directives. `EnvFilter` would take a misspelt level for the
+/// name of a module and log nothing, so a single word must be a level.
 fn is_level(text: &str) -> bool {
     let levels = ["off", "error", "warn", "info", "debug", "trace"];
     let is_clear = |part: &str| {
@@ -355,10 +382,10 @@ fn is_level(text: &str) -> bool {
     text.split(',').all(is_clear) && EnvFilter::try_new(text).is_ok()
 }
 
-fn size(number: u64) -> usize {
+fn to_usize(number: u64) -> usize {
     usize::try_from(number).unwrap_or(usize::MAX)
 }
 
-fn count(number: u64) -> u32 {
+fn to_u32(number: u64) -> u32 {
     u32::try_from(number).unwrap_or(u32::MAX)
 }

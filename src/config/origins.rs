@@ -1,8 +1,8 @@
-//! Where values are written: the defaults, a file, the environment; read and merged key by key.
+//! The three sources of configuration: defaults, file and environment, merged key by key.
 //!
-//! Tables become dotted keys (`desk.timeout_ms`), so that a key is one thing whichever way and
-//! in whichever layer it was written. The later layer replaces the earlier.
-//! This file never judges a key or a value, and never shows a line of a file.
+//! Tables become dotted keys (`desk.timeout_ms`), so a key has one form however and wherever it
+//! was written. A later source replaces an earlier one. Keys and values are judged later, in
+//! [`super::raw_config`].
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -13,86 +13,85 @@ use anyhow::Context;
 
 use super::DEFAULTS;
 
-/// With this begins the name of each variable that is a key.
+/// The prefix of every variable that sets a key.
 pub(super) const PREFIX: &str = "HANDOFF__";
-/// Where librdkafka's properties are; their names in the environment have `_` for `.`.
+/// The section of librdkafka's properties for both clients.
 pub(super) const SHARED: &str = "kafka.properties";
-/// Those of the consumer alone.
+/// The section of librdkafka's properties for the consumer.
 pub(super) const CONSUMER: &str = "kafka.consumer_properties";
-/// Those of the producer alone.
+/// The section of librdkafka's properties for the producer.
 pub(super) const PRODUCER: &str = "kafka.producer_properties";
 
-/// Where a value was written; the later one goes first.
+/// Where a value was written, in ascending order of precedence.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Layer {
+pub(super) enum Origin {
     Default,
     File,
     Environment,
 }
 
-/// A value and where it was written. No `Debug`: it may be secret.
+/// A value as it was written. It has no `Debug`, because it may be a secret.
 #[derive(Clone)]
-pub(super) struct Leaf {
+pub(super) struct RawValue {
     pub(super) kind: ValueKind,
-    pub(super) layer: Layer,
+    pub(super) origin: Origin,
 }
 
 /// All values by their dotted keys.
-pub(super) type Leaves = BTreeMap<String, Leaf>;
+pub(super) type RawValues = BTreeMap<String, RawValue>;
 
-/// The three layers, merged.
+/// Reads the three sources and merges them.
 pub(super) fn read(
     file: Option<&Path>,
     env: impl IntoIterator<Item = (String, String)>,
-) -> anyhow::Result<Leaves> {
-    let mut leaves = Leaves::new();
-    flatten(String::new(), toml(DEFAULTS, "the defaults")?, &mut |key, kind| {
-        leaves.insert(key, Leaf { kind, layer: Layer::Default });
+) -> anyhow::Result<RawValues> {
+    let mut values = RawValues::new();
+    flatten(String::new(), parse_toml(DEFAULTS, "the defaults")?, &mut |key, kind| {
+        values.insert(key, RawValue { kind, origin: Origin::Default });
     });
     if let Some(path) = file {
         let name = path.display().to_string();
         let text = fs::read_to_string(path)
             .with_context(|| format!("failed to read the configuration file {name}"))?;
-        flatten(String::new(), toml(&text, &name)?, &mut |key, kind| {
-            leaves.insert(key, Leaf { kind, layer: Layer::File });
+        flatten(String::new(), parse_toml(&text, &name)?, &mut |key, kind| {
+            values.insert(key, RawValue { kind, origin: Origin::File });
         });
     }
-    flatten(String::new(), environment(env)?, &mut |key, kind| {
-        leaves.insert(with_dots(key), Leaf { kind, layer: Layer::Environment });
+    flatten(String::new(), parse_environment(env)?, &mut |key, kind| {
+        values.insert(dotted(key), RawValue { kind, origin: Origin::Environment });
     });
-    Ok(leaves)
+    Ok(values)
 }
 
-fn toml(text: &str, name: &str) -> anyhow::Result<Map<String, Value>> {
+fn parse_toml(text: &str, name: &str) -> anyhow::Result<Map<String, Value>> {
     File::from_str(text, FileFormat::Toml).collect().map_err(|error| {
-        let mut what = unquoted(&error.to_string());
-        // The library does not say which.
-        if what.starts_with("number too large") {
-            what.push_str(&format!(": no number may be above {}", i64::MAX));
+        let mut message = without_quoted_lines(&error.to_string());
+        // The library names neither the number nor the limit.
+        if message.starts_with("number too large") {
+            message.push_str(&format!(": no number may be above {}", i64::MAX));
         }
-        anyhow::anyhow!("failed to read the configuration file {name}: {what}")
+        anyhow::anyhow!("failed to read the configuration file {name}: {message}")
     })
 }
 
-/// The parser's message without the quoted line: a secret may stand on it.
-fn unquoted(message: &str) -> String {
+/// Removes the lines of the file that the parser's message quotes: they may hold a secret.
+fn without_quoted_lines(message: &str) -> String {
     let is_quote = |line: &&str| {
         line.trim_start().trim_start_matches(|c: char| c.is_ascii_digit()).trim().starts_with('|')
     };
     message.lines().filter(|line| !is_quote(line)).collect::<Vec<_>>().join(": ")
 }
 
-fn environment(
+fn parse_environment(
     env: impl IntoIterator<Item = (String, String)>,
 ) -> anyhow::Result<Map<String, Value>> {
-    // Only ours: the others are nobody's business here.
     let ours: Map<_, _> = env.into_iter().filter(|(name, _)| name.starts_with(PREFIX)).collect();
-    let key = |name: &String| with_dots(name[PREFIX.len()..].to_lowercase().replace("__", "."));
+    let key = |name: &String| dotted(name[PREFIX.len()..].to_lowercase().replace("__", "."));
     let mut names: Vec<_> = ours.keys().map(|name| (key(name), name)).collect();
     names.sort_unstable();
     for pair in names.windows(2) {
         let ((one_key, one), (other_key, other)) = (&pair[0], &pair[1]);
-        // Which of them the library takes is chance.
+        // The library would take one of the two at random: names differ in case, or in `.` and `_`.
         anyhow::ensure!(
             one_key != other_key,
             "the variables {one} and {other} set the same key: keep one of them"
@@ -102,8 +101,9 @@ fn environment(
     Ok(source.collect()?)
 }
 
-/// A name from the environment: librdkafka's names have dots where the variable has `_`.
-fn with_dots(key: String) -> String {
+/// The key of a variable. Inside the sections of librdkafka's properties `_` stands for `.`,
+/// because a shell cannot export a name with dots.
+fn dotted(key: String) -> String {
     for section in [SHARED, CONSUMER, PRODUCER] {
         if let Some(name) = key.strip_prefix(section).filter(|name| name.starts_with('.')) {
             return format!("{section}{}", name.replace('_', "."));
