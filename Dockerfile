@@ -1,5 +1,5 @@
 # docker build -t handoff .
-# The binary has everything in it but the C library: OpenSSL (for Kafka), zlib and zstd are built from source.
+# The binary links only the C library dynamically: OpenSSL (for Kafka), zlib and zstd are built from source.
 
 FROM rust:1.95-slim-bookworm AS build
 RUN apt-get update \
@@ -13,18 +13,18 @@ RUN --mount=type=cache,target=/usr/local/cargo/registry \
  && cp target/release/handoff /handoff
 
 FROM debian:bookworm-slim
-# The certificates are for Desk (HTTPS) and for Kafka (ssl.ca.location=probe finds them).
+# CA certificates, used for Desk (HTTPS) and for Kafka (librdkafka's ssl.ca.location=probe).
 RUN apt-get update \
  && apt-get install -y --no-install-recommends ca-certificates \
  && rm -rf /var/lib/apt/lists/* \
  && useradd --system --uid 10001 --home-dir /var/lib/handoff --create-home handoff
 COPY --from=build /handoff /usr/local/bin/handoff
-# The ledger sqlite://handoff.db lies here: keep the volume, it is what handoff remembers across restarts.
+# The directory of the ledger sqlite://handoff.db. Keep the volume: without the ledger, parked events are lost.
 WORKDIR /var/lib/handoff
 VOLUME /var/lib/handoff
 USER handoff
 EXPOSE 9464
-# No HEALTHCHECK: orchestrators ask GET /health (alive) and GET /ready (takes escalations) on the admin port,
-# which listens beyond 127.0.0.1 only with HANDOFF__ADMIN__LISTEN=0.0.0.0:9464.
+# No HEALTHCHECK: orchestrators probe GET /health (liveness) and GET /ready (readiness) on the admin port. It listens on
+# 127.0.0.1 only, unless HANDOFF__ADMIN__LISTEN=0.0.0.0:9464 is set.
 ENTRYPOINT ["handoff"]
 CMD ["run"]

@@ -10,7 +10,7 @@ use crate::{app, telemetry};
 pub async fn run(config: Config, shutdown: CancellationToken) -> Result<(), Failure> {
     telemetry::start_log(&config.log).map_err(Failure::Configuration)?;
     for warning in &config.warnings {
-        tracing::warn!(warning, "doubtful configuration");
+        tracing::warn!(warning, "questionable configuration");
     }
     // An unreadable key should stop the start, not fail the first event.
     config.desk.key.read().await.map_err(Failure::Configuration)?;

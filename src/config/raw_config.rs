@@ -20,18 +20,18 @@ pub(super) struct RawConfig {
     values: RawValues,
     file_name: String,
     keys: KnownKeys,
-    problems: Vec<Problem>,
+    problems: Vec<ConfigProblem>,
 }
 
 #[derive(Clone)]
-struct Problem {
+struct ConfigProblem {
     key: String,
     text: String,
 }
 
 /// A value and where it was written.
 #[derive(Clone)]
-pub(super) struct Given<T> {
+pub(super) struct Located<T> {
     pub(super) value: T,
     pub(super) origin: Origin,
 }
@@ -154,12 +154,12 @@ impl RawConfig {
     }
 
     /// Text that may be absent; empty text counts as absent.
-    pub(super) fn optional(&mut self, key: &'static str) -> Option<Given<String>> {
+    pub(super) fn optional(&mut self, key: &'static str) -> Option<Located<String>> {
         let raw = self.take(key)?;
         match raw.kind {
             ValueKind::String(text) if text.is_empty() => None,
             ValueKind::String(text) if is_plain(&text) => {
-                Some(Given { value: text, origin: raw.origin })
+                Some(Located { value: text, origin: raw.origin })
             }
             _ => {
                 self.reject(key, &raw, PLAIN_TEXT);
@@ -169,12 +169,12 @@ impl RawConfig {
     }
 
     /// As [`RawConfig::optional`], for a secret: no message shows its value.
-    pub(super) fn secret(&mut self, key: &'static str) -> Option<Given<SecretString>> {
+    pub(super) fn secret(&mut self, key: &'static str) -> Option<Located<SecretString>> {
         let raw = self.take(key)?;
         match raw.kind {
             ValueKind::String(text) if text.is_empty() => None,
             ValueKind::String(text) if is_plain(&text) => {
-                Some(Given { value: SecretString::from(text), origin: raw.origin })
+                Some(Located { value: SecretString::from(text), origin: raw.origin })
             }
             _ => {
                 let origin = self.describe(raw.origin);
@@ -232,7 +232,7 @@ impl RawConfig {
     /// Records a problem of this key. The same text is recorded once: a section may be read twice.
     pub(super) fn add_problem(&mut self, key: &str, text: String) {
         if !self.problems.iter().any(|problem| problem.text == text) {
-            self.problems.push(Problem { key: key.to_owned(), text });
+            self.problems.push(ConfigProblem { key: key.to_owned(), text });
         }
     }
 

@@ -14,7 +14,7 @@ use secrecy::ExposeSecret;
 use tracing_subscriber::EnvFilter;
 
 use super::origins::{Origin, RawValue};
-use super::raw_config::{Given, RawConfig, how_to_set};
+use super::raw_config::{Located, RawConfig, how_to_set};
 use super::{Config, IntakeSettings, ToolConfig, kafka, regions, routes};
 use crate::adapters::desk::{DeskClientSettings, KeySource};
 use crate::adapters::ledger::LedgerUrl;
@@ -149,7 +149,7 @@ fn endpoints(raw: &mut RawConfig) -> Option<Endpoints> {
     let region = raw.optional("desk.region");
     let endpoint = raw.optional("desk.endpoint");
     let backup = raw.optional("desk.backup_endpoint");
-    let origin_of = |given: &Option<Given<String>>| given.as_ref().map(|given| given.origin);
+    let origin_of = |given: &Option<Located<String>>| given.as_ref().map(|given| given.origin);
     if region.is_some() && origin_of(&region) == origin_of(&endpoint) {
         report_both_set(raw, origin_of(&region)?, "desk.region", "desk.endpoint");
         return None;
@@ -167,7 +167,7 @@ fn endpoints(raw: &mut RawConfig) -> Option<Endpoints> {
 
 fn endpoints_of_region(
     raw: &mut RawConfig,
-    region: Option<Given<String>>,
+    region: Option<Located<String>>,
     has_backup: bool,
 ) -> Option<Endpoints> {
     if has_backup {
@@ -175,7 +175,7 @@ fn endpoints_of_region(
                     own, remove it";
         raw.add_problem("desk.backup_endpoint", text.to_owned());
     }
-    let Some(Given { value: name, origin }) = region else {
+    let Some(Located { value: name, origin }) = region else {
         if !raw.has_problem("desk.region") && !raw.has_problem("desk.endpoint") {
             let how = how_to_set("desk.region");
             raw.add_problem("desk.region", format!("`desk.region` is missing: {how}"));
@@ -192,8 +192,8 @@ fn endpoints_of_region(
 }
 
 /// Scheme, host and port. A message does not show a value with `@`: it may hold a password.
-fn base_url(raw: &mut RawConfig, key: &str, given: Given<String>) -> Option<String> {
-    let Given { value: text, origin } = given;
+fn base_url(raw: &mut RawConfig, key: &str, given: Located<String>) -> Option<String> {
+    let Located { value: text, origin } = given;
     let url = reqwest::Url::parse(&text).ok();
     let is_base = url.as_ref().is_some_and(|url| {
         ["http", "https"].contains(&url.scheme())

@@ -299,7 +299,7 @@ fn a_lower_bound_is_not_above_its_upper_bound() {
 }
 
 #[test]
-fn a_legal_but_doubtful_value_is_a_warning() {
+fn a_legal_but_questionable_value_is_a_warning() {
     let config = good(
         "[desk]\ntimeout_ms = 3000\n[drain]\ntimeout_ms = 2000\n[intake]\nmax_events = 10",
         &[],

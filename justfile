@@ -1,0 +1,36 @@
+# Shortcuts for the scripts; `just` lists them. Nothing depends on just.
+
+_list:
+    @just --list
+
+# Unit tests, simulation and house rules: no Kafka, no database, no Docker
+fast:
+    scripts/fast
+
+# Form, lints and documentation
+lint:
+    scripts/lint
+
+# All tests; installs or names what is missing
+test *args:
+    scripts/test {{args}}
+
+# Licences, sources, banned crates and advisories
+deny:
+    scripts/deny
+
+# Everything that a change must pass
+ci:
+    .ci/run
+
+# The worker, a broker and a simulated Desk in one process
+demo:
+    cargo demo
+
+# Throughput beside a plain loop
+bench *args:
+    scripts/bench {{args}}
+
+# Random faults on real parts, for MINUTES
+chaos minutes="5":
+    scripts/chaos --minutes {{minutes}}

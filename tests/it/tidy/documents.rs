@@ -1,0 +1,128 @@
+//! Metrics, codes and log phrases against their documentation.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use handoff::domain::event::MalformedClass;
+use handoff::domain::request::DeskCommand;
+use handoff::domain::wire::outcome::Status;
+
+use super::scan::{arguments, line_of};
+use super::{Source, assert_none, file, rust_sources};
+
+#[test]
+fn metrics_and_their_documentation_agree() {
+    let metrics = handoff::telemetry::Metrics::new();
+    // A family shows its labels only once it has a series.
+    metrics.dead_letter(MalformedClass::NotJson);
+    metrics.desk_call(DeskCommand::TransferToHuman, "assigned", Duration::ZERO);
+    metrics.outcome(Status::Assigned, Duration::ZERO);
+    metrics.lag("t", 0, Some(1));
+    let declared = declared_metrics(&metrics.render());
+    let documented = documented_metrics(&file("docs/metrics.md"));
+    assert!(declared.len() > 10, "{declared:?}");
+    let undocumented = declared.difference(&documented);
+    let undocumented = undocumented.map(|metric| format!("docs/metrics.md lacks: {metric}"));
+    let unknown = documented.difference(&declared);
+    let unknown = unknown.map(|metric| format!("docs/metrics.md has, /metrics has not: {metric}"));
+    assert_none(undocumented.chain(unknown).collect());
+}
+
+/// `name type label,label` of each metric in OpenMetrics text.
+fn declared_metrics(text: &str) -> BTreeSet<String> {
+    let mut metrics = BTreeSet::new();
+    for line in text.lines() {
+        let Some((name, kind)) = line.strip_prefix("# TYPE ").and_then(|line| line.split_once(' '))
+        else {
+            continue;
+        };
+        let is_sample = |line: &&str| line.starts_with(name) && line.contains('{');
+        let sample = text.lines().find(is_sample).unwrap_or_default();
+        let labels = sample.split_once('{').and_then(|(_, rest)| rest.split_once('}'));
+        let labels = labels.map(|(labels, _)| labels).unwrap_or_default();
+        let labels = labels.split(',').filter_map(|label| label.split('=').next());
+        let labels: Vec<_> = labels.filter(|label| !label.is_empty() && *label != "le").collect();
+        let suffix = if kind == "counter" { "_total" } else { "" };
+        metrics.insert(format!("{name}{suffix} {kind} {}", labels.join(",")));
+    }
+    metrics
+}
+
+/// The same of each row in the table of docs/metrics.md.
+fn documented_metrics(guide: &str) -> BTreeSet<String> {
+    let rows = guide.lines().filter(|line| line.starts_with("| `handoff_"));
+    rows.map(|row| {
+        let cells: Vec<_> = row.split('|').map(|cell| cell.trim().replace('`', "")).collect();
+        assert_eq!(cells.len(), 8, "a row has six cells: {row}");
+        let [_, name, kind, unit, labels, meaning, ..] = &cells[..] else { panic!("{row}") };
+        assert!(!unit.is_empty() && !meaning.is_empty(), "{name} lacks its unit or meaning");
+        format!("{name} {kind} {}", labels.replace(' ', ""))
+    })
+    .collect()
+}
+
+#[test]
+fn metrics_start_at_zero() {
+    let metrics = handoff::telemetry::Metrics::new().render();
+    for sample in
+        ["handoff_outcomes_total{status=\"assigned\"} 0", "handoff_desk_calls_in_flight 0"]
+    {
+        assert!(metrics.contains(sample), "{sample} in:\n{metrics}");
+    }
+}
+
+#[test]
+fn every_code_of_the_table_is_documented() {
+    let guide = file("docs/codes.md");
+    let rows = handoff::domain::codes::CODES.iter();
+    let rows = rows.map(|row| format!("| {} | {} |", row.code, row.class));
+    let missing = rows.filter(|row| !guide.contains(row));
+    assert_none(missing.map(|row| format!("docs/codes.md lacks: {row}")).collect());
+}
+
+#[test]
+#[ignore = "holds once every module is renamed"]
+fn every_warning_and_error_is_a_fixed_phrase_in_the_guide() {
+    let guide = file("docs/operations.md");
+    let mut faults = Vec::new();
+    for source in rust_sources(&["src"]).iter().filter(|source| !source.is_test()) {
+        for (line, phrase) in log_phrases(source) {
+            let text = match &phrase {
+                None => "a log line without a phrase".to_owned(),
+                Some(phrase) if phrase.contains('{') => {
+                    format!("a value inside the phrase {phrase:?}: make it a field")
+                }
+                Some(phrase) if guide.contains(phrase.as_str()) => continue,
+                Some(phrase) => format!("docs/operations.md does not explain {phrase:?}"),
+            };
+            faults.push(format!("{}:{line}: {text}", source.path));
+        }
+    }
+    assert_none(faults);
+}
+
+/// The line and the phrase of each log line at warn or error level.
+fn log_phrases(source: &Source) -> Vec<(usize, Option<String>)> {
+    let mut phrases = Vec::new();
+    for mark in ["warn!(", "error!("] {
+        for (at, _) in source.text.match_indices(mark) {
+            let is_comment =
+                source.text[..at].rsplit('\n').next().unwrap_or_default().contains("//");
+            if is_comment {
+                continue;
+            }
+            let arguments = arguments(&source.text[at + mark.len() - 1..]);
+            let phrase = arguments.iter().find_map(|argument| argument.strip_prefix('"'));
+            let phrase = phrase.map(|phrase| unbroken(phrase.trim_end_matches('"')));
+            phrases.push((line_of(&source.text, at), phrase));
+        }
+    }
+    phrases
+}
+
+/// A literal without its line continuations.
+fn unbroken(literal: &str) -> String {
+    let mut parts = literal.split("\\\n");
+    let first = parts.next().unwrap_or_default().to_owned();
+    parts.fold(first, |text, part| text + part.trim_start())
+}
