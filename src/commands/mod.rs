@@ -117,7 +117,7 @@ enum CliCommand {
     /// Run the simulated Desk as an HTTP server, for staging and tests
     Desk(desk::DeskArgs),
     /// Print a UserSig, to call the Desk API by hand
-    Usersig(usersig::Args),
+    Usersig(usersig::UsersigArgs),
     /// Print the completion script for a shell
     Completions(CompletionsArgs),
     /// Print the man page (troff)

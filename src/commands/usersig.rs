@@ -14,24 +14,24 @@ use crate::domain::usersig;
 /// Arguments of `handoff usersig`.
 #[derive(Debug, clap::Args)]
 #[command(after_help = AFTER_HELP)]
-pub struct Args {
-    /// How long it is valid, in hours (default: desk.signature_lifetime_h)
+pub struct UsersigArgs {
+    /// Lifetime in hours (default: desk.signature_lifetime_h)
     #[arg(long, value_name = "HOURS", value_parser = clap::value_parser!(u64).range(1..=438_000))]
     lifetime: Option<u64>,
 }
 
 const AFTER_HELP: &str = "\
 Identity and key come from the configuration ([desk] sdkappid, identifier, secret_key).
-A UserSig is a secret: whoever has it can act as the administrator until it expires.
+A UserSig is a secret: it gives the rights of the administrator until it expires.
 
-TransferRequest for a session's state by hand:
+Query the state of a session by hand:
   curl -s \"https://console.tim.qq.com/v4/desk_http_svc/get_session_state?sdkappid=$SDKAPPID\\
 &identifier=$ADMIN&usersig=$(handoff usersig --lifetime 24)&random=$RANDOM&contenttype=json\" \\
     -H 'Content-Type: application/json' -d '{\"SessionId\":\"fd8a2e30-...\"}'";
 
-/// Print a UserSig.
+/// Prints a UserSig.
 pub async fn run(
-    args: &Args,
+    args: &UsersigArgs,
     file: Option<&Path>,
     env: Vec<(String, String)>,
 ) -> Result<(), Failure> {
