@@ -23,7 +23,7 @@ Examples:
   handoff audit
       Everything in the escalations topic, up to its current end.
   handoff audit --since 1h
-      What was published in the last hour.
+      Escalations published in the last hour.
   handoff audit --since 2026-11-23T10:00:00Z --until 2026-11-23T11:00:00Z --json | jq .findings
   handoff audit --from 3:4200 --to 3:4300
       Partition 3, from offset 4200 up to and including 4300.

@@ -36,7 +36,7 @@ Examples:
   handoff outcomes
       The last 20.
   handoff outcomes --follow
-      The last 20, then each new one as it comes.
+      The last 20, then each new one as it is published.
   handoff outcomes --since 1h --status failed --status no_agent_online
       Of the last hour, only where no agent took over.
   handoff outcomes --session fd8a2e30-... --json | jq .desk

@@ -32,11 +32,11 @@ pub(super) struct EscalationArgs {
     #[arg(long, value_name = "TEXT")]
     reason: Option<String>,
 
-    /// An agent who may take it, by login; repeat for more
+    /// The login of an agent who may take it; repeatable
     #[arg(long = "agent", value_name = "LOGIN")]
     agents: Vec<String>,
 
-    /// The agent group to pick from
+    /// The group whose agents may take it
     #[arg(long, value_name = "NUMBER")]
     group: Option<i64>,
 
