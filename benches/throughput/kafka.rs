@@ -14,7 +14,7 @@ use tokio::task::spawn_blocking;
 use crate::support::kafka::{create_topic, create_topic_with, unique};
 use crate::workload::Work;
 
-const PATIENCE: Duration = Duration::from_secs(30);
+const LIMIT: Duration = Duration::from_secs(30);
 /// Clients and contestants are connected and warm after this.
 const WARM_UP: Duration = Duration::from_secs(3);
 
@@ -51,8 +51,11 @@ impl Topics {
     /// due, in microseconds since 1970.
     pub(crate) async fn feed(&self, work: &Work, pace: Option<(usize, f64)>) -> Vec<i64> {
         let (bootstrap, topic) = (self.bootstrap.clone(), self.of("in"));
-        let records: Vec<_> =
-            work.events.iter().map(|event| (event.session.clone(), event.value.clone())).collect();
+        let records: Vec<_> = work
+            .events
+            .iter()
+            .map(|event| Record { session: event.session.clone(), value: event.value.clone() })
+            .collect();
         let work = spawn_blocking(move || produce(&bootstrap, &topic, &records, pace));
         work.await.expect("the producer works")
     }
@@ -66,10 +69,15 @@ impl Topics {
     }
 }
 
+struct Record {
+    session: String,
+    value: Vec<u8>,
+}
+
 fn produce(
     bootstrap: &str,
     topic: &str,
-    records: &[(String, Vec<u8>)],
+    records: &[Record],
     pace: Option<(usize, f64)>,
 ) -> Vec<i64> {
     let mut config = ClientConfig::new();
@@ -80,13 +88,13 @@ fn produce(
         // A backlog has come over some time: a millisecond for each.
         let begun = now_us() / 1000 - records.len() as i64;
         for (record, at) in records.iter().zip(begun..) {
-            send(&producer, topic, (record, Some(at)));
+            send(&producer, topic, record, Some(at));
         }
-        producer.flush(PATIENCE).expect("Kafka takes the records");
+        producer.flush(LIMIT).expect("Kafka takes the records");
         return Vec::new();
     };
-    records[..warm].iter().for_each(|record| send(&producer, topic, (record, None)));
-    producer.flush(PATIENCE).expect("Kafka takes the records");
+    records[..warm].iter().for_each(|record| send(&producer, topic, record, None));
+    producer.flush(LIMIT).expect("Kafka takes the records");
     std::thread::sleep(WARM_UP);
     let start = now_us() + 1_000;
     let mut times = Vec::with_capacity(records.len());
@@ -97,14 +105,14 @@ fn produce(
             std::thread::sleep(Duration::from_micros(early.unsigned_abs()));
         }
         times.push(due);
-        send(&producer, topic, (record, None));
+        send(&producer, topic, record, None);
     }
-    producer.flush(PATIENCE).expect("Kafka takes the records");
+    producer.flush(LIMIT).expect("Kafka takes the records");
     times
 }
 
-fn send(producer: &Producer, topic: &str, (record, at): (&(String, Vec<u8>), Option<i64>)) {
-    let mut sent = BaseRecord::to(topic).key(&record.0).payload(&record.1);
+fn send(producer: &Producer, topic: &str, record: &Record, at: Option<i64>) {
+    let mut sent = BaseRecord::to(topic).key(&record.session).payload(&record.value);
     sent.timestamp = at;
     while let Err((error, back)) = producer.send(sent) {
         let full = KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull);
@@ -124,15 +132,15 @@ pub(crate) struct Watch {
 impl Watch {
     /// How many outcomes there are now.
     pub(crate) async fn outcomes(&mut self) -> usize {
-        let client = self.client.take().expect("one question at a time");
+        let client = self.client.take().expect("one request at a time");
         let (topic, partitions) = (self.topic.clone(), self.partitions);
         let asked = spawn_blocking(move || {
-            let ends = (0..partitions)
-                .map(|partition| client.fetch_watermarks(&topic, partition, PATIENCE));
+            let ends =
+                (0..partitions).map(|partition| client.fetch_watermarks(&topic, partition, LIMIT));
             let ends = ends.map(|end| end.map_or(0, |(_, end)| end)).sum::<i64>();
             (client, usize::try_from(ends).unwrap_or(0))
         });
-        let (client, outcomes) = asked.await.expect("the question is asked");
+        let (client, outcomes) = asked.await.expect("the request is sent");
         self.client = Some(client);
         outcomes
     }

@@ -7,13 +7,15 @@
 mod contestant;
 mod desk;
 mod kafka;
+mod measure;
 mod no_ledger;
 mod numbers;
 mod outcomes;
 mod plain;
 mod report;
+mod run;
 mod scenario;
-mod scenarios;
+mod special;
 #[path = "../../tests/it/support/mod.rs"]
 #[expect(
     dead_code,
@@ -94,7 +96,7 @@ async fn measure(args: Args) -> anyhow::Result<()> {
     };
     let scale = if args.tiny { 0.02 } else { args.scale };
     let runs = if args.tiny { 1 } else { args.runs };
-    let chosen: Vec<_> = scenarios::all().into_iter().filter(wanted).collect();
+    let chosen: Vec<_> = scenario::all().into_iter().filter(wanted).collect();
     if args.list {
         chosen.iter().for_each(|scenario| println!("{:18} {}", scenario.name, scenario.what));
         return Ok(());
@@ -102,10 +104,10 @@ async fn measure(args: Args) -> anyhow::Result<()> {
     anyhow::ensure!(!chosen.is_empty(), "no scenario is called so; --list names them");
     let bootstrap = support::kafka::shared().await.to_owned();
     // A broker that has just started is slow: nobody is measured on that.
-    scenario::warm_up(&bootstrap, scale).await?;
+    run::warm_up(&bootstrap, scale).await?;
     let mut results = Vec::new();
     for scenario in &chosen {
-        results.push(scenario::run(scenario, &bootstrap, (runs, scale)).await?);
+        results.push(run::run(scenario, &bootstrap, runs, scale).await?);
         println!("{}", report::of_scenario(scenario, &results[results.len() - 1]));
     }
     println!("{}", report::table(&chosen, &results));

@@ -1,7 +1,7 @@
-//! The floor of cost: a plain loop with a lane per session, as a careful team would write it in a day.
+//! The lower bound of cost: a plain loop with a FIFO per session, as a careful team would write it in a day.
 //!
 //! It consumes, calls, publishes, and commits below a watermark. It keeps the order of each session and nothing else
-//! of what `handoff` promises: it never retries, never remembers, never slows down.
+//! of what `handoff` guarantees: no retry, no ledger, no back-off.
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
@@ -46,8 +46,8 @@ struct Loop {
     calls: Semaphore,
 }
 
-type Place = (String, i32, i64);
-/// Of each partition what is in work, and the offset after the last that was read.
+type Position = (String, i32, i64);
+/// By partition: the unfinished offsets, and the offset after the last that was read.
 type Open = HashMap<i32, (BTreeSet<i64>, i64)>;
 
 /// Run until SIGTERM.
@@ -86,8 +86,8 @@ pub(crate) async fn run() -> Result<()> {
 async fn consume(consumer: &StreamConsumer, shared: &Arc<Loop>) -> Result<()> {
     let in_memory = Arc::new(Semaphore::new(IN_MEMORY));
     let mut open = Open::new();
-    let mut lanes: HashMap<String, oneshot::Receiver<()>> = HashMap::new();
-    let mut tasks: JoinSet<Result<Place>> = JoinSet::new();
+    let mut last_of_session: HashMap<String, oneshot::Receiver<()>> = HashMap::new();
+    let mut tasks: JoinSet<Result<Position>> = JoinSet::new();
     let stop = terminated();
     tokio::pin!(stop);
     let mut stopped = false;
@@ -97,36 +97,41 @@ async fn consume(consumer: &StreamConsumer, shared: &Arc<Loop>) -> Result<()> {
             Some(done) = tasks.join_next() => finish(consumer, &mut open, done??)?,
             message = consumer.recv(), if !stopped && in_memory.available_permits() > 0 => {
                 let Ok(message) = message else { continue };
-                let place = (message.topic().to_owned(), message.partition(), message.offset());
-                let (open, next) = open.entry(place.1).or_default();
-                open.insert(place.2);
-                *next = place.2 + 1;
+                let position = (message.topic().to_owned(), message.partition(), message.offset());
+                let (open, next) = open.entry(position.1).or_default();
+                open.insert(position.2);
+                *next = position.2 + 1;
                 let event: Escalation = serde_json::from_slice(message.payload().unwrap_or_default())?;
                 let room = in_memory.clone().acquire_owned().await?;
                 let (done, next) = oneshot::channel();
-                let before = lanes.insert(event.session_id.clone(), next);
-                tasks.spawn(walk(shared.clone(), event, place, (before, done, room)));
+                let before = last_of_session.insert(event.session_id.clone(), next);
+                let turn = Turn { before, done, room };
+                tasks.spawn(deliver(shared.clone(), event, position, turn));
             }
         }
     }
     Ok(())
 }
 
-/// One event, when the one before it in its session is done.
-async fn walk(
+/// The position of an event in its session, and in memory.
+struct Turn {
+    before: Option<oneshot::Receiver<()>>,
+    done: oneshot::Sender<()>,
+    room: OwnedSemaphorePermit,
+}
+
+/// Delivers one event after the previous one of its session.
+async fn deliver(
     shared: Arc<Loop>,
     event: Escalation,
-    place: Place,
-    (before, done, room): (
-        Option<oneshot::Receiver<()>>,
-        oneshot::Sender<()>,
-        OwnedSemaphorePermit,
-    ),
-) -> Result<Place> {
+    position: Position,
+    turn: Turn,
+) -> Result<Position> {
+    let Turn { before, done, room } = turn;
     if let Some(before) = before {
         before.await.unwrap_or_default();
     }
-    let outcome = call(&shared, &event, &place).await?;
+    let outcome = call(&shared, &event, &position).await?;
     let headers =
         OwnedHeaders::new().insert(Header { key: "handoff-status", value: Some("assigned") });
     let record = FutureRecord::to(&shared.topic).key(&event.session_id).payload(&outcome);
@@ -134,11 +139,11 @@ async fn walk(
     done.send(()).unwrap_or_default();
     sent.await?.map_err(|(error, _)| error)?;
     drop(room);
-    Ok(place)
+    Ok(position)
 }
 
 /// One call, and the outcome that follows from it.
-async fn call(shared: &Loop, event: &Escalation, place: &Place) -> Result<String> {
+async fn call(shared: &Loop, event: &Escalation, position: &Position) -> Result<String> {
     let body = json!({"SessionId": event.session_id, "SendTipIfNoAgentOnline": 1}).to_string();
     let permit = shared.calls.acquire().await?;
     let url = format!("{}&random={}", shared.url, random());
@@ -150,17 +155,14 @@ async fn call(shared: &Loop, event: &Escalation, place: &Place) -> Result<String
     let outcome = json!({
         "id": format!("{}/final", event.id), "event_id": event.id, "session_id": event.session_id,
         "status": "assigned", "final": true, "agent_id": answer.agent_id,
-        "source": {"topic": place.0, "partition": place.1, "offset": place.2},
+        "source": {"topic": position.0, "partition": position.1, "offset": position.2},
     });
     Ok(outcome.to_string())
 }
 
-/// Everything below the lowest open offset may be committed.
-fn finish(
-    consumer: &StreamConsumer,
-    open: &mut Open,
-    (topic, partition, offset): Place,
-) -> Result<()> {
+/// Commits below the lowest unfinished offset.
+fn finish(consumer: &StreamConsumer, open: &mut Open, position: Position) -> Result<()> {
+    let (topic, partition, offset) = position;
     let (open, next) = open.entry(partition).or_default();
     open.remove(&offset);
     let mark = open.first().copied().unwrap_or(*next);
