@@ -1,10 +1,12 @@
 //! Time and chance: the one [`Clock`] and the one [`Rng`].
 //!
-//! Everything that needs the time or a random number is handed one of these, so that tests and the
-//! simulation decide both. Only [`Clock::system`] and [`Rng::system`] read the real ones.
+//! Everything that needs the time or a random number takes one of these, so that tests and the
+//! simulation decide both. Only [`Clock::system`] and [`Rng::system`] read the real ones. Durations
+//! are measured with [`tokio::time::Instant`], which a paused runtime stops too.
 
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use jiff::Timestamp;
 
@@ -76,6 +78,11 @@ impl fmt::Debug for Rng {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Rng")
     }
+}
+
+/// Whole milliseconds, for atomics that hold a time.
+pub(crate) fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
 #[cfg(test)]

@@ -1,7 +1,8 @@
 //! What `/health` and `/ready` say: progress, blocked partitions, what the start waits for.
 //!
-//! `/health` fails only where a restart may help. What waits for Kafka, the ledger or the group is
-//! told by `/ready` alone. Written from the hot path with plain atomics, read by the admin port.
+//! `/health` fails only where a restart may help. Waiting for Kafka, the ledger or the group shows
+//! in `/ready` alone, because an orchestrator restarts what is not healthy. Written from the hot path
+//! with plain atomics, read by [`crate::adapters::admin`].
 
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -11,6 +12,7 @@ use jiff::Timestamp;
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
+use crate::clock::millis;
 use crate::lease::Lease;
 
 /// Without progress for longer than this the service is stalled.
@@ -52,12 +54,12 @@ impl Health {
         }
     }
 
-    /// The start waits for this to be repaired; `None`: the start is over.
-    pub fn set_waiting_for(&self, what: Option<String>) {
-        *self.waiting_for.lock() = what;
+    /// The service does not start until this is repaired; `None` once it starts.
+    pub fn set_waiting_for(&self, problem: Option<String>) {
+        *self.waiting_for.lock() = problem;
     }
 
-    /// What the start waits for.
+    /// What the start waits for, if it does.
     pub fn waiting_for(&self) -> Option<String> {
         self.waiting_for.lock().clone()
     }
@@ -67,39 +69,41 @@ impl Health {
         self.joined.store(true, Ordering::Relaxed);
     }
 
-    /// The consumer has joined its group at least once.
+    /// Whether the consumer has ever joined its group.
     pub fn has_joined(&self) -> bool {
         self.joined.load(Ordering::Relaxed)
     }
 
-    /// A bug was met that only a restart may help; the first one is kept.
-    pub fn report_bug(&self, what: String) {
-        self.bug.set(what).unwrap_or_default();
+    /// Report a bug after which only a restart may help. The first one is kept: the others may be
+    /// its consequences.
+    pub fn report_bug(&self, bug: String) {
+        self.bug.set(bug).unwrap_or_default();
     }
 
-    /// The consuming task completed a round of its loop.
+    /// The event loop of `consume` has completed a round.
     pub fn report_progress(&self) {
         self.progress_ms.store(self.elapsed_ms(), Ordering::Relaxed);
     }
 
-    /// The earliest deadline among the unfinished events.
+    /// Set the earliest deadline of the unfinished events; `None` where there are none.
     pub fn set_earliest_deadline(&self, deadline: Option<Timestamp>) {
         let deadline = deadline.map_or(i64::MAX, Timestamp::as_millisecond);
         self.earliest_deadline_ms.store(deadline, Ordering::Relaxed);
     }
 
-    /// Since when the first of the assigned partitions waits for recovery from the ledger.
+    /// Set since when an assigned partition has waited for recovery; `None` where none waits.
     pub fn set_recovering_since(&self, since: Option<Instant>) {
+        // At least 1: 0 stands for `None`.
         let since = since.map_or(0, |since| millis(since - self.epoch).max(1));
         self.recovering_ms.store(since, Ordering::Relaxed);
     }
 
-    /// This many events wait for a ledger entry that cannot be read.
+    /// Set how many events wait for a ledger entry that cannot be read.
     pub fn set_blocked_events(&self, events: usize) {
         self.blocked_events.store(events, Ordering::Relaxed);
     }
 
-    /// Which part of the ledger cannot be read, and what that blocks.
+    /// What an unreadable or slow ledger blocks, if it does.
     pub fn blocked(&self) -> Option<String> {
         let events = self.blocked_events.load(Ordering::Relaxed);
         if events > 0 {
@@ -119,7 +123,7 @@ impl Health {
         })
     }
 
-    /// The group's coordinator has been silent for too long.
+    /// That the group's coordinator has been silent for too long, if it has.
     pub fn cut_off(&self) -> Option<String> {
         let silence = self.lease.expired()?.as_secs();
         Some(format!(
@@ -128,8 +132,8 @@ impl Health {
         ))
     }
 
-    /// What has stalled. Waiting for the ledger or for Kafka is not stalling: a restart would not
-    /// help.
+    /// What has stalled, if anything has. Waiting for the ledger or for Kafka is not stalling: a
+    /// restart would not help.
     pub fn stalled(&self, now: Timestamp, ledger_is_unavailable: bool) -> Option<String> {
         let limit = STALLED_AFTER.as_secs();
         let progress_ms = self.progress_ms.load(Ordering::Relaxed);
@@ -157,10 +161,6 @@ impl Health {
     }
 }
 
-fn millis(duration: Duration) -> u64 {
-    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -170,7 +170,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_recovery_that_takes_long_and_blocked_events_are_reported() {
+    async fn a_slow_recovery_and_blocked_events_are_reported() {
         let health = health();
         health.set_recovering_since(Some(Instant::now()));
         tokio::time::advance(Duration::from_secs(10)).await;
@@ -184,7 +184,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_missing_poll_missing_progress_and_overdue_events_are_stalls() {
+    async fn a_missing_poll_missing_progress_and_an_overdue_event_are_stalls() {
         let health = health();
         let now: Timestamp = "2026-11-23T10:00:00Z".parse().unwrap();
         assert_eq!(health.stalled(now, false), None);
@@ -192,7 +192,7 @@ mod tests {
         assert_eq!(health.stalled(now, false), None);
         health.set_earliest_deadline(Some(now - Duration::from_secs(91)));
         assert!(health.stalled(now, false).unwrap().contains("after its deadline"));
-        assert_eq!(health.stalled(now, true), None, "it waits for the ledger");
+        assert_eq!(health.stalled(now, true), None, "waiting for the ledger is not stalling");
         health.set_earliest_deadline(None);
         tokio::time::advance(Duration::from_secs(61)).await;
         assert!(health.stalled(now, false).unwrap().contains("polled"));
@@ -203,7 +203,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_group_that_is_silent_is_no_stall() {
+    async fn a_silent_coordinator_is_not_a_stall() {
         let health = health();
         tokio::time::advance(Duration::from_secs(1)).await;
         health.lease.renew_by_coordinator(Duration::ZERO);

@@ -4,7 +4,7 @@
 //! have lost its partitions to another instance without knowing it yet. It must then neither call
 //! Desk nor publish. Each poll of the Kafka client renews the lease, and so does each sign of life
 //! of the group's coordinator. A renewal that comes too late makes the lease invalid for
-//! [`REJOIN_TIME`], in which the client finds out what it still owns; fencing tokens from before
+//! [`REJOIN_TIME`], in which the client finds out what it still owns. Fencing tokens from before
 //! are refused from then on.
 //!
 //! Written from the hot path with plain atomics. Read [`crate::health`] for what `/ready` says.
@@ -13,6 +13,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use tokio::time::Instant;
+
+use crate::clock::millis;
 
 /// A poll later than this means that the process was paused: its partitions may be gone.
 const MAX_POLL_GAP: Duration = Duration::from_secs(5);
@@ -23,20 +25,21 @@ const REJOIN_TIME: Duration = Duration::from_secs(3);
 const MAX_COORDINATOR_SILENCE: Duration = Duration::from_secs(30);
 const CHECK_INTERVAL: Duration = Duration::from_millis(50);
 
-/// Proof that the lease was valid at some moment; [`Lease::accepts`] tells whether it has been
-/// valid ever since.
+/// Proof that the lease was valid at one moment. [`Lease::accepts`] checks that it has been valid
+/// ever since.
 #[derive(Debug, Clone, Copy)]
 pub struct FencingToken {
     term: u64,
 }
 
-/// May this process still act for its partitions? Shared by everything that calls or publishes.
+/// Whether this process may still act for its partitions. Shared by everything that calls or
+/// publishes.
 #[derive(Debug)]
 pub struct Lease {
     epoch: Instant,
-    /// Milliseconds since `epoch`; 0: not yet.
+    /// When the client polled last, in milliseconds since `epoch`; 0 before the first poll.
     polled_ms: AtomicU64,
-    /// The same for the coordinator; 0: nothing watches it.
+    /// When the coordinator answered last; 0 where nothing watches it.
     coordinator_ms: AtomicU64,
     /// Invalid before this moment.
     invalid_until_ms: AtomicU64,
@@ -79,6 +82,7 @@ impl Lease {
     fn renew_at(&self, last_ms: &AtomicU64, renewal: Renewal) {
         let Renewal { at_ms, now_ms, limit } = renewal;
         let last = last_ms.load(Ordering::Acquire);
+        // The first renewal cannot be late, and one that is itself too old renews nothing.
         if last > 0 && now_ms - last > millis(limit) && now_ms - at_ms <= millis(limit) {
             // Before the renewal is stored: no reader may see it without the invalid time it starts.
             self.invalid_until_ms.store(now_ms + millis(REJOIN_TIME), Ordering::Release);
@@ -87,7 +91,8 @@ impl Lease {
         last_ms.store(at_ms.max(last), Ordering::Release);
     }
 
-    /// This process was neither paused nor cut off a moment ago: what it believes to own is its own.
+    /// Whether this process was neither paused nor cut off until now, so that the partitions it
+    /// believes to own are its own.
     pub fn valid(&self) -> bool {
         let now = self.elapsed_ms();
         let fresh = |last_ms: &AtomicU64, limit| {
@@ -99,9 +104,11 @@ impl Lease {
             && now >= self.invalid_until_ms.load(Ordering::Acquire)
     }
 
-    /// Wait until the lease is valid.
+    /// Wait until the lease is valid, then issue a token.
     pub async fn token(&self) -> FencingToken {
         loop {
+            // The term is read before the check: a pause in between makes the token worthless
+            // instead of hiding the pause.
             let token = FencingToken { term: self.term.load(Ordering::Acquire) };
             if self.valid() {
                 return token;
@@ -110,12 +117,12 @@ impl Lease {
         }
     }
 
-    /// The lease has been valid without a break since the token was issued.
+    /// Whether the lease has been valid without a break since the token was issued.
     pub fn accepts(&self, token: FencingToken) -> bool {
         self.valid() && self.term.load(Ordering::Acquire) == token.term
     }
 
-    /// How long the coordinator has been silent, where that is too long.
+    /// How long the coordinator has been silent, if that is longer than it may be.
     pub fn expired(&self) -> Option<Duration> {
         let last = self.coordinator_ms.load(Ordering::Acquire);
         let silence = Duration::from_millis(self.elapsed_ms().saturating_sub(last));
@@ -140,22 +147,18 @@ struct Renewal {
     limit: Duration,
 }
 
-fn millis(duration: Duration) -> u64 {
-    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[tokio::test(start_paused = true)]
-    async fn a_paused_process_waits_until_it_knows_what_it_owns() {
+    async fn a_process_that_was_paused_waits_until_it_knows_its_partitions() {
         let lease = Lease::new();
         assert!(lease.valid());
         tokio::time::advance(Duration::from_secs(1)).await;
         lease.renew();
         tokio::time::advance(Duration::from_secs(6)).await;
-        assert!(!lease.valid(), "running again, and not polled yet");
+        assert!(!lease.valid(), "it runs again and has not polled yet");
         lease.renew();
         assert!(!lease.valid(), "the client may not know yet that it has lost everything");
         let start = Instant::now();
@@ -171,27 +174,27 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn an_instance_that_is_cut_off_stops_before_the_group_gives_it_up() {
+    async fn an_instance_cut_off_from_its_group_stops_before_its_session_times_out() {
         let lease = Lease::new();
-        let pass = async |seconds| {
+        let poll_for = async |seconds| {
             for _ in 0..seconds {
                 tokio::time::advance(Duration::from_secs(1)).await;
                 lease.renew();
             }
         };
-        pass(100).await;
+        poll_for(100).await;
         assert!(lease.valid(), "nothing watches the coordinator");
         lease.renew_by_coordinator(Duration::from_secs(5));
-        pass(25).await;
+        poll_for(25).await;
         assert!(lease.valid());
-        pass(1).await;
-        assert!(!lease.valid(), "30 s after its last sign of life");
+        poll_for(1).await;
+        assert!(!lease.valid(), "the coordinator has been silent for more than 30 s");
         assert_eq!(lease.expired().unwrap().as_secs(), 31);
         lease.renew_by_coordinator(Duration::from_secs(31));
-        assert!(!lease.valid(), "this is not newer");
+        assert!(!lease.valid(), "the answer is from before the silence");
         lease.renew_by_coordinator(Duration::ZERO);
         assert!(!lease.valid(), "the client may not know yet that it has lost everything");
-        pass(3).await;
+        poll_for(3).await;
         assert!(lease.valid());
     }
 }

@@ -17,7 +17,7 @@
 //! - [`telemetry`]: logs and metrics.
 //! - [`domain`]: every decision, as pure functions of values.
 //! - [`sim`]: the simulated Desk and the embedded broker, shipped as tools.
-//! - [`clock`]: time and random numbers; `task`: spawning. Everything may use them, `domain` does not.
+//! - [`clock`] and `task`: time, random numbers, spawning. Everything but `domain` may use them.
 //!
 //! The crate serves its own binary, tests and benchmark: its interface is not stable.
 

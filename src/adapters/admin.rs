@@ -23,21 +23,21 @@ use crate::telemetry::Metrics;
 
 /// What the routes read.
 #[derive(Clone)]
-pub struct View {
+pub(crate) struct View {
     /// Progress and blocked partitions.
-    pub health: Arc<Health>,
+    pub(crate) health: Arc<Health>,
     /// Admission control towards Desk.
-    pub gate: Arc<Gate>,
+    pub(crate) gate: Arc<Gate>,
     /// All metrics.
-    pub metrics: Arc<Metrics>,
+    pub(crate) metrics: Arc<Metrics>,
     /// Why the ledger is unavailable, if it is.
-    pub ledger: Arc<dyn Fn() -> Option<String> + Send + Sync>,
+    pub(crate) ledger: Arc<dyn Fn() -> Option<String> + Send + Sync>,
     /// The wall clock.
-    pub clock: Clock,
+    pub(crate) clock: Clock,
 }
 
 /// Serve the routes until `stop`.
-pub async fn serve(
+pub(crate) async fn serve(
     listener: TcpListener,
     view: View,
     stop: CancellationToken,
@@ -82,10 +82,11 @@ async fn status(State(view): State<View>) -> Json<Value> {
 
 impl View {
     fn stalled(&self) -> Option<String> {
+        // While the ledger is unavailable events become overdue, and a restart would not help.
         self.health.stalled(self.clock.now(), (self.ledger)().is_some())
     }
 
-    /// The first reason, in the order in which they have to be repaired.
+    /// The first reason why events cannot be answered: each of them hides those after it.
     fn not_ready(&self) -> Option<String> {
         if let Some(problem) = self.health.waiting_for() {
             return Some(problem);

@@ -3,7 +3,7 @@
 //! Adapters implement the ports that `deliver` and `consume` declare.
 //! They never import each other and never see the configuration, only their own settings.
 
-pub mod admin;
+pub(crate) mod admin;
 pub mod desk;
 pub mod kafka;
 pub mod ledger;

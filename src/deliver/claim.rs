@@ -102,6 +102,8 @@ impl<P: Ports> Delivery<'_, P> {
 
 /// The claim of an event. Its key is the event's id, or the record's position where it has none.
 pub(super) fn for_event(event: &Event, record: &Record, now: Timestamp) -> Claim {
+    // The prefix keeps an event whose id looks like a position apart from a record without an id.
+    // The ledger stores the keys: changing a prefix would orphan its entries.
     let kind = if *event.id == record.position.to_string() { "place" } else { "id" };
     let claim = claim(format!("{kind}:{}", event.id), record, now);
     let session_id = Some(event.session_id.clone());

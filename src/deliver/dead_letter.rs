@@ -14,7 +14,7 @@ use crate::domain::wire::dead_letter::dead_letter;
 use crate::ledger::Ledger as _;
 
 /// Send a malformed record to the dead-letter topic.
-pub async fn send_dead_letter<P: Ports>(
+pub(crate) async fn send_dead_letter<P: Ports>(
     context: &Context<P>,
     record: &Record,
     malformed: &Malformed,
@@ -26,6 +26,7 @@ pub async fn send_dead_letter<P: Ports>(
     let (partition, offset) = (record.position.partition, record.position.offset);
     let token = Some(context.lease.token().await);
     match context.ledger.claim(claim).await {
+        // `Duplicate` and `Conflict` do not occur: the key names the record itself.
         ClaimResult::Settled { published: true, .. }
         | ClaimResult::Duplicate
         | ClaimResult::Conflict { .. } => {}
@@ -43,6 +44,7 @@ pub async fn send_dead_letter<P: Ports>(
             on_event(TaskEvent::Blocked);
             return Ended::Blocked;
         }
+        // A dead letter needs no call, so a claim without an answer leaves nothing in doubt.
         ClaimResult::Fresh | ClaimResult::Resumed(_) => {
             let message = Arc::new(dead_letter(record.clone(), malformed, now));
             if !context.ledger.settle(key.clone(), message.clone(), now).await {

@@ -22,7 +22,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::{Instrument as _, error, info, info_span};
 
-pub use self::dead_letter::send_dead_letter;
+pub(crate) use self::dead_letter::send_dead_letter;
 pub use self::ports::{Context, DeskApi, OutcomePublisher, Ports, Published, PublishedBy};
 pub use self::session_queues::{SessionQueues, Turn};
 
@@ -37,29 +37,29 @@ use crate::domain::wire::outcome::Outcome;
 use crate::ledger::Ledger as _;
 
 /// The delivery of one event.
-pub struct Delivery<'a, P: Ports> {
+pub(crate) struct Delivery<'a, P: Ports> {
     /// What all deliveries share.
-    pub context: &'a Context<P>,
+    pub(crate) context: &'a Context<P>,
     /// The event.
-    pub event: &'a Event,
+    pub(crate) event: &'a Event,
     /// The record it came from.
-    pub record: &'a Record,
+    pub(crate) record: &'a Record,
     /// Its turn in its session.
-    pub turn: &'a Turn,
+    pub(crate) turn: &'a Turn,
     /// Whether Desk has to be called: an answer that is stored already needs no claim permit.
-    pub needs_call: bool,
+    pub(crate) needs_call: bool,
     /// Cancelled when the partition is being revoked: the delivery then ends unless it is in doubt.
-    pub draining: &'a CancellationToken,
+    pub(crate) draining: &'a CancellationToken,
     /// Receives the events of the delivery. It must not block.
-    pub on_event: &'a EventSink<'a>,
+    pub(crate) on_event: &'a EventSink<'a>,
 }
 
 /// Receives the events of a delivery or dead letter. It must not block.
-pub type EventSink<'a> = dyn Fn(TaskEvent) + Send + Sync + 'a;
+pub(crate) type EventSink<'a> = dyn Fn(TaskEvent) + Send + Sync + 'a;
 
 /// What a delivery reports before it ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum TaskEvent {
+pub(crate) enum TaskEvent {
     /// The event is parked in the ledger, so its offset may be committed.
     Parked,
     /// The answer is stored and enqueued, so the next event of the session may go on.
@@ -72,7 +72,7 @@ pub enum TaskEvent {
 
 /// How a delivery ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Ended {
+pub(crate) enum Ended {
     /// The final answer is acknowledged by the broker.
     Published,
     /// Another record with this id has the answer; this record gets none.
@@ -87,7 +87,7 @@ pub enum Ended {
 
 impl<P: Ports> Delivery<'_, P> {
     /// Deliver the event. Every log line on the way carries the event, its session and its record.
-    pub async fn run(&self) -> Ended {
+    pub(crate) async fn run(&self) -> Ended {
         let span = info_span!(
             "escalation",
             event.id = %self.event.id,

@@ -32,8 +32,8 @@ pub trait DeskApi: Send + Sync + 'static {
 /// The outcome topic and the dead-letter topic.
 pub trait OutcomePublisher: Send + Sync + 'static {
     /// Publish a message that nobody else can have published while the lease accepts `token`.
-    /// The message is enqueued before this returns, so that messages keep the order of the calls;
-    /// the future completes once the broker has acknowledged it, however long that takes.
+    /// The message is enqueued before this returns, so that messages are sent in the order of the
+    /// calls. The future completes once the broker has acknowledged it, however long that takes.
     fn publish(
         &self,
         message: Arc<Message>,
