@@ -23,7 +23,7 @@ use crate::adapters::admin::{self, View};
 use crate::adapters::{desk, kafka, ledger};
 use crate::clock::{Clock, Rng};
 use crate::config::Config;
-use crate::consume::{IntakeLimits, IntakeSettings, consume};
+use crate::consume::{IntakeSettings, consume};
 use crate::deliver::{Context, Ports};
 use crate::domain::course::Policy;
 use crate::gate::Gate;
@@ -124,11 +124,7 @@ impl Service {
             intake: IntakeSettings {
                 topic: config.kafka.topics.escalations.as_str().into(),
                 rules: config.rules,
-                limits: IntakeLimits {
-                    max_events: config.intake.max_events,
-                    max_bytes: config.intake.max_bytes,
-                    max_span: config.intake.max_span,
-                },
+                limits: config.intake,
                 drain: config.drain_timeout,
             },
             lease,

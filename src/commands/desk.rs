@@ -36,7 +36,7 @@ While it runs:
 
 All faults and controls are described in docs/simulated-desk.md.";
 
-/// Serve a simulated Tencent Cloud Desk
+/// Run the simulated Desk as an HTTP server, for staging and tests
 ///
 /// It validates calls as Desk does (signature, parameters, types), keeps the state of each session,
 /// and injects faults on request (every code, latency, lost answers, outages).

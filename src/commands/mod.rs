@@ -113,7 +113,7 @@ enum CliCommand {
     #[command(subcommand)]
     Events(events::Command),
     /// Check the configuration, then Kafka, Desk and the ledger live
-    Check(check::Args),
+    Check(check::CheckArgs),
     /// Run the simulated Desk as an HTTP server, for staging and tests
     Desk(desk::DeskArgs),
     /// Print a UserSig, to call the Desk API by hand

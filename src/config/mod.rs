@@ -26,6 +26,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use crate::adapters;
+use crate::consume::IntakeLimits;
 use crate::domain::course::Policy;
 use crate::domain::wire::escalation::DecodeRules;
 use crate::gate::BreakerPolicy;
@@ -54,7 +55,7 @@ pub struct Config {
     /// Calls per second of each Desk command, for the whole consumer group; `None`: unlimited.
     pub quota_per_second: Option<f64>,
     /// Bounds on unfinished work in memory.
-    pub intake: IntakeSettings,
+    pub intake: IntakeLimits,
     /// The ledger's database.
     pub ledger: adapters::ledger::LedgerUrl,
     /// How long a published event stays in the ledger.
@@ -67,17 +68,6 @@ pub struct Config {
     pub log: LogSettings,
     /// Legal values that are probably a mistake. They are logged once at the start.
     pub warnings: Vec<String>,
-}
-
-/// Bounds on the unfinished work in memory.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct IntakeSettings {
-    /// Unfinished events.
-    pub max_events: usize,
-    /// Bytes of unfinished events.
-    pub max_bytes: usize,
-    /// Records that one partition may be read ahead of its committed offset.
-    pub max_span: usize,
 }
 
 /// The part of the configuration for commands that use topics or the ledger but never call Desk.

@@ -15,9 +15,10 @@ use tracing_subscriber::EnvFilter;
 
 use super::origins::{Origin, RawValue};
 use super::raw_config::{Located, RawConfig, how_to_set};
-use super::{Config, IntakeSettings, ToolConfig, kafka, regions, routes};
+use super::{Config, ToolConfig, kafka, regions, routes};
 use crate::adapters::desk::{DeskClientSettings, KeySource};
 use crate::adapters::ledger::LedgerUrl;
+use crate::consume::IntakeLimits;
 use crate::domain::backoff::Backoff;
 use crate::domain::course::Policy;
 use crate::domain::usersig::Identity;
@@ -105,11 +106,11 @@ fn warnings(config: &Config) -> Vec<String> {
     warnings
 }
 
-fn intake(raw: &mut RawConfig) -> Option<IntakeSettings> {
+fn intake(raw: &mut RawConfig) -> Option<IntakeLimits> {
     let max_events = raw.whole("intake.max_events", 1..=1_000_000);
     let max_bytes = raw.whole("intake.max_bytes", 1_024..=17_179_869_184);
     let max_span = raw.whole("intake.max_span", 1..=10_000_000);
-    Some(IntakeSettings {
+    Some(IntakeLimits {
         max_events: to_usize(max_events?),
         max_bytes: to_usize(max_bytes?),
         max_span: to_usize(max_span?),
@@ -324,12 +325,12 @@ fn rules(raw: &mut RawConfig) -> Option<DecodeRules> {
     })
 }
 
-enum AdminPort {
+enum AdminListen {
     Disabled,
     At(SocketAddr),
 }
 
-impl AdminPort {
+impl AdminListen {
     fn address(self) -> Option<SocketAddr> {
         match self {
             Self::Disabled => None,
@@ -338,11 +339,11 @@ impl AdminPort {
     }
 }
 
-fn admin_listen(raw: &mut RawConfig) -> Option<AdminPort> {
+fn admin_listen(raw: &mut RawConfig) -> Option<AdminListen> {
     let wanted = "an IP address and a port, as \"127.0.0.1:9464\", or \"\" for none";
     raw.parsed("admin.listen", wanted, |text| match text {
-        "" => Some(AdminPort::Disabled),
-        _ => text.parse().ok().map(AdminPort::At),
+        "" => Some(AdminListen::Disabled),
+        _ => text.parse().ok().map(AdminListen::At),
     })
 }
 

@@ -1,8 +1,7 @@
-//! Desk, tried live: the key, each host, the signature, the clock.
+//! The live checks of Desk: the key, each host, the signature, the clock.
 //!
-//! Each host is asked after a session that does not exist. Whatever Desk answers to that proves
-//! the way, unless it is about the set-up itself; the service's own table says which those are.
-//! This file never asks for a transfer.
+//! Each host gets a state query for a session that does not exist. Any answer proves the
+//! connection, unless its code is about the setup; the service's own table of codes decides that.
 
 use std::time::Duration;
 
@@ -20,17 +19,17 @@ use crate::domain::reply::Reply;
 use crate::domain::request::{self, DeskCommand};
 use crate::domain::verdict::{self, Verdict, VerdictClass, Verdicts};
 
-/// Above the longest call that can be configured.
+/// More than the longest time limit of a call that can be configured.
 const LIMIT: Duration = Duration::from_secs(65);
-/// A clock that is further off is told.
+/// A larger clock difference is a warning.
 const SKEW_WARN: SignedDuration = SignedDuration::from_secs(30);
-/// A clock that is further off breaks signatures and deadlines.
+/// A larger clock difference breaks signatures and deadlines.
 const SKEW_FAIL: SignedDuration = SignedDuration::from_mins(5);
 
 const NETWORK: &str = "check desk.region or desk.endpoint, name resolution, firewall and proxy \
                        (HTTPS_PROXY), and the CA certificates of this host";
 
-/// Whether the key can be read, and by whom.
+/// Checks that the key can be read, and that not every user can read it.
 pub(super) async fn check_key(source: &KeySource) -> Vec<Finding> {
     let what = "secret key";
     let key = match source.read().await {
@@ -42,14 +41,14 @@ pub(super) async fn check_key(source: &KeySource) -> Vec<Finding> {
     };
     let mut findings = vec![];
     if key.expose_secret().trim() != key.expose_secret() {
-        let detail = "there are blanks around it, which count as a part of it";
+        let detail = "it has blanks at its ends, which are part of the key";
         findings.push(Finding::warn(what, detail, "remove them"));
     }
     if let KeySource::File(path) = source
         && is_world_readable(path)
     {
         let detail = format!("{} can be read by every user of this host", path.display());
-        findings.push(Finding::warn(what, detail, "take that right away: chmod o-rwx"));
+        findings.push(Finding::warn(what, detail, "restrict it: chmod o-rwx"));
     }
     if findings.is_empty() {
         findings.push(Finding::ok(what, "can be read"));
@@ -62,19 +61,19 @@ fn is_world_readable(path: &std::path::Path) -> bool {
     std::fs::metadata(path).is_ok_and(|meta| meta.permissions().mode() & 0o004 != 0)
 }
 
-/// Try every host.
+/// Checks the host and its backup.
 pub(super) async fn check(config: &Config, findings: Findings) {
     let main = DeskClientSettings { backup_endpoint: None, ..config.desk.clone() };
     let backup = config.desk.backup_endpoint.clone();
     let backup = backup.map(|endpoint| DeskClientSettings { endpoint, ..main.clone() });
     let verdicts = &config.policy.verdicts;
-    let ask_backup = async {
+    let check_backup = async {
         match backup {
             Some(settings) => check_host("Desk's backup", settings, verdicts).await,
             None => vec![],
         }
     };
-    let (main, backup) = tokio::join!(check_host("Desk", main, verdicts), ask_backup);
+    let (main, backup) = tokio::join!(check_host("Desk", main, verdicts), check_backup);
     for finding in main.into_iter().chain(backup) {
         findings.add(finding);
     }
@@ -96,52 +95,52 @@ async fn check_host(name: &str, settings: DeskClientSettings, verdicts: &Verdict
         return vec![Finding::fail(what, detail, NETWORK)];
     };
     let mut findings = vec![judge(&what, &response.reply, verdicts)];
-    if is_plain_to_elsewhere(&host) {
-        let detail = "is called without TLS: signatures travel readable";
+    if is_remote_without_tls(&host) {
+        let detail = "is called without TLS: signatures are sent in clear text";
         findings.push(Finding::warn(what, detail, "use https:// in desk.endpoint"));
     }
-    findings.extend(clock(&host, &response, (asked_at, Clock::system().now())));
+    findings.extend(clock(&host, &response, asked_at, Clock::system().now()));
     findings
 }
 
-/// Any answer of Desk will do that is not about the set-up.
+/// Any answer of Desk is good, unless it is about the setup.
 fn judge(what: &str, reply: &Reply, verdicts: &Verdicts) -> Finding {
     let verdict = match verdicts.of_state_query(reply) {
         verdict::StateQueryResult::State(..) => {
-            return Finding::ok(what, "answers, and takes the signature");
+            return Finding::ok(what, "answers and accepts the signature");
         }
         verdict::StateQueryResult::Unsupported(text) if reply.answer().is_some() => {
             let detail = format!("answers, but not to get_session_state ({text})");
-            let remedy = "what became of a call without an answer cannot be found out here";
+            let remedy = "a call without an answer cannot be reconciled; it will be repeated";
             return Finding::warn(what, detail, remedy);
         }
         verdict::StateQueryResult::Unsupported(text) => {
-            return Finding::fail(what, format!("{text}: not Desk, or not all of it"), NETWORK);
+            return Finding::fail(
+                what,
+                format!("{text}: not Desk, or not all of its API"),
+                NETWORK,
+            );
         }
         verdict::StateQueryResult::Inconclusive(verdict) => verdict,
     };
     match (reply, verdict.class) {
         (Reply::Answer(_), VerdictClass::Misconfigured | VerdictClass::Resign) => {
-            setup(what, &verdict)
+            setup_failure(what, &verdict)
         }
-        // Too many bad signatures, not too many calls.
+        // 70050 means too many bad signatures, not too many calls.
         (Reply::Answer(_), VerdictClass::Throttled) if verdict.code == Some(70050) => {
-            setup(what, &verdict)
+            setup_failure(what, &verdict)
         }
         (Reply::Answer(_), VerdictClass::Throttled) => {
-            let remedy = "lower desk.quota_per_second, or look who else calls";
-            Finding::warn(
-                what,
-                format!("answers, but is asked too often ({})", verdict.text),
-                remedy,
-            )
+            let remedy = "lower desk.quota_per_second, or find the other callers of this app";
+            Finding::warn(what, format!("answers, but throttles ({})", verdict.text), remedy)
         }
         (Reply::Answer(_), VerdictClass::Transient) => {
-            let detail = format!("answers, but has a fault of its own ({})", verdict.text);
+            let detail = format!("answers, but with a transient error ({})", verdict.text);
             Finding::warn(what, detail, "run the check again")
         }
         (Reply::Answer(_), _) => {
-            Finding::ok(what, format!("answers, and takes the signature ({})", verdict.text))
+            Finding::ok(what, format!("answers and accepts the signature ({})", verdict.text))
         }
         (Reply::NotSent(text), _) => {
             Finding::fail(what, format!("cannot be reached: {text}"), NETWORK)
@@ -152,17 +151,17 @@ fn judge(what: &str, reply: &Reply, verdicts: &Verdicts) -> Finding {
         }
         (Reply::Http { .. }, _) => Finding::fail(what, verdict.text, NETWORK),
         (Reply::Unsigned(text), _) => {
-            Finding::fail(what, format!("nothing was sent: {text}"), "repair the secret key")
+            Finding::fail(what, format!("nothing was sent: {text}"), "fix the secret key")
         }
     }
 }
 
-/// The table's sentence says what to repair.
-fn setup(what: &str, verdict: &Verdict) -> Finding {
+/// The text of the code's row says what to fix.
+fn setup_failure(what: &str, verdict: &Verdict) -> Finding {
     Finding::fail(what, format!("refuses us: {}", verdict.text), "")
 }
 
-fn is_plain_to_elsewhere(endpoint: &str) -> bool {
+fn is_remote_without_tls(endpoint: &str) -> bool {
     let Ok(url) = reqwest::Url::parse(endpoint) else { return false };
     let is_here = match url.host_str() {
         Some("localhost" | "[::1]") => true,
@@ -172,23 +171,24 @@ fn is_plain_to_elsewhere(endpoint: &str) -> bool {
     url.scheme() == "http" && !is_here
 }
 
-/// This host's clock against Desk's, which counts whole seconds.
+/// Compares this host's clock with the header `Date` of Desk, which has whole seconds.
 fn clock(
     host: &str,
     response: &DatedReply,
-    (asked, answered): (Timestamp, Timestamp),
+    asked_at: Timestamp,
+    answered_at: Timestamp,
 ) -> Option<Finding> {
     if !response.reply.was_sent() || matches!(response.reply, Reply::Lost(_)) {
         return None;
     }
     let what = "clock";
     let Some(date) = response.date else {
-        let detail = format!("{host} does not tell its time");
+        let detail = format!("{host} sends no date");
         return Some(Finding::warn(what, detail, "make sure that time is synchronised (NTP)"));
     };
-    // The header is between asking and answering, and its fraction is cut off.
-    let ahead = asked.duration_since(date) - SignedDuration::from_secs(1);
-    let behind = date.duration_since(answered);
+    // The date was taken between request and answer, and its fraction was cut off.
+    let ahead = asked_at.duration_since(date) - SignedDuration::from_secs(1);
+    let behind = date.duration_since(answered_at);
     let skew = ahead.max(behind).max(SignedDuration::ZERO);
     let direction = if ahead > behind { "ahead of" } else { "behind" };
     let detail = format!("{} s {direction} {host}", skew.as_secs());
@@ -212,52 +212,52 @@ mod tests {
         Reply::Answer(DeskAnswer::parse(body.as_bytes()).unwrap())
     }
 
-    fn check_judge(reply: &Reply, expected: (Level, &str)) {
+    fn check_judge(reply: &Reply, level: Level, detail: &str) {
         let finding = judge("Desk", reply, &Verdicts::default());
-        assert_eq!(finding.level, expected.0, "{finding:?}");
-        assert!(finding.detail.contains(expected.1), "{finding:?}");
+        assert_eq!(finding.level, level, "{finding:?}");
+        assert!(finding.detail.contains(detail), "{finding:?}");
     }
 
-    fn check_code(code: i64, expected: (Level, &str)) {
-        check_judge(&answer(&format!(r#"{{"ErrorCode":{code}}}"#)), expected);
+    fn check_code(code: i64, level: Level, detail: &str) {
+        check_judge(&answer(&format!(r#"{{"ErrorCode":{code}}}"#)), level, detail);
     }
 
     #[test]
-    fn any_answer_will_do_that_is_not_about_the_set_up() {
+    fn an_answer_is_good_unless_it_is_about_the_setup() {
         let state = answer(r#"{"ErrorCode":0,"CurrentState":"NotInSession"}"#);
-        check_judge(&state, (Level::Ok, "takes the signature"));
-        check_judge(&answer(r#"{"ErrorCode":0,"CurrentState":"New"}"#), (Level::Warn, "answers"));
-        check_code(141005, (Level::Ok, "takes the signature"));
-        check_code(141004, (Level::Ok, "141004: illegal parameters"));
-        check_code(60009, (Level::Warn, "not to get_session_state"));
-        check_code(60007, (Level::Warn, "too often"));
-        check_code(141002, (Level::Warn, "a fault of its own"));
-        check_code(70009, (Level::Fail, "check that the secret key is this SDKAppID's"));
-        check_code(70020, (Level::Fail, "check desk.sdkappid against desk.region"));
-        check_code(90009, (Level::Fail, "App administrator rights needed"));
-        check_code(70050, (Level::Fail, "signature failed too often"));
+        check_judge(&state, Level::Ok, "accepts the signature");
+        check_judge(&answer(r#"{"ErrorCode":0,"CurrentState":"New"}"#), Level::Warn, "answers");
+        check_code(141005, Level::Ok, "accepts the signature");
+        check_code(141004, Level::Ok, "141004: illegal parameters");
+        check_code(60009, Level::Warn, "not to get_session_state");
+        check_code(60007, Level::Warn, "throttles");
+        check_code(141002, Level::Warn, "a transient error");
+        check_code(70009, Level::Fail, "check that the secret key is this SDKAppID's");
+        check_code(70020, Level::Fail, "check desk.sdkappid against desk.region");
+        check_code(90009, Level::Fail, "App administrator rights needed");
+        check_code(70050, Level::Fail, "signature failed too often");
     }
 
     #[test]
-    fn what_is_no_answer_is_a_failure() {
+    fn a_reply_without_an_answer_is_a_failure() {
         let http = |status| Reply::Http { status, retry_after: None };
-        check_judge(&http(404), (Level::Fail, "not Desk"));
-        check_judge(&http(502), (Level::Fail, "HTTP 502"));
-        check_judge(&Reply::NotSent("refused".into()), (Level::Fail, "cannot be reached: refused"));
-        check_judge(&Reply::Lost("timed out".into()), (Level::Fail, "did not answer: timed out"));
-        check_judge(&Reply::Unsigned("no file".into()), (Level::Fail, "nothing was sent: no file"));
+        check_judge(&http(404), Level::Fail, "not Desk");
+        check_judge(&http(502), Level::Fail, "HTTP 502");
+        check_judge(&Reply::NotSent("refused".into()), Level::Fail, "cannot be reached: refused");
+        check_judge(&Reply::Lost("timed out".into()), Level::Fail, "did not answer: timed out");
+        check_judge(&Reply::Unsigned("no file".into()), Level::Fail, "nothing was sent: no file");
     }
 
     #[test]
-    fn a_clock_may_be_off_by_half_a_minute() {
+    fn a_clock_may_differ_by_half_a_minute() {
         let check = |date: Option<i64>, expected: Option<(Level, &str)>| {
             let at = |second| Timestamp::from_second(second).unwrap();
             let response = DatedReply { reply: answer(r#"{"ErrorCode":0}"#), date: date.map(at) };
-            let finding = clock("desk", &response, (at(1_000), at(1_002)));
+            let finding = clock("desk", &response, at(1_000), at(1_002));
             let seen = finding.as_ref().map(|finding| (finding.level, finding.detail.as_str()));
             assert_eq!(seen, expected, "{date:?}");
         };
-        check(None, Some((Level::Warn, "desk does not tell its time")));
+        check(None, Some((Level::Warn, "desk sends no date")));
         for good in [999, 1_000, 1_001, 1_002] {
             check(Some(good), Some((Level::Ok, "agrees with desk within 1 s")));
         }
@@ -268,8 +268,8 @@ mod tests {
     }
 
     #[test]
-    fn only_far_hosts_need_tls() {
-        let check = |endpoint, expected| assert_eq!(is_plain_to_elsewhere(endpoint), expected);
+    fn only_remote_hosts_need_tls() {
+        let check = |endpoint, expected| assert_eq!(is_remote_without_tls(endpoint), expected);
         check("https://console.tim.qq.com", false);
         check("http://console.tim.qq.com", true);
         check("http://127.0.0.1:8080", false);

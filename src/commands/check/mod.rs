@@ -1,9 +1,9 @@
-//! `handoff check`: the configuration, then everything that can be tried live, a line each.
+//! `handoff check`: checks the configuration, then the ledger, Kafka and Desk live.
 //!
-//! Every live check has its own time limit, and none stops the others; only where no broker
-//! answers the other questions to Kafka are left out. Without `--write` nothing is changed
-//! anywhere: no record, no offset, no session.
-//! This command never transfers a session and never shows the key or a signature.
+//! Every live check has its own time limit, and none stops the others; only when no broker answers
+//! are the other checks of Kafka skipped. Without `--write` the command changes nothing: no record,
+//! no offset, no session. It does not transfer a session, and no output shows the key or a
+//! signature.
 
 mod desk;
 mod kafka;
@@ -21,7 +21,7 @@ use self::report::{Finding, Level};
 use super::lines::StdoutLines;
 use super::{Failure, load};
 
-/// The time for each live check.
+/// The time limit of each live check.
 const LIMIT: Duration = Duration::from_secs(10);
 
 const EXAMPLES: &str = "\
@@ -31,26 +31,26 @@ Examples:
       Also prove that outcomes and dead letters can be written.
   handoff check --json | jq 'select(.level != \"ok\")'
 
-A line is one check: ok, warn or FAIL, what was looked at, what was found, and what to do about it.
-The ledger is opened for reading, as the tools do. Kafka: brokers, topics, rights, the group's
-place, the producer. Desk: each host is asked after a session that does not exist, with the
-signature that the service would use; that shows network, TLS, SDKAppID, data centre,
-administrator and key, and the clock.
+Each line is one check: ok, warn or FAIL, its subject, the result, and what to do about it.
+Ledger: opened for reading. Kafka: brokers, topics, ACLs, the group's offsets, the producer.
+Desk: the state of a session that does not exist is queried on each host, with the signature that
+the service would use; this verifies network, TLS, SDKAppID, data centre, administrator, key and
+clock.
 
---write leaves one record in the outcome topic and one in the dead-letter topic, with the header
-handoff-type: check and the key handoff-check; readers of those topics pass over them. Without it
-the right to write there stays unproved.
+--write publishes one record to the outcome topic and one to the dead-letter topic, with the
+header handoff-type: check and the key handoff-check; readers of these topics skip them. Without
+it the permission to write there is not verified.
 
-Run it as the user and on the host that will run the service, before the first start and after
-every change. Exit codes: 0 nothing FAILs, 69 a live check FAILs, 78 the configuration is wrong.";
+Run it as the user and on the host of the service, before the first start and after every change.
+Exit codes: 0 nothing FAILs, 69 a live check FAILs, 78 the configuration is wrong.";
 
-/// Check the configuration, then try everything live
+/// Check the configuration, then the ledger, Kafka and Desk live
 ///
 /// Safe beside a running service: it joins no group, commits nothing and transfers nothing.
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
-pub struct Args {
-    /// Also write a record to the outcome topic and to the dead-letter topic
+pub struct CheckArgs {
+    /// Also publish a record to the outcome topic and to the dead-letter topic
     #[arg(long)]
     write: bool,
 
@@ -59,20 +59,20 @@ pub struct Args {
     json: bool,
 }
 
-/// Where checks put what they find, in their order.
+/// Receives the results of one group of checks, in their order.
 #[derive(Clone)]
 struct Findings(UnboundedSender<Finding>);
 
 impl Findings {
     fn add(&self, finding: Finding) {
-        // Whoever listens ends last.
+        // The printer outlives the checks, so the channel is open.
         self.0.send(finding).unwrap_or_default();
     }
 }
 
-/// Check, a line each.
+/// Runs the checks and prints a line for each.
 pub async fn run(
-    args: Args,
+    args: CheckArgs,
     file: Option<&Path>,
     env: Result<Vec<(String, String)>, Failure>,
 ) -> Result<(), Failure> {
@@ -86,26 +86,26 @@ pub async fn run(
             return Err(failure);
         }
     };
-    let (probe, findings_so_far) = match kafka::client(&config.kafka) {
+    let (probe, early_results) = match kafka::client(&config.kafka) {
         Ok(probe) => (Some(probe), timing::check(&config)),
         Err(finding) => (None, timing::warnings(&config).chain([finding]).collect()),
     };
-    for finding in findings_so_far.into_iter().chain(desk::check_key(&config.desk.key).await) {
+    for finding in early_results.into_iter().chain(desk::check_key(&config.desk.key).await) {
         printer.print(&finding)?;
     }
     let is_misconfigured = printer.worst == Level::Fail;
     let ledger = ledger::check(&config.ledger).await;
     printer.print(&ledger)?;
-    let (kafka, kafka_findings) = findings();
-    let (desk, desk_findings) = findings();
-    let try_kafka = async {
+    let (kafka, kafka_results) = result_channel();
+    let (desk, desk_results) = result_channel();
+    let check_kafka = async {
         match probe {
             Some(probe) => kafka::check(probe, &config, args.write, kafka).await,
             None => drop(kafka),
         }
     };
-    let printing = printer.print_all([kafka_findings, desk_findings]);
-    let ((), (), printed) = tokio::join!(try_kafka, desk::check(&config, desk), printing);
+    let printing = printer.print_all([kafka_results, desk_results]);
+    let ((), (), printed) = tokio::join!(check_kafka, desk::check(&config, desk), printing);
     let failed = printed? + usize::from(ledger.level == Level::Fail);
     match failed {
         _ if is_misconfigured => {
@@ -117,7 +117,7 @@ pub async fn run(
     }
 }
 
-fn findings() -> (Findings, UnboundedReceiver<Finding>) {
+fn result_channel() -> (Findings, UnboundedReceiver<Finding>) {
     let (sender, receiver) = unbounded_channel();
     (Findings(sender), receiver)
 }
@@ -129,7 +129,8 @@ struct Printer {
 }
 
 impl Printer {
-    /// All of the first, then all of the second, each as it comes; how many failed.
+    /// Prints the results of the first source, then of the second, as they arrive. Returns how many
+    /// failed.
     async fn print_all(
         &mut self,
         sources: [UnboundedReceiver<Finding>; 2],

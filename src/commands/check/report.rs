@@ -1,47 +1,39 @@
-//! What a check found: one line for people, one object for machines.
-//!
-//! A finding that is not ok says what to do about it.
-//! This file never finds anything itself.
+//! The result of a check: one line for people, one JSON object for machines.
 
 use anstyle::{AnsiColor, Style};
 use serde::Serialize;
 
 use crate::commands::lines::{sanitize, styled};
 
-/// How bad it is, in ascending order.
+/// The severity, in ascending order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub(super) enum Level {
-    /// As it should be.
     Ok,
-    /// Works, but look at it; or it could not be told.
+    /// It works but deserves attention, or it could not be checked.
     Warn,
-    /// The service cannot do its work.
+    /// The service cannot work.
     Fail,
 }
 
-/// What one check found.
+/// The result of one check. The field names are those of the JSON output.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub(super) struct Finding {
-    /// How bad it is.
     pub(super) level: Level,
-    /// What was looked at.
+    /// The subject of the check.
     pub(super) what: String,
-    /// What was found.
     pub(super) detail: String,
-    /// What to do about it.
+    /// What to do about it; empty if the result is ok.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub(super) remedy: String,
 }
 
 impl Finding {
-    /// As it should be.
     pub(super) fn ok(what: impl Into<String>, detail: impl Into<String>) -> Self {
         let (what, detail) = (what.into(), detail.into());
         Self { level: Level::Ok, what, detail, remedy: String::new() }
     }
 
-    /// Look at it.
     pub(super) fn warn(
         what: impl Into<String>,
         detail: impl Into<String>,
@@ -50,7 +42,6 @@ impl Finding {
         Self { level: Level::Warn, remedy: remedy.into(), ..Self::ok(what, detail) }
     }
 
-    /// It does not work.
     pub(super) fn fail(
         what: impl Into<String>,
         detail: impl Into<String>,
@@ -84,7 +75,7 @@ mod tests {
     }
 
     #[test]
-    fn a_line_says_how_bad_what_and_what_to_do() {
+    fn a_line_has_level_subject_detail_and_remedy() {
         assert_eq!(plain(&Finding::ok("topic t", "3 partitions")), "ok    topic t  - 3 partitions");
         let finding = Finding::fail("topic t", "does not exist", "create it");
         assert_eq!(plain(&finding), "FAIL  topic t  - does not exist; create it");

@@ -1,9 +1,8 @@
-//! Whether the configured times fit together, and what else is probably not wanted.
+//! Whether the configured times fit together, and the warnings of the configuration.
 //!
-//! A stop, or partitions that go to another instance: first calls under way may finish, then
-//! their outcomes are published, and only then the partitions go. All that must fit into what
-//! Kafka allows a consumer that does not answer. What cannot work at all, the configuration has
-//! refused before. This file never contacts anybody.
+//! When the service stops or loses partitions, calls in flight may finish, their outcomes are
+//! published, and only then are the partitions released. All this must fit into the time that Kafka
+//! allows a consumer that does not poll. Times that cannot work are already configuration errors.
 
 use std::time::Duration;
 
@@ -11,10 +10,10 @@ use super::report::{Finding, Level};
 use crate::adapters::kafka::Settings;
 use crate::config::Config;
 
-/// Publishing the outcomes of the calls that finished last.
+/// Time to publish the outcomes of the calls that finish last.
 const PUBLISH: Duration = Duration::from_secs(2);
 
-/// What the configuration alone says.
+/// The checks of the configuration alone.
 pub(super) fn check(config: &Config) -> Vec<Finding> {
     let mut findings: Vec<_> = warnings(config).collect();
     if findings.is_empty() {
@@ -24,7 +23,7 @@ pub(super) fn check(config: &Config) -> Vec<Finding> {
     findings
 }
 
-/// What works, but is probably not wanted.
+/// Legal values that are probably a mistake.
 pub(super) fn warnings(config: &Config) -> impl Iterator<Item = Finding> {
     config.warnings.iter().map(|warning| Finding::warn("configuration", warning, ""))
 }
@@ -32,7 +31,7 @@ pub(super) fn warnings(config: &Config) -> impl Iterator<Item = Finding> {
 fn timing(kafka: &Settings, drain: Duration, call: Duration) -> Finding {
     let (session, poll) = (kafka.session_timeout(), kafka.max_poll_interval());
     let is_run_by_broker = kafka.is_run_by_broker();
-    let whose = if is_run_by_broker {
+    let limit_name = if is_run_by_broker {
         "the broker's session timeout, by default"
     } else {
         "session.timeout.ms"
@@ -43,7 +42,7 @@ fn timing(kafka: &Settings, drain: Duration, call: Duration) -> Finding {
     };
     if is_run_by_broker && drain >= session {
         let detail =
-            format!("drain.timeout_ms {} s reaches {whose} {} s", secs(drain), secs(session));
+            format!("drain.timeout_ms {} s reaches {limit_name} {} s", secs(drain), secs(session));
         let remedy =
             "see group.consumer.session.timeout.ms on the brokers, or lower drain.timeout_ms";
         return finding(Level::Warn, detail, remedy);
@@ -58,7 +57,7 @@ fn timing(kafka: &Settings, drain: Duration, call: Duration) -> Finding {
         return finding(Level::Warn, detail, &remedy);
     }
     let detail = format!(
-        "drain {} s is above a call's {} s, below {whose} {} s and max.poll.interval.ms {} s",
+        "drain {} s is above a call's {} s, below {limit_name} {} s and max.poll.interval.ms {} s",
         secs(drain),
         secs(call),
         secs(session),
@@ -67,7 +66,7 @@ fn timing(kafka: &Settings, drain: Duration, call: Duration) -> Finding {
     finding(Level::Ok, detail, "")
 }
 
-/// Seconds, with a fraction where there is one.
+/// Seconds, with a fraction only if there is one.
 fn secs(time: Duration) -> f64 {
     time.as_secs_f64()
 }
@@ -77,7 +76,7 @@ mod tests {
     use super::*;
     use crate::adapters::kafka::Topics;
 
-    fn check(properties: &[(&str, &str)], (drain, call): (u64, u64), expected: (Level, &str)) {
+    fn check(properties: &[(&str, &str)], drain: u64, call: u64, level: Level, detail: &str) {
         let own = |(name, value): &(&str, &str)| ((*name).to_owned(), (*value).to_owned());
         let topic = String::new;
         let kafka = Settings {
@@ -95,29 +94,19 @@ mod tests {
         };
         let (drain, call) = (Duration::from_millis(drain), Duration::from_millis(call));
         let finding = timing(&kafka, drain, call);
-        assert_eq!(finding.level, expected.0, "{finding:?}");
-        assert!(finding.detail.starts_with(expected.1), "{finding:?}");
+        assert_eq!(finding.level, level, "{finding:?}");
+        assert!(finding.detail.starts_with(detail), "{finding:?}");
     }
 
     #[test]
-    fn a_drain_is_longer_than_a_call_and_shorter_than_kafkas_patience() {
-        check(
-            &[],
-            (15_000, 5_000),
-            (Level::Ok, "drain 15 s is above a call's 5 s, below session.t"),
-        );
-        check(&[], (6_500, 5_000), (Level::Warn, "drain.timeout_ms 6.5 s leaves no time"));
-        check(&[("session.timeout.ms", "60000")], (45_000, 5_000), (Level::Ok, "drain 45 s"));
+    fn a_drain_is_longer_than_a_call_and_shorter_than_kafkas_timeouts() {
+        check(&[], 15_000, 5_000, Level::Ok, "drain 15 s is above a call's 5 s, below session.t");
+        check(&[], 6_500, 5_000, Level::Warn, "drain.timeout_ms 6.5 s leaves no time");
+        check(&[("session.timeout.ms", "60000")], 45_000, 5_000, Level::Ok, "drain 45 s");
         let broker = [("group.protocol", "CONSUMER")];
-        check(
-            &broker,
-            (45_000, 5_000),
-            (Level::Warn, "drain.timeout_ms 45 s reaches the broker's"),
-        );
-        check(
-            &broker,
-            (15_000, 5_000),
-            (Level::Ok, "drain 15 s is above a call's 5 s, below the b"),
-        );
+        let reached = "drain.timeout_ms 45 s reaches the broker's";
+        check(&broker, 45_000, 5_000, Level::Warn, reached);
+        let below = "drain 15 s is above a call's 5 s, below the b";
+        check(&broker, 15_000, 5_000, Level::Ok, below);
     }
 }

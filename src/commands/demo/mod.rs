@@ -37,7 +37,7 @@ const EVENTS_PER_SECOND: u64 = 200;
 /// published earlier would seem slow.
 const WARM_UP: Duration = Duration::from_millis(600);
 
-/// See it work: embedded broker, simulated Desk, the real worker
+/// Run the worker with an embedded broker and a simulated Desk
 ///
 /// Publishes a batch in which much goes wrong (lost answers, internal errors, nobody online, bad
 /// records), shows each outcome as it arrives, and checks at the end that every escalation was

@@ -20,7 +20,7 @@ async fn check_finds_no_faults() {
     assert!(output.out.lines().all(|line| line.starts_with("ok  ")), "{output:#?}");
     assert!(output.line("topic ").ends_with("2 partitions, 1 copy"));
     assert!(output.line(" group ").contains("has committed nothing yet"));
-    assert!(output.line(&desk.endpoint()).contains("takes the signature"));
+    assert!(output.line(&desk.endpoint()).contains("accepts the signature"));
     assert!(output.line(" clock ").contains("agrees with"));
     assert_eq!(read_to_end(&topics.bootstrap, &topics.topic("outcomes")).await, []);
     assert!(!output.out.contains(DEMO_KEY) && desk.stats().transfers_acted == 0);
@@ -68,7 +68,7 @@ async fn check_goes_on_where_kafka_or_desk_is_down() {
     assert_eq!(output.code, Some(69), "{output:#?}");
     assert!(output.line("brokers 127.0.0.1:9").starts_with("FAIL"), "{output:#?}");
     assert!(output.line("brokers 127.0.0.1:9").contains("Connection refused"), "{output:#?}");
-    assert!(output.line("takes the signature").starts_with("ok"), "{output:#?}");
+    assert!(output.line("accepts the signature").starts_with("ok"), "{output:#?}");
 
     desk.stop().await;
     let topics = TestTopics::create().await.with_desk(&desk, DEMO_KEY);
@@ -97,7 +97,7 @@ async fn check_never_shows_the_value_of_a_misspelt_property() {
     let output = topics.run(&["check"]).await;
     assert_eq!(output.code, Some(78), "{output:#?}");
     assert!(output.line("No such configuration property: \"sasl.pasword\"").starts_with("FAIL"));
-    assert!(output.line("takes the signature").starts_with("ok"), "{output:#?}");
+    assert!(output.line("accepts the signature").starts_with("ok"), "{output:#?}");
     let publish = topics.run(&["publish", "--session", "s"]).await;
     let outcomes = topics.run(&["outcomes"]).await;
     for output in [output, publish, outcomes] {
