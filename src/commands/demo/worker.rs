@@ -6,18 +6,19 @@ use std::time::Duration;
 use anyhow::{Context as _, anyhow};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
-use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::AbortOnDropHandle;
 
 use crate::app;
 use crate::config::Config;
+use crate::task::spawn_owned;
 
 const POLL_INTERVAL: Duration = Duration::from_millis(20);
 const STOP_LIMIT: Duration = Duration::from_secs(15);
 
 pub(super) struct DemoWorker {
-    task: JoinSet<anyhow::Result<()>>,
+    task: AbortOnDropHandle<anyhow::Result<()>>,
     stop: CancellationToken,
     admin: AdminPort,
 }
@@ -31,8 +32,7 @@ impl DemoWorker {
         let listener = app::listen(&config).await?.context("the demo needs an admin port")?;
         let admin = AdminPort(listener.local_addr()?);
         let stop = CancellationToken::new();
-        let mut task = JoinSet::new();
-        task.spawn(app::run(config, Some(listener), stop.clone()));
+        let task = spawn_owned(app::run(config, Some(listener), stop.clone()));
         Ok(Self { task, stop, admin })
     }
 
@@ -40,23 +40,20 @@ impl DemoWorker {
         self.admin
     }
 
-    /// Waits until the worker ends by itself and returns why.
+    /// Waits until the worker ends by itself and returns why. It must not be awaited again then.
     pub(super) async fn ended(&mut self) -> anyhow::Error {
-        match self.task.join_next().await {
-            Some(Ok(Err(error))) => error.context("the worker ended"),
-            Some(Err(error)) => anyhow!("the worker ended: {error}"),
-            Some(Ok(Ok(()))) | None => anyhow!("the worker ended early"),
+        match (&mut self.task).await {
+            Ok(Err(error)) => error.context("the worker ended"),
+            Err(error) => anyhow!("the worker ended: {error}"),
+            Ok(Ok(())) => anyhow!("the worker ended early"),
         }
     }
 
     /// Drains and stops the worker.
-    pub(super) async fn stop(mut self) -> anyhow::Result<()> {
+    pub(super) async fn stop(self) -> anyhow::Result<()> {
         self.stop.cancel();
-        let ended = timeout(STOP_LIMIT, self.task.join_next()).await;
-        match ended.context("the worker did not stop in time")? {
-            Some(ended) => ended.context("the worker panicked")?,
-            None => Ok(()),
-        }
+        let ended = timeout(STOP_LIMIT, self.task).await;
+        ended.context("the worker did not stop in time")?.context("the worker panicked")?
     }
 }
 

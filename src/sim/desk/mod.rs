@@ -37,12 +37,12 @@ use std::sync::atomic::Ordering::Relaxed;
 use anyhow::Context;
 use fastrand::Rng;
 use secrecy::SecretString;
-use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
+use tokio_util::task::{AbortOnDropHandle, TaskTracker};
 
 use crate::domain::usersig::Identity;
+use crate::task::spawn_owned;
 
 pub use agents::{Agent, AgentUpdate, StaffChange};
 pub use connection::Outage;
@@ -143,7 +143,8 @@ struct DeskServer {
     address: SocketAddr,
     shutdown: CancellationToken,
     connections: Arc<Connections>,
-    task: tokio::sync::Mutex<JoinSet<std::io::Result<()>>>,
+    /// `None` once it has been awaited.
+    task: tokio::sync::Mutex<Option<AbortOnDropHandle<std::io::Result<()>>>>,
 }
 
 impl SimulatedDesk {
@@ -172,9 +173,8 @@ impl SimulatedDesk {
         let service =
             http::router(Arc::clone(&state)).into_make_service_with_connect_info::<Connection>();
         let stopped = shutdown.clone().cancelled_owned();
-        let mut task = JoinSet::new();
-        task.spawn(axum::serve(listener, service).with_graceful_shutdown(stopped).into_future());
-        let task = tokio::sync::Mutex::new(task);
+        let server = axum::serve(listener, service).with_graceful_shutdown(stopped);
+        let task = tokio::sync::Mutex::new(Some(spawn_owned(server.into_future())));
         Ok(Self { state, server: Arc::new(DeskServer { address, shutdown, connections, task }) })
     }
 
@@ -239,8 +239,11 @@ impl SimulatedDesk {
     pub async fn stop(&self) {
         self.server.begin_shutdown();
         self.state.tasks.close();
+        // Locked while it waits, so that a second caller waits too.
         let mut task = self.server.task.lock().await;
-        while task.join_next().await.is_some() {}
+        if let Some(task) = task.take() {
+            drop(task.await);
+        }
     }
 }
 
