@@ -1,6 +1,6 @@
-//! `handoff` without a ledger: the whole service, with nothing that outlives it. For the bench only.
+//! `handoff` with a ledger in memory that stores parked events only. It shows what the ledger costs.
 //!
-//! It shows what the ledger costs. A crash would repeat calls, so it is never shipped.
+//! For the bench only: after a crash it would repeat calls.
 
 use parking_lot::Mutex;
 use std::collections::HashMap;
@@ -18,7 +18,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::contestant::environment;
 
-/// Only what is put away is known.
+/// Stores parked events only.
 #[derive(Default)]
 struct NoLedger(Mutex<HashMap<Arc<str>, Parking>>);
 

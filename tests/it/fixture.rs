@@ -1,6 +1,4 @@
-//! The Kafka fixture does what the other tests rely on.
-//!
-//! It never tests the service.
+//! Whether the Kafka fixture does what the other tests rely on.
 
 use std::time::Duration;
 

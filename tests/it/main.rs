@@ -1,4 +1,16 @@
-//! The integration tests: one binary. It never contains a test itself.
+//! The integration tests, in one binary. What needs no Kafka and no database: `tidy`, `simulation`,
+//! `sim_desk`, `demo` (`scripts/fast` runs the first two).
+//!
+//! - `tidy`: the house rules: words, structure, documents against the code.
+//! - `simulation`: the event loop and the deliveries in seeded worlds with injected faults.
+//! - `sim_desk`: the simulated Desk over HTTP.
+//! - `demo`: `handoff demo`, run as a user runs it.
+//! - `kafka`: the service on a real Kafka, judged by what is in the topics.
+//! - `ledger`: one suite for the ledgers in memory, in SQLite and in PostgreSQL.
+//! - `cli_kafka`: the commands that use Kafka, judged by output and exit code.
+//! - `chaos`: workers, Kafka, database and Desk break at random; a checker compares the results.
+//! - `fixture`: whether the Kafka fixture does what the other tests rely on.
+//! - `support`: starts Kafka, PostgreSQL and workers for the tests.
 
 mod chaos;
 mod cli_kafka;

@@ -1,4 +1,4 @@
-//! What the integration tests stand on. It never asserts anything about the service.
+//! Starts Kafka, PostgreSQL and workers for the integration tests.
 
 pub(crate) mod guard;
 pub(crate) mod kafka;
