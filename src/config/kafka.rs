@@ -134,6 +134,7 @@ fn topics(raw: &mut RawConfig) -> Option<Topics> {
         ("kafka.outcomes_topic", &outcomes),
         ("kafka.dead_letters_topic", &dead_letters),
     ];
+    // An outcome in the escalations topic would be read back as an escalation.
     for (i, (key, name)) in named.iter().enumerate() {
         let same = named[..i].iter().find(|(_, earlier)| name.is_some() && earlier == name);
         if let (Some((earlier, _)), Some(name)) = (same, name) {
@@ -195,6 +196,7 @@ fn properties(raw: &mut RawConfig, section: &'static str) -> BTreeMap<String, St
 }
 
 fn check_sasl(raw: &mut RawConfig, client: &ClientProperties<'_>) {
+    // librdkafka accepts both names.
     let mechanism = client.get("sasl.mechanism").or_else(|| client.get("sasl.mechanisms"));
     let all = MECHANISMS.join(", ");
     if let Some((key, value)) = &mechanism
@@ -211,6 +213,7 @@ fn check_sasl(raw: &mut RawConfig, client: &ClientProperties<'_>) {
     if !uses_sasl {
         return;
     }
+    // Without these checks librdkafka would start, and only fail to connect, again and again.
     if mechanism.is_none() {
         let key = format!("{SHARED}.sasl.mechanism");
         let text = format!("`{key}` is missing: \"security.protocol\" needs one of {all}");
@@ -247,6 +250,7 @@ fn check_group(raw: &mut RawConfig, consumer: &ClientProperties<'_>) {
         }
         return;
     }
+    // In the classic protocol the consumer sets its own timeout.
     check_whole(raw, consumer.get("session.timeout.ms"), 1..=3_600_000);
 }
 

@@ -45,6 +45,7 @@ pub(super) fn read(
     file: Option<&Path>,
     env: impl IntoIterator<Item = (String, String)>,
 ) -> anyhow::Result<RawValues> {
+    // Inserting overwrites, so the order of the three sources below is their precedence.
     let mut values = RawValues::new();
     flatten(String::new(), parse_toml(DEFAULTS, "the defaults")?, &mut |key, kind| {
         values.insert(key, RawValue { kind, origin: Origin::Default });
@@ -85,6 +86,7 @@ fn without_quoted_lines(message: &str) -> String {
 fn parse_environment(
     env: impl IntoIterator<Item = (String, String)>,
 ) -> anyhow::Result<Map<String, Value>> {
+    // The library would try to parse every variable it gets, so it gets only ours.
     let ours: Map<_, _> = env.into_iter().filter(|(name, _)| name.starts_with(PREFIX)).collect();
     let key = |name: &String| dotted(name[PREFIX.len()..].to_lowercase().replace("__", "."));
     let mut names: Vec<_> = ours.keys().map(|name| (key(name), name)).collect();

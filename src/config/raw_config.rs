@@ -68,6 +68,7 @@ impl RawConfig {
         let raw = self.required(key)?;
         let flag = match &raw.kind {
             ValueKind::Boolean(flag) => Some(*flag),
+            // Variables are text. In a file `"true"` with quotes is a mistake, so it is reported.
             ValueKind::String(text) if raw.origin == Origin::Environment => {
                 text.trim().to_lowercase().parse().ok()
             }
@@ -140,6 +141,7 @@ impl RawConfig {
             ValueKind::Array(values) => {
                 values.iter().map(|value| item(&value.kind, raw.origin)).collect()
             }
+            // An empty variable is the only way to write an empty list there.
             ValueKind::String(text) if text.trim().is_empty() && is_variable => Some(vec![]),
             ValueKind::String(text) if is_variable => text
                 .split(',')
@@ -157,6 +159,7 @@ impl RawConfig {
     pub(super) fn optional(&mut self, key: &'static str) -> Option<Located<String>> {
         let raw = self.take(key)?;
         match raw.kind {
+            // `KEY=` in the environment removes the value that the file sets.
             ValueKind::String(text) if text.is_empty() => None,
             ValueKind::String(text) if is_plain(&text) => {
                 Some(Located { value: text, origin: raw.origin })
@@ -253,6 +256,7 @@ impl RawConfig {
 
     /// All problems, the unknown keys first. Complete only after every key has been read.
     pub(super) fn problems(&self) -> Vec<String> {
+        // A misspelt key often explains why another one is missing, so it comes first.
         let unknown =
             self.values.iter().map(|(key, raw)| self.keys.advise(key, &self.describe(raw.origin)));
         unknown.chain(self.problems.iter().map(|problem| problem.text.clone())).collect()
@@ -307,6 +311,7 @@ fn whole_number(kind: &ValueKind, origin: Origin) -> Option<u64> {
 
 /// A value as it was written, shortened to 80 characters.
 pub(super) fn shown(kind: &ValueKind) -> String {
+    // A pasted certificate or a long list would hide the rest of the message.
     const LONGEST: usize = 80;
     let text = match kind {
         ValueKind::String(text) => format!("{text:?}"),

@@ -2,7 +2,7 @@
 //!
 //! A list of tables has no dotted keys, so it is read here and not by the getters of
 //! [`RawConfig`]; problems are recorded there, with the route's number and name. The environment
-//! cannot hold a list of tables. Whether routes fit together is decided in [`crate::domain::route`].
+//! cannot hold a list of tables. [`crate::domain::route`] decides whether routes fit together.
 
 use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
@@ -76,6 +76,7 @@ struct RouteTables {
 /// The tables, empty if there are none; `None` after recording a problem.
 fn route_tables(raw: &mut RawConfig) -> Option<RouteTables> {
     let Tables { list, section } = raw.tables(LIST);
+    // `[routes]` in place of `[[routes]]` is the likeliest mistake.
     if let Some((_, value)) = section.first() {
         reject_list(raw, value);
         return None;
@@ -148,6 +149,7 @@ impl RouteReader<'_> {
         let wanted = "a text, a number, true or false, or a list of them, not empty";
         let mut conditions = BTreeMap::new();
         let mut when: Vec<_> = when.into_iter().collect();
+        // A map has no order. Sorted, the messages are the same in every run.
         when.sort_by(|one, other| one.0.cmp(&other.0));
         for (attribute, value) in when {
             let values = match &value.kind {
@@ -176,6 +178,7 @@ impl RouteReader<'_> {
             _ if self.raw.problem_count() > before => None,
             Some(true) if !named => Some(Target::Default),
             None if named => Some(Target::Named { agents, group }),
+            // `default = false` says nothing about whom to ask, so it is rejected as well.
             _ => {
                 let what = "a target has agents, a group, or both, or else `default` = true";
                 self.add_problem(&format!("{what}; one has not"));
@@ -319,6 +322,7 @@ fn text(kind: &ValueKind) -> Option<String> {
 fn attribute_value(kind: &ValueKind) -> Option<String> {
     match kind {
         ValueKind::String(text) => Some(text.clone()),
+        // `when = { floor = 2 }` must match an attribute, and those are text.
         ValueKind::I64(_) | ValueKind::Float(_) | ValueKind::Boolean(_) => Some(kind.to_string()),
         _ => None,
     }

@@ -60,6 +60,7 @@ pub(super) fn config(raw: &mut RawConfig) -> Option<Config> {
         policy: policy?,
         gate: gate?,
         concurrency: to_usize(concurrency?),
+        // 0 stands for "unlimited" in the file.
         quota_per_second: quota.filter(|quota| *quota > 0).map(|quota| quota as f64),
         intake: intake?,
         ledger: ledger?,
@@ -85,6 +86,7 @@ fn warnings(config: &Config) -> Vec<String> {
     let (timeout, drain) = (config.desk.timeout.as_millis(), config.drain_timeout.as_millis());
     let (calls, events) = (config.concurrency, config.intake.max_events);
     let mut warnings = vec![];
+    // Desk answers within 3 s or not at all; the fourth second is for the network.
     if timeout < 4_000 {
         warnings.push(format!(
             "`desk.timeout_ms` = {timeout} is short: Desk itself may take 3 s, and after each call \
@@ -151,6 +153,7 @@ fn endpoints(raw: &mut RawConfig) -> Option<Endpoints> {
     let endpoint = raw.optional("desk.endpoint");
     let backup = raw.optional("desk.backup_endpoint");
     let origin_of = |given: &Option<Located<String>>| given.as_ref().map(|given| given.origin);
+    // The defaults set a region, so one origin has both only if somebody wrote both.
     if region.is_some() && origin_of(&region) == origin_of(&endpoint) {
         report_both_set(raw, origin_of(&region)?, "desk.region", "desk.endpoint");
         return None;
@@ -206,6 +209,7 @@ fn base_url(raw: &mut RawConfig, key: &str, given: Located<String>) -> Option<St
             && url.password().is_none()
     });
     if is_base {
+        // Paths are appended later, so the slash that `Url` adds is dropped.
         return url.map(|url| url.origin().ascii_serialization());
     }
     let kind = ValueKind::from(if text.contains('@') { "..@.." } else { text.as_str() });
@@ -268,9 +272,11 @@ fn policy(raw: &mut RawConfig) -> Option<Policy> {
     raw.check_order("retry.initial_ms", initial_ms, "retry.max_ms", max_ms);
     let park: Option<Vec<_>> =
         park_ms.map(|waits| waits.into_iter().map(Duration::from_millis).collect());
+    // Routes are read even if `park_ms` is wrong, so that their problems are reported as well.
     let routes = routes::read(raw, park.as_deref().unwrap_or_default());
     Some(Policy {
         verdicts: verdicts?,
+        // `None` only if the order is wrong, and `check_order` has recorded that.
         backoff: Backoff::new(Duration::from_millis(initial_ms?), Duration::from_millis(max_ms?))?,
         quick_attempts: to_u32(quick_attempts?),
         park: park?,
@@ -355,6 +361,7 @@ fn doubt_grace(raw: &mut RawConfig) -> Option<Duration> {
 fn ledger(raw: &mut RawConfig) -> Option<LedgerUrl> {
     let url = match raw.secret("ledger.url") {
         Some(url) => LedgerUrl::parse(url.value.expose_secret()),
+        // `secret` returns `None` both for an absent URL and for a rejected one.
         None if raw.has_problem("ledger.url") => return None,
         None => Err("is missing: sqlite://handoff.db, or postgres://...".into()),
     };

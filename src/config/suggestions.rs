@@ -41,6 +41,7 @@ impl KnownKeys {
 
     fn nearest(&self, key: &str) -> Option<String> {
         let known = self.keys.iter().map(|known| (*known).to_owned());
+        // A property of librdkafka that is written in [kafka] itself is found through its section.
         let open = self.open_sections.iter().filter_map(|section| moved_into(section, key));
         let rated = known.chain(open).map(|real| (similarity(key, &real), real));
         let (similarity, nearest) = rated.max_by(|a, b| a.0.total_cmp(&b.0))?;

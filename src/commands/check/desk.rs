@@ -40,6 +40,7 @@ pub(super) async fn check_key(source: &KeySource) -> Vec<Finding> {
         }
     };
     let mut findings = vec![];
+    // Only a newline at the end of the file is removed; a blank is a valid part of a key.
     if key.expose_secret().trim() != key.expose_secret() {
         let detail = "it has blanks at its ends, which are part of the key";
         findings.push(Finding::warn(what, detail, "remove them"));
@@ -63,6 +64,7 @@ fn is_world_readable(path: &std::path::Path) -> bool {
 
 /// Checks the host and its backup.
 pub(super) async fn check(config: &Config, findings: Findings) {
+    // Each host is checked alone; a client with a backup would switch over and hide a failure.
     let main = DeskClientSettings { backup_endpoint: None, ..config.desk.clone() };
     let backup = config.desk.backup_endpoint.clone();
     let backup = backup.map(|endpoint| DeskClientSettings { endpoint, ..main.clone() });
@@ -87,6 +89,7 @@ async fn check_host(name: &str, settings: DeskClientSettings, verdicts: &Verdict
         Err(error) => return vec![Finding::fail(what, format!("{error:#}"), NETWORK)],
     };
     let asked_at = Clock::system().now();
+    // The time makes the name unique, so the session cannot exist.
     let session = format!("handoff-check-{}", asked_at.as_microsecond());
     let body = request::session_state(&session);
     let call = client.call_dated(DeskCommand::GetSessionState, body, None);

@@ -86,6 +86,7 @@ pub(crate) async fn run(
             return Err(failure);
         }
     };
+    // librdkafka judges the properties itself, when a client is created.
     let (probe, early_results) = match kafka::client(&config.kafka) {
         Ok(probe) => (Some(probe), timing::check(&config)),
         Err(finding) => (None, timing::warnings(&config).chain([finding]).collect()),
@@ -104,6 +105,7 @@ pub(crate) async fn run(
             None => drop(kafka),
         }
     };
+    // Kafka and Desk are checked concurrently, but printed one after the other.
     let printing = printer.print_all([kafka_results, desk_results]);
     let ((), (), printed) = tokio::join!(check_kafka, desk::check(&config, desk), printing);
     let failed = printed? + usize::from(ledger.level == Level::Fail);

@@ -40,6 +40,7 @@ fn timing(kafka: &Settings, drain: Duration, call: Duration) -> Finding {
         let what = "timing".to_owned();
         Finding { level, what, detail, remedy: remedy.to_owned() }
     };
+    // The broker's timeout can differ from its default, so this is a warning and not an error.
     if is_run_by_broker && drain >= session {
         let detail =
             format!("drain.timeout_ms {} s reaches {limit_name} {} s", secs(drain), secs(session));
