@@ -312,7 +312,9 @@ async fn create_topics(settings: &kafka::Settings, shutdown: &CancellationToken)
     while !shutdown.is_cancelled() {
         match kafka::create_topics(settings, TOPIC_CREATION_TIMEOUT).await {
             // A topic that was refused is then missing, and waited for.
-            Ok(refused) => return refused.iter().for_each(|text| warn!("{text}")),
+            Ok(refused) => {
+                return refused.iter().for_each(|problem| warn!(problem, "topic not created"));
+            }
             Err(error) => {
                 warn!(error = format!("{error:#}"), "failed to create topics; will retry")
             }

@@ -326,8 +326,8 @@ enum Answer {
 }
 
 /// After a delivery that did not finish its event: wait until it may be tried again. Returns false
-/// where the event is finished or its partition drains. While the partition stays ours, whoever
-/// fenced us had lost the partition without knowing it, and will not answer.
+/// where the event is finished or its partition drains. While the partition stays ours, the
+/// instance that fenced us had lost the partition without noticing, and will not answer.
 async fn may_reclaim(end: Ended, draining: &CancellationToken, policy: &Policy) -> bool {
     if !matches!(end, Ended::Fenced | Ended::Blocked) {
         return false;

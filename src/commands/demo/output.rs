@@ -73,8 +73,8 @@ impl DemoOutput {
                 self.plain(at, outcome)
             }
             (Some(case), PublishedContent::Outcome(outcome, _)) => print_outcome(at, case, outcome),
-            (Some(case), PublishedContent::DeadLetter(letter)) => {
-                print_dead_letter(at, case, letter)
+            (Some(case), PublishedContent::DeadLetter(dead_letter)) => {
+                print_dead_letter(at, case, dead_letter)
             }
             _ => print(&format!("{}  unexpected: {}", seconds(at), record.describe())),
         }
@@ -135,9 +135,9 @@ fn json_line<'a>(
         (PublishedContent::Outcome(_, outcome), Some((published, expected))) => {
             JsonLine::Outcome { at_ms, published, expected, outcome }
         }
-        (PublishedContent::DeadLetter(letter), Some((published, expected))) => {
-            let class = letter.class.as_deref().unwrap_or_default();
-            let error = letter.error.as_deref().unwrap_or_default();
+        (PublishedContent::DeadLetter(dead_letter), Some((published, expected))) => {
+            let class = dead_letter.class.as_deref().unwrap_or_default();
+            let error = dead_letter.error.as_deref().unwrap_or_default();
             JsonLine::DeadLetter { at_ms, published, expected, class, error }
         }
         _ => JsonLine::Unexpected { at_ms, text: record.describe() },
@@ -165,10 +165,10 @@ fn print_outcome(at: Duration, case: &DemoCase, outcome: &OutcomeRecord) {
     }
 }
 
-fn print_dead_letter(at: Duration, case: &DemoCase, letter: &DeadLetter) {
+fn print_dead_letter(at: Duration, case: &DemoCase, dead_letter: &DeadLetter) {
     let status = colored("dead letter");
     print(&row(&[&seconds(at), &case.session, &case.description, &status, "-", "-", "-", "-"]));
-    print_details(letter.error.as_deref().unwrap_or_default());
+    print_details(dead_letter.error.as_deref().unwrap_or_default());
 }
 
 /// Details of the row above.

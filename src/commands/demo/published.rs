@@ -47,9 +47,10 @@ impl PublishedRecord {
                 let (event, session) = (known(&outcome.event_id), known(&outcome.session_id));
                 format!("outcome {} of {event} in {session}", outcome.status)
             }
-            PublishedContent::DeadLetter(letter) => {
-                let source = letter.source().map_or_else(|| "?".to_owned(), |at| at.to_string());
-                format!("dead letter {} of {source}", known(&letter.class))
+            PublishedContent::DeadLetter(dead_letter) => {
+                let source =
+                    dead_letter.source().map_or_else(|| "?".to_owned(), |at| at.to_string());
+                format!("dead letter {} of {source}", known(&dead_letter.class))
             }
             PublishedContent::Unreadable(error) => format!("unreadable outcome: {error}"),
         }

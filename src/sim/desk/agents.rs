@@ -102,7 +102,7 @@ pub(super) struct RequestedAgents {
 
 /// The result of looking for an agent.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Selection {
+pub(super) enum AgentSelection {
     Agent(Arc<str>),
     /// A suitable agent is online, but none has free capacity.
     Full,
@@ -111,7 +111,7 @@ pub(super) enum Selection {
 
 /// A queued session that now has an agent.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Assignment {
+pub(super) struct AgentAssignment {
     pub(super) session: Arc<str>,
     pub(super) agent: Arc<str>,
 }
@@ -123,13 +123,13 @@ pub(super) struct Roster {
     /// Whether an agent outside `staff` exists as soon as a request names it.
     accepts_unlisted: bool,
     unlisted_online: bool,
-    queue: BTreeMap<QueuePosition, QueuedSession>,
+    queue: BTreeMap<WaitingPosition, QueuedSession>,
     queued_so_far: u64,
 }
 
 /// Sorts by priority (0 is the most urgent), then by arrival.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-struct QueuePosition {
+struct WaitingPosition {
     priority: u8,
     arrival: u64,
 }
@@ -153,7 +153,7 @@ impl Roster {
     }
 
     /// Selects an agent and counts the session towards the agent's capacity.
-    pub(super) fn select(&mut self, requested: &RequestedAgents) -> Selection {
+    pub(super) fn select(&mut self, requested: &RequestedAgents) -> AgentSelection {
         let suitable = |member: &&mut StaffMember| member.agent.online && member.suits(requested);
         let mut any_suitable = false;
         let free = self.staff.iter_mut().filter(suitable).inspect(|_| any_suitable = true);
@@ -163,9 +163,9 @@ impl Roster {
             Arc::clone(&member.id)
         });
         match best.or_else(|| self.unlisted(requested)) {
-            Some(agent) => Selection::Agent(agent),
-            None if any_suitable => Selection::Full,
-            None => Selection::NobodyOnline,
+            Some(agent) => AgentSelection::Agent(agent),
+            None if any_suitable => AgentSelection::Full,
+            None => AgentSelection::NobodyOnline,
         }
     }
 
@@ -178,19 +178,19 @@ impl Roster {
 
     pub(super) fn enqueue(&mut self, session: &str, priority: u8, requested: RequestedAgents) {
         self.queued_so_far += 1;
-        let position = QueuePosition { priority, arrival: self.queued_so_far };
+        let position = WaitingPosition { priority, arrival: self.queued_so_far };
         self.queue.insert(position, QueuedSession { session: Arc::from(session), requested });
     }
 
     /// Removes from the queue each session that an agent can take now.
-    pub(super) fn assign_queued(&mut self) -> Vec<Assignment> {
+    pub(super) fn assign_queued(&mut self) -> Vec<AgentAssignment> {
         let mut assigned = Vec::new();
         for (position, queued) in std::mem::take(&mut self.queue) {
             match self.select(&queued.requested) {
-                Selection::Agent(agent) => {
-                    assigned.push(Assignment { session: queued.session, agent });
+                AgentSelection::Agent(agent) => {
+                    assigned.push(AgentAssignment { session: queued.session, agent });
                 }
-                Selection::Full | Selection::NobodyOnline => {
+                AgentSelection::Full | AgentSelection::NobodyOnline => {
                     self.queue.insert(position, queued);
                 }
             }
@@ -307,8 +307,8 @@ mod tests {
         RequestedAgents { agents, group, allow_busy: false }
     }
 
-    fn agent(id: &str) -> Selection {
-        Selection::Agent(Arc::from(id))
+    fn agent(id: &str) -> AgentSelection {
+        AgentSelection::Agent(Arc::from(id))
     }
 
     fn of_group(id: &str, group: i64, capacity: u32) -> Agent {
@@ -323,12 +323,12 @@ mod tests {
         assert_eq!(roster.select(&requested(&[], None)), agent(DEFAULT_AGENT));
         roster.apply(&StaffChange::agent("a@x", false));
         assert_eq!(roster.select(&requested(&["a@x", "b@x"], None)), agent("b@x"));
-        assert_eq!(roster.select(&requested(&["a@x"], None)), Selection::NobodyOnline);
+        assert_eq!(roster.select(&requested(&["a@x"], None)), AgentSelection::NobodyOnline);
         roster.apply(&StaffChange::group(7, false));
-        assert_eq!(roster.select(&requested(&[], Some(7))), Selection::NobodyOnline);
+        assert_eq!(roster.select(&requested(&[], Some(7))), AgentSelection::NobodyOnline);
         assert_eq!(roster.select(&requested(&[], Some(8))), agent("agent-8@desk.example"));
         roster.apply(&StaffChange::everyone(false));
-        assert_eq!(roster.select(&requested(&[], None)), Selection::NobodyOnline);
+        assert_eq!(roster.select(&requested(&[], None)), AgentSelection::NobodyOnline);
         roster.apply(&StaffChange::everyone(true));
         assert_eq!(roster.select(&requested(&[], Some(7))), agent("agent-7@desk.example"));
     }
@@ -338,16 +338,19 @@ mod tests {
         let mut roster =
             Roster::new(&[of_group("a", 1, 2), of_group("b", 1, 2), of_group("c", 2, 9)]);
         let selected: Vec<_> = (0..5).map(|_| roster.select(&requested(&[], Some(1)))).collect();
-        assert_eq!(selected, [agent("a"), agent("b"), agent("a"), agent("b"), Selection::Full]);
+        assert_eq!(
+            selected,
+            [agent("a"), agent("b"), agent("a"), agent("b"), AgentSelection::Full]
+        );
         assert_eq!(roster.select(&requested(&["c"], Some(1))), agent("c"));
-        assert_eq!(roster.select(&requested(&["nobody"], None)), Selection::NobodyOnline);
-        assert_eq!(roster.select(&requested(&[], Some(3))), Selection::NobodyOnline);
+        assert_eq!(roster.select(&requested(&["nobody"], None)), AgentSelection::NobodyOnline);
+        assert_eq!(roster.select(&requested(&[], Some(3))), AgentSelection::NobodyOnline);
     }
 
     #[test]
     fn a_busy_agent_is_selected_only_if_the_request_allows_it() {
         let mut roster = Roster::new(&[Agent { busy: true, ..Agent::new("a") }]);
-        assert_eq!(roster.select(&requested(&[], None)), Selection::Full);
+        assert_eq!(roster.select(&requested(&[], None)), AgentSelection::Full);
         let allowed = RequestedAgents { allow_busy: true, ..RequestedAgents::default() };
         assert_eq!(roster.select(&allowed), agent("a"));
     }

@@ -3,7 +3,7 @@
 //! A real service can disappear in the middle of a call, so clients must be tested against that.
 //! The HTTP server reads and writes through a [`CuttableStream`], which fails once its
 //! [`Connection`] is cut: no further byte of an answer leaves, and the client sees a closed
-//! connection. An [`Outage`] cuts all connections at once; its harder kind also closes the port.
+//! connection. An [`ConnectionOutage`] cuts all connections at once; its harder kind also closes the port.
 
 use parking_lot::Mutex;
 use std::future::Future;
@@ -28,7 +28,7 @@ const RETRY_DELAY: Duration = Duration::from_millis(20);
 /// Whether clients can reach this Desk.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Outage {
+pub enum ConnectionOutage {
     /// They can.
     #[default]
     None,
@@ -40,7 +40,7 @@ pub enum Outage {
 
 /// All connections; cuts them at once.
 pub(super) struct Connections {
-    outage: watch::Sender<Outage>,
+    outage: watch::Sender<ConnectionOutage>,
     /// Parent of the tokens of all open connections; an outage replaces it.
     open: Mutex<CancellationToken>,
 }
@@ -62,27 +62,27 @@ pub(super) struct CuttableStream {
 pub(super) struct OutageListener {
     listener: Option<TcpListener>,
     address: SocketAddr,
-    outage: watch::Receiver<Outage>,
+    outage: watch::Receiver<ConnectionOutage>,
     connections: Arc<Connections>,
     on_accept: Box<dyn Fn() + Send>,
 }
 
 impl Connections {
     pub(super) fn new() -> Self {
-        let (outage, _) = watch::channel(Outage::None);
+        let (outage, _) = watch::channel(ConnectionOutage::None);
         Self { outage, open: Mutex::default() }
     }
 
-    pub(super) fn set(&self, outage: Outage) {
+    pub(super) fn set(&self, outage: ConnectionOutage) {
         self.outage.send_replace(outage);
-        if outage != Outage::None {
+        if outage != ConnectionOutage::None {
             std::mem::take(&mut *self.open.lock()).cancel();
         }
     }
 
     /// Whether a call that arrives now must be cut.
     pub(super) fn are_cut(&self) -> bool {
-        *self.outage.borrow() != Outage::None
+        *self.outage.borrow() != ConnectionOutage::None
     }
 
     /// Cuts every connection, future ones too: the server stops.
@@ -144,7 +144,7 @@ impl Listener for OutageListener {
 
     async fn accept(&mut self) -> (CuttableStream, SocketAddr) {
         loop {
-            if *self.outage.borrow_and_update() == Outage::Refusing {
+            if *self.outage.borrow_and_update() == ConnectionOutage::Refusing {
                 self.listener = None;
                 if self.outage.changed().await.is_err() {
                     std::future::pending::<()>().await;

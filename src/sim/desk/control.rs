@@ -19,7 +19,7 @@ use tokio::time::sleep;
 
 use super::DeskState;
 use super::agents::StaffChange;
-use super::connection::{Connections, Outage};
+use super::connection::{ConnectionOutage, Connections};
 use super::schedule::FaultSchedule;
 use super::sessions::SessionChange;
 
@@ -97,13 +97,17 @@ async fn outage(State(desk): State<Arc<DeskState>>, body: Bytes) -> Response {
 impl OutageChange {
     async fn perform(self, connections: Arc<Connections>) {
         if !self.on {
-            return connections.set(Outage::None);
+            return connections.set(ConnectionOutage::None);
         }
         sleep(ANSWER_DELAY).await;
-        connections.set(if self.refuse { Outage::Refusing } else { Outage::Closing });
+        connections.set(if self.refuse {
+            ConnectionOutage::Refusing
+        } else {
+            ConnectionOutage::Closing
+        });
         if let Some(ms) = self.for_ms {
             sleep(Duration::from_millis(ms)).await;
-            connections.set(Outage::None);
+            connections.set(ConnectionOutage::None);
         }
     }
 }

@@ -45,7 +45,7 @@ use crate::domain::usersig::Identity;
 use crate::task::spawn_owned;
 
 pub use agents::{Agent, AgentUpdate, StaffChange};
-pub use connection::Outage;
+pub use connection::ConnectionOutage;
 pub use schedule::{
     FaultSchedule, InjectedAnswer, InjectedFault, LatencyRange, ScheduledStaffChange,
 };
@@ -226,7 +226,7 @@ impl SimulatedDesk {
     }
 
     /// Starts or ends an outage.
-    pub fn set_outage(&self, outage: Outage) {
+    pub fn set_outage(&self, outage: ConnectionOutage) {
         self.state.connections.set(outage);
     }
 

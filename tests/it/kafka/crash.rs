@@ -133,7 +133,7 @@ async fn an_id_is_answered_once_and_belongs_to_one_session() {
 async fn an_answer_written_down_and_not_published_is_published_once_after_the_crash() {
     let mut broker = Broker::start().await;
     let mut world =
-        World::on(broker.bootstrap(), "unpublished", (2, SimulatedDeskSettings::default())).await;
+        World::on(broker.bootstrap(), "unpublished", 2, SimulatedDeskSettings::default()).await;
     world.set("DESK__TIMEOUT_MS", "20000");
     world.desk.schedule(
         transfer(InjectedFault::slow(LatencyRange { min_ms: 4000, max_ms: 4000 })).times(20),

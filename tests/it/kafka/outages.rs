@@ -19,8 +19,7 @@ async fn publish(world: &World, ids: std::ops::Range<usize>) {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_broker_is_away_for_ten_seconds() {
     let mut broker = Broker::start().await;
-    let world =
-        World::on(broker.bootstrap(), "outage", (3, SimulatedDeskSettings::default())).await;
+    let world = World::on(broker.bootstrap(), "outage", 3, SimulatedDeskSettings::default()).await;
     let worker = world.process();
     publish(&world, 0..100).await;
     world.outcomes(100).await;
@@ -45,7 +44,7 @@ async fn who_is_cut_off_from_the_group_stops_before_it_is_given_up() {
         latency: LatencyRange::exactly(2_000),
         ..SimulatedDeskSettings::default()
     };
-    let mut world = World::on(broker.bootstrap(), "cut-off", (3, slow)).await;
+    let mut world = World::on(broker.bootstrap(), "cut-off", 3, slow).await;
     let port = free_port();
     world.set("KAFKA__CONSUMER_PROPERTIES__GROUP_PROTOCOL", "consumer");
     world.set("ADMIN__LISTEN", &format!("127.0.0.1:{port}")).set("DESK__CONCURRENCY", "2");

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use handoff::sim::desk::{
-    ApiCommand, FaultSchedule, InjectedAnswer, InjectedFault, LatencyRange, Outage,
+    ApiCommand, ConnectionOutage, FaultSchedule, InjectedAnswer, InjectedFault, LatencyRange,
     ScheduledStaffChange, SimulatedDesk, SimulatedDeskSettings, StaffChange,
 };
 use reqwest::header::{CONTENT_TYPE, LOCATION, RETRY_AFTER};
@@ -132,24 +132,24 @@ async fn an_outage_cuts_all_connections_until_it_ends() {
     let hanging = try_transfer(&desk, "hangs");
     let cut = async {
         wait_for_a_call_in_flight(&desk).await;
-        desk.set_outage(Outage::Closing);
+        desk.set_outage(ConnectionOutage::Closing);
     };
     assert_cut(tokio::join!(hanging, cut).0);
     assert_cut(try_transfer(&desk, "s").await);
-    desk.set_outage(Outage::None);
+    desk.set_outage(ConnectionOutage::None);
     assert_eq!(transfer(&desk, "s").await["ErrorCode"], 0);
 }
 
 #[tokio::test]
 async fn an_outage_can_close_the_port() {
     let desk = desk();
-    desk.set_outage(Outage::Refusing);
+    desk.set_outage(ConnectionOutage::Refusing);
     tokio::time::timeout(Duration::from_secs(5), async {
         while !try_transfer(&desk, "s").await.unwrap_err().is_connect() {}
     })
     .await
     .unwrap();
-    desk.set_outage(Outage::None);
+    desk.set_outage(ConnectionOutage::None);
     tokio::time::timeout(Duration::from_secs(5), async {
         while try_transfer(&desk, "s").await.is_err() {}
     })

@@ -37,14 +37,15 @@ pub(crate) struct World {
 impl World {
     /// On the shared broker.
     pub(crate) async fn new(name: &str, partitions: i32, options: SimulatedDeskSettings) -> Self {
-        Self::on(shared().await, name, (partitions, options)).await
+        Self::on(shared().await, name, partitions, options).await
     }
 
     /// On a broker of the test's own.
     pub(crate) async fn on(
         bootstrap: &str,
         name: &str,
-        (partitions, options): (i32, SimulatedDeskSettings),
+        partitions: i32,
+        options: SimulatedDeskSettings,
     ) -> Self {
         let name = unique(name);
         let desk = SimulatedDesk::start_local(options).expect("the simulated Desk starts");
@@ -288,7 +289,7 @@ pub(crate) fn by_event(outcomes: Vec<Value>) -> BTreeMap<String, Value> {
 
 /// Ask a worker's admin port: the status and the text.
 pub(crate) async fn ask_admin(port: u16, route: &str) -> (u16, String) {
-    // Whoever came first in this process has installed it.
+    // Fails if another test of this process has already installed it.
     drop(rustls::crypto::ring::default_provider().install_default());
     let client = reqwest::Client::builder().no_proxy().build().expect("an HTTP client");
     let response = client.get(format!("http://127.0.0.1:{port}/{route}")).send().await;

@@ -41,7 +41,6 @@ const PHRASES: &[(&str, &str)] = &[
     ("earlier life", "previous incarnation, before the restart"),
     ("former life", "previous incarnation"),
     ("so long as", "while, as long as"),
-    ("for so long", "for this time"),
     ("so long after", "this time after"),
     ("so long ago", "this time ago"),
     ("whoever", "each, every, the one that"),

@@ -92,8 +92,8 @@ impl DemoResults {
                 let index = outcome.event_id.as_ref().and_then(|id| self.by_event.get(id));
                 (index, outcome.is_final)
             }
-            PublishedContent::DeadLetter(letter) => {
-                (letter.source().and_then(|source| self.by_position.get(&source)), true)
+            PublishedContent::DeadLetter(dead_letter) => {
+                (dead_letter.source().and_then(|source| self.by_position.get(&source)), true)
             }
             PublishedContent::Unreadable(_) => (None, false),
         };
@@ -110,7 +110,9 @@ impl DemoResults {
                 self.finals[index].push(outcome.clone());
                 self.order.push(index);
             }
-            PublishedContent::DeadLetter(letter) => self.dead_letters[index].push(letter.clone()),
+            PublishedContent::DeadLetter(dead_letter) => {
+                self.dead_letters[index].push(dead_letter.clone())
+            }
             PublishedContent::Outcome(..) | PublishedContent::Unreadable(_) => {}
         }
         if self.cases[index].plain {
@@ -204,8 +206,8 @@ impl DemoResults {
                     && outcome.session_id.as_deref() == Some(&*case.session)
                     && confirmed_by.is_none_or(|by| outcome.confirmed_by.as_deref() == Some(by))
             }
-            (Expectation::DeadLetter(class), [], [letter]) => {
-                letter.class.as_deref() == Some(class.as_str())
+            (Expectation::DeadLetter(class), [], [dead_letter]) => {
+                dead_letter.class.as_deref() == Some(class.as_str())
             }
             (Expectation::Skipped, [], []) => true,
             _ => false,
@@ -218,10 +220,10 @@ impl DemoResults {
             Some(by) => format!("{} (confirmed by {by})", outcome.status),
             None => outcome.status.clone(),
         });
-        let letters = self.dead_letters[index].iter().map(|letter| {
-            format!("dead letter ({})", letter.class.as_deref().unwrap_or("no class"))
+        let dead_letters = self.dead_letters[index].iter().map(|dead_letter| {
+            format!("dead letter ({})", dead_letter.class.as_deref().unwrap_or("no class"))
         });
-        let got: Vec<_> = outcomes.chain(letters).collect();
+        let got: Vec<_> = outcomes.chain(dead_letters).collect();
         let got = if got.is_empty() { "nothing".to_owned() } else { got.join(", then ") };
         let id = if case.event.is_empty() { "a record" } else { &case.event };
         let what = format!("{id} of {} ({})", case.session, case.description);

@@ -44,14 +44,14 @@ fn outcome(event: &str, session: &str, status: &str, by: Option<&str>) -> Publis
 }
 
 fn dead_letter(source_offset: i64, class: &str) -> PublishedRecord {
-    let letter = DeadLetter {
+    let dead_letter = DeadLetter {
         class: Some(class.into()),
         source_topic: Some("t".into()),
         source_partition: Some(0),
         source_offset: Some(source_offset),
         ..DeadLetter::default()
     };
-    PublishedRecord { at: Instant::now(), content: PublishedContent::DeadLetter(letter) }
+    PublishedRecord { at: Instant::now(), content: PublishedContent::DeadLetter(dead_letter) }
 }
 
 /// The records of a run without deviations.

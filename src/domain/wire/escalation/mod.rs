@@ -146,7 +146,7 @@ fn decode_event(
     }
     let session_id = identity("session_id", fields.session_id.as_ref())
         .and_then(|id| {
-            id.ok_or_else(|| "session_id is missing: name the session to hand over".into())
+            id.ok_or_else(|| "session_id is missing: name the session to transfer".into())
         })
         .map_err(|error| Malformed { class: MalformedClass::BadSessionId, error })?;
     let id = identity("id", fields.id.as_ref())

@@ -9,7 +9,7 @@ use std::sync::atomic::Ordering::Relaxed;
 
 use tokio::time::Instant;
 
-use super::agents::{Assignment, RequestedAgents, Roster, Selection, StaffChange};
+use super::agents::{AgentAssignment, AgentSelection, RequestedAgents, Roster, StaffChange};
 use super::counters::{CallEnd, Counters};
 use super::sessions::{SessionChange, SessionRecord, SessionStore, SimulatedState};
 use super::stats::{ApiCommand, CallRecord};
@@ -165,22 +165,22 @@ impl ContactCentre {
         let transfer = &request.transfer;
         let mut roster = self.roster.lock();
         match roster.select(&transfer.requested) {
-            Selection::Agent(agent) if self.rules.sessions_return => {
+            AgentSelection::Agent(agent) if self.rules.sessions_return => {
                 roster.release(&agent);
                 Effect::Assigned(agent)
             }
-            Selection::Agent(agent) => {
+            AgentSelection::Agent(agent) => {
                 session.state = Some(self.assigned_state());
                 session.agent = Some(Arc::clone(&agent));
                 Effect::Assigned(agent)
             }
-            Selection::Full if transfer.disable_queuing => Effect::Refused(141012),
-            Selection::Full => {
+            AgentSelection::Full if transfer.disable_queuing => Effect::Refused(141012),
+            AgentSelection::Full => {
                 session.state = Some(SimulatedState::Queueing);
                 roster.enqueue(&request.session, transfer.priority, transfer.requested.clone());
                 Effect::Queued
             }
-            Selection::NobodyOnline => {
+            AgentSelection::NobodyOnline => {
                 self.counters.tips_sent.fetch_add(u64::from(transfer.send_tip), Relaxed);
                 if transfer.end_session {
                     session.state = Some(SimulatedState::NotInSession);
@@ -243,7 +243,7 @@ impl ContactCentre {
     fn assign_queued_once(&self) -> bool {
         let assigned = self.roster.lock().assign_queued();
         let mut freed = false;
-        for Assignment { session: id, agent } in assigned {
+        for AgentAssignment { session: id, agent } in assigned {
             let was_queued = self.sessions.with_existing(&id, |session| {
                 let is_queued = session.state == Some(SimulatedState::Queueing);
                 if is_queued {

@@ -18,11 +18,11 @@ use super::stats::ApiCommand;
 pub(super) struct PendingFaults {
     // Benchmarks inject no faults: a call then costs one atomic read and no lock.
     is_empty: AtomicBool,
-    queues: Mutex<Queues>,
+    queues: Mutex<PendingQueues>,
 }
 
 #[derive(Default)]
-struct Queues {
+struct PendingQueues {
     by_session: HashMap<String, VecDeque<InjectedFault>>,
     for_any: VecDeque<InjectedFault>,
     staff_changes: Vec<PendingStaffChange>,
@@ -59,7 +59,7 @@ impl PendingFaults {
     }
 
     pub(super) fn clear(&self) {
-        *self.queues.lock() = Queues::default();
+        *self.queues.lock() = PendingQueues::default();
         self.is_empty.store(true, Relaxed);
     }
 
@@ -81,7 +81,7 @@ impl PendingFaults {
     }
 }
 
-impl Queues {
+impl PendingQueues {
     fn queue_of(&mut self, session: &str) -> &mut VecDeque<InjectedFault> {
         if session == ANY_SESSION {
             return &mut self.for_any;
