@@ -4,6 +4,6 @@
 //! They never import each other and never see the configuration, only their own settings.
 
 pub(crate) mod admin;
-pub(crate) mod desk;
+pub mod desk;
 pub mod kafka;
 pub mod ledger;

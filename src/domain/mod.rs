@@ -8,7 +8,7 @@
 //!
 //! Nothing here waits, reads a clock, a file or the environment, or logs.
 
-pub(crate) mod audit;
+pub mod audit;
 pub mod backoff;
 pub mod codes;
 pub mod course;
@@ -19,8 +19,8 @@ pub mod record;
 pub mod reply;
 pub mod request;
 pub mod route;
-pub(crate) mod signal;
+pub mod signal;
 pub mod usersig;
 pub mod verdict;
-pub(crate) mod watermark;
+pub mod watermark;
 pub mod wire;

@@ -52,6 +52,7 @@ async fn look_up_finding(
     };
     for key in keys(name) {
         if let Some(entry) = reader.story(&key).await? {
+            // Another record with the same id came first; its outcome answers this one too.
             let is_other_record = Some(&entry.source) != listed.finding.source.as_ref();
             let source =
                 if is_other_record { format!(" (of {})", entry.source) } else { String::new() };

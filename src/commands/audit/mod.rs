@@ -1,8 +1,8 @@
 //! `handoff audit`: does every escalation of a range have exactly one outcome, in time?
 //!
-//! [`selection`] interprets the arguments, [`run`](self::run) reads the topics, [`ledger_status`]
-//! adds what the ledger says, and [`output`] prints the result. [`domain::audit`](crate::domain::audit)
-//! decides what is a finding. The command changes nothing, neither in a topic nor in the ledger.
+//! `selection` interprets the arguments, `run` reads the topics, `ledger_status` adds what the
+//! ledger says, and `output` prints the result. [`domain::audit`](crate::domain::audit) decides
+//! what is a finding. The command changes nothing, neither in a topic nor in the ledger.
 
 mod ledger_status;
 mod output;
@@ -41,7 +41,7 @@ outcome retention may have deleted.";
 /// needed.
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES, allow_negative_numbers = true)]
-pub(crate) struct AuditArgs {
+pub struct AuditArgs {
     /// Audit escalations from this time on: how long ago (90s, 1h30m) or a time
     /// (2026-11-23T10:00:00Z)
     #[arg(long, value_name = "WHEN", value_parser = parse_time)]
@@ -82,7 +82,7 @@ pub(crate) struct AuditArgs {
 }
 
 /// Runs the command.
-pub(crate) async fn run(
+pub async fn run(
     args: AuditArgs,
     file: Option<&Path>,
     env: Vec<(String, String)>,
@@ -92,6 +92,7 @@ pub(crate) async fn run(
     let selection = args.selection(now).map_err(Failure::Usage)?;
     config.kafka.verify_consumer().map_err(Failure::Configuration)?;
     start_log_of_warnings();
+    // Opened before the topics are read: with --ledger, a missing ledger fails at once.
     let mut ledger = ledger_status::open(&args, &config.ledger).await?;
     let audit = AuditRun {
         settings: config.kafka,
@@ -100,6 +101,7 @@ pub(crate) async fn run(
         grace: config.doubt_grace + args.slack,
         max_listed: usize::from(args.show),
     };
+    // Reading from Kafka blocks.
     let result = tokio::task::spawn_blocking(move || audit.run());
     let mut result = result.await.map_err(|error| Failure::Bug(error.into()))??;
     if let Some(reader) = &ledger.reader {

@@ -15,7 +15,7 @@ use crate::domain::ledger_entry::{EntryState, LedgerEntry};
 
 /// What to do with them.
 #[derive(Debug, clap::Subcommand)]
-pub(crate) enum Command {
+pub enum Command {
     /// The story of one escalation: attempts, codes, waits, who, when, outcome, published where
     Show(Show),
 }
@@ -33,7 +33,7 @@ Exit codes: 0 shown, 1 the ledger does not know it, 69 the ledger cannot be read
 /// Show one.
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
-pub(crate) struct Show {
+pub struct Show {
     /// The escalation's id, or the place of its record as TOPIC/PARTITION/OFFSET
     id: String,
 
@@ -43,7 +43,7 @@ pub(crate) struct Show {
 }
 
 /// Do it.
-pub(crate) async fn run(
+pub async fn run(
     command: Command,
     file: Option<&Path>,
     env: Vec<(String, String)>,

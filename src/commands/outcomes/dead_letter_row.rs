@@ -22,6 +22,7 @@ pub(super) fn select(record: &Record, args: &OutcomesArgs) -> Option<OutputItem>
     if !is_wanted {
         return None;
     }
+    // Dead letters keep the key of the malformed record, which publishers set to the session id.
     let dead_letter = DeadLetter::read(&record.headers);
     let value_bytes = record.value.as_ref().map_or(0, Vec::len) as u64;
     let bytes = dead_letter.omitted_value_bytes.unwrap_or(value_bytes);

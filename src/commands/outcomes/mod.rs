@@ -1,7 +1,7 @@
 //! `handoff outcomes`: show the outcomes of escalations, or the dead letters.
 //!
 //! Reads the topic without a consumer group up to its end, and with `--follow` beyond it. Records
-//! are shown in order of time, as far as a [`Window`] can restore that across partitions.
+//! are shown in order of time, as far as a bounded window can restore it across partitions.
 
 mod dead_letter_row;
 mod outcome_row;
@@ -54,7 +54,7 @@ written by handoff check --write are not shown.";
 /// the kafka section of the configuration is needed.
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES, allow_negative_numbers = true)]
-pub(crate) struct OutcomesArgs {
+pub struct OutcomesArgs {
     /// Show only the last NUMBER that match [default: 20, without --since]
     #[arg(long, value_name = "NUMBER", value_parser = clap::value_parser!(u64).range(1..=1_000_000))]
     last: Option<u64>,
@@ -123,7 +123,7 @@ enum OutputItem {
 }
 
 /// Runs the command.
-pub(crate) async fn run(
+pub async fn run(
     args: OutcomesArgs,
     file: Option<&Path>,
     env: Vec<(String, String)>,

@@ -312,19 +312,19 @@ mod tests {
     }
 
     #[derive(Debug, Default, PartialEq)]
-    struct Ids<'a> {
+    struct ExpectedIds<'a> {
         session: Option<&'a str>,
         event: Option<&'a str>,
     }
 
-    const NONE: Ids<'_> = Ids { session: None, event: None };
-    const S: Ids<'_> = Ids { session: Some("s"), event: None };
+    const NONE: ExpectedIds<'_> = ExpectedIds { session: None, event: None };
+    const S: ExpectedIds<'_> = ExpectedIds { session: Some("s"), event: None };
 
-    fn check(value: &str, ids: Ids<'_>, fault: Option<&str>) {
+    fn check(value: &str, ids: ExpectedIds<'_>, fault: Option<&str>) {
         let item = InputItem { line: Some(1), value: value.as_bytes().to_vec() };
         let examined = examine(&item, &rules(), NOW.parse().unwrap());
         let (session, event) = (examined.session_id.as_deref(), examined.event_id.as_deref());
-        assert_eq!(Ids { session, event }, ids, "{value}");
+        assert_eq!(ExpectedIds { session, event }, ids, "{value}");
         let text = examined.fault.as_deref();
         let is_expected = match (text, fault) {
             (Some(text), Some(fault)) => text.starts_with(fault),
@@ -336,7 +336,11 @@ mod tests {
     #[test]
     fn everything_that_prevents_a_call_is_a_fault() {
         check(r#"{"session_id":"s"}"#, S, None);
-        check(r#"{"session_id":7,"id":"e"}"#, Ids { session: Some("7"), event: Some("e") }, None);
+        check(
+            r#"{"session_id":7,"id":"e"}"#,
+            ExpectedIds { session: Some("7"), event: Some("e") },
+            None,
+        );
         check(r#"{"session_id":"s","priority":11}"#, S, Some("priority is 11; "));
         check("{}", NONE, Some("session_id is missing"));
         check("[]", NONE, Some("JSON, but not an object"));

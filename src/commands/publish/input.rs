@@ -21,14 +21,14 @@ pub(super) struct InputItem {
 }
 
 /// A source of items.
-pub(super) enum Input {
+pub(super) enum EscalationInput {
     /// Items that were read in advance.
     Ready(vec::IntoIter<InputItem>),
     /// Lines of standard input.
     Stdin { segments: Box<Split<BufReader<Stdin>>>, line: usize },
 }
 
-impl Input {
+impl EscalationInput {
     /// Returns the single item that the arguments describe.
     pub(super) fn from_arguments(value: Vec<u8>) -> Self {
         Self::Ready(vec![InputItem { line: None, value }].into_iter())

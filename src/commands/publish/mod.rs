@@ -17,13 +17,14 @@ use futures_util::stream::FuturesOrdered;
 use serde::Serialize;
 
 use self::escalation::{EscalationArgs, Examination};
-use self::input::{Input, InputItem};
+use self::input::{EscalationInput, InputItem};
 use super::lines::{StdoutLines, print_error, sanitize};
 use super::{Failure, load_for_tools, start_log_of_warnings};
 use crate::adapters::kafka::{self, Outgoing, Publisher, Receipt};
 use crate::clock::Clock;
 use crate::domain::record::Position;
 use crate::domain::wire::escalation::DecodeRules;
+use crate::domain::wire::headers;
 
 /// How many records may await their acknowledgement at once.
 const MAX_IN_FLIGHT: usize = 1_000;
@@ -58,7 +59,7 @@ acknowledge all of them, 78 bad configuration.";
 /// and not published. Only the kafka section of the configuration is needed.
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES, allow_negative_numbers = true)]
-pub(crate) struct PublishArgs {
+pub struct PublishArgs {
     /// A file with escalations; - for standard input, one per line
     #[arg(value_name = "FILE", required_unless_present = "session", conflicts_with_all = EscalationArgs::IDS)]
     file: Option<PathBuf>,
@@ -76,7 +77,7 @@ pub(crate) struct PublishArgs {
 }
 
 /// Runs the command.
-pub(crate) async fn run(
+pub async fn run(
     args: PublishArgs,
     file: Option<&Path>,
     env: Vec<(String, String)>,
@@ -84,9 +85,9 @@ pub(crate) async fn run(
     let config = load_for_tools(file, env)?;
     start_log_of_warnings();
     let input = match &args.file {
-        Some(path) if path.as_os_str() == "-" => Input::stdin(),
-        Some(path) => Input::file(path).await.map_err(Failure::Usage)?,
-        None => Input::from_arguments(args.escalation.to_json(Clock::system().now())),
+        Some(path) if path.as_os_str() == "-" => EscalationInput::stdin(),
+        Some(path) => EscalationInput::file(path).await.map_err(Failure::Usage)?,
+        None => EscalationInput::from_arguments(args.escalation.to_json(Clock::system().now())),
     };
     config.kafka.verify_producer().map_err(Failure::Configuration)?;
     let mut run = PublishRun {
@@ -101,6 +102,7 @@ pub(crate) async fn run(
     let counts = run.counts;
     let summary = counts.summary(&run.settings.topics.escalations);
     result?;
+    // An unacknowledged record decides the exit code: it may have to be published again.
     match counts {
         PublishCounts { unacknowledged: 1.., .. } => {
             Err(Failure::Unavailable(anyhow!("{summary}")))
@@ -160,7 +162,9 @@ struct PublishRun {
 
 impl PublishRun {
     /// Examines and enqueues the items, and reports acknowledgements in the same order.
-    async fn publish_all(&mut self, mut input: Input) -> Result<(), Failure> {
+    async fn publish_all(&mut self, mut input: EscalationInput) -> Result<(), Failure> {
+        // Receipts are awaited in the order of the input, so that the lines of standard output are
+        // in that order too.
         let mut receipts = FuturesOrdered::new();
         let mut in_flight = VecDeque::new();
         let mut input_ended = false;
@@ -207,9 +211,10 @@ impl PublishRun {
         }
         let record = Outgoing {
             topic: self.settings.topics.escalations.clone(),
+            // Kafka keeps the order within a partition, and the key decides the partition.
             key: examined.session_id.as_ref().map(|session| session.as_bytes().to_vec()),
             value: item.value,
-            headers: vec![("content-type".to_owned(), Some(b"application/json".to_vec()))],
+            headers: vec![(headers::CONTENT_TYPE.to_owned(), Some(b"application/json".to_vec()))],
         };
         match self.publisher().await?.hand_over(&record).await {
             Ok(receipt) => Ok(Some((examined, receipt))),

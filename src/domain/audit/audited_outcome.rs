@@ -8,7 +8,7 @@ use crate::domain::wire::outcome::{OutcomeRecord, Status};
 
 /// An outcome with what the audit compares.
 #[derive(Debug, Clone)]
-pub(crate) struct AuditedOutcome {
+pub struct AuditedOutcome {
     /// The identity of the escalation.
     pub event_id: String,
     /// The session.
@@ -34,9 +34,10 @@ pub(crate) struct AuditedOutcome {
 impl AuditedOutcome {
     /// Reads a record of the outcome topic. The error says why it is not an outcome; it is a
     /// fragment without a subject.
-    pub(crate) fn read(record: &Record) -> Result<Self, String> {
+    pub fn read(record: &Record) -> Result<Self, String> {
         let Some(value) = record.value.as_deref() else { return Err("the value is null".into()) };
         let outcome = OutcomeRecord::parse(value).map_err(|error| error.to_string())?;
+        // Identities are required here: an outcome without them cannot be matched.
         let (status, decided_at) = (outcome.known_status(), outcome.decided_at());
         let agent_id = outcome.agent_id.unwrap_or_default();
         Ok(Self {

@@ -22,7 +22,7 @@ pub(super) struct AuditEntry {
     /// A hash of the identity.
     pub(super) key: u128,
     pub(super) offset: i64,
-    /// The second of 1970 after which a missing outcome is a finding.
+    /// In seconds since 1970; after this time a missing outcome is a finding.
     pub(super) due: u32,
     /// A hash of the session id.
     pub(super) session: u32,
@@ -48,7 +48,7 @@ pub(super) struct OutcomeDigest {
 #[derive(Debug, Clone, Copy)]
 pub(super) struct MalformedEntry {
     pub(super) record: RecordId,
-    /// The second of 1970 after which a missing dead letter is a finding.
+    /// In seconds since 1970; after this time a missing dead letter is a finding.
     pub(super) due: u32,
     /// Retention may have deleted the dead letter.
     pub(super) may_be_trimmed: bool,
@@ -114,7 +114,6 @@ impl AuditEntries {
     }
 
     /// Returns the memory that the entries occupy, unused capacity included.
-    #[cfg(test)]
     pub(super) fn size_bytes(&self) -> usize {
         self.0.iter().map(|bucket| bucket.capacity() * size_of::<AuditEntry>()).sum()
     }

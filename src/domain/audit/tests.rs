@@ -29,27 +29,27 @@ pub(super) fn record(position: Position, value: &str) -> Record {
 }
 
 /// A partition and an offset of the escalations topic.
-type Source = (i32, i64);
+type SourceOffset = (i32, i64);
 
 /// The three topics, and what the audit should find in them.
-struct Topics {
+struct TopicContents {
     rules: AuditRules,
     escalations: Vec<Record>,
     outcomes: Vec<Record>,
     dead_letters: Vec<Position>,
-    expected: BTreeMap<FindingKind, BTreeSet<Source>>,
+    expected: BTreeMap<FindingKind, BTreeSet<SourceOffset>>,
     open: u64,
     fates: usize,
 }
 
 /// The identity and the session of an escalation.
 #[derive(Clone, Copy)]
-struct Ids<'a> {
+struct EventIds<'a> {
     event: &'a str,
     session: &'a str,
 }
 
-impl Topics {
+impl TopicContents {
     fn new() -> Self {
         let rules = AuditRules {
             range: AuditRange {
@@ -85,8 +85,14 @@ impl Topics {
         self.publish(&value.to_string())
     }
 
-    fn publish_outcome(&mut self, ids: Ids<'_>, source: &Position, status: &str, decided: i64) {
-        let Ids { event, session } = ids;
+    fn publish_outcome(
+        &mut self,
+        ids: EventIds<'_>,
+        source: &Position,
+        status: &str,
+        decided: i64,
+    ) {
+        let EventIds { event, session } = ids;
         let value = json!({"id": format!("{event}/final"), "event_id": event, "session_id": session,
             "status": status, "final": true, "decided_at": at(decided), "source": source});
         let position = position("out", 0, self.outcomes.len() as i64);
@@ -125,7 +131,7 @@ impl Topics {
     }
 }
 
-fn found(report: &AuditReport) -> BTreeMap<FindingKind, BTreeSet<Source>> {
+fn found(report: &AuditReport) -> BTreeMap<FindingKind, BTreeSet<SourceOffset>> {
     let sources = |findings: &FindingList| {
         let sources = findings.first.iter().filter_map(|finding| finding.source.as_ref());
         sources.map(|source| (source.partition, source.offset)).collect()
@@ -135,7 +141,7 @@ fn found(report: &AuditReport) -> BTreeMap<FindingKind, BTreeSet<Source>> {
 
 /// What happens to an escalation.
 #[derive(Debug, Clone, Copy)]
-enum Fate {
+enum EscalationFate {
     Answered,
     Lost,
     NotDue,
@@ -158,78 +164,78 @@ enum Fate {
     OutsideRange,
 }
 
-const FATES: [Fate; 20] = [
-    Fate::Answered,
-    Fate::Lost,
-    Fate::NotDue,
-    Fate::Repeated,
-    Fate::Doubled,
-    Fate::Contradictory,
-    Fate::Late,
-    Fate::PublishedTwice,
-    Fate::PublishedTwiceAndLost,
-    Fate::OtherSession,
-    Fate::OtherSessionWithoutDeadLetter,
-    Fate::RefusedWithoutOutcome,
-    Fate::Orphan,
-    Fate::Interim,
-    Fate::Malformed,
-    Fate::MalformedWithoutDeadLetter,
-    Fate::MalformedWithTwoDeadLetters,
-    Fate::NeedlessDeadLetter,
-    Fate::NotForUs,
-    Fate::OutsideRange,
+const FATES: [EscalationFate; 20] = [
+    EscalationFate::Answered,
+    EscalationFate::Lost,
+    EscalationFate::NotDue,
+    EscalationFate::Repeated,
+    EscalationFate::Doubled,
+    EscalationFate::Contradictory,
+    EscalationFate::Late,
+    EscalationFate::PublishedTwice,
+    EscalationFate::PublishedTwiceAndLost,
+    EscalationFate::OtherSession,
+    EscalationFate::OtherSessionWithoutDeadLetter,
+    EscalationFate::RefusedWithoutOutcome,
+    EscalationFate::Orphan,
+    EscalationFate::Interim,
+    EscalationFate::Malformed,
+    EscalationFate::MalformedWithoutDeadLetter,
+    EscalationFate::MalformedWithTwoDeadLetters,
+    EscalationFate::NeedlessDeadLetter,
+    EscalationFate::NotForUs,
+    EscalationFate::OutsideRange,
 ];
 
-impl Topics {
-    fn apply(&mut self, fate: Fate) {
+impl TopicContents {
+    fn apply(&mut self, fate: EscalationFate) {
         let (event, session) = (format!("e-{}", self.fates), format!("s-{}", self.fates));
         self.fates += 1;
-        let ids = Ids { event: &event, session: &session };
+        let ids = EventIds { event: &event, session: &session };
         match fate {
-            Fate::Orphan => {
+            EscalationFate::Orphan => {
                 let source = position("in", 0, 900);
                 self.publish_outcome(ids, &source, "assigned", 5);
                 return self.expect(FindingKind::Orphan, &source);
             }
-            Fate::OutsideRange => {
-                let other = Ids { event: "other", session: "o" };
+            EscalationFate::OutsideRange => {
+                let other = EventIds { event: "other", session: "o" };
                 self.publish_outcome(other, &position("in", 0, 5), "assigned", 5);
                 return self.dead_letters.push(position("elsewhere", 0, 10));
             }
-            Fate::NotForUs => return drop(self.publish(r#"{"type":"chat"}"#)),
-            Fate::Malformed
-            | Fate::MalformedWithoutDeadLetter
-            | Fate::MalformedWithTwoDeadLetters => return self.apply_malformed(fate),
+            EscalationFate::NotForUs => return drop(self.publish(r#"{"type":"chat"}"#)),
+            EscalationFate::Malformed
+            | EscalationFate::MalformedWithoutDeadLetter
+            | EscalationFate::MalformedWithTwoDeadLetters => return self.apply_malformed(fate),
             _ => {}
         }
-        let due = if matches!(fate, Fate::NotDue) { 5_000 } else { 300 };
+        let due = if matches!(fate, EscalationFate::NotDue) { 5_000 } else { 300 };
         let source = self.event(&event, &session, due);
         match fate {
-            Fate::Lost => return self.expect(FindingKind::Missing, &source),
-            Fate::NotDue => return self.open += 1,
-            Fate::Late => {
+            EscalationFate::Lost => return self.expect(FindingKind::Missing, &source),
+            EscalationFate::NotDue => return self.open += 1,
+            EscalationFate::Late => {
                 self.expect(FindingKind::Late, &source);
                 return self.publish_outcome(ids, &source, "expired", 391);
             }
-            Fate::PublishedTwiceAndLost => {
+            EscalationFate::PublishedTwiceAndLost => {
                 let again = self.event(&event, &session, due);
                 let first = [&source, &again].into_iter().min().unwrap().clone();
                 return self.expect(FindingKind::Missing, &first);
             }
-            Fate::RefusedWithoutOutcome => return self.dead_letters.push(source),
+            EscalationFate::RefusedWithoutOutcome => return self.dead_letters.push(source),
             _ => self.publish_outcome(ids, &source, "assigned", 390),
         }
         self.apply_after_outcome(fate, ids, &source);
     }
 
-    fn apply_malformed(&mut self, fate: Fate) {
+    fn apply_malformed(&mut self, fate: EscalationFate) {
         let source = self.publish("{oops");
         match fate {
-            Fate::MalformedWithoutDeadLetter => {
+            EscalationFate::MalformedWithoutDeadLetter => {
                 return self.expect(FindingKind::DeadLetterMissing, &source);
             }
-            Fate::MalformedWithTwoDeadLetters => {
+            EscalationFate::MalformedWithTwoDeadLetters => {
                 self.expect(FindingKind::DeadLetterDoubled, &source);
                 self.dead_letters.push(source.clone());
             }
@@ -239,34 +245,34 @@ impl Topics {
     }
 
     /// The second half of a fate: the escalation has an outcome already.
-    fn apply_after_outcome(&mut self, fate: Fate, ids: Ids<'_>, source: &Position) {
+    fn apply_after_outcome(&mut self, fate: EscalationFate, ids: EventIds<'_>, source: &Position) {
         match fate {
-            Fate::Repeated => {
+            EscalationFate::Repeated => {
                 self.expect(FindingKind::Repeated, source);
                 self.publish_outcome(ids, source, "assigned", 390);
             }
-            Fate::Doubled => {
+            EscalationFate::Doubled => {
                 self.expect(FindingKind::Doubled, source);
                 self.publish_outcome(ids, source, "assigned", 389);
             }
-            Fate::Contradictory => {
+            EscalationFate::Contradictory => {
                 self.expect(FindingKind::Contradictory, source);
                 self.publish_outcome(ids, source, "failed", 390);
             }
-            Fate::PublishedTwice => drop(self.event(ids.event, ids.session, 300)),
-            Fate::OtherSession => {
+            EscalationFate::PublishedTwice => drop(self.event(ids.event, ids.session, 300)),
+            EscalationFate::OtherSession => {
                 let other = self.event(ids.event, "other", 300);
                 self.dead_letters.push(other);
             }
-            Fate::OtherSessionWithoutDeadLetter => {
+            EscalationFate::OtherSessionWithoutDeadLetter => {
                 let other = self.event(ids.event, "other", 300);
                 self.expect(FindingKind::DeadLetterMissing, &other);
             }
-            Fate::NeedlessDeadLetter => {
+            EscalationFate::NeedlessDeadLetter => {
                 self.expect(FindingKind::DeadLetterOrphan, source);
                 self.dead_letters.push(source.clone());
             }
-            Fate::Interim => {
+            EscalationFate::Interim => {
                 let value = json!({"event_id": ids.event, "session_id": ids.session,
                     "final": false, "status": "no_agent_online", "source": source});
                 let position = position("out", 0, self.outcomes.len() as i64);
@@ -283,7 +289,7 @@ proptest! {
         fates in prop::collection::vec(prop::sample::select(FATES.to_vec()), 0..60),
         rotation in 0..60usize,
     ) {
-        let mut topics = Topics::new();
+        let mut topics = TopicContents::new();
         for fate in &fates {
             topics.apply(*fate);
         }
@@ -301,7 +307,7 @@ proptest! {
 
 #[test]
 fn nothing_is_missing_before_it_is_due_or_after_retention() {
-    let mut topics = Topics::new();
+    let mut topics = TopicContents::new();
     let event = topics.event("e", "s", 300);
     let malformed = topics.publish("{oops");
     for (now, open, missing) in [(390, 2, vec![]), (391, 1, vec![FindingKind::Missing])] {
@@ -321,12 +327,12 @@ fn nothing_is_missing_before_it_is_due_or_after_retention() {
 
 #[test]
 fn an_identity_that_was_answered_before_the_range_needs_no_second_outcome() {
-    let mut topics = Topics::new();
+    let mut topics = TopicContents::new();
     topics.event("e", "s", 300);
     topics.event("taken", "s", 300);
     let before = position("in", 0, 3);
-    topics.publish_outcome(Ids { event: "e", session: "s" }, &before, "assigned", -100);
-    let other = Ids { event: "taken", session: "other" };
+    topics.publish_outcome(EventIds { event: "e", session: "s" }, &before, "assigned", -100);
+    let other = EventIds { event: "taken", session: "other" };
     topics.publish_outcome(other, &before, "assigned", -100);
     let report = topics.report(1_000);
     assert_eq!(report.count(FindingKind::Missing), 0, "{report:?}");
@@ -346,7 +352,7 @@ fn an_identity_that_was_answered_before_the_range_needs_no_second_outcome() {
 
 #[test]
 fn unreadable_records_are_reported_and_only_the_first_findings_are_listed() {
-    let mut topics = Topics::new();
+    let mut topics = TopicContents::new();
     topics.rules.max_listed = 2;
     for n in 0..9 {
         topics.event(&format!("e-{n}"), "s", 1);

@@ -13,6 +13,7 @@ use crate::domain::record::{Header, Position, Record, last_header};
 /// Builds the dead letter of a malformed record.
 pub fn dead_letter(record: Record, malformed: &Malformed, first_seen: Timestamp) -> Message {
     let Record { position, timestamp, key, value, mut headers } = record;
+    // The class comes first: truncation finds the end of the original headers by it.
     headers.push(text_header(names::ERROR_CLASS, malformed.class.as_str()));
     headers.push(text_header(names::ERROR, &malformed.error));
     headers.push(text_header(names::SOURCE_TOPIC, &position.topic));

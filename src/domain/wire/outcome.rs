@@ -142,6 +142,7 @@ impl Outcome {
     pub fn new(event: &Event, status: Status, now: Timestamp) -> Self {
         let elapsed = now.as_millisecond().saturating_sub(event.requested_at.as_millisecond());
         Self {
+            // Derived, not random: an outcome that is published twice keeps its id.
             id: format!("{}/final", event.id),
             event_id: event.id.clone(),
             session_id: event.session_id.clone(),
@@ -195,6 +196,7 @@ impl Message {
         headers.extend(event.trace.iter().cloned());
         Self {
             channel: Channel::Outcomes,
+            // The outcomes of one session stay in order.
             key: Some(event.session_id.as_bytes().to_vec()),
             value: Some(value),
             headers,

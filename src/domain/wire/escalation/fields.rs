@@ -68,6 +68,7 @@ impl Problems {
 
     pub(super) fn time(&mut self, field: &str, value: Option<&Value>) -> Option<Timestamp> {
         let value = present(value)?;
+        // Only text is accepted: a number could mean seconds or milliseconds.
         let parsed = value.as_str().and_then(|text| text.parse().ok());
         parsed.or_else(|| self.add(field, value, "a time by RFC 3339, as 2026-11-23T10:00:00Z"))
     }
