@@ -27,7 +27,7 @@ pub use self::backpressure::IntakeLimits;
 use self::assignment::{AssignedOffset, AssignmentId, Assignments, RecoveredOffset};
 use self::backpressure::{IntakeState, decide};
 use self::recovery::{RETRY_DELAY, Recovery, RecoveryResult};
-use self::tasks::{Start, TaskEnd, TaskReport, Tasks};
+use self::tasks::{StartResult, TaskEnd, TaskReport, Tasks};
 use crate::deliver::{Context, Ended, OutcomePublisher as _, Ports};
 use crate::domain::ledger_entry::RecoveredEntry;
 use crate::domain::record::Record;
@@ -216,7 +216,7 @@ impl<P: Ports, S: Source> EventLoop<P, S> {
             Some(RecoveredOffset::Finished) => self.store(at),
             None => {
                 let draining = assignment.draining.clone();
-                if self.tasks.start(record, at, draining) == Start::NotForUs {
+                if self.tasks.start(record, at, draining) == StartResult::NotForUs {
                     self.context.metrics.skipped.inc();
                     self.store(at);
                 }
@@ -224,8 +224,8 @@ impl<P: Ports, S: Source> EventLoop<P, S> {
         }
     }
 
-    /// Handle a report and those that are ready besides: what follows in the loop is then done once
-    /// for all of them.
+    /// Handle a report and those that are ready as well, so that the rest of the loop's round is done
+    /// once for all of them.
     fn on_reports(&mut self, first: TaskReport) {
         self.on_report(first);
         for _ in 0..REPORT_BATCH {
@@ -282,8 +282,8 @@ impl<P: Ports, S: Source> EventLoop<P, S> {
         let Some(assignment) = self.assignments.of_epoch(partition, epoch) else { return };
         let (at, draining) = (assignment.offset(offset), assignment.draining.clone());
         let state = match self.tasks.start_recovered(entry, at, draining) {
-            Start::Started => RecoveredOffset::Unfinished,
-            Start::NotForUs => RecoveredOffset::Finished,
+            StartResult::Started => RecoveredOffset::Unfinished,
+            StartResult::NotForUs => RecoveredOffset::Finished,
         };
         assignment.recovered_offsets.insert(offset, state);
     }

@@ -76,17 +76,17 @@ pub(super) enum TaskReport {
     Ended(AssignedOffset, TaskEnd),
 }
 
-/// What became of a record.
+/// Whether a record is worked on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Start {
+pub(super) enum StartResult {
     /// A task works on it.
     Started,
     /// It is not an escalation of this service.
     NotForUs,
 }
 
-/// A record that is worked on.
-struct Work {
+/// What every task needs.
+struct TaskInput {
     record: Record,
     offset: AssignedOffset,
     draining: CancellationToken,
@@ -128,9 +128,9 @@ impl<P: Ports> Tasks<P> {
         record: Record,
         offset: AssignedOffset,
         draining: CancellationToken,
-    ) -> Start {
+    ) -> StartResult {
         let decoded = decode(&record, &self.rules, self.context.clock.now());
-        self.start_decoded(decoded, Work { record, offset, draining }, Answer::Unknown)
+        self.start_decoded(decoded, TaskInput { record, offset, draining }, AnswerState::Unknown)
     }
 
     /// Start a task for an event that the previous owner left unfinished.
@@ -139,34 +139,39 @@ impl<P: Ports> Tasks<P> {
         entry: RecoveredEntry,
         offset: AssignedOffset,
         draining: CancellationToken,
-    ) -> Start {
+    ) -> StartResult {
         // It was accepted once, and no other instance will deliver it: a rule that has changed since
         // must not reject it.
         let decoded = decode(&entry.record, &self.rules.of_accepted(), entry.first_seen);
         let answer = match entry.state {
-            EntryState::Settled { .. } => Answer::Stored,
-            _ => Answer::Unknown,
+            EntryState::Settled { .. } => AnswerState::Stored,
+            _ => AnswerState::Unknown,
         };
-        self.start_decoded(decoded, Work { record: entry.record, offset, draining }, answer)
+        self.start_decoded(decoded, TaskInput { record: entry.record, offset, draining }, answer)
     }
 
-    fn start_decoded(&mut self, decoded: Decoded, work: Work, answer: Answer) -> Start {
+    fn start_decoded(
+        &mut self,
+        decoded: Decoded,
+        input: TaskInput,
+        answer: AnswerState,
+    ) -> StartResult {
         match decoded {
-            Decoded::NotForUs => return Start::NotForUs,
-            Decoded::Malformed(malformed) => self.spawn_dead_letter(malformed, work),
-            Decoded::Event(event) => self.spawn_delivery(*event, work, answer),
+            Decoded::NotForUs => return StartResult::NotForUs,
+            Decoded::Malformed(malformed) => self.spawn_dead_letter(malformed, input),
+            Decoded::Event(event) => self.spawn_delivery(*event, input, answer),
         }
-        Start::Started
+        StartResult::Started
     }
 
-    fn spawn_dead_letter(&mut self, malformed: Malformed, work: Work) {
-        let (offset, size_bytes) = (work.offset, work.record.size_bytes());
+    fn spawn_dead_letter(&mut self, malformed: Malformed, input: TaskInput) {
+        let (offset, size_bytes) = (input.offset, input.record.size_bytes());
         let (context, events) = (self.context.clone(), self.events.sender());
         let abort = self.tasks.spawn(async move {
             let report = |event| events.send(event);
             loop {
-                let end = send_dead_letter(&context, &work.record, &malformed, &report).await;
-                if !may_reclaim(end, &work.draining, &context.policy).await {
+                let end = send_dead_letter(&context, &input.record, &malformed, &report).await;
+                if !may_reclaim(end, &input.draining, &context.policy).await {
                     return end;
                 }
             }
@@ -174,15 +179,15 @@ impl<P: Ports> Tasks<P> {
         self.insert(offset, size_bytes, TaskKind::DeadLetter, abort);
     }
 
-    fn spawn_delivery(&mut self, event: Event, work: Work, answer: Answer) {
+    fn spawn_delivery(&mut self, event: Event, input: TaskInput, answer: AnswerState) {
         let (offset, size_bytes, deadline) =
-            (work.offset, work.record.size_bytes(), event.deadline);
+            (input.offset, input.record.size_bytes(), event.deadline);
         let turn = self.session_queues.enqueue(&event.session_id, event.requested_at);
         let task = DeliveryTask {
             context: self.context.clone(),
-            needs_call: event.request.is_ok() && answer == Answer::Unknown,
+            needs_call: event.request.is_ok() && answer == AnswerState::Unknown,
             event,
-            work,
+            input,
             turn: turn.clone(),
             events: self.events.sender(),
         };
@@ -317,21 +322,22 @@ impl<P: Ports> Tasks<P> {
     }
 }
 
-/// Whether the answer of an event is known when its task starts.
+/// Whether the answer of an event is stored when its task starts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Answer {
+enum AnswerState {
     Unknown,
     /// The ledger holds it; it may not have been published.
     Stored,
 }
 
-/// After a delivery that did not finish its event: wait until it may be tried again. Returns false
-/// where the event is finished or its partition drains. While the partition stays ours, the
-/// instance that fenced us had lost the partition without noticing, and will not answer.
+/// After a delivery that was fenced or blocked: wait until it may be tried again. Returns false
+/// where there is nothing to try again, or the partition drains.
 async fn may_reclaim(end: Ended, draining: &CancellationToken, policy: &Policy) -> bool {
     if !matches!(end, Ended::Fenced | Ended::Blocked) {
         return false;
     }
+    // While the partition stays ours, the instance that fenced us had lost the partition without
+    // knowing it, and will not answer.
     tokio::select! {
         biased;
         () = draining.cancelled() => false,
@@ -343,7 +349,7 @@ async fn may_reclaim(end: Ended, draining: &CancellationToken, policy: &Policy) 
 struct DeliveryTask<P: Ports> {
     context: Arc<Context<P>>,
     event: Event,
-    work: Work,
+    input: TaskInput,
     needs_call: bool,
     turn: Turn,
     events: TaskEventSender,
@@ -354,15 +360,15 @@ impl<P: Ports> DeliveryTask<P> {
         let delivery = Delivery {
             context: &self.context,
             event: &self.event,
-            record: &self.work.record,
+            record: &self.input.record,
             turn: &self.turn,
             needs_call: self.needs_call,
-            draining: &self.work.draining,
+            draining: &self.input.draining,
             on_event: &|event| self.events.send(event),
         };
         loop {
             let end = delivery.run().await;
-            if !may_reclaim(end, &self.work.draining, &self.context.policy).await {
+            if !may_reclaim(end, &self.input.draining, &self.context.policy).await {
                 return end;
             }
         }

@@ -1,8 +1,8 @@
-//! The simulated Desk: sessions with a history, transfers that act and lose their answer, hang,
-//! fail, or come too early, and truthful answers to questions.
+//! The simulated Desk: sessions with a history, transfers that take effect although their reply is
+//! lost, that hang or fail, and state queries that are answered truthfully.
 //!
-//! It knows which event a transfer is for by a number that the request carries along.
-//! It never does anything twice for one event without counting it as a fault.
+//! The request's `QueueTimeout` carries the event's number, by which a transfer is matched to its
+//! event. A second effect for the same event is a violation.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -17,108 +17,127 @@ use serde_json::Value;
 use tokio::time::{Instant, sleep};
 
 use super::checks;
-use super::plan::{Plan, Weather};
-use super::world::{Life, lock};
+use super::schedule::{DeskFault, Schedule};
+use super::world::{SimProcess, lock};
 
-/// The client's time limit.
-const LIMIT: Duration = Duration::from_secs(5);
+/// The client's timeout.
+const CLIENT_TIMEOUT: Duration = Duration::from_secs(5);
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum State {
+pub(super) enum SimSessionState {
     Bot,
     Queue,
     Agent,
     Ended,
 }
 
-/// All sessions.
-pub(super) struct Floor {
-    chance: Rng,
-    /// Desk itself works on a call for at most so long.
+pub(super) struct SimDesk {
+    rng: Rng,
+    /// How long Desk works on a call, at most.
     settle_ms: u64,
-    sessions: BTreeMap<String, Session>,
+    sessions: BTreeMap<String, SimSession>,
     pub(super) transfers: u64,
 }
 
-/// One session.
 #[derive(Debug, Clone)]
-pub(super) struct Session {
-    state: State,
-    pub(super) history: Vec<(Timestamp, State)>,
-    pending: Option<(Timestamp, State, Option<u64>)>,
-    /// Until then Desk is at work on a transfer.
+pub(super) struct SimSession {
+    state: SimSessionState,
+    pub(super) history: Vec<(Timestamp, SimSessionState)>,
+    pending: Option<(Timestamp, SimSessionState, Option<u64>)>,
+    /// When Desk finishes the transfer that it works on.
     busy_until: Timestamp,
     ends_at: Option<Timestamp>,
-    /// What a transfer of this event brought about.
-    pub(super) effects: BTreeMap<u64, State>,
+    /// The state that the transfer of an event led to, by the event's number.
+    pub(super) effects: BTreeMap<u64, SimSessionState>,
 }
 
-/// What becomes of a call.
-struct Turn {
+/// A call that reaches Desk.
+pub(super) struct ObservedCall<'a> {
+    pub(super) session: &'a str,
+    /// The number of the event, of a transfer; `None` for a state query.
+    pub(super) number: Option<u64>,
+    pub(super) now: Timestamp,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum AgentsOnline {
+    None,
+    Some,
+}
+
+/// The reply to a call and when it arrives.
+struct CallResult {
     reply: Reply,
     after: Duration,
 }
 
-impl Floor {
-    pub(super) fn new(plan: &Plan, chance: Rng) -> Self {
-        let settle_ms = plan.policy.settle.as_millis() as u64;
-        Self { chance, settle_ms, sessions: BTreeMap::new(), transfers: 0 }
+impl SimDesk {
+    pub(super) fn new(schedule: &Schedule, rng: Rng) -> Self {
+        let settle_ms = schedule.policy.settle.as_millis() as u64;
+        Self { rng, settle_ms, sessions: BTreeMap::new(), transfers: 0 }
     }
 
-    pub(super) fn session(&mut self, id: &str, now: Timestamp) -> &mut Session {
-        let chance = &mut self.chance;
+    pub(super) fn session(&mut self, id: &str, now: Timestamp) -> &mut SimSession {
+        let rng = &mut self.rng;
         let session = self.sessions.entry(id.to_owned()).or_insert_with(|| {
-            let states = [State::Bot, State::Queue, State::Agent, State::Ended];
-            let state = if chance.u8(0..8) > 0 { State::Bot } else { states[chance.usize(0..4)] };
-            let ends = chance.u8(0..6) == 0;
-            Session {
+            let states = [
+                SimSessionState::Bot,
+                SimSessionState::Queue,
+                SimSessionState::Agent,
+                SimSessionState::Ended,
+            ];
+            let state =
+                if rng.u8(0..8) > 0 { SimSessionState::Bot } else { states[rng.usize(0..4)] };
+            let ends = rng.u8(0..6) == 0;
+            SimSession {
                 state,
                 history: vec![(Timestamp::MIN, state)],
                 pending: None,
                 busy_until: Timestamp::MIN,
-                ends_at: ends.then(|| now + Duration::from_millis(chance.u64(0..60_000))),
+                ends_at: ends.then(|| now + Duration::from_millis(rng.u64(0..60_000))),
                 effects: BTreeMap::new(),
             }
         });
-        session.pass_time(now, chance);
+        session.pass_time(now, rng);
         session
     }
 
-    fn late(&mut self) -> Duration {
-        let latest = if self.chance.bool() { 300 } else { self.settle_ms };
-        Duration::from_millis(self.chance.u64(0..latest))
+    fn latency(&mut self) -> Duration {
+        let latest = if self.rng.bool() { 300 } else { self.settle_ms };
+        Duration::from_millis(self.rng.u64(0..latest))
     }
 
-    /// A call that arrives in calm weather.
-    fn turn(&mut self, (id, number): (&str, Option<u64>), now: Timestamp, nobody: bool) -> Turn {
-        let late = self.late();
+    /// Handle a call while no fault of Desk prevents it.
+    fn call(&mut self, call: &ObservedCall<'_>, agents: AgentsOnline) -> CallResult {
+        let ObservedCall { session: id, number, now } = *call;
+        let latency = self.latency();
         let lost = self.lost();
-        let fate = self.chance.u8(0..20);
-        let acts = fate < 16;
+        let draw = self.rng.u8(0..20);
+        let acts = draw < 16;
         if number.is_some() {
-            self.session(id, now).busy_until = now + late;
+            self.session(id, now).busy_until = now + latency;
         }
-        let found = match self.chance.u8(0..8) {
-            _ if nobody => None,
-            0..=4 => Some(State::Agent),
-            5 | 6 => Some(State::Queue),
+        let found = match self.rng.u8(0..8) {
+            _ if agents == AgentsOnline::None => None,
+            0..=4 => Some(SimSessionState::Agent),
+            5 | 6 => Some(SimSessionState::Queue),
             _ => None,
         };
         let answered = match number {
             _ if !acts => code(141_002),
-            Some(number) => self.transfer((id, number), found, (now, late)),
-            None => self.session(id, now).told(),
+            Some(number) => self.transfer(call, number, found, latency),
+            None => self.session(id, now).state_reply(),
         };
-        match fate {
-            0..=10 => Turn { reply: answered, after: late },
-            11..=13 | 16 => Turn { reply: lost, after: LIMIT },
-            14 | 17 => Turn { reply: lost, after: late.min(Duration::from_millis(50)) },
-            _ => Turn { reply: code(141_002), after: late },
+        match draw {
+            0..=10 => CallResult { reply: answered, after: latency },
+            11..=13 | 16 => CallResult { reply: lost, after: CLIENT_TIMEOUT },
+            14 | 17 => CallResult { reply: lost, after: latency.min(Duration::from_millis(50)) },
+            _ => CallResult { reply: code(141_002), after: latency },
         }
     }
 
     fn lost(&mut self) -> Reply {
-        match self.chance.u8(0..3) {
+        match self.rng.u8(0..3) {
             0 => Reply::Http { status: 502, retry_after: None },
             1 => Reply::Http { status: 200, retry_after: None },
             _ => Reply::Lost("the answer was lost".into()),
@@ -127,90 +146,94 @@ impl Floor {
 
     fn transfer(
         &mut self,
-        (id, number): (&str, u64),
-        found: Option<State>,
-        (now, late): (Timestamp, Duration),
+        call: &ObservedCall<'_>,
+        number: u64,
+        found: Option<SimSessionState>,
+        latency: Duration,
     ) -> Reply {
-        let session = self.session(id, now);
+        let session = self.session(call.session, call.now);
         match (session.state, found) {
-            (State::Bot, None) => code(141_001),
-            (State::Bot, Some(state)) => {
-                session.pending = Some((now + late, state, Some(number)));
-                let agent_id = (state == State::Agent).then(|| "a@x".to_owned());
+            (SimSessionState::Bot, None) => code(141_001),
+            (SimSessionState::Bot, Some(state)) => {
+                session.pending = Some((call.now + latency, state, Some(number)));
+                let agent_id = (state == SimSessionState::Agent).then(|| "a@x".to_owned());
                 answer(DeskAnswer {
                     agent_id,
-                    in_queue: state == State::Queue,
+                    in_queue: state == SimSessionState::Queue,
                     ..DeskAnswer::default()
                 })
             }
-            (State::Queue | State::Agent, _) => code(141_003),
-            (State::Ended, _) => code(141_005),
+            (SimSessionState::Queue | SimSessionState::Agent, _) => code(141_003),
+            (SimSessionState::Ended, _) => code(141_005),
         }
     }
 
-    fn hindered(&mut self, weather: Weather) -> Option<Turn> {
-        let after = self.late();
-        let reply = match weather {
-            Weather::WrongAddress => code(60_021),
-            Weather::TooFast => code(60_007),
-            Weather::NobodyOnline => return None,
-            Weather::Outage => match self.chance.u8(0..3) {
+    fn faulty_call(&mut self, fault: DeskFault) -> Option<CallResult> {
+        let after = self.latency();
+        let reply = match fault {
+            DeskFault::Misconfigured => code(60_021),
+            DeskFault::Throttled => code(60_007),
+            DeskFault::NoAgentOnline => return None,
+            DeskFault::Outage => match self.rng.u8(0..3) {
                 0 => Reply::NotSent("connection refused".into()),
                 _ => self.lost(),
             },
         };
-        Some(Turn { reply, after })
+        Some(CallResult { reply, after })
     }
 }
 
-impl Session {
-    fn pass_time(&mut self, now: Timestamp, chance: &mut Rng) {
+impl SimSession {
+    fn pass_time(&mut self, now: Timestamp, rng: &mut Rng) {
         while let Some((at, state, number)) = self.pending
             && at <= now
         {
             self.pending = None;
-            if matches!((self.state, number), (State::Bot, _) | (State::Queue, None)) {
-                self.become_(state, at);
+            if matches!(
+                (self.state, number),
+                (SimSessionState::Bot, _) | (SimSessionState::Queue, None)
+            ) {
+                self.enter(state, at);
                 if let Some(number) = number {
                     self.effects.insert(number, state);
                 }
             }
-            if self.state == State::Queue {
-                let served = at + Duration::from_millis(chance.u64(2_000..60_000));
-                self.pending = Some((served, State::Agent, None));
+            if self.state == SimSessionState::Queue {
+                let served = at + Duration::from_millis(rng.u64(2_000..60_000));
+                self.pending = Some((served, SimSessionState::Agent, None));
             }
         }
         if let Some(at) = self.ends_at
             && at <= now
-            && self.state != State::Ended
+            && self.state != SimSessionState::Ended
         {
-            self.become_(State::Ended, at);
+            self.enter(SimSessionState::Ended, at);
         }
     }
 
-    fn become_(&mut self, state: State, at: Timestamp) {
+    fn enter(&mut self, state: SimSessionState, at: Timestamp) {
         self.state = state;
         self.history.push((at, state));
     }
 
-    fn told(&self) -> Reply {
+    fn state_reply(&self) -> Reply {
         let (state, agent_id) = match self.state {
-            State::Bot => ("Chatbot", None),
-            State::Queue => ("Queueing", None),
-            State::Agent => ("Agent", Some("a@x".to_owned())),
-            State::Ended => return code(141_005),
+            SimSessionState::Bot => ("Chatbot", None),
+            SimSessionState::Queue => ("Queueing", None),
+            SimSessionState::Agent => ("Agent", Some("a@x".to_owned())),
+            SimSessionState::Ended => return code(141_005),
         };
         answer(DeskAnswer { state: Some(state.to_owned()), agent_id, ..DeskAnswer::default() })
     }
 
-    /// It was in this state at some time in between.
-    pub(super) fn was(&self, state: State, (from, to): (Timestamp, Timestamp)) -> bool {
+    /// It was in this state at some time from `from` to `to`.
+    pub(super) fn was(&self, state: SimSessionState, from: Timestamp, to: Timestamp) -> bool {
         let ends = self.history.iter().skip(1).map(|(at, _)| *at).chain([Timestamp::MAX]);
         let spans = self.history.iter().zip(ends);
         spans.into_iter().any(|((since, is), until)| *is == state && *since <= to && until >= from)
     }
 
-    /// A transfer of this event has taken effect, or will.
+    /// A transfer of the event with this number has taken effect, or will.
     pub(super) fn has_effect(&self, number: u64) -> bool {
         let pending = self.pending.is_some_and(|(_, _, by)| by == Some(number));
         pending || self.effects.contains_key(&number)
@@ -231,63 +254,71 @@ fn code(code: i64) -> Reply {
     Reply::Answer(DeskAnswer { desk, ..DeskAnswer::default() })
 }
 
-/// The way of one process to Desk.
-pub(super) struct Client {
-    pub(super) life: Arc<Life>,
+/// One process's client for Desk.
+pub(super) struct SimDeskClient {
+    pub(super) process: Arc<SimProcess>,
 }
 
-impl deliver::DeskApi for Client {
+impl deliver::DeskApi for SimDeskClient {
     async fn call(&self, command: DeskCommand, body: Vec<u8>, _after: Option<Timestamp>) -> Reply {
-        let life = &self.life;
-        if life.frozen().is_some() {
-            // It slept through the time in which it meant to connect.
-            life.go_on().await;
-            return Reply::NotSent("woke up late".into());
+        let process = &self.process;
+        if process.paused_until().is_some() {
+            // The pause lasted past the connect timeout.
+            process.until_running().await;
+            return Reply::NotSent("connect timeout after a pause".into());
         }
-        life.point("a call is about to leave").await;
+        process.crash_point("a call is about to be sent").await;
         let begun = Instant::now();
-        let turn = self.arrive(command, &body);
-        sleep(turn.after.min(LIMIT)).await;
-        life.point("a call is out").await;
-        let slept = begun.elapsed() > LIMIT + Duration::from_secs(1);
-        if slept && life.world.one_in(2) { Reply::Lost("timed out".into()) } else { turn.reply }
+        let result = self.arrive(command, &body);
+        sleep(result.after.min(CLIENT_TIMEOUT)).await;
+        process.crash_point("a call is in flight").await;
+        let timed_out = begun.elapsed() > CLIENT_TIMEOUT + Duration::from_secs(1);
+        if timed_out && process.world.one_in(2) {
+            Reply::Lost("timed out".into())
+        } else {
+            result.reply
+        }
     }
 }
 
-impl Client {
-    fn arrive(&self, command: DeskCommand, body: &[u8]) -> Turn {
-        let world = &self.life.world;
+impl SimDeskClient {
+    fn arrive(&self, command: DeskCommand, body: &[u8]) -> CallResult {
+        let world = &self.process.world;
         let body: Value = serde_json::from_slice(body).unwrap();
         let id = body["SessionId"].as_str().unwrap();
         let number = body["QueueTimeout"].as_u64();
         assert_eq!(number.is_some(), command == DeskCommand::TransferToHuman);
         let now = world.now();
-        checks::at_call(&self.life, (id, number), now);
+        let call = ObservedCall { session: id, number, now };
+        checks::check_call(&self.process, &call);
         let since_start =
-            Duration::try_from(now.duration_since(world.clock().time(Duration::ZERO)));
-        let weather = world.plan.weather(since_start.unwrap_or_default());
-        let mut floor = lock(&world.floor);
-        floor.transfers += u64::from(number.is_some());
-        let hindered = weather.and_then(|weather| floor.hindered(weather));
-        let nobody = weather == Some(Weather::NobodyOnline);
-        let turn = hindered.unwrap_or_else(|| floor.turn((id, number), now, nobody));
-        drop(floor);
-        let name = &self.life.name;
-        world.say(|| match number {
-            Some(number) => format!("{name} transfers {id} for {number}: {}", shown(&turn)),
-            None => format!("{name} asks after {id}: {}", shown(&turn)),
+            Duration::try_from(now.duration_since(world.clock().timestamp(Duration::ZERO)));
+        let fault = world.schedule.desk_fault(since_start.unwrap_or_default());
+        let mut desk = lock(&world.desk);
+        desk.transfers += u64::from(number.is_some());
+        let faulted = fault.and_then(|fault| desk.faulty_call(fault));
+        let agents = match fault {
+            Some(DeskFault::NoAgentOnline) => AgentsOnline::None,
+            _ => AgentsOnline::Some,
+        };
+        let result = faulted.unwrap_or_else(|| desk.call(&call, agents));
+        drop(desk);
+        let name = &self.process.name;
+        world.log(|| match number {
+            Some(number) => format!("{name} transfers {id} for {number}: {}", describe(&result)),
+            None => format!("{name} queries the state of {id}: {}", describe(&result)),
         });
-        turn
+        result
     }
 }
 
-fn shown(turn: &Turn) -> String {
-    let reply = match &turn.reply {
+fn describe(result: &CallResult) -> String {
+    let reply = match &result.reply {
         Reply::Answer(answer) => match &answer.state {
             Some(state) => state.clone(),
             None => format!("{} queue={}", answer.desk.code, answer.in_queue),
         },
         other => format!("{other:?}"),
     };
-    format!("{reply} after {} ms", turn.after.as_millis())
+    format!("{reply} after {} ms", result.after.as_millis())
 }

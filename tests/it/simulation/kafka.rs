@@ -1,9 +1,8 @@
-//! The simulated Kafka: logs, committed offsets, and the coordinator of the group, which moves
-//! partitions when members come, go, die, stand still, or for no reason.
+//! The simulated Kafka: topics, committed offsets, and the group coordinator, which moves partitions
+//! when members join, leave, crash or are paused, or for no reason.
 //!
-//! A commit counts only from the owner of the partition, as the broker sees it.
-//! This file never takes a partition from a living member without asking, and never waits for
-//! one that it has not heard of for the session time-out.
+//! A commit counts only from the member that owns the partition. The coordinator asks a live member
+//! before it takes a partition, and expels one that is silent for the session timeout.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -17,91 +16,92 @@ use tokio::time::{Instant, sleep};
 
 use super::checks;
 use super::mutations::Mutation;
-use super::plan::{Input, Kind};
-use super::world::{Life, World, lock};
+use super::schedule::{InputRecord, RecordKind};
+use super::world::{SimProcess, SimWorld, lock};
 
 pub(super) const TOPIC: &str = "escalations";
 
-/// The brokers.
-pub(super) struct Broker {
+pub(super) struct SimKafka {
     pub(super) partitions: Vec<Partition>,
-    pub(super) posted: Vec<Posted>,
-    pub(super) members: BTreeMap<usize, Member>,
-    /// Events that were in the ledger as parked at some time.
+    pub(super) published: Vec<PublishedRecord>,
+    pub(super) members: BTreeMap<usize, GroupMember>,
+    /// The keys of entries that have been parked with their record at some time.
     pub(super) parked: BTreeSet<Arc<str>>,
-    /// Until when a session may be asked after.
-    pub(super) asked_until: BTreeMap<Arc<str>, Timestamp>,
+    /// Until when the state of a session may be queried.
+    pub(super) reconcile_until: BTreeMap<Arc<str>, Timestamp>,
 }
 
-/// A partition of the escalations.
+/// A partition of the escalations topic.
 #[derive(Default)]
 pub(super) struct Partition {
     pub(super) records: Vec<Record>,
-    pub(super) kinds: Vec<Kind>,
+    pub(super) kinds: Vec<RecordKind>,
     pub(super) committed: i64,
-    pub(super) owner: Option<Arc<Life>>,
-    /// Its owner was asked to give it up.
-    leaving: bool,
+    pub(super) owner: Option<Arc<SimProcess>>,
+    /// Its owner was asked to revoke it.
+    draining: bool,
 }
 
 /// A record of the outcome or dead-letter topic.
-pub(super) struct Posted {
+pub(super) struct PublishedRecord {
     pub(super) message: Message,
-    /// The record it answers.
+    /// Position of the record that it answers.
     pub(super) source: String,
-    /// Another one follows.
+    /// A final outcome follows.
     pub(super) interim: bool,
-    /// Sent by a process that had stood still since it was handed over.
+    /// Its process was paused between enqueueing and sending it.
     pub(super) late: bool,
     at: Timestamp,
 }
 
-/// A member of the group.
-pub(super) struct Member {
-    pub(super) life: Arc<Life>,
-    pub(super) orders: mpsc::UnboundedSender<Order>,
+pub(super) struct GroupMember {
+    pub(super) process: Arc<SimProcess>,
+    pub(super) commands: mpsc::UnboundedSender<GroupCommand>,
     pub(super) wake: Arc<Notify>,
-    /// The group has given it up, and it does not know yet.
+    /// The coordinator has expelled it, and it does not know yet.
     pub(super) expelled: bool,
     silent_since: Option<Instant>,
 }
 
-/// What the coordinator tells a member.
-pub(super) enum Order {
-    Take(Vec<i32>),
-    Give(Vec<i32>),
-    Lost(Vec<i32>),
+/// A command of the coordinator to a member.
+pub(super) enum GroupCommand {
+    Assign(Vec<i32>),
+    Revoke(Vec<i32>),
+    Lose(Vec<i32>),
 }
 
-impl Member {
-    pub(super) fn new(life: &Arc<Life>, orders: mpsc::UnboundedSender<Order>) -> Self {
-        let (life, wake) = (life.clone(), Arc::default());
-        Self { life, orders, wake, expelled: false, silent_since: None }
+impl GroupMember {
+    pub(super) fn new(
+        process: &Arc<SimProcess>,
+        commands: mpsc::UnboundedSender<GroupCommand>,
+    ) -> Self {
+        let (process, wake) = (process.clone(), Arc::default());
+        Self { process, commands, wake, expelled: false, silent_since: None }
     }
 
-    fn tell(&self, order: Order) {
-        // A member that has gone hears nothing any more.
-        drop(self.orders.send(order));
+    fn send(&self, command: GroupCommand) {
+        // Fails for a member that has ended.
+        drop(self.commands.send(command));
         self.wake.notify_one();
     }
 
     fn is_silent(&self) -> bool {
-        self.life.is_dead() || self.life.frozen().is_some()
+        self.process.is_crashed() || self.process.paused_until().is_some()
     }
 }
 
-impl Broker {
+impl SimKafka {
     pub(super) fn new(partitions: usize) -> Self {
         Self {
             partitions: (0..partitions).map(|_| Partition::default()).collect(),
-            posted: Vec::new(),
+            published: Vec::new(),
             members: BTreeMap::new(),
             parked: BTreeSet::new(),
-            asked_until: BTreeMap::new(),
+            reconcile_until: BTreeMap::new(),
         }
     }
 
-    pub(super) fn append(&mut self, input: &Input, now: Timestamp) {
+    pub(super) fn append(&mut self, input: &InputRecord, now: Timestamp) {
         let partition = &mut self.partitions[input.partition];
         partition.records.push(Record {
             position: Position {
@@ -122,34 +122,35 @@ impl Broker {
         }
     }
 
-    pub(super) fn post(&mut self, message: Message, (at, late): (Timestamp, bool)) -> Position {
+    pub(super) fn publish(&mut self, message: Message, at: Timestamp, late: bool) -> Position {
         let source = checks::source_of(&message);
         let interim = checks::is_interim(&message);
-        self.posted.push(Posted { message, source, interim, late, at });
-        let offset = self.posted.len() as i64 - 1;
+        self.published.push(PublishedRecord { message, source, interim, late, at });
+        let offset = self.published.len() as i64 - 1;
         Position { topic: "outcomes".into(), partition: 0, offset }
     }
 
     pub(super) fn find(&self, message: &Message, since: Timestamp) -> Option<Position> {
-        let same = |posted: &Posted| posted.message == *message && posted.at >= since;
-        let offset = self.posted.iter().position(same)? as i64;
+        let same =
+            |published: &PublishedRecord| published.message == *message && published.at >= since;
+        let offset = self.published.iter().position(same)? as i64;
         Some(Position { topic: "outcomes".into(), partition: 0, offset })
     }
 
-    pub(super) fn owns(&self, life: &Arc<Life>, partition: i32) -> bool {
+    pub(super) fn owns(&self, process: &Arc<SimProcess>, partition: i32) -> bool {
         let owner = &self.partitions[partition as usize].owner;
-        owner.as_ref().is_some_and(|owner| Arc::ptr_eq(owner, life))
+        owner.as_ref().is_some_and(|owner| Arc::ptr_eq(owner, process))
     }
 
-    /// The partition of this session's records is this member's.
-    pub(super) fn owns_session(&self, life: &Arc<Life>, session: &str) -> bool {
+    /// The process owns the partition of this session's records.
+    pub(super) fn owns_session(&self, process: &Arc<SimProcess>, session: &str) -> bool {
         let number: usize = session.trim_start_matches('s').parse().unwrap();
-        self.owns(life, (number % self.partitions.len()) as i32)
+        self.owns(process, (number % self.partitions.len()) as i32)
     }
 
-    /// Refused where the partition is somebody else's.
-    pub(super) fn commit(&mut self, life: &Arc<Life>, (partition, offset): (i32, i64)) -> bool {
-        if !self.owns(life, partition) {
+    /// Commit an offset, if the process owns the partition. Returns whether that changed it.
+    fn commit(&mut self, process: &Arc<SimProcess>, partition: i32, offset: i64) -> bool {
+        if !self.owns(process, partition) {
             return false;
         }
         let partition = &mut self.partitions[partition as usize];
@@ -158,33 +159,37 @@ impl Broker {
         moved
     }
 
-    pub(super) fn release(&mut self, life: &Arc<Life>, partitions: &[i32]) {
+    pub(super) fn release(&mut self, process: &Arc<SimProcess>, partitions: &[i32]) {
         for &partition in partitions {
-            if self.owns(life, partition) {
+            if self.owns(process, partition) {
                 self.free(partition as usize);
             }
         }
     }
 
-    pub(super) fn leave(&mut self, life: &Arc<Life>) {
+    pub(super) fn leave(&mut self, process: &Arc<SimProcess>) {
         let all: Vec<_> = (0..self.partitions.len() as i32).collect();
-        self.release(life, &all);
-        if self.members.get(&life.slot).is_some_and(|member| Arc::ptr_eq(&member.life, life)) {
-            self.members.remove(&life.slot);
+        self.release(process, &all);
+        if self
+            .members
+            .get(&process.slot)
+            .is_some_and(|member| Arc::ptr_eq(&member.process, process))
+        {
+            self.members.remove(&process.slot);
         }
     }
 
     fn free(&mut self, partition: usize) {
         let partition = &mut self.partitions[partition];
-        (partition.owner, partition.leaving) = (None, false);
+        (partition.owner, partition.draining) = (None, false);
     }
 
-    fn owned_by(&self, life: &Arc<Life>) -> Vec<i32> {
-        (0..self.partitions.len() as i32).filter(|p| self.owns(life, *p)).collect()
+    fn owned_by(&self, process: &Arc<SimProcess>) -> Vec<i32> {
+        (0..self.partitions.len() as i32).filter(|p| self.owns(process, *p)).collect()
     }
 
-    /// Members that have not been heard of for too long lose what they have.
-    fn expel(&mut self, world: &World) {
+    /// Take the partitions of members that have been silent for too long.
+    fn expel(&mut self, world: &SimWorld) {
         let mut expelled = Vec::new();
         for member in self.members.values_mut() {
             if !member.is_silent() {
@@ -192,19 +197,19 @@ impl Broker {
                 continue;
             }
             let since = *member.silent_since.get_or_insert_with(Instant::now);
-            if since.elapsed() >= world.plan.session && !member.expelled {
+            if since.elapsed() >= world.schedule.session_timeout && !member.expelled {
                 member.expelled = true;
-                expelled.push(member.life.clone());
+                expelled.push(member.process.clone());
             }
         }
-        for life in expelled {
-            let lost = self.owned_by(&life);
-            world.say(|| format!("the group gives {} up: {lost:?}", life.name));
-            self.release(&life, &lost);
-            if life.is_dead() {
-                self.members.remove(&life.slot);
-            } else if !world.is(Mutation::IgnoreTheFence) {
-                self.members[&life.slot].tell(Order::Lost(lost));
+        for process in expelled {
+            let lost = self.owned_by(&process);
+            world.log(|| format!("the group expels {}: {lost:?}", process.name));
+            self.release(&process, &lost);
+            if process.is_crashed() {
+                self.members.remove(&process.slot);
+            } else if !world.is(Mutation::IgnoreFencing) {
+                self.members[&process.slot].send(GroupCommand::Lose(lost));
             }
         }
         let members = &self.members;
@@ -212,8 +217,8 @@ impl Broker {
         for (index, partition) in self.partitions.iter().enumerate() {
             if let Some(owner) = &partition.owner {
                 let member = members.get(&owner.slot);
-                // A member that came back under its name takes over at once.
-                if member.is_none_or(|member| !Arc::ptr_eq(&member.life, owner)) {
+                // A restarted member takes over at once.
+                if member.is_none_or(|member| !Arc::ptr_eq(&member.process, owner)) {
                     gone.push(index);
                 }
             }
@@ -221,86 +226,86 @@ impl Broker {
         gone.into_iter().for_each(|partition| self.free(partition));
     }
 
-    /// Hand out what nobody has.
-    fn assign(&mut self, world: &World) {
+    /// Assign the partitions that have no owner.
+    fn assign(&mut self, world: &SimWorld) {
         let able: Vec<_> =
             self.members.values().filter(|m| !m.is_silent() && !m.expelled).collect();
-        let mut taken: BTreeMap<usize, Vec<i32>> = BTreeMap::new();
+        let mut assigned: BTreeMap<usize, Vec<i32>> = BTreeMap::new();
         if able.is_empty() {
             return;
         }
         for (index, partition) in self.partitions.iter_mut().enumerate() {
             if partition.owner.is_none() {
-                let member = able[world.chance(|rng| rng.usize(0..able.len()))];
-                partition.owner = Some(member.life.clone());
-                taken.entry(member.life.slot).or_default().push(index as i32);
+                let member = able[world.rng(|rng| rng.usize(0..able.len()))];
+                partition.owner = Some(member.process.clone());
+                assigned.entry(member.process.slot).or_default().push(index as i32);
             }
         }
-        for (slot, partitions) in taken {
+        for (slot, partitions) in assigned {
             let member = &self.members[&slot];
-            world.say(|| format!("{} is assigned {partitions:?}", member.life.name));
-            member.tell(Order::Take(partitions));
+            world.log(|| format!("{} is assigned {partitions:?}", member.process.name));
+            member.send(GroupCommand::Assign(partitions));
         }
     }
 
-    /// Ask members to give up one partition, or all of them everything.
-    fn rebalance(&mut self, world: &World) {
+    /// Ask the owner of one partition to revoke it, or each member to revoke all of its own.
+    fn rebalance(&mut self, world: &SimWorld) {
         let everything = world.one_in(3);
-        let one = world.chance(|rng| rng.usize(0..self.partitions.len()));
+        let one = world.rng(|rng| rng.usize(0..self.partitions.len()));
         let mut asked: BTreeMap<usize, Vec<i32>> = BTreeMap::new();
         for (index, partition) in self.partitions.iter_mut().enumerate() {
             if (everything || index == one)
-                && !partition.leaving
+                && !partition.draining
                 && let Some(owner) = &partition.owner
             {
-                partition.leaving = true;
+                partition.draining = true;
                 asked.entry(owner.slot).or_default().push(index as i32);
             }
         }
         for (slot, partitions) in asked {
             if let Some(member) = self.members.get(&slot) {
-                world.say(|| format!("{} is to give up {partitions:?}", member.life.name));
-                member.tell(Order::Give(partitions));
+                world.log(|| format!("{} is to revoke {partitions:?}", member.process.name));
+                member.send(GroupCommand::Revoke(partitions));
             }
         }
     }
 
-    /// Everything that was published is finished, committed and noted.
-    pub(super) fn is_done(&self) -> bool {
+    /// Every record's offset has been committed.
+    pub(super) fn all_committed(&self) -> bool {
         self.partitions.iter().all(|p| p.committed == p.records.len() as i64)
     }
 }
 
-/// The coordinator of the group.
-pub(super) async fn coordinate(world: Arc<World>) {
+/// Run the group coordinator.
+pub(super) async fn run_coordinator(world: Arc<SimWorld>) {
     loop {
         sleep(Duration::from_millis(500)).await;
-        let mut broker = lock(&world.broker);
-        broker.expel(&world);
-        broker.assign(&world);
-        if world.plan.rebalances && !world.is_calm() && world.one_in(10) {
-            broker.rebalance(&world);
+        let mut kafka = lock(&world.kafka);
+        kafka.expel(&world);
+        kafka.assign(&world);
+        if world.schedule.rebalances && !world.faults_are_over() && world.one_in(10) {
+            kafka.rebalance(&world);
         }
     }
 }
 
-/// Publish the escalations at their times.
-pub(super) async fn feed(world: Arc<World>) {
-    for input in &world.plan.inputs {
-        tokio::time::sleep_until(world.clock().at(input.at)).await;
+/// Publish the schedule's input records at their times.
+pub(super) async fn publish_inputs(world: Arc<SimWorld>) {
+    for input in &world.schedule.inputs {
+        tokio::time::sleep_until(world.clock().instant(input.at)).await;
         let now = world.now();
-        world.say(|| format!("published to {}: {:?}", input.partition, input.kind));
-        lock(&world.broker).append(input, now);
+        world.log(|| format!("published to {}: {:?}", input.partition, input.kind));
+        lock(&world.kafka).append(input, now);
     }
 }
 
-/// Commit what a member has stored, as far as it is still its own.
-pub(super) fn commit(life: &Arc<Life>, stored: &BTreeMap<i32, i64>) {
-    let world = &life.world;
+/// Commit stored offsets of the partitions that the process still owns.
+pub(super) fn commit(process: &Arc<SimProcess>, stored: &BTreeMap<i32, i64>) {
+    let world = &process.world;
     for (&partition, &offset) in stored {
-        if lock(&world.broker).commit(life, (partition, offset)) {
-            world.say(|| format!("{} commits {partition}: {offset}", life.name));
-            checks::at_commit(world, (partition, offset));
+        if lock(&world.kafka).commit(process, partition, offset) {
+            world.log(|| format!("{} commits {partition}: {offset}", process.name));
+            checks::check_commit(world, partition, offset);
         }
     }
 }

@@ -1,17 +1,18 @@
 //! Seeded simulation: the real `consume` and `deliver` in thousands of small worlds with a
-//! simulated Kafka, Desk and ledger, where processes die at every await point, stand still, and
-//! lose answers and partitions.
+//! simulated Kafka, Desk and ledger. Processes crash at any await point, are paused, and lose
+//! replies and partitions.
 //!
-//! `HANDOFF_SIM_SEEDS=n` says how many worlds, `HANDOFF_SIM_SEED=s` replays one and tells its
-//! story. A world follows from its seed alone; no test here ever waits for a real clock.
+//! `HANDOFF_SIM_SEEDS=n` sets the number of worlds; `HANDOFF_SIM_SEED=s` replays one and prints its
+//! trace. A world is determined by its seed; the clock is tokio's paused one. Read next:
+//! [`schedule`] (what a seed decides), [`world`] (what all processes share), [`checks`] (the promises).
 
 mod checks;
 mod desk;
-mod instance;
 mod kafka;
 mod mutations;
-mod plan;
 mod ports;
+mod process;
+mod schedule;
 mod world;
 
 use std::sync::Arc;
@@ -23,51 +24,54 @@ use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 
 use self::mutations::Mutation;
-use self::plan::Plan;
-use self::world::{World, lock};
+use self::schedule::Schedule;
+use self::world::{SimWorld, lock};
 
 const SEEDS: u64 = 2000;
-/// A broken variant must be caught within so many.
+/// Each mutation must be detected within this many seeds.
 const MUTATED_SEEDS: u64 = 500;
 
-/// What became of a world.
-struct Ended {
+struct RunResult {
     seed: u64,
-    faults: Vec<String>,
-    story: Vec<String>,
+    violations: Vec<String>,
+    trace: Vec<String>,
 }
 
-/// A whole world, from its seed.
-fn simulate(seed: u64, mutation: Option<Mutation>, told: bool) -> Ended {
+/// Run the world of a seed to its end.
+fn simulate(seed: u64, mutation: Option<Mutation>, traced: bool) -> RunResult {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_time()
         .start_paused(true)
         .build()
         .unwrap();
     runtime.block_on(async {
-        let world = World::new(Plan::new(seed), mutation, told);
-        live_through(&world).await;
-        Ended { seed, faults: world.faults(), story: world.story() }
+        let world = SimWorld::new(Schedule::new(seed), mutation, traced);
+        run(&world).await;
+        RunResult { seed, violations: world.violations(), trace: world.trace() }
     })
 }
 
-async fn live_through(world: &Arc<World>) {
-    world.say(|| format!("{:#?}", world.plan));
+async fn run(world: &Arc<SimWorld>) {
+    world.log(|| format!("{:#?}", world.schedule));
     let stop = CancellationToken::new();
     let mut tasks = JoinSet::new();
-    tasks.spawn(kafka::coordinate(world.clone()));
-    tasks.spawn(kafka::feed(world.clone()));
+    tasks.spawn(kafka::run_coordinator(world.clone()));
+    tasks.spawn(kafka::publish_inputs(world.clone()));
     let mut instances = JoinSet::new();
-    for slot in 0..world.plan.instances {
-        instances.spawn(instance::instance(world.clone(), slot, stop.clone()));
+    for slot in 0..world.schedule.instances {
+        instances.spawn(process::run_instance(world.clone(), slot, stop.clone()));
     }
-    let horizon = world.clock().at(world.plan.horizon());
-    let fed = world.plan.inputs.last().map_or(Duration::ZERO, |input| input.at);
-    while Instant::now() < horizon && world.faults().is_empty() {
+    let horizon = world.clock().instant(world.schedule.horizon());
+    let last_input = world.schedule.inputs.last().map_or(Duration::ZERO, |input| input.at);
+    while Instant::now() < horizon && world.violations().is_empty() {
         sleep(Duration::from_secs(1)).await;
-        let fed = Instant::now() > world.clock().at(fed);
-        if world.is_calm() && fed && lock(&world.broker).is_done() && world.nothing_is_open() {
-            // Long enough for whatever is still out to come and do harm.
+        let all_published = Instant::now() > world.clock().instant(last_input);
+        if world.faults_are_over()
+            && all_published
+            && lock(&world.kafka).all_committed()
+            && world.nothing_is_unfinished()
+        {
+            // Long enough for calls and messages in flight to arrive and break a promise.
             sleep(Duration::from_secs(12)).await;
             break;
         }
@@ -77,20 +81,20 @@ async fn live_through(world: &Arc<World>) {
         ended.unwrap();
     }
     tasks.shutdown().await;
-    if world.faults().is_empty() {
-        checks::at_end(world);
+    if world.violations().is_empty() {
+        checks::check_end(world);
     }
 }
 
-#[expect(clippy::disallowed_methods, reason = "how much is simulated is asked of the environment")]
-fn asked(name: &str) -> Option<u64> {
+#[expect(clippy::disallowed_methods, reason = "the number of seeds comes from the environment")]
+fn number_from_env(name: &str) -> Option<u64> {
     std::env::var(name).ok().map(|text| text.parse().expect("a number"))
 }
 
-/// The first seed that shows a fault, and how many were tried.
-fn search(mutation: Option<Mutation>, seeds: u64) -> (Option<Ended>, u64) {
+/// The result of the lowest seed found that breaks a promise, and the number of seeds tried.
+fn search(mutation: Option<Mutation>, seeds: u64) -> (Option<RunResult>, u64) {
     let next = AtomicU64::new(0);
-    let found = parking_lot::Mutex::new(None::<Ended>);
+    let found = parking_lot::Mutex::new(None::<RunResult>);
     let threads = std::thread::available_parallelism().map_or(2, usize::from);
     let work = || {
         loop {
@@ -98,10 +102,10 @@ fn search(mutation: Option<Mutation>, seeds: u64) -> (Option<Ended>, u64) {
             if seed >= seeds || lock(&found).is_some() {
                 return;
             }
-            let ended = simulate(seed, mutation, false);
+            let result = simulate(seed, mutation, false);
             let mut found = lock(&found);
-            if !ended.faults.is_empty() && found.as_ref().is_none_or(|f| f.seed > seed) {
-                *found = Some(ended);
+            if !result.violations.is_empty() && found.as_ref().is_none_or(|f| f.seed > seed) {
+                *found = Some(result);
             }
         }
     };
@@ -113,26 +117,26 @@ fn search(mutation: Option<Mutation>, seeds: u64) -> (Option<Ended>, u64) {
     (found.into_inner(), next.load(Ordering::Relaxed).min(seeds))
 }
 
-fn tell(seed: u64, mutation: Option<Mutation>) -> String {
-    let ended = simulate(seed, mutation, true);
-    let (story, faults) = (ended.story.join("\n"), ended.faults.join("\n"));
+fn report(seed: u64, mutation: Option<Mutation>) -> String {
+    let result = simulate(seed, mutation, true);
+    let (trace, violations) = (result.trace.join("\n"), result.violations.join("\n"));
     format!(
-        "{story}\n\nseed {seed} breaks a promise:\n{faults}\n\nreplay it: HANDOFF_SIM_SEED={seed} \
+        "{trace}\n\nseed {seed} breaks a promise:\n{violations}\n\nreplay it: HANDOFF_SIM_SEED={seed} \
          cargo test --test it simulation::every_promise"
     )
 }
 
 #[test]
 fn every_promise_holds_in_every_world() {
-    if let Some(seed) = asked("HANDOFF_SIM_SEED") {
-        let ended = simulate(seed, None, true);
-        println!("{}", ended.story.join("\n"));
-        assert!(ended.faults.is_empty(), "{:#?}", ended.faults);
+    if let Some(seed) = number_from_env("HANDOFF_SIM_SEED") {
+        let result = simulate(seed, None, true);
+        println!("{}", result.trace.join("\n"));
+        assert!(result.violations.is_empty(), "{:#?}", result.violations);
         return;
     }
-    let seeds = asked("HANDOFF_SIM_SEEDS").unwrap_or(SEEDS);
-    if let (Some(ended), _) = search(None, seeds) {
-        panic!("{}", tell(ended.seed, None));
+    let seeds = number_from_env("HANDOFF_SIM_SEEDS").unwrap_or(SEEDS);
+    if let (Some(result), _) = search(None, seeds) {
+        panic!("{}", report(result.seed, None));
     }
 }
 
@@ -140,17 +144,18 @@ fn every_promise_holds_in_every_world() {
 fn the_same_seed_is_the_same_world() {
     for seed in 0..30 {
         let (one, two) = (simulate(seed, None, true), simulate(seed, None, true));
-        let differ = one.story.iter().zip(&two.story).find(|(one, two)| one != two);
+        let differ = one.trace.iter().zip(&two.trace).find(|(one, two)| one != two);
         assert_eq!(differ, None, "seed {seed}");
-        assert_eq!(one.story.len(), two.story.len(), "seed {seed}");
+        assert_eq!(one.trace.len(), two.trace.len(), "seed {seed}");
     }
 }
 
 #[test]
-fn every_broken_variant_is_caught() {
+fn every_mutation_is_detected() {
     for mutation in Mutation::ALL {
         let (found, tried) = search(Some(mutation), MUTATED_SEEDS);
-        let found = found.unwrap_or_else(|| panic!("{mutation:?} is not caught in {tried} seeds"));
-        println!("{mutation:?}: seed {}, {}", found.seed, found.faults[0]);
+        let found =
+            found.unwrap_or_else(|| panic!("{mutation:?} is not detected in {tried} seeds"));
+        println!("{mutation:?}: seed {}, {}", found.seed, found.violations[0]);
     }
 }

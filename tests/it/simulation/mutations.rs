@@ -1,53 +1,51 @@
-//! Deliberately broken variants of the service, made at its ports: the checks must see each.
-//!
-//! Nothing here is switched on in the worlds that are expected to be well.
+//! Mutations: deliberate defects of the service, injected at its ports. The checks must detect each,
+//! which proves that they can.
 
 use std::sync::Arc;
 
 use handoff::domain::ledger_entry::{ClaimResult, EntryState, RecoveredEntry};
 use handoff::sim::ledger::Memory;
 
-use super::world::Life;
+use super::world::SimProcess;
 
-/// What is broken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Mutation {
-    /// An offset is stored one further than what is finished.
+    /// Store an offset one past the watermark.
     CommitEarly,
-    /// A claim leaves no mark: whoever comes later believes that nothing was called.
-    ForgetTheMark,
-    /// An answer is handed over twice.
+    /// A claim leaves no trace: the next owner believes that nothing was called.
+    ForgetClaims,
+    /// Publish an answer twice.
     PublishTwice,
-    /// What may be out is not asked after: it is called again at once.
-    CallBeforeAsking,
-    /// What was put away is not taken up again.
-    LoseAParkedEvent,
-    /// A former owner is not told, and the ledger does not mind who writes.
-    IgnoreTheFence,
+    /// Call again at once instead of reconciling a call that may have taken effect.
+    SkipReconciliation,
+    /// Recovery leaves out parked events.
+    LoseParkedEvents,
+    /// A previous owner is not informed, and the ledger accepts commands of every owner.
+    IgnoreFencing,
 }
 
 impl Mutation {
     pub(super) const ALL: [Self; 6] = [
         Self::CommitEarly,
-        Self::ForgetTheMark,
+        Self::ForgetClaims,
         Self::PublishTwice,
-        Self::CallBeforeAsking,
-        Self::LoseAParkedEvent,
-        Self::IgnoreTheFence,
+        Self::SkipReconciliation,
+        Self::LoseParkedEvents,
+        Self::IgnoreFencing,
     ];
 }
 
-/// The ledger as this process sees it.
-pub(super) fn owner(life: &Arc<Life>) -> Memory {
-    let everybody = life.world.is(Mutation::IgnoreTheFence);
-    life.world.ledger.as_owner(if everybody { "everybody" } else { &life.name })
+/// The ledger with this process as its owner.
+pub(super) fn owned_ledger(process: &Arc<SimProcess>) -> Memory {
+    let shared = process.world.is(Mutation::IgnoreFencing);
+    process.world.ledger.as_owner(if shared { "shared" } else { &process.name })
 }
 
-pub(super) fn claimed(life: &Arc<Life>, claimed: ClaimResult) -> ClaimResult {
+pub(super) fn claimed(process: &Arc<SimProcess>, claimed: ClaimResult) -> ClaimResult {
     match claimed {
-        ClaimResult::Resumed(_) if life.world.is(Mutation::ForgetTheMark) => ClaimResult::Fresh,
-        ClaimResult::Resumed(mut resumed) if life.world.is(Mutation::CallBeforeAsking) => {
-            // Put away cleanly, it seems.
+        ClaimResult::Resumed(_) if process.world.is(Mutation::ForgetClaims) => ClaimResult::Fresh,
+        ClaimResult::Resumed(mut resumed) if process.world.is(Mutation::SkipReconciliation) => {
+            // As if it had been parked in good order.
             resumed.parked_until.get_or_insert(resumed.claimed_at);
             ClaimResult::Resumed(resumed)
         }
@@ -55,18 +53,21 @@ pub(super) fn claimed(life: &Arc<Life>, claimed: ClaimResult) -> ClaimResult {
     }
 }
 
-pub(super) fn recover(life: &Arc<Life>, mut rows: Vec<RecoveredEntry>) -> Vec<RecoveredEntry> {
-    if life.world.is(Mutation::LoseAParkedEvent) {
+pub(super) fn recover(
+    process: &Arc<SimProcess>,
+    mut rows: Vec<RecoveredEntry>,
+) -> Vec<RecoveredEntry> {
+    if process.world.is(Mutation::LoseParkedEvents) {
         rows.retain(|row| !matches!(row.state, EntryState::Parked { .. }));
     }
     rows
 }
 
-/// How many copies of an answer are published beside it.
-pub(super) fn copies(life: &Arc<Life>) -> usize {
-    usize::from(life.world.is(Mutation::PublishTwice) && life.world.one_in(4))
+/// Number of additional copies of an answer to publish.
+pub(super) fn extra_copies(process: &Arc<SimProcess>) -> usize {
+    usize::from(process.world.is(Mutation::PublishTwice) && process.world.one_in(4))
 }
 
-pub(super) fn stored(life: &Arc<Life>, offset: i64) -> i64 {
-    offset + i64::from(life.world.is(Mutation::CommitEarly))
+pub(super) fn stored(process: &Arc<SimProcess>, offset: i64) -> i64 {
+    offset + i64::from(process.world.is(Mutation::CommitEarly))
 }

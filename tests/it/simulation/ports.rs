@@ -1,8 +1,8 @@
-//! The ledger and the producer of one process: the real in-memory ledger behind a writer that
-//! takes its time, and a producer whose records may arrive late, unacknowledged, or never.
+//! The ledger and the producer of one process: the real in-memory ledger behind a slow writer, and a
+//! producer whose messages may arrive late, unacknowledged, or never.
 //!
-//! What was begun for a caller that is gone is still done, as by the real ones.
-//! This file never does anything for a process that is dead or frozen.
+//! A write that has begun is completed even when its caller is gone, as by the real adapters. Nothing
+//! happens for a process that has crashed or is paused.
 
 use std::collections::VecDeque;
 use std::future::Future;
@@ -23,53 +23,62 @@ use tokio::time::Instant;
 
 use super::checks;
 use super::mutations;
-use super::world::{Life, lock};
+use super::world::{SimProcess, lock};
 
-/// Something to be written, and the telling of its result.
-type LedgerCommand = Box<dyn FnOnce() -> Box<dyn FnOnce() + Send> + Send>;
+/// A command for the writer and whether its caller still waits.
+struct LedgerWrite {
+    apply: Box<dyn FnOnce() -> SendResult + Send>,
+    is_wanted: Box<dyn Fn() -> bool + Send>,
+}
+
+/// Sends the result of a command to its caller.
+type SendResult = Box<dyn FnOnce() + Send>;
 
 /// The process's ledger.
-pub(super) struct Book {
-    life: Arc<Life>,
+pub(super) struct SimLedger {
+    process: Arc<SimProcess>,
     memory: Memory,
-    orders: mpsc::UnboundedSender<(LedgerCommand, Box<dyn Fn() -> bool + Send>)>,
+    commands: mpsc::UnboundedSender<LedgerWrite>,
 }
 
-/// Writes what is queued in one go.
-pub(super) struct Writer {
-    life: Arc<Life>,
-    orders: mpsc::UnboundedReceiver<(LedgerCommand, Box<dyn Fn() -> bool + Send>)>,
+/// Applies the queued commands in batches.
+pub(super) struct SimLedgerWriter {
+    process: Arc<SimProcess>,
+    commands: mpsc::UnboundedReceiver<LedgerWrite>,
 }
 
-impl Book {
-    pub(super) fn open(life: &Arc<Life>) -> (Self, Writer) {
+impl SimLedger {
+    pub(super) fn open(process: &Arc<SimProcess>) -> (Self, SimLedgerWriter) {
         let (tx, rx) = mpsc::unbounded_channel();
-        let memory = mutations::owner(life);
-        let book = Self { life: life.clone(), memory, orders: tx };
-        (book, Writer { life: life.clone(), orders: rx })
+        let memory = mutations::owned_ledger(process);
+        let ledger = Self { process: process.clone(), memory, commands: tx };
+        (ledger, SimLedgerWriter { process: process.clone(), commands: rx })
     }
 
-    async fn order<T: Told>(
+    async fn write<T: TraceResult>(
         &self,
-        what: String,
-        deed: impl FnOnce(&Memory) -> T + Send + 'static,
+        description: String,
+        apply: impl FnOnce(&Memory) -> T + Send + 'static,
     ) -> T {
-        let (reply, told) = oneshot::channel();
-        let reply = Arc::new(parking_lot::Mutex::new(Some(reply)));
-        let (memory, life, waiting) = (self.memory.clone(), self.life.clone(), reply.clone());
-        let deed: LedgerCommand = Box::new(move || {
-            let result = deed(&memory);
-            life.world.say(|| format!("{} ledger: {what}{}", life.name, result.told()));
+        let (sender, receiver) = oneshot::channel();
+        let sender = Arc::new(parking_lot::Mutex::new(Some(sender)));
+        let (memory, process, waiting) =
+            (self.memory.clone(), self.process.clone(), sender.clone());
+        let apply = Box::new(move || {
+            let result = apply(&memory);
+            let suffix = result.trace_suffix();
+            process.world.log(|| format!("{} ledger: {description}{suffix}", process.name));
             Box::new(move || {
-                if let Some(reply) = lock(&reply).take() {
-                    drop(reply.send(result));
+                if let Some(sender) = lock(&sender).take() {
+                    drop(sender.send(result));
                 }
-            })
+            }) as SendResult
         });
-        let wanted = move || lock(&waiting).as_ref().is_some_and(|reply| !reply.is_closed());
-        drop(self.orders.send((deed, Box::new(wanted))));
-        let result = told.await;
-        self.life.go_on().await;
+        let is_wanted =
+            Box::new(move || lock(&waiting).as_ref().is_some_and(|sender| !sender.is_closed()));
+        drop(self.commands.send(LedgerWrite { apply, is_wanted }));
+        let result = receiver.await;
+        self.process.until_running().await;
         match result {
             Ok(result) => result,
             Err(_) => std::future::pending().await,
@@ -77,25 +86,25 @@ impl Book {
     }
 }
 
-/// The result of a deed, in the story.
-trait Told: Send + 'static {
-    fn told(&self) -> String;
+/// A result as the trace shows it.
+trait TraceResult: Send + 'static {
+    fn trace_suffix(&self) -> String;
 }
 
-impl Told for () {
-    fn told(&self) -> String {
+impl TraceResult for () {
+    fn trace_suffix(&self) -> String {
         String::new()
     }
 }
 
-impl Told for bool {
-    fn told(&self) -> String {
+impl TraceResult for bool {
+    fn trace_suffix(&self) -> String {
         if *self { String::new() } else { ": REFUSED".to_owned() }
     }
 }
 
-impl Told for ClaimResult {
-    fn told(&self) -> String {
+impl TraceResult for ClaimResult {
+    fn trace_suffix(&self) -> String {
         match self {
             Self::Resumed(resumed) => match resumed.parked_until {
                 Some(until) => format!(": resumed, parked until {until}"),
@@ -107,21 +116,22 @@ impl Told for ClaimResult {
     }
 }
 
-impl Writer {
+impl SimLedgerWriter {
     pub(super) async fn run(mut self) {
-        while let Some(first) = self.orders.recv().await {
+        while let Some(first) = self.commands.recv().await {
             let mut batch = VecDeque::from([first]);
-            while let Ok(next) = self.orders.try_recv() {
+            while let Ok(next) = self.commands.try_recv() {
                 batch.push_back(next);
             }
-            batch.retain(|(_, wanted)| wanted());
-            let slow = self.life.world.plan.slow_ledger && !self.life.world.is_calm();
-            self.life.point("something is about to be written").await;
-            self.life.takes(if slow { 1_500 } else { 10 }).await;
-            let tell: Vec<_> = batch.into_iter().map(|(deed, _)| deed()).collect();
-            self.life.point("something is written and not told").await;
-            self.life.takes(if slow { 300 } else { 2 }).await;
-            tell.into_iter().for_each(|tell| tell());
+            batch.retain(|write| (write.is_wanted)());
+            let slow =
+                self.process.world.schedule.slow_ledger && !self.process.world.faults_are_over();
+            self.process.crash_point("a batch is about to be written").await;
+            self.process.delay_up_to(if slow { 1_500 } else { 10 }).await;
+            let results: Vec<_> = batch.into_iter().map(|write| (write.apply)()).collect();
+            self.process.crash_point("a batch is written and its results are not sent").await;
+            self.process.delay_up_to(if slow { 300 } else { 2 }).await;
+            results.into_iter().for_each(|send| send());
         }
     }
 }
@@ -130,27 +140,30 @@ fn now<T>(future: impl Future<Output = T>) -> T {
     future.now_or_never().expect("the ledger in memory answers at once")
 }
 
-impl Ledger for Book {
+impl Ledger for SimLedger {
     fn is_unavailable(&self) -> bool {
         false
     }
 
     async fn claim(&self, claim: Claim) -> ClaimResult {
-        checks::claimed(&self.life, &claim);
-        let life = self.life.clone();
-        let what = format!("claim {}", claim.key);
-        self.order(what, move |memory| mutations::claimed(&life, now(memory.claim(claim)))).await
+        checks::note_claim(&self.process, &claim);
+        let process = self.process.clone();
+        let description = format!("claim {}", claim.key);
+        self.write(description, move |memory| {
+            mutations::claimed(&process, now(memory.claim(claim)))
+        })
+        .await
     }
 
     async fn park(&self, key: Arc<str>, parking: Parking) -> bool {
-        let life = self.life.clone();
-        let what = format!("park {key} until {}", parking.until);
-        self.order(what, move |memory| {
-            let kept = parking.record.is_some();
+        let process = self.process.clone();
+        let description = format!("park {key} until {}", parking.until);
+        self.write(description, move |memory| {
+            let has_record = parking.record.is_some();
             let parked = now(memory.park(key.clone(), parking));
-            // Only then Kafka need not deliver it again.
-            if parked && kept {
-                lock(&life.world.broker).parked.insert(key);
+            // From now on the offset may be committed: the ledger holds the record.
+            if parked && has_record {
+                lock(&process.world.kafka).parked.insert(key);
             }
             parked
         })
@@ -158,108 +171,108 @@ impl Ledger for Book {
     }
 
     async fn settle(&self, key: Arc<str>, answer: Arc<Message>, at: Timestamp) -> bool {
-        let what = format!("settle {key}: {}", answer.label());
-        self.order(what, move |memory| now(memory.settle(key, answer, at))).await
+        let description = format!("settle {key}: {}", answer.label());
+        self.write(description, move |memory| now(memory.settle(key, answer, at))).await
     }
 
-    async fn published(&self, key: Arc<str>, place: Option<Position>) {
-        let what = format!("published {key}");
-        self.order(what, move |memory| now(memory.published(key, place))).await;
+    async fn published(&self, key: Arc<str>, position: Option<Position>) {
+        let description = format!("published {key}");
+        self.write(description, move |memory| now(memory.published(key, position))).await;
     }
 
     async fn recover(&self, topic: Arc<str>, partitions: Vec<i32>) -> Recovered {
-        self.life.point("the ledger is about to be read").await;
-        self.life.takes(20).await;
+        self.process.crash_point("the ledger is about to be read").await;
+        self.process.delay_up_to(20).await;
         let Recovered { rows, unread } = now(self.memory.recover(topic, partitions));
-        let rows = mutations::recover(&self.life, rows);
-        self.life.world.say(|| {
+        let rows = mutations::recover(&self.process, rows);
+        self.process.world.log(|| {
             let keys: Vec<_> = rows.iter().map(|row| &*row.key).collect();
-            format!("{} ledger: unfinished: {keys:?}", self.life.name)
+            format!("{} ledger: unfinished: {keys:?}", self.process.name)
         });
-        self.life.takes(20).await;
+        self.process.delay_up_to(20).await;
         Recovered { rows, unread }
     }
 }
 
-/// A message on its way, and who waits for it.
-struct Parcel {
+/// A message that is enqueued and not acknowledged.
+struct QueuedMessage {
     message: Arc<Message>,
-    handed_over: Instant,
+    enqueued_at: Instant,
     acknowledged: oneshot::Sender<Position>,
 }
 
 /// The process's producer.
-pub(super) struct Producer {
-    life: Arc<Life>,
-    parcels: mpsc::UnboundedSender<Parcel>,
+pub(super) struct SimProducer {
+    process: Arc<SimProcess>,
+    messages: mpsc::UnboundedSender<QueuedMessage>,
 }
 
-/// Sends what was handed over, in its order.
-pub(super) struct Sending {
-    life: Arc<Life>,
-    parcels: mpsc::UnboundedReceiver<Parcel>,
+/// Sends the enqueued messages in their order.
+pub(super) struct SimProducerQueue {
+    process: Arc<SimProcess>,
+    messages: mpsc::UnboundedReceiver<QueuedMessage>,
 }
 
-impl Producer {
-    pub(super) fn start(life: &Arc<Life>) -> (Self, Sending) {
+impl SimProducer {
+    pub(super) fn start(process: &Arc<SimProcess>) -> (Self, SimProducerQueue) {
         let (tx, rx) = mpsc::unbounded_channel();
-        let producer = Self { life: life.clone(), parcels: tx };
-        (producer, Sending { life: life.clone(), parcels: rx })
+        let producer = Self { process: process.clone(), messages: tx };
+        (producer, SimProducerQueue { process: process.clone(), messages: rx })
     }
 }
 
-impl Sending {
+impl SimProducerQueue {
     pub(super) async fn run(mut self) {
-        while let Some(parcel) = self.parcels.recv().await {
-            self.life.point("a message is handed over and not sent").await;
-            self.life.takes(200).await;
-            let world = &self.life.world;
-            let what = world.shown(&parcel.message);
-            // The documented hole: it stood still between being handed a message and sending it.
-            let late = self.life.froze_since(parcel.handed_over);
-            let place =
-                lock(&world.broker).post(parcel.message.as_ref().clone(), (world.now(), late));
-            world.say(|| format!("{} published {place}: {what}", self.life.name));
-            self.life.point("a message has arrived and is not acknowledged").await;
-            self.life.takes(50).await;
-            drop(parcel.acknowledged.send(place));
+        while let Some(queued) = self.messages.recv().await {
+            self.process.crash_point("a message is enqueued and not sent").await;
+            self.process.delay_up_to(200).await;
+            let world = &self.process.world;
+            let description = world.describe(&queued.message);
+            // The documented hole: a pause between enqueueing and sending a message.
+            let late = self.process.paused_since(queued.enqueued_at);
+            let position =
+                lock(&world.kafka).publish(queued.message.as_ref().clone(), world.now(), late);
+            world.log(|| format!("{} published {position}: {description}", self.process.name));
+            self.process.crash_point("a message has arrived and is not acknowledged").await;
+            self.process.delay_up_to(50).await;
+            drop(queued.acknowledged.send(position));
         }
     }
 }
 
-impl OutcomePublisher for Producer {
+impl OutcomePublisher for SimProducer {
     fn publish(
         &self,
         message: Arc<Message>,
         _: FencingToken,
     ) -> impl Future<Output = Published> + Send {
-        let (acknowledged, told) = oneshot::channel();
-        let handed_over = Instant::now();
-        for _ in 0..mutations::copies(&self.life) {
-            let (nobody, _) = oneshot::channel();
+        let (acknowledged, acknowledgement) = oneshot::channel();
+        let enqueued_at = Instant::now();
+        for _ in 0..mutations::extra_copies(&self.process) {
+            let (unused, _) = oneshot::channel();
             let message = message.clone();
-            drop(self.parcels.send(Parcel { message, handed_over, acknowledged: nobody }));
+            drop(self.messages.send(QueuedMessage { message, enqueued_at, acknowledged: unused }));
         }
-        drop(self.parcels.send(Parcel { message, handed_over, acknowledged }));
+        drop(self.messages.send(QueuedMessage { message, enqueued_at, acknowledged }));
         async move {
-            let place = told.await;
-            self.life.go_on().await;
-            match place {
+            let position = acknowledgement.await;
+            self.process.until_running().await;
+            match position {
                 Ok(position) => Published { position, by: PublishedBy::Us },
                 Err(_) => std::future::pending().await,
             }
         }
     }
 
-    /// Here nothing waits but while its process stands still, and then nothing is taken back.
+    /// Does nothing: messages wait only while the process is paused, and it cannot purge then.
     fn purge(&self) {}
 
     async fn find_published(&self, message: &Message, since: Timestamp) -> Option<Position> {
-        self.life.point("the topic is about to be read").await;
-        self.life.takes(200).await;
+        self.process.crash_point("the topic is about to be read").await;
+        self.process.delay_up_to(200).await;
         let skew = Duration::from_secs(300);
-        let found = lock(&self.life.world.broker).find(message, since - skew);
-        self.life.takes(20).await;
+        let found = lock(&self.process.world.kafka).find(message, since - skew);
+        self.process.delay_up_to(20).await;
         found
     }
 }

@@ -1,9 +1,8 @@
-//! What everybody in a simulated world shares: one source of chance, one clock, one story, and
-//! the life of each process, which may end or stand still at any of its await points.
+//! What all processes of a simulated world share: one random source, one clock, one trace; and the
+//! processes, which may crash or be paused at any await point.
 //!
-//! Everything that happens follows from the seed. Nothing a process does reaches the world
-//! except through a port, and no port acts for a process that is dead or frozen.
-//! This file never knows what the service promises; `checks` does.
+//! Everything is determined by the seed. A process acts on the world only through its ports, and no
+//! port acts for a process that has crashed or is paused.
 
 use parking_lot::{Mutex, MutexGuard};
 use std::sync::Arc;
@@ -16,37 +15,36 @@ use jiff::Timestamp;
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep, sleep_until};
 
-use super::desk::Floor;
-use super::kafka::Broker;
+use super::desk::SimDesk;
+use super::kafka::SimKafka;
 use super::mutations::Mutation;
-use super::plan::Plan;
+use super::schedule::Schedule;
 
-/// When every world begins.
+/// When every world starts.
 pub(super) const START: &str = "2026-11-23T10:00:00Z";
 
-/// A world.
-pub(super) struct World {
-    pub(super) plan: Plan,
+pub(super) struct SimWorld {
+    pub(super) schedule: Schedule,
     pub(super) mutation: Option<Mutation>,
-    pub(super) broker: Mutex<Broker>,
-    pub(super) floor: Mutex<Floor>,
+    pub(super) kafka: Mutex<SimKafka>,
+    pub(super) desk: Mutex<SimDesk>,
     pub(super) ledger: Memory,
-    /// Violations seen on the way.
-    faults: Mutex<Vec<String>>,
-    /// The story, kept where it is asked for.
-    story: Option<Mutex<Vec<String>>>,
-    chance: Mutex<fastrand::Rng>,
-    clock: Clock,
+    /// Broken promises found so far.
+    violations: Mutex<Vec<String>>,
+    /// Kept only for a replay.
+    trace: Option<Mutex<Vec<String>>>,
+    rng: Mutex<fastrand::Rng>,
+    clock: SimClock,
 }
 
-/// The world's clock: tokio's paused one.
+/// The world's clock: tokio's paused clock with a start date.
 #[derive(Clone, Copy)]
-pub(super) struct Clock {
+pub(super) struct SimClock {
     start: Timestamp,
     epoch: Instant,
 }
 
-impl Clock {
+impl SimClock {
     pub(super) fn new() -> Self {
         Self { start: START.parse().unwrap(), epoch: Instant::now() }
     }
@@ -55,11 +53,11 @@ impl Clock {
         self.start + self.epoch.elapsed()
     }
 
-    pub(super) fn at(self, since_start: Duration) -> Instant {
+    pub(super) fn instant(self, since_start: Duration) -> Instant {
         self.epoch + since_start
     }
 
-    pub(super) fn time(self, since_start: Duration) -> Timestamp {
+    pub(super) fn timestamp(self, since_start: Duration) -> Timestamp {
         self.start + since_start
     }
 }
@@ -68,21 +66,21 @@ pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock()
 }
 
-impl World {
-    pub(super) fn new(plan: Plan, mutation: Option<Mutation>, told: bool) -> Arc<Self> {
-        let clock = Clock::new();
-        let mut chance = fastrand::Rng::with_seed(plan.seed ^ 0x5eed);
-        let floor = Floor::new(&plan, chance.fork());
+impl SimWorld {
+    pub(super) fn new(schedule: Schedule, mutation: Option<Mutation>, traced: bool) -> Arc<Self> {
+        let clock = SimClock::new();
+        let mut rng = fastrand::Rng::with_seed(schedule.seed ^ 0x5eed);
+        let desk = SimDesk::new(&schedule, rng.fork());
         Arc::new(Self {
-            broker: Mutex::new(Broker::new(plan.partitions)),
-            floor: Mutex::new(floor),
-            ledger: Memory::new("nobody", Arc::new(move || clock.now())),
-            faults: Mutex::default(),
-            story: told.then(Mutex::default),
-            chance: Mutex::new(chance),
+            kafka: Mutex::new(SimKafka::new(schedule.partitions)),
+            desk: Mutex::new(desk),
+            ledger: Memory::new("unowned", Arc::new(move || clock.now())),
+            violations: Mutex::default(),
+            trace: traced.then(Mutex::default),
+            rng: Mutex::new(rng),
             clock,
             mutation,
-            plan,
+            schedule,
         })
     }
 
@@ -90,147 +88,151 @@ impl World {
         self.clock.now()
     }
 
-    pub(super) fn clock(&self) -> Clock {
+    pub(super) fn clock(&self) -> SimClock {
         self.clock
     }
 
-    /// The time of trouble is over.
-    pub(super) fn is_calm(&self) -> bool {
-        Instant::now() >= self.clock.at(self.plan.trouble)
+    /// No more faults are injected.
+    pub(super) fn faults_are_over(&self) -> bool {
+        Instant::now() >= self.clock.instant(self.schedule.fault_period)
     }
 
     pub(super) fn is(&self, mutation: Mutation) -> bool {
         self.mutation == Some(mutation)
     }
 
-    pub(super) fn chance<T>(&self, draw: impl FnOnce(&mut fastrand::Rng) -> T) -> T {
-        draw(&mut lock(&self.chance))
+    pub(super) fn rng<T>(&self, draw: impl FnOnce(&mut fastrand::Rng) -> T) -> T {
+        draw(&mut lock(&self.rng))
     }
 
     pub(super) fn one_in(&self, n: u32) -> bool {
-        self.chance(|rng| rng.u32(0..n) == 0)
+        self.rng(|rng| rng.u32(0..n) == 0)
     }
 
     pub(super) fn ms(&self, from: u64, to: u64) -> Duration {
-        Duration::from_millis(self.chance(|rng| rng.u64(from..=to)))
+        Duration::from_millis(self.rng(|rng| rng.u64(from..=to)))
     }
 
-    /// The ledger knows of nothing that still needs somebody.
-    pub(super) fn nothing_is_open(&self) -> bool {
+    /// Every entry of the ledger is settled and published.
+    pub(super) fn nothing_is_unfinished(&self) -> bool {
         self.ledger.unpublished() == 0
     }
 
-    /// Something happened.
-    pub(super) fn say(&self, what: impl FnOnce() -> String) {
-        if let Some(story) = &self.story {
+    /// Add a line to the trace.
+    pub(super) fn log(&self, what: impl FnOnce() -> String) {
+        if let Some(trace) = &self.trace {
             let at = self.clock.epoch.elapsed().as_millis();
-            lock(story).push(format!("{at:>7} ms  {}", what()));
+            lock(trace).push(format!("{at:>7} ms  {}", what()));
         }
     }
 
-    /// A message, in the story.
-    pub(super) fn shown(&self, message: &Message) -> String {
-        let Some(_) = self.story else { return String::new() };
+    /// A message as the trace shows it.
+    pub(super) fn describe(&self, message: &Message) -> String {
+        let Some(_) = self.trace else { return String::new() };
         match (message.channel, &message.value) {
             (Channel::Outcomes, Some(value)) => String::from_utf8_lossy(value).into_owned(),
             _ => format!("dead letter, {}", message.label()),
         }
     }
 
-    /// A promise is broken.
-    pub(super) fn fault(&self, what: String) {
-        self.say(|| format!("FAULT: {what}"));
-        lock(&self.faults).push(what);
+    /// Record that a promise is broken.
+    pub(super) fn violation(&self, what: String) {
+        self.log(|| format!("VIOLATION: {what}"));
+        lock(&self.violations).push(what);
     }
 
-    pub(super) fn faults(&self) -> Vec<String> {
-        lock(&self.faults).clone()
+    pub(super) fn violations(&self) -> Vec<String> {
+        lock(&self.violations).clone()
     }
 
-    pub(super) fn story(&self) -> Vec<String> {
-        self.story.as_ref().map(|story| lock(story).clone()).unwrap_or_default()
+    pub(super) fn trace(&self) -> Vec<String> {
+        self.trace.as_ref().map(|trace| lock(trace).clone()).unwrap_or_default()
     }
 }
 
-/// One life of one process.
-pub(super) struct Life {
-    pub(super) world: Arc<World>,
-    /// Which of the instances; a restarted one keeps it.
+/// One run of an instance, from its start to its crash or exit.
+pub(super) struct SimProcess {
+    pub(super) world: Arc<SimWorld>,
+    /// The instance; a restart keeps it.
     pub(super) slot: usize,
     pub(super) name: String,
-    dead: AtomicBool,
-    pub(super) death: Notify,
-    /// So many await points more, and it is dead.
-    points: AtomicI64,
-    /// Since when, and until when.
-    frozen: Mutex<Option<(Instant, Instant)>>,
+    crashed: AtomicBool,
+    pub(super) crash_signal: Notify,
+    /// Await points left until it crashes.
+    points_left: AtomicI64,
+    /// Start and end of the last pause.
+    paused: Mutex<Option<(Instant, Instant)>>,
 }
 
-impl Life {
-    pub(super) fn new(world: &Arc<World>, slot: usize, number: u32) -> Arc<Self> {
-        let mortal = !world.is_calm() && !world.one_in(4);
-        let points = world.chance(|rng| if rng.bool() { rng.i64(1..60) } else { rng.i64(1..600) });
+impl SimProcess {
+    pub(super) fn new(world: &Arc<SimWorld>, slot: usize, number: u32) -> Arc<Self> {
+        let may_crash = !world.faults_are_over() && !world.one_in(4);
+        let points = world.rng(|rng| if rng.bool() { rng.i64(1..60) } else { rng.i64(1..600) });
         Arc::new(Self {
             world: world.clone(),
             slot,
             name: format!("{}{number}", char::from(b'A' + slot as u8)),
-            dead: AtomicBool::new(false),
-            death: Notify::new(),
-            points: AtomicI64::new(if mortal && world.plan.crashes { points } else { i64::MAX }),
-            frozen: Mutex::default(),
+            crashed: AtomicBool::new(false),
+            crash_signal: Notify::new(),
+            points_left: AtomicI64::new(if may_crash && world.schedule.crashes {
+                points
+            } else {
+                i64::MAX
+            }),
+            paused: Mutex::default(),
         })
     }
 
-    pub(super) fn is_dead(&self) -> bool {
-        self.dead.load(Ordering::Relaxed)
+    pub(super) fn is_crashed(&self) -> bool {
+        self.crashed.load(Ordering::Relaxed)
     }
 
-    pub(super) fn die(&self, why: &str) {
-        if !self.dead.swap(true, Ordering::Relaxed) {
-            self.world.say(|| format!("{} DIES {why}", self.name));
-            self.death.notify_one();
+    pub(super) fn crash(&self, why: &str) {
+        if !self.crashed.swap(true, Ordering::Relaxed) {
+            self.world.log(|| format!("{} CRASHES {why}", self.name));
+            self.crash_signal.notify_one();
         }
     }
 
-    pub(super) fn freeze(&self, until: Instant) {
-        *lock(&self.frozen) = Some((Instant::now(), until));
+    pub(super) fn pause(&self, until: Instant) {
+        *lock(&self.paused) = Some((Instant::now(), until));
     }
 
-    /// It has stood still at some time since then.
-    pub(super) fn froze_since(&self, then: Instant) -> bool {
-        lock(&self.frozen).is_some_and(|(from, _)| from >= then)
+    /// It has been paused at some time since then.
+    pub(super) fn paused_since(&self, then: Instant) -> bool {
+        lock(&self.paused).is_some_and(|(from, _)| from >= then)
     }
 
-    /// It stands still until then.
-    pub(super) fn frozen(&self) -> Option<Instant> {
-        lock(&self.frozen).map(|(_, until)| until).filter(|until| Instant::now() < *until)
+    /// The end of the current pause, if it is paused.
+    pub(super) fn paused_until(&self) -> Option<Instant> {
+        lock(&self.paused).map(|(_, until)| until).filter(|until| Instant::now() < *until)
     }
 
-    /// An await point: here the process may stop for ever, or for a while.
-    pub(super) async fn point(&self, what: &str) {
-        let left = self.points.load(Ordering::Relaxed);
-        if left != i64::MAX && !self.world.is_calm() && !self.is_dead() {
-            self.points.store(left - 1, Ordering::Relaxed);
+    /// An await point, at which the process may crash or be paused.
+    pub(super) async fn crash_point(&self, what: &str) {
+        let left = self.points_left.load(Ordering::Relaxed);
+        if left != i64::MAX && !self.world.faults_are_over() && !self.is_crashed() {
+            self.points_left.store(left - 1, Ordering::Relaxed);
             if left <= 1 {
-                self.die(&format!("at {what}"));
+                self.crash(&format!("at {what}"));
             }
         }
-        self.go_on().await;
+        self.until_running().await;
     }
 
-    /// Not while it is frozen, and never again when it is dead.
-    pub(super) async fn go_on(&self) {
-        while let Some(until) = self.frozen() {
+    /// Pends while the process is paused, and for ever once it has crashed.
+    pub(super) async fn until_running(&self) {
+        while let Some(until) = self.paused_until() {
             sleep_until(until).await;
         }
-        if self.is_dead() {
+        if self.is_crashed() {
             std::future::pending::<()>().await;
         }
     }
 
-    /// It takes up to so many milliseconds, mostly none.
-    pub(super) async fn takes(&self, ms: u64) {
-        let wait = self.world.chance(|rng| match rng.u8(0..4) {
+    /// Wait up to `ms` milliseconds, mostly not at all.
+    pub(super) async fn delay_up_to(&self, ms: u64) {
+        let wait = self.world.rng(|rng| match rng.u8(0..4) {
             0 | 1 => 0,
             2 => rng.u64(0..=ms.min(5)),
             _ => rng.u64(0..=ms),
@@ -238,6 +240,6 @@ impl Life {
         if wait > 0 {
             sleep(Duration::from_millis(wait)).await;
         }
-        self.go_on().await;
+        self.until_running().await;
     }
 }
