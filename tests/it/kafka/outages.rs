@@ -4,7 +4,9 @@
 
 use std::time::Duration;
 
-use handoff::sim::desk::{ApiCommand, DEMO_KEY, LatencyRange, Outage, SimulatedDeskSettings};
+use handoff::sim::desk::{
+    ApiCommand, ConnectionOutage, DEMO_KEY, LatencyRange, SimulatedDeskSettings,
+};
 use tokio::time::sleep;
 
 use crate::support::kafka::Broker;
@@ -84,11 +86,11 @@ async fn desk_is_out_for_ten_seconds() {
     let worker = world.process();
     publish(&world, 0..50).await;
     world.outcomes(50).await;
-    world.desk.set_outage(Outage::Refusing);
+    world.desk.set_outage(ConnectionOutage::Refusing);
     publish(&world, 50..250).await;
     sleep(TEN_SECONDS).await;
     assert!(worker.log().contains("gate shut: no call can succeed"), "{}", worker.log());
-    world.desk.set_outage(Outage::None);
+    world.desk.set_outage(ConnectionOutage::None);
     let answered = by_event(world.outcomes(250).await);
     assert!(answered.values().all(|outcome| outcome["status"] == "assigned"));
     assert_eq!(answered.len(), 250);

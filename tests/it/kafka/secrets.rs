@@ -3,7 +3,9 @@
 //! This file never trusts a list of places: it reads all that the worker writes.
 
 use handoff::domain::usersig::sign;
-use handoff::sim::desk::{ApiCommand, DEMO_KEY, InjectedFault, Outage, SimulatedDeskSettings};
+use handoff::sim::desk::{
+    ApiCommand, ConnectionOutage, DEMO_KEY, InjectedFault, SimulatedDeskSettings,
+};
 use secrecy::ExposeSecret as _;
 use tokio::time::{Duration, sleep};
 
@@ -43,14 +45,14 @@ async fn every_kind_of_failing_call_and_no_secret_anywhere() {
     world.publish_raw([Record::new("k", "poison")]).await;
     sleep(Duration::from_secs(4)).await;
     // Connections that are refused, too.
-    world.desk.set_outage(Outage::Refusing);
+    world.desk.set_outage(ConnectionOutage::Refusing);
     world.publish([escalation("refused", "refused")]).await;
     sleep(Duration::from_secs(3)).await;
     let mut seen = String::new();
     for route in ["metrics", "status", "ready", "health"] {
         seen += &ask_admin(port, route).await.1;
     }
-    world.desk.set_outage(Outage::None);
+    world.desk.set_outage(ConnectionOutage::None);
     world.outcomes(faults.len() + 1).await;
     world.dead_letters(1).await;
     for topic in ["out", "dead"] {
