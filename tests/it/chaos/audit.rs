@@ -9,7 +9,7 @@ use tokio::process::Command;
 use tokio::time::timeout;
 
 use super::environment::Environment;
-use crate::support::worker::PATIENCE;
+use crate::support::worker::TIME_LIMIT;
 
 /// Findings about repeated records; whether these are identical is checked by the checker.
 const REPEATS: [&str; 2] = ["repeated", "dead_letter_doubled"];
@@ -33,9 +33,9 @@ pub(super) async fn run(environment: &Environment) -> AuditResult {
     // A worker that is killed repeatedly answers late; lateness is not checked here.
     command.args(["audit", "--json", "--ledger", "--slack", "3600s"]);
     command.env_clear().envs(environment.variables(0)).stdin(Stdio::null()).kill_on_drop(true);
-    let Ok(output) = timeout(PATIENCE, command.output()).await else {
+    let Ok(output) = timeout(TIME_LIMIT, command.output()).await else {
         return AuditResult {
-            err: format!("did not end in {PATIENCE:?}"),
+            err: format!("did not end in {TIME_LIMIT:?}"),
             ..AuditResult::default()
         };
     };

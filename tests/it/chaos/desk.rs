@@ -16,7 +16,7 @@ use tokio::process::{Child, Command};
 use tokio::time::{Instant, sleep};
 
 use super::checker::DeskSession;
-use crate::support::worker::PATIENCE;
+use crate::support::worker::TIME_LIMIT;
 use crate::support::worker::free_port;
 
 /// `handoff desk`, running.
@@ -76,7 +76,7 @@ impl DeskProcess {
 
     async fn post(&self, route: &str, body: String) {
         let url = format!("{}/sim/{route}", self.endpoint);
-        let until = Instant::now() + PATIENCE;
+        let until = Instant::now() + TIME_LIMIT;
         loop {
             match self.client.post(&url).body(body.clone()).send().await {
                 Ok(response) => return assert!(response.status().is_success(), "{route}: {body}"),
@@ -88,7 +88,7 @@ impl DeskProcess {
 
     async fn get<T: DeserializeOwned>(&self, route: &str) -> Option<T> {
         let url = format!("{}/sim/{route}", self.endpoint);
-        let until = Instant::now() + PATIENCE;
+        let until = Instant::now() + TIME_LIMIT;
         loop {
             match self.client.get(&url).send().await {
                 Ok(response) if response.status() == 404 => return None,

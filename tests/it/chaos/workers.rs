@@ -11,7 +11,7 @@ use std::time::Duration;
 use tokio::process::{Child, Command};
 use tokio::time::{Instant, sleep};
 
-use crate::support::worker::PATIENCE;
+use crate::support::worker::TIME_LIMIT;
 
 const POLL_INTERVAL: Duration = Duration::from_millis(50);
 /// Delay before a worker that ended by itself is started again.
@@ -231,7 +231,7 @@ impl WorkerProcess {
         }
         counts.stops += 1;
         let (number, started) = (self.number, Instant::now());
-        let failure = match tokio::time::timeout(PATIENCE, child.wait()).await {
+        let failure = match tokio::time::timeout(TIME_LIMIT, child.wait()).await {
             Ok(Ok(status)) if status.success() => None,
             Ok(status) => Some(format!("worker {number} was stopped and ended with {status:?}")),
             Err(_) => {

@@ -7,7 +7,7 @@ use tokio::process::Command;
 use tokio::time::{Duration, sleep, timeout};
 
 use crate::support::kafka::{Record, produce, read_to_end};
-use crate::support::worker::{PATIENCE, World, escalation};
+use crate::support::worker::{TIME_LIMIT, World, escalation};
 
 struct Ran {
     code: Option<i32>,
@@ -33,7 +33,7 @@ impl Ran {
 async fn run(world: &World, words: &[&str]) -> Ran {
     let mut command = Command::new(env!("CARGO_BIN_EXE_handoff"));
     command.args(words).env_clear().envs(world.env()).kill_on_drop(true);
-    let output = timeout(PATIENCE, command.output()).await.unwrap().unwrap();
+    let output = timeout(TIME_LIMIT, command.output()).await.unwrap().unwrap();
     let text = |bytes| String::from_utf8(bytes).unwrap();
     Ran { code: output.status.code(), out: text(output.stdout), err: text(output.stderr) }
 }
@@ -51,7 +51,7 @@ async fn run_without_faults(name: &str) -> World {
     let worker = world.worker();
     world.dead_letters(2).await;
     let topic = world.topic("out");
-    crate::support::kafka::read_all(&world.bootstrap, &topic, 22, PATIENCE).await;
+    crate::support::kafka::read_all(&world.bootstrap, &topic, 22, TIME_LIMIT).await;
     // The ledger knows every id by now; use one of them with another session.
     world.publish([escalation("e-1", "s-other")]).await;
     world.dead_letters(3).await;

@@ -6,7 +6,7 @@ use handoff::sim::desk::SimulatedDeskSettings;
 use serde_json::{Map, Value, json};
 
 use crate::support::kafka::{Received, Record, create_topic_with, read_all, read_to_end};
-use crate::support::worker::{PATIENCE, World, escalation};
+use crate::support::worker::{TIME_LIMIT, World, escalation};
 
 /// A world whose outcomes and dead letters go to topics with this limit.
 async fn world(name: &str, max_bytes: &str) -> World {
@@ -22,7 +22,7 @@ async fn world(name: &str, max_bytes: &str) -> World {
 /// All that is in the topic, once there are so many.
 async fn read(world: &World, which: &str, count: usize) -> Vec<Received> {
     let topic = world.topic(which);
-    read_all(&world.bootstrap, &topic, count, PATIENCE).await;
+    read_all(&world.bootstrap, &topic, count, TIME_LIMIT).await;
     let all = read_to_end(&world.bootstrap, &topic).await;
     assert_eq!(all.len(), count, "in {which}");
     all

@@ -22,7 +22,7 @@ use super::kafka::{
 };
 
 /// Longest wait for anything.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(120);
+pub(crate) const TIME_LIMIT: Duration = Duration::from_secs(120);
 
 /// One test's world.
 pub(crate) struct World {
@@ -164,14 +164,14 @@ impl World {
 
     async fn settled(&self, topic: &str, count: usize) -> Vec<Received> {
         let topic = self.topic(topic);
-        read_all(&self.bootstrap, &topic, count, PATIENCE).await;
+        read_all(&self.bootstrap, &topic, count, TIME_LIMIT).await;
         sleep(Duration::from_millis(300)).await;
         read_to_end(&self.bootstrap, &topic).await
     }
 
     /// Wait until everything that was read is committed, while the workers run.
     pub(crate) async fn all_is_committed(&self) {
-        let until = Instant::now() + PATIENCE;
+        let until = Instant::now() + TIME_LIMIT;
         while Instant::now() < until {
             if self.commits().await.iter().all(|(_, committed, end)| *committed == Some(*end)) {
                 return;
@@ -207,7 +207,7 @@ impl Worker {
     /// Stop as SIGTERM does, and wait for the end.
     pub(crate) async fn stop(mut self) {
         self.shutdown.cancel();
-        let ended = tokio::time::timeout(PATIENCE, self.tasks.join_next()).await;
+        let ended = tokio::time::timeout(TIME_LIMIT, self.tasks.join_next()).await;
         let ended = ended.expect("the worker stops").expect("it was started");
         ended.expect("no panic").expect("a clean end");
     }
@@ -242,7 +242,7 @@ impl Process {
 
     /// Wait for the end.
     pub(crate) async fn wait(&mut self) -> std::process::ExitStatus {
-        let until = Instant::now() + PATIENCE;
+        let until = Instant::now() + TIME_LIMIT;
         loop {
             if let Some(status) = self.child.try_wait().expect("a child can be waited for") {
                 return status;

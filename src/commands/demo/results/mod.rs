@@ -1,4 +1,4 @@
-//! Compares what was published with what came of it: one final answer each, and the expected one.
+//! Compares the published escalations with their outcomes: one final outcome each, the expected one.
 //!
 //! Records that belong to no case are counted too. This is pure: no I/O, no waiting.
 

@@ -23,7 +23,7 @@ use tokio::{task::spawn_blocking, time::Instant};
 
 use super::record::{Received, Record};
 
-const PATIENCE: Duration = Duration::from_secs(30);
+const TIME_LIMIT: Duration = Duration::from_secs(30);
 
 /// A name that no other test, process or run uses.
 pub(crate) fn unique(name: &str) -> String {
@@ -62,7 +62,7 @@ fn new_topic(name: &str, partitions: i32) -> NewTopic<'_> {
 
 async fn create(bootstrap: &str, topics: Vec<NewTopic<'_>>) {
     let admin: AdminClient<DefaultClientContext> = config(bootstrap).create().expect("an admin");
-    let options = AdminOptions::new().operation_timeout(Some(PATIENCE));
+    let options = AdminOptions::new().operation_timeout(Some(TIME_LIMIT));
     let results = admin.create_topics(&topics, &options).await.expect("Kafka answers");
     for result in results {
         result.unwrap_or_else(|(name, code)| panic!("cannot create the topic {name}: {code}"));
@@ -75,9 +75,9 @@ async fn create(bootstrap: &str, topics: Vec<NewTopic<'_>>) {
 /// The controller's answer may come before the broker's own view has the topic.
 fn wait_for_topics(consumer: &BaseConsumer, wanted: &[(String, i32)]) {
     for (name, partitions) in wanted {
-        let end = Instant::now() + PATIENCE;
+        let end = Instant::now() + TIME_LIMIT;
         loop {
-            let metadata = consumer.fetch_metadata(Some(name), PATIENCE).expect("metadata");
+            let metadata = consumer.fetch_metadata(Some(name), TIME_LIMIT).expect("metadata");
             let found = metadata.topics().first().map_or(&[][..], |topic| topic.partitions());
             let led = found.iter().filter(|partition| partition.leader() >= 0).count();
             if i32::try_from(led) == Ok(*partitions) {
@@ -152,13 +152,13 @@ fn collect(
     partitions: i32,
     until: Option<(usize, Duration)>,
 ) -> Vec<Received> {
-    let limit = Instant::now() + until.map_or(PATIENCE, |(_, limit)| limit);
+    let limit = Instant::now() + until.map_or(TIME_LIMIT, |(_, limit)| limit);
     let mut ends: Vec<i32> = Vec::new();
     let mut received = Vec::new();
     while until.is_none_or(|(count, _)| received.len() < count) {
         let rest = limit.saturating_duration_since(Instant::now());
         if rest.is_zero() {
-            assert!(until.is_some(), "the end of the topic is not reached in {PATIENCE:?}");
+            assert!(until.is_some(), "the end of the topic is not reached in {TIME_LIMIT:?}");
             break;
         }
         match consumer.poll(rest) {
@@ -187,7 +187,7 @@ pub(crate) async fn committed(
     ask_as(bootstrap, group, move |consumer| {
         let mut all = TopicPartitionList::new();
         all.add_partition_range(&topic, 0, partitions - 1);
-        let answer = patiently(|| consumer.committed_offsets(all.clone(), PATIENCE));
+        let answer = patiently(|| consumer.committed_offsets(all.clone(), TIME_LIMIT));
         let offset = |partition| match answer.find_partition(&topic, partition)?.offset() {
             Offset::Offset(offset) => Some(offset),
             _ => None,
@@ -213,7 +213,7 @@ pub(crate) async fn commit(bootstrap: &str, group: &str, topic: &str, offsets: &
 /// A broker that has just started looks for the coordinator of a group: the only fault that is waited for.
 fn patiently<T>(mut call: impl FnMut() -> KafkaResult<T>) -> T {
     use RDKafkaErrorCode::{CoordinatorLoadInProgress, CoordinatorNotAvailable, NotCoordinator};
-    let end = Instant::now() + PATIENCE;
+    let end = Instant::now() + TIME_LIMIT;
     loop {
         let error = match call() {
             Ok(answer) => return answer,
@@ -222,7 +222,7 @@ fn patiently<T>(mut call: impl FnMut() -> KafkaResult<T>) -> T {
         let code = error.rdkafka_error_code();
         let passing = [CoordinatorLoadInProgress, CoordinatorNotAvailable, NotCoordinator];
         assert!(code.is_some_and(|code| passing.contains(&code)), "Kafka refuses: {error}");
-        assert!(Instant::now() < end, "no coordinator in {PATIENCE:?}: {error}");
+        assert!(Instant::now() < end, "no coordinator in {TIME_LIMIT:?}: {error}");
         std::thread::sleep(Duration::from_millis(50));
     }
 }
@@ -232,7 +232,7 @@ pub(crate) async fn high_watermarks(bootstrap: &str, topic: &str) -> Vec<i64> {
     let topic = topic.to_owned();
     ask(bootstrap, move |consumer| {
         let ends = (0..partitions(consumer, &topic)).map(|partition| {
-            consumer.fetch_watermarks(&topic, partition, PATIENCE).expect("watermarks").1
+            consumer.fetch_watermarks(&topic, partition, TIME_LIMIT).expect("watermarks").1
         });
         ends.collect()
     })
@@ -252,7 +252,7 @@ pub(super) async fn wait_for_metadata(bootstrap: &str, limit: Duration) -> Resul
 }
 
 fn partitions(consumer: &BaseConsumer, topic: &str) -> i32 {
-    let metadata = consumer.fetch_metadata(Some(topic), PATIENCE).expect("metadata");
+    let metadata = consumer.fetch_metadata(Some(topic), TIME_LIMIT).expect("metadata");
     let found = metadata.topics().first().map_or(0, |topic| topic.partitions().len());
     assert!(found > 0, "there is no topic {topic}");
     i32::try_from(found).expect("a number of partitions")
