@@ -2,7 +2,7 @@
 //!
 //! [`DemoFixture`] starts an embedded broker and a simulated Desk, `worker` the real worker. The
 //! demo publishes the escalations of `cases`, prints each outcome as it arrives, and finally
-//! compares what was published with what came of it, which can fail ([`DemoResults`]). The
+//! compares the outcomes with the expected ones, which can fail ([`DemoResults`]). The
 //! configuration of this machine is not read, and nothing leaves 127.0.0.1.
 
 mod case;
