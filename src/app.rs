@@ -55,8 +55,8 @@ type LedgerProblem = Arc<dyn Fn() -> Option<String> + Send + Sync>;
 
 /// The service, built from its configuration. Nothing runs yet.
 pub struct Service {
-    kafka: kafka::Settings,
-    producer: kafka::Producer,
+    kafka: kafka::KafkaSettings,
+    producer: kafka::OutcomeProducer,
     desk: desk::DeskClient,
     gate: Arc<Gate>,
     policy: Policy,
@@ -115,7 +115,7 @@ impl Service {
         let rng = Rng::system();
         let owner = format!("{:016x}{:016x}", rng.next_u64(), rng.next_u64()).into();
         Ok(Self {
-            producer: kafka::Producer::start(&config.kafka, lease.clone(), Clock::system())?,
+            producer: kafka::OutcomeProducer::start(&config.kafka, lease.clone(), Clock::system())?,
             desk: desk_client(config.desk)?,
             gate,
             policy: config.policy,
@@ -230,7 +230,7 @@ impl Service {
         companions: &mut JoinSet<()>,
     ) -> anyhow::Result<()> {
         let (inbound, received) = mpsc::channel(INBOUND_MESSAGES);
-        let handle = kafka::Handle {
+        let deps = kafka::ConsumerDeps {
             inbound,
             drain: self.intake.drain,
             lease: self.lease.clone(),
@@ -238,7 +238,7 @@ impl Service {
             metrics: self.metrics.clone(),
             stop: shutdown.clone(),
         };
-        let (source, thread) = kafka::Consumer::start(&self.kafka, handle)?;
+        let (source, thread) = kafka::KafkaSource::start(&self.kafka, deps)?;
         let context = Context::<RealPorts<L>> {
             desk: self.desk,
             outcomes: self.producer,
@@ -285,7 +285,7 @@ struct RealPorts<L>(PhantomData<L>);
 
 impl<L: Ledger> Ports for RealPorts<L> {
     type Desk = desk::DeskClient;
-    type Outcomes = kafka::Producer;
+    type Outcomes = kafka::OutcomeProducer;
     type Ledger = L;
 }
 
@@ -308,7 +308,7 @@ async fn prune(ledger: ledger::Ledger, retention: Duration) {
 }
 
 /// Create the missing topics; while no broker answers, try again.
-async fn create_topics(settings: &kafka::Settings, shutdown: &CancellationToken) {
+async fn create_topics(settings: &kafka::KafkaSettings, shutdown: &CancellationToken) {
     while !shutdown.is_cancelled() {
         match kafka::create_topics(settings, TOPIC_CREATION_TIMEOUT).await {
             // A topic that was refused is then missing, and waited for.
@@ -324,7 +324,7 @@ async fn create_topics(settings: &kafka::Settings, shutdown: &CancellationToken)
 }
 
 /// Which topics are missing, or why that cannot be found out; `None` where all of them exist.
-async fn topics_problem(settings: kafka::Settings) -> Option<String> {
+async fn topics_problem(settings: kafka::KafkaSettings) -> Option<String> {
     match spawn_blocking(move || kafka::missing_topics(&settings, TOPIC_LOOKUP_TIMEOUT)).await {
         Ok(Ok(missing)) if missing.is_empty() => None,
         Ok(Ok(missing)) => Some(format!(

@@ -1,9 +1,9 @@
-//! One file per outside system, thin: Desk over HTTP, Kafka, the ledger, the admin port.
+//! The outside world: one folder or file per system, each as thin as possible.
 //!
-//! Adapters implement the ports that `deliver` and `consume` declare.
-//! They never import each other and never see the configuration, only their own settings.
+//! Adapters implement the ports that `deliver`, `consume` and `ledger` declare. They do not import
+//! each other, and each sees only its own settings, not the configuration.
 
-pub(crate) mod admin;
+pub mod admin;
 pub mod desk;
 pub mod kafka;
 pub mod ledger;

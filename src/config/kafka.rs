@@ -13,7 +13,7 @@ use ::config::ValueKind;
 
 use super::origins::{CONSUMER, PRODUCER, SHARED};
 use super::raw_config::{RawConfig, wanted_whole};
-use crate::adapters::kafka::{AFTER_DRAIN, Settings, Topics, runs_by_broker};
+use crate::adapters::kafka::{DRAIN_OVERHEAD, KafkaSettings, TopicNames, is_kip848};
 
 /// Properties that may not be passed to librdkafka, and why.
 const REFUSED: &[(&str, &str)] = &[
@@ -53,7 +53,7 @@ const SET_BY_BROKER: [&str; 4] = [
 ];
 
 /// Reads the section; `None` after recording a problem.
-pub(super) fn read(raw: &mut RawConfig) -> Option<Settings> {
+pub(super) fn read(raw: &mut RawConfig) -> Option<KafkaSettings> {
     let bootstrap_servers = raw.text("kafka.bootstrap_servers");
     let group_id = raw.text("kafka.group_id");
     let topics = topics(raw);
@@ -61,7 +61,7 @@ pub(super) fn read(raw: &mut RawConfig) -> Option<Settings> {
     let consumer_properties = properties_of(raw, CONSUMER, &properties);
     let producer_properties = properties_of(raw, PRODUCER, &properties);
     check_group(raw, &ClientProperties::new(CONSUMER, &consumer_properties, &properties));
-    Some(Settings {
+    Some(KafkaSettings {
         bootstrap_servers: bootstrap_servers?,
         group_id: group_id?,
         topics: topics?,
@@ -72,12 +72,12 @@ pub(super) fn read(raw: &mut RawConfig) -> Option<Settings> {
 }
 
 /// Checks that a drain ends before Kafka removes the consumer from its group.
-pub(super) fn check_drain(raw: &mut RawConfig, kafka: &Settings, drain: Duration) {
+pub(super) fn check_drain(raw: &mut RawConfig, kafka: &KafkaSettings, drain: Duration) {
     let key = "drain.timeout_ms";
     let ms = drain.as_millis();
     let remedy = "lower the first, or raise the second under [kafka.consumer_properties]";
     let session = kafka.session_timeout();
-    if !kafka.is_run_by_broker() && drain >= session {
+    if !kafka.uses_kip848() && drain >= session {
         let text = format!(
             "`{key}` = {ms} must be below the consumer's \"session.timeout.ms\" = {}: {remedy}",
             session.as_millis()
@@ -85,11 +85,11 @@ pub(super) fn check_drain(raw: &mut RawConfig, kafka: &Settings, drain: Duration
         raw.add_problem(key, text);
     }
     let poll = kafka.max_poll_interval();
-    if drain + AFTER_DRAIN >= poll {
+    if drain + DRAIN_OVERHEAD >= poll {
         let text = format!(
             "`{key}` = {ms} and {} more for publishing and committing must be below the \
              consumer's \"max.poll.interval.ms\" = {}: {remedy}",
-            AFTER_DRAIN.as_millis(),
+            DRAIN_OVERHEAD.as_millis(),
             poll.as_millis()
         );
         raw.add_problem(key, text);
@@ -119,12 +119,12 @@ impl<'a> ClientProperties<'a> {
         Some((format!("{section}.{name}"), value))
     }
 
-    fn is_run_by_broker(&self) -> bool {
-        self.get("group.protocol").is_some_and(|(_, value)| runs_by_broker(value))
+    fn uses_kip848(&self) -> bool {
+        self.get("group.protocol").is_some_and(|(_, value)| is_kip848(value))
     }
 }
 
-fn topics(raw: &mut RawConfig) -> Option<Topics> {
+fn topics(raw: &mut RawConfig) -> Option<TopicNames> {
     let escalations = topic(raw, "kafka.escalations_topic");
     let outcomes = topic(raw, "kafka.outcomes_topic");
     let dead_letters = topic(raw, "kafka.dead_letters_topic");
@@ -142,7 +142,7 @@ fn topics(raw: &mut RawConfig) -> Option<Topics> {
             raw.add_problem(key, text);
         }
     }
-    Some(Topics {
+    Some(TopicNames {
         escalations: escalations?,
         outcomes: outcomes?,
         dead_letters: dead_letters?,
@@ -239,7 +239,7 @@ fn check_group(raw: &mut RawConfig, consumer: &ClientProperties<'_>) {
         raw.add_problem(&key, format!("`{key}` = {value:?}: must be classic or consumer"));
     }
     check_whole(raw, consumer.get("max.poll.interval.ms"), 1..=86_400_000);
-    if consumer.is_run_by_broker() {
+    if consumer.uses_kip848() {
         let set = SET_BY_BROKER.iter().filter_map(|name| consumer.get(name));
         for (key, _) in set {
             let text = format!(

@@ -41,7 +41,7 @@ pub const DEFAULTS: &str = include_str!("../../config/default.toml");
 #[derive(Clone)]
 pub struct Config {
     /// For the Kafka clients.
-    pub kafka: adapters::kafka::Settings,
+    pub kafka: adapters::kafka::KafkaSettings,
     /// For the Desk client.
     pub desk: adapters::desk::DeskClientSettings,
     /// How a record is decoded.
@@ -74,7 +74,7 @@ pub struct Config {
 #[derive(Clone)]
 pub struct ToolConfig {
     /// For the Kafka clients.
-    pub kafka: adapters::kafka::Settings,
+    pub kafka: adapters::kafka::KafkaSettings,
     /// How a record is decoded.
     pub rules: DecodeRules,
     /// The ledger's database.

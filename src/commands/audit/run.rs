@@ -7,7 +7,7 @@ use anyhow::anyhow;
 use jiff::Timestamp;
 
 use super::selection::Selection;
-use crate::adapters::kafka::{Edge, Excerpt, Settings};
+use crate::adapters::kafka::{Boundary, KafkaSettings, RangeReader};
 use crate::clock::Clock;
 use crate::commands::{CHECK_HEADER, Failure};
 use crate::domain::audit::{
@@ -25,7 +25,7 @@ const MAX_CLOCK_SKEW: Duration = Duration::from_secs(3_600);
 
 /// One audit, ready to run.
 pub(super) struct AuditRun {
-    pub(super) settings: Settings,
+    pub(super) settings: KafkaSettings,
     pub(super) rules: DecodeRules,
     pub(super) selection: Selection,
     /// How long after its deadline an escalation may be decided.
@@ -65,7 +65,7 @@ impl AuditRun {
     pub(super) fn run(self) -> Result<AuditResult, Failure> {
         let topic = &self.settings.topics.escalations;
         let mut escalations_topic =
-            Excerpt::open(&self.settings, topic, TIMEOUT).map_err(Failure::Unavailable)?;
+            RangeReader::open(&self.settings, topic, TIMEOUT).map_err(Failure::Unavailable)?;
         self.apply_selection(&mut escalations_topic)?;
         let range = AuditRange {
             topic: topic.as_str().into(),
@@ -102,30 +102,30 @@ impl AuditRun {
     fn trimmed_until(&self) -> anyhow::Result<Option<Timestamp>> {
         let mut until = None;
         for topic in [&self.settings.topics.outcomes, &self.settings.topics.dead_letters] {
-            let topic = Excerpt::open(&self.settings, topic, TIMEOUT)?;
+            let topic = RangeReader::open(&self.settings, topic, TIMEOUT)?;
             until = until.max(topic.trimmed_until(Clock::system().now())?);
         }
         Ok(until)
     }
 
-    fn apply_selection(&self, escalations: &mut Excerpt) -> Result<(), Failure> {
+    fn apply_selection(&self, escalations: &mut RangeReader) -> Result<(), Failure> {
         let partitions = &self.selection.partitions;
-        if !partitions.is_empty() && !escalations.keep(partitions) {
+        if !partitions.is_empty() && escalations.select_partitions(partitions).is_err() {
             let topic = &self.settings.topics.escalations;
             return Err(Failure::Usage(anyhow!("{topic} lacks some of these partitions")));
         }
         if let Some(edge) = &self.selection.end {
-            escalations.end(edge).map_err(Failure::Unavailable)?;
+            escalations.end_at(edge).map_err(Failure::Unavailable)?;
         }
         if let Some(edge) = &self.selection.begin {
-            escalations.begin(edge).map_err(Failure::Unavailable)?;
+            escalations.start_at(edge).map_err(Failure::Unavailable)?;
         }
         Ok(())
     }
 
     fn read_escalations(
         &self,
-        topic: &Excerpt,
+        topic: &RangeReader,
         mut escalations: Escalations,
     ) -> anyhow::Result<Escalations> {
         topic.read(|record| {
@@ -136,7 +136,6 @@ impl AuditRun {
                 let recorded = record.timestamp.unwrap_or(Timestamp::UNIX_EPOCH);
                 escalations.add(&record, &decode(&record, &self.rules, recorded), recorded);
             }
-            true
         })?;
         Ok(escalations)
     }
@@ -149,13 +148,13 @@ impl AuditRun {
         let is_from_oldest = self.selection.begin.is_none();
         let earliest = escalations.earliest().unwrap_or(now);
         let start =
-            Edge::At(earliest.saturating_sub(MAX_CLOCK_SKEW).unwrap_or(Timestamp::UNIX_EPOCH));
+            Boundary::At(earliest.saturating_sub(MAX_CLOCK_SKEW).unwrap_or(Timestamp::UNIX_EPOCH));
         let mut matcher = escalations.into_matcher();
         let topics = &self.settings.topics;
         let open = |topic: &str| {
-            let mut topic = Excerpt::open(&self.settings, topic, TIMEOUT)?;
+            let mut topic = RangeReader::open(&self.settings, topic, TIMEOUT)?;
             if !is_from_oldest {
-                topic.begin(&start)?;
+                topic.start_at(&start)?;
             }
             anyhow::Ok(topic)
         };
@@ -164,19 +163,22 @@ impl AuditRun {
         if !is_from_oldest && matcher.overdue(now) > 0 {
             // An overdue record may repeat the id of an escalation that was answered long before
             // the range. Only now is it worth reading the older outcomes.
-            let mut older = Excerpt::open(&self.settings, &topics.outcomes, TIMEOUT)?;
-            older.end(&start)?;
+            let mut older = RangeReader::open(&self.settings, &topics.outcomes, TIMEOUT)?;
+            older.end_at(&start)?;
             older.read(|record| {
                 if let Ok(outcome) = AuditedOutcome::read(&record) {
                     matcher.add_earlier(&outcome);
                 }
-                true
             })?;
         }
         Ok(matcher.judge(now))
     }
 
-    fn look_up_findings(&self, topic: &Excerpt, result: &mut AuditResult) -> anyhow::Result<()> {
+    fn look_up_findings(
+        &self,
+        topic: &RangeReader,
+        result: &mut AuditResult,
+    ) -> anyhow::Result<()> {
         for (kind, findings) in &result.report.findings {
             for finding in &findings.first {
                 result.findings.push((*kind, self.look_up(topic, finding)?));
@@ -189,7 +191,11 @@ impl AuditRun {
     }
 
     /// Reads the escalation of a finding again to name its event and session.
-    fn look_up(&self, topic: &Excerpt, finding: &AuditFinding) -> anyhow::Result<ListedFinding> {
+    fn look_up(
+        &self,
+        topic: &RangeReader,
+        finding: &AuditFinding,
+    ) -> anyhow::Result<ListedFinding> {
         let (mut finding, mut session_id) = (finding.clone(), None);
         let source = finding.source.as_ref().filter(|_| finding.event_id.is_none());
         let record = match source {
@@ -211,7 +217,7 @@ impl AuditRun {
     }
 }
 
-fn read_outcomes(outcomes: &Excerpt, matcher: &mut Matcher) -> anyhow::Result<()> {
+fn read_outcomes(outcomes: &RangeReader, matcher: &mut Matcher) -> anyhow::Result<()> {
     outcomes.read(|record| {
         if !is_check(&record) {
             match AuditedOutcome::read(&record) {
@@ -219,11 +225,10 @@ fn read_outcomes(outcomes: &Excerpt, matcher: &mut Matcher) -> anyhow::Result<()
                 Err(error) => matcher.add_unreadable(&record.position, &error),
             }
         }
-        true
     })
 }
 
-fn read_dead_letters(dead_letters: &Excerpt, matcher: &mut Matcher) -> anyhow::Result<()> {
+fn read_dead_letters(dead_letters: &RangeReader, matcher: &mut Matcher) -> anyhow::Result<()> {
     dead_letters.read(|record| {
         if !is_check(&record) {
             match DeadLetter::read(&record.headers).source() {
@@ -231,7 +236,6 @@ fn read_dead_letters(dead_letters: &Excerpt, matcher: &mut Matcher) -> anyhow::R
                 None => matcher.add_unreadable(&record.position, "its headers name no source"),
             }
         }
-        true
     })
 }
 

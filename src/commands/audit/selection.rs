@@ -7,7 +7,7 @@ use anyhow::ensure;
 use jiff::Timestamp;
 
 use super::AuditArgs;
-use crate::adapters::kafka::Edge;
+use crate::adapters::kafka::Boundary;
 
 /// A partition and an offset, written as `3:4200`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -32,9 +32,9 @@ impl FromStr for OffsetArg {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Selection {
     /// The first record; `None` is the oldest.
-    pub(super) begin: Option<Edge>,
+    pub(super) begin: Option<Boundary>,
     /// The end, exclusive; `None` is the current end of the topic.
-    pub(super) end: Option<Edge>,
+    pub(super) end: Option<Boundary>,
     /// Only these partitions; empty means all.
     pub(super) partitions: Vec<i32>,
     /// The selection in words, for the summary.
@@ -63,7 +63,7 @@ impl AuditArgs {
             (None, Some(until)) => format!("until {until:.0}"),
             (Some(since), Some(until)) => format!("from {since:.0} until {until:.0}"),
         };
-        let (begin, end) = (since.map(Edge::At), until.map(Edge::At));
+        let (begin, end) = (since.map(Boundary::At), until.map(Boundary::At));
         Ok(Selection { begin, end, partitions: vec![], text })
     }
 
@@ -79,8 +79,8 @@ impl AuditArgs {
         let text = "between the given offsets".to_owned();
         // `--to` names the last record, the selection ends after it.
         let beyond = to.into_iter().map(|(partition, last)| (partition, last.saturating_add(1)));
-        let end = Some(Edge::Offsets(beyond.collect()));
-        Ok(Selection { begin: Some(Edge::Offsets(from)), end, partitions, text })
+        let end = Some(Boundary::Offsets(beyond.collect()));
+        Ok(Selection { begin: Some(Boundary::Offsets(from)), end, partitions, text })
     }
 }
 
@@ -108,7 +108,7 @@ mod tests {
         TestCli::try_parse_from(words).ok()?.args.selection(now).ok()
     }
 
-    fn check(arguments: &str, begin: Option<Edge>, end: Option<Edge>, partitions: &[i32]) {
+    fn check(arguments: &str, begin: Option<Boundary>, end: Option<Boundary>, partitions: &[i32]) {
         let selection = selection(arguments).expect("the arguments fit");
         let seen = (selection.begin, selection.end, selection.partitions);
         assert_eq!(seen, (begin, end, partitions.to_vec()), "{arguments}");
@@ -116,9 +116,9 @@ mod tests {
 
     #[test]
     fn a_selection_is_everything_a_span_of_time_or_ranges_of_offsets() {
-        let at = |text: &str| Some(Edge::At(text.parse().unwrap()));
+        let at = |text: &str| Some(Boundary::At(text.parse().unwrap()));
         let offsets =
-            |offsets: &[(i32, i64)]| Some(Edge::Offsets(offsets.iter().copied().collect()));
+            |offsets: &[(i32, i64)]| Some(Boundary::Offsets(offsets.iter().copied().collect()));
         check("", None, None, &[]);
         check("--since 1h", at("2026-11-23T09:00:00Z"), None, &[]);
         check("--until 30m", None, at("2026-11-23T09:30:00Z"), &[]);

@@ -10,7 +10,9 @@ use tokio::time::timeout;
 
 use super::report::{Finding, Level};
 use super::{Findings, LIMIT};
-use crate::adapters::kafka::{Fault, Outgoing, Probe, Publisher, Settings, Topic, Topics};
+use crate::adapters::kafka::{
+    ClusterProbe, KafkaSettings, OutgoingRecord, ProbeError, RecordPublisher, TopicInfo, TopicNames,
+};
 use crate::clock::Clock;
 use crate::commands::CHECK_HEADER;
 use crate::config::Config;
@@ -19,13 +21,13 @@ use crate::config::Config;
 const PATIENCE: std::time::Duration = LIMIT.saturating_add(LIMIT);
 
 /// The clients with the configured properties, or what is wrong with those.
-pub(super) fn client(settings: &Settings) -> Result<Probe, Finding> {
-    let probe = Probe::new(settings.clone(), LIMIT).map_err(|error| {
+pub(super) fn client(settings: &KafkaSettings) -> Result<ClusterProbe, Finding> {
+    let probe = ClusterProbe::new(settings.clone(), LIMIT).map_err(|error| {
         let remedy = "check [kafka.properties] and [kafka.consumer_properties]";
         Finding::fail("Kafka consumer", format!("{error:#}"), remedy)
     })?;
     // Nobody is asked yet.
-    Publisher::start(settings, LIMIT).map(drop).map_err(|error| {
+    RecordPublisher::start(settings, LIMIT).map(drop).map_err(|error| {
         let remedy = "check [kafka.properties] and [kafka.producer_properties]";
         Finding::fail("Kafka producer", format!("{error:#}"), remedy)
     })?;
@@ -33,7 +35,7 @@ pub(super) fn client(settings: &Settings) -> Result<Probe, Finding> {
 }
 
 /// Try everything.
-pub(super) async fn check(probe: Probe, config: &Config, write: bool, findings: Findings) {
+pub(super) async fn check(probe: ClusterProbe, config: &Config, write: bool, findings: Findings) {
     let settings = &config.kafka;
     let asker = Asker { probe, settings };
     let brokers = asker.brokers().await;
@@ -55,21 +57,21 @@ pub(super) async fn check(probe: Probe, config: &Config, write: bool, findings: 
 }
 
 struct Asker<'a> {
-    probe: Probe,
-    settings: &'a Settings,
+    probe: ClusterProbe,
+    settings: &'a KafkaSettings,
 }
 
 impl Asker<'_> {
     /// Ask on a thread where blocking hurts nobody.
     async fn ask<T: Send + 'static>(
         &self,
-        question: impl FnOnce(&Probe) -> Result<T, Fault> + Send + 'static,
-    ) -> Result<T, Fault> {
+        question: impl FnOnce(&ClusterProbe) -> Result<T, ProbeError> + Send + 'static,
+    ) -> Result<T, ProbeError> {
         let probe = self.probe.clone();
         match timeout(PATIENCE, spawn_blocking(move || question(&probe))).await {
             Ok(Ok(answer)) => answer,
-            Ok(Err(panicked)) => Err(Fault::Other(panicked.to_string())),
-            Err(_) => Err(Fault::Silent(String::new())),
+            Ok(Err(panicked)) => Err(ProbeError::Other(panicked.to_string())),
+            Err(_) => Err(ProbeError::NoAnswer(String::new())),
         }
     }
 
@@ -77,17 +79,17 @@ impl Asker<'_> {
         let what = format!("brokers {}", self.settings.bootstrap_servers);
         let remedy = "check kafka.bootstrap_servers, the network, and security.protocol and sasl.* \
                       under [kafka.properties]";
-        match self.ask(Probe::brokers).await {
+        match self.ask(ClusterProbe::brokers).await {
             Ok(1) => Finding::ok(what, "1 broker"),
             Ok(brokers) => Finding::ok(what, format!("{brokers} brokers")),
-            Err(Fault::Denied) => Finding::ok(what, "reached"),
+            Err(ProbeError::Denied) => Finding::ok(what, "reached"),
             Err(fault) => Finding::fail(what, words(&fault), remedy),
         }
     }
 
     async fn topics(&self) -> Vec<Finding> {
         let topics = &self.settings.topics;
-        let Topics { escalations, outcomes, dead_letters, .. } = topics;
+        let TopicNames { escalations, outcomes, dead_letters, .. } = topics;
         let mut findings = vec![];
         for name in [escalations, outcomes, dead_letters] {
             let asked = name.clone();
@@ -102,10 +104,10 @@ impl Asker<'_> {
         if findings[0].level != Level::Fail {
             let name = escalations.clone();
             let what = format!("reading {escalations}");
-            findings.push(match self.ask(move |probe| probe.readable(&name)).await {
+            findings.push(match self.ask(move |probe| probe.can_read(&name)).await {
                 Ok(()) => Finding::ok(what, "allowed"),
-                Err(Fault::Absent) => return findings,
-                Err(Fault::Denied) => {
+                Err(ProbeError::NotFound) => return findings,
+                Err(ProbeError::Denied) => {
                     Finding::fail(what, "refused", acl("Read", "Topic", escalations))
                 }
                 Err(fault) => Finding::fail(what, words(&fault), "look at the brokers' logs"),
@@ -119,8 +121,8 @@ impl Asker<'_> {
         let escalations = self.settings.topics.escalations.clone();
         let asked = self.ask(move |probe| {
             let partitions = probe.topic(&escalations)?.partitions;
-            let standing = probe.standing(partitions)?;
-            probe.committable(partitions)?;
+            let standing = probe.group_offsets(partitions)?;
+            probe.can_commit(partitions)?;
             Ok((partitions, standing))
         });
         let what = format!("group {group}");
@@ -135,9 +137,9 @@ impl Asker<'_> {
                 );
                 Finding::ok(what, detail)
             }
-            Err(Fault::Denied) => Finding::fail(what, "refused", acl("Read", "Group", group)),
+            Err(ProbeError::Denied) => Finding::fail(what, "refused", acl("Read", "Group", group)),
             // The topics' findings have told.
-            Err(Fault::Absent) => return vec![],
+            Err(ProbeError::NotFound) => return vec![],
             Err(fault) => {
                 let remedy = acl("Read", "Group", group);
                 Finding::fail(
@@ -150,11 +152,11 @@ impl Asker<'_> {
     }
 
     async fn limits(&self) -> Vec<Finding> {
-        let Topics { escalations, dead_letters, .. } = &self.settings.topics;
+        let TopicNames { escalations, dead_letters, .. } = &self.settings.topics;
         let what = format!("size limit of {dead_letters}");
-        let limits = match self.probe.limits(&[escalations, dead_letters]).await {
+        let limits = match self.probe.topic_limits(&[escalations, dead_letters]).await {
             Ok(limits) => limits,
-            Err(Fault::Absent) => return vec![],
+            Err(ProbeError::NotFound) => return vec![],
             Err(fault) => {
                 let detail = format!("cannot be told: {}", words(&fault));
                 let remedy = format!(
@@ -187,12 +189,12 @@ impl Asker<'_> {
     }
 
     async fn producer(&self, write: bool) -> Vec<Finding> {
-        let Topics { outcomes, dead_letters, .. } = &self.settings.topics;
+        let TopicNames { outcomes, dead_letters, .. } = &self.settings.topics;
         let what = "producer";
-        let mut findings = vec![match self.probe.idempotence().await {
+        let mut findings = vec![match self.probe.can_create_producer().await {
             Ok(()) if write => Finding::ok(what, "is set up"),
             Ok(()) => Finding::ok(what, "is set up; whether it may write: handoff check --write"),
-            Err(Fault::Denied) => {
+            Err(ProbeError::Denied) => {
                 let write = acl("Write", "Topic", outcomes);
                 let detail = "an idempotent producer is refused";
                 Finding::fail(what, detail, format!("{write}, or IdempotentWrite on the cluster"))
@@ -210,15 +212,15 @@ impl Asker<'_> {
     async fn write(&self, topic: &str) -> Finding {
         let what = format!("writing {topic}");
         let about = json!({"type": "check", "by": "handoff check", "at": Clock::system().now()});
-        let record = Outgoing {
+        let record = OutgoingRecord {
             topic: topic.to_owned(),
             key: Some(b"handoff-check".to_vec()),
             value: about.to_string().into_bytes(),
             headers: vec![(CHECK_HEADER.0.to_owned(), Some(CHECK_HEADER.1.to_vec()))],
         };
         let written = async {
-            let publisher = Publisher::start(self.settings, LIMIT)?;
-            publisher.hand_over(&record).await?.acknowledged().await
+            let publisher = RecordPublisher::start(self.settings, LIMIT)?;
+            publisher.enqueue(&record).await?.acknowledged().await
         };
         match timeout(PATIENCE, written).await {
             Ok(Ok(position)) => Finding::ok(what, format!("the record {position} is there")),
@@ -233,27 +235,27 @@ impl Asker<'_> {
     }
 }
 
-fn topic(name: &str, found: Result<Topic, Fault>, topics: &Topics) -> Finding {
+fn topic(name: &str, found: Result<TopicInfo, ProbeError>, topics: &TopicNames) -> Finding {
     let what = format!("topic {name}");
     let found = match found {
         Ok(found) => found,
-        Err(Fault::Absent) if topics.create => {
+        Err(ProbeError::NotFound) if topics.create => {
             let remedy = "kafka.create_topics makes it at the start, with the brokers' defaults";
             return Finding::warn(what, "does not exist yet", remedy);
         }
-        Err(Fault::Absent) => {
+        Err(ProbeError::NotFound) => {
             let remedy = "create it, or set kafka.create_topics = true, or correct its name under \
                           [kafka]";
             return Finding::fail(what, "does not exist", remedy);
         }
-        Err(Fault::Denied) => {
+        Err(ProbeError::Denied) => {
             // Each of them includes the right to look at the topic.
             let right = if name == topics.escalations { "Read" } else { "Write" };
             return Finding::fail(what, "may not be looked at", acl(right, "Topic", name));
         }
         Err(fault) => return Finding::fail(what, words(&fault), "look at the brokers' logs"),
     };
-    let Topic { partitions, copies, leaderless } = found;
+    let TopicInfo { partitions, replicas: copies, leaderless } = found;
     if !leaderless.is_empty() {
         let detail = format!("nobody leads partitions {leaderless:?}");
         return Finding::fail(what, detail, "bring the brokers back that hold them");
@@ -264,15 +266,15 @@ fn topic(name: &str, found: Result<Topic, Fault>, topics: &Topics) -> Finding {
     Finding::ok(what, format!("{partitions}, {copies}"))
 }
 
-fn words(fault: &Fault) -> String {
+fn words(fault: &ProbeError) -> String {
     match fault {
-        Fault::Denied => "refused: a right is missing".to_owned(),
-        Fault::Absent => "does not exist".to_owned(),
-        Fault::Silent(words) if words.is_empty() => {
+        ProbeError::Denied => "refused: a right is missing".to_owned(),
+        ProbeError::NotFound => "does not exist".to_owned(),
+        ProbeError::NoAnswer(words) if words.is_empty() => {
             format!("no answer within {} s", LIMIT.as_secs())
         }
-        Fault::Silent(words) => format!("no answer within {} s: {words}", LIMIT.as_secs()),
-        Fault::Other(words) => words.clone(),
+        ProbeError::NoAnswer(words) => format!("no answer within {} s: {words}", LIMIT.as_secs()),
+        ProbeError::Other(words) => words.clone(),
     }
 }
 

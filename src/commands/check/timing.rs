@@ -7,7 +7,7 @@
 use std::time::Duration;
 
 use super::report::{Finding, Level};
-use crate::adapters::kafka::Settings;
+use crate::adapters::kafka::KafkaSettings;
 use crate::config::Config;
 
 /// Time to publish the outcomes of the calls that finish last.
@@ -28,20 +28,17 @@ pub(super) fn warnings(config: &Config) -> impl Iterator<Item = Finding> {
     config.warnings.iter().map(|warning| Finding::warn("configuration", warning, ""))
 }
 
-fn timing(kafka: &Settings, drain: Duration, call: Duration) -> Finding {
+fn timing(kafka: &KafkaSettings, drain: Duration, call: Duration) -> Finding {
     let (session, poll) = (kafka.session_timeout(), kafka.max_poll_interval());
-    let is_run_by_broker = kafka.is_run_by_broker();
-    let limit_name = if is_run_by_broker {
-        "the broker's session timeout, by default"
-    } else {
-        "session.timeout.ms"
-    };
+    let uses_kip848 = kafka.uses_kip848();
+    let limit_name =
+        if uses_kip848 { "the broker's session timeout, by default" } else { "session.timeout.ms" };
     let finding = |level, detail: String, remedy: &str| {
         let what = "timing".to_owned();
         Finding { level, what, detail, remedy: remedy.to_owned() }
     };
     // The broker's timeout can differ from its default, so this is a warning and not an error.
-    if is_run_by_broker && drain >= session {
+    if uses_kip848 && drain >= session {
         let detail =
             format!("drain.timeout_ms {} s reaches {limit_name} {} s", secs(drain), secs(session));
         let remedy =
@@ -75,15 +72,15 @@ fn secs(time: Duration) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::adapters::kafka::Topics;
+    use crate::adapters::kafka::TopicNames;
 
     fn check(properties: &[(&str, &str)], drain: u64, call: u64, level: Level, detail: &str) {
         let own = |(name, value): &(&str, &str)| ((*name).to_owned(), (*value).to_owned());
         let topic = String::new;
-        let kafka = Settings {
+        let kafka = KafkaSettings {
             bootstrap_servers: String::new(),
             group_id: String::new(),
-            topics: Topics {
+            topics: TopicNames {
                 escalations: topic(),
                 outcomes: topic(),
                 dead_letters: topic(),

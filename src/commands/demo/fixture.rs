@@ -17,7 +17,7 @@ use super::cases;
 use super::reader::PublishedReader;
 use super::temp_folder::TempFolder;
 use super::worker::DemoWorker;
-use crate::adapters::kafka::{Outgoing, Probe, Publisher, Standing};
+use crate::adapters::kafka::{ClusterProbe, GroupOffsets, OutgoingRecord, RecordPublisher};
 use crate::config::{self, Config};
 use crate::domain::record::Position;
 use crate::sim::broker::EmbeddedBroker;
@@ -40,7 +40,7 @@ pub(super) struct DemoFixture {
     broker: EmbeddedBroker,
     desk: SimulatedDesk,
     config: Config,
-    publisher: Publisher,
+    publisher: RecordPublisher,
     folder: TempFolder,
 }
 
@@ -79,7 +79,7 @@ impl DemoFixture {
         if verbose {
             telemetry::start_log(&config.log)?;
         }
-        let publisher = Publisher::start(&config.kafka, LIMIT)?;
+        let publisher = RecordPublisher::start(&config.kafka, LIMIT)?;
         Ok(Self { broker, desk, config, publisher, folder })
     }
 
@@ -109,13 +109,13 @@ impl DemoFixture {
     pub(super) async fn publish(&self, cases: &[DemoCase]) -> anyhow::Result<Vec<Position>> {
         let mut receipts = Vec::with_capacity(cases.len());
         for case in cases {
-            let record = Outgoing {
+            let record = OutgoingRecord {
                 topic: ESCALATIONS.into(),
                 key: Some(case.session.as_bytes().to_vec()),
                 value: case.value.clone(),
                 headers: Vec::new(),
             };
-            receipts.push(self.publisher.hand_over(&record).await?.acknowledged());
+            receipts.push(self.publisher.enqueue(&record).await?.acknowledged());
         }
         try_join_all(receipts).await
     }
@@ -124,7 +124,7 @@ impl DemoFixture {
     pub(super) async fn stop(
         self,
         cases: &[DemoCase],
-    ) -> anyhow::Result<(DeskObservations, Standing)> {
+    ) -> anyhow::Result<(DeskObservations, GroupOffsets)> {
         let Self { broker, desk, config, publisher, folder } = self;
         desk.stop().await;
         let report = |case: &DemoCase| Some((case.session.clone(), desk.session(&case.session)?));
@@ -132,7 +132,8 @@ impl DemoFixture {
         let observations = DeskObservations { calls: desk.stats().calls, sessions };
         // Both the query of the offsets and the drop of the clients block the thread.
         let query = spawn_blocking(move || {
-            let standing = Probe::new(config.kafka, LIMIT)?.standing(PARTITIONS as usize);
+            let standing =
+                ClusterProbe::new(config.kafka, LIMIT)?.group_offsets(PARTITIONS as usize);
             drop((publisher, broker));
             standing.map_err(|fault| anyhow!("the offsets of the group cannot be read: {fault:?}"))
         });

@@ -12,7 +12,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::published::PublishedRecord;
-use crate::adapters::kafka::{Reader, Settings, Start};
+use crate::adapters::kafka::{Boundary, KafkaSettings, TopicFollower};
 use crate::domain::record::{Position, Record};
 
 const POLL_TIMEOUT: Duration = Duration::from_millis(20);
@@ -20,7 +20,7 @@ const LIMIT: Duration = Duration::from_secs(10);
 
 /// Follows the two topics that the worker writes to.
 pub(super) struct PublishedReader {
-    settings: Settings,
+    settings: KafkaSettings,
     arriving: mpsc::UnboundedReceiver<(Record, Instant)>,
     readers: JoinSet<anyhow::Result<()>>,
     stop: CancellationToken,
@@ -29,12 +29,12 @@ pub(super) struct PublishedReader {
 
 impl PublishedReader {
     /// Starts to read both topics.
-    pub(super) fn open(settings: &Settings) -> anyhow::Result<Self> {
+    pub(super) fn open(settings: &KafkaSettings) -> anyhow::Result<Self> {
         let (send, arriving) = mpsc::unbounded_channel();
         let stop = CancellationToken::new();
         let mut readers = JoinSet::new();
         for topic in [&settings.topics.outcomes, &settings.topics.dead_letters] {
-            let mut reader = Reader::open(settings, topic, Start::Oldest, LIMIT)?;
+            let mut reader = TopicFollower::open(settings, topic, &Boundary::Oldest, LIMIT)?;
             let (send, stop) = (send.clone(), stop.clone());
             readers.spawn_blocking(move || {
                 while !stop.is_cancelled() {
@@ -91,9 +91,9 @@ impl Drop for PublishedReader {
     }
 }
 
-fn read_to_end(settings: &Settings, topic: &str) -> anyhow::Result<Vec<Record>> {
+fn read_to_end(settings: &KafkaSettings, topic: &str) -> anyhow::Result<Vec<Record>> {
     let deadline = Instant::now() + LIMIT;
-    let mut reader = Reader::open(settings, topic, Start::Oldest, LIMIT)?;
+    let mut reader = TopicFollower::open(settings, topic, &Boundary::Oldest, LIMIT)?;
     let mut all = Vec::new();
     while !reader.is_at_end() {
         all.extend(reader.next(POLL_TIMEOUT)?);

@@ -19,7 +19,7 @@ use super::lines::{StdoutLines, print_error};
 use super::table::{self, Table};
 use super::values::{TimeArg, parse_time};
 use super::{CHECK_HEADER, Failure, load_for_tools, start_log_of_warnings};
-use crate::adapters::kafka::{Reader, Settings, Start};
+use crate::adapters::kafka::{Boundary, KafkaSettings, TopicFollower};
 use crate::clock::Clock;
 use crate::domain::record::Record;
 use crate::domain::wire::outcome::Status;
@@ -97,12 +97,12 @@ impl OutcomesArgs {
         !(self.sessions.is_empty() && self.events.is_empty() && self.statuses.is_empty())
     }
 
-    fn start(&self) -> Start {
+    fn start(&self) -> Boundary {
         match (self.since, self.last.unwrap_or(DEFAULT_LAST)) {
-            (Some(since), _) => Start::At(since.resolve(Clock::system().now())),
+            (Some(since), _) => Boundary::At(since.resolve(Clock::system().now())),
             // The matches may be anywhere in the topic.
-            (None, _) if self.has_filter() => Start::Oldest,
-            (None, last) => Start::Last(last),
+            (None, _) if self.has_filter() => Boundary::Oldest,
+            (None, last) => Boundary::Last(last),
         }
     }
 
@@ -149,10 +149,10 @@ impl OutcomesView {
         Self { args, table: Table::new(columns), lines: StdoutLines::new() }
     }
 
-    fn show(mut self, settings: &Settings) -> Result<(), Failure> {
+    fn show(mut self, settings: &KafkaSettings) -> Result<(), Failure> {
         let topics = &settings.topics;
         let topic = if self.args.dead_letters { &topics.dead_letters } else { &topics.outcomes };
-        let mut reader = Reader::open(settings, topic, self.args.start(), TIMEOUT)
+        let mut reader = TopicFollower::open(settings, topic, &self.args.start(), TIMEOUT)
             .map_err(Failure::Unavailable)?;
         let shown = self.show_existing(&mut reader)?;
         if shown == 0 && !self.args.follow {
@@ -168,7 +168,7 @@ impl OutcomesView {
     }
 
     /// Shows the records up to the current end of the topic, and returns how many were shown.
-    fn show_existing(&mut self, reader: &mut Reader) -> Result<usize, Failure> {
+    fn show_existing(&mut self, reader: &mut TopicFollower) -> Result<usize, Failure> {
         let mut window = self.args.window();
         let mut last_read = Instant::now();
         let mut count = 0;

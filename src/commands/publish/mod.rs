@@ -20,7 +20,7 @@ use self::escalation::{EscalationArgs, Examination};
 use self::input::{EscalationInput, InputItem};
 use super::lines::{StdoutLines, print_error, sanitize};
 use super::{Failure, load_for_tools, start_log_of_warnings};
-use crate::adapters::kafka::{self, Outgoing, Publisher, Receipt};
+use crate::adapters::kafka::{self, OutgoingRecord, PublishReceipt, RecordPublisher};
 use crate::clock::Clock;
 use crate::domain::record::Position;
 use crate::domain::wire::escalation::DecodeRules;
@@ -117,9 +117,9 @@ pub async fn run(
 
 /// Fails if the topic does not exist. Without this check the error would come only after the
 /// timeout of the first acknowledgement.
-async fn check_topic(settings: &kafka::Settings) -> anyhow::Result<()> {
+async fn check_topic(settings: &kafka::KafkaSettings) -> anyhow::Result<()> {
     let (owned, topic) = (settings.clone(), &settings.topics.escalations);
-    let query = move || kafka::partitions(&owned, &owned.topics.escalations, TIMEOUT);
+    let query = move || kafka::partition_count(&owned, &owned.topics.escalations, TIMEOUT);
     let partitions = tokio::task::spawn_blocking(query).await??;
     partitions.map(drop).with_context(|| {
         format!("there is no topic {topic}: create it, or see kafka.escalations_topic")
@@ -152,9 +152,9 @@ impl PublishCounts {
 
 struct PublishRun {
     rules: DecodeRules,
-    settings: kafka::Settings,
+    settings: kafka::KafkaSettings,
     /// Started with the first escalation that is published.
-    publisher: Option<Publisher>,
+    publisher: Option<RecordPublisher>,
     args: PublishArgs,
     lines: StdoutLines,
     counts: PublishCounts,
@@ -194,7 +194,7 @@ impl PublishRun {
     async fn enqueue(
         &mut self,
         item: InputItem,
-    ) -> Result<Option<(Examination, Receipt)>, Failure> {
+    ) -> Result<Option<(Examination, PublishReceipt)>, Failure> {
         let examined = escalation::examine(&item, &self.rules, Clock::system().now());
         let origin = origin(item.line);
         if let Some(fault) = &examined.fault {
@@ -209,14 +209,14 @@ impl PublishRun {
         for warning in escalation::unknown_fields(&item) {
             print_error(&format!("{origin}: {}", sanitize(&warning)));
         }
-        let record = Outgoing {
+        let record = OutgoingRecord {
             topic: self.settings.topics.escalations.clone(),
             // Kafka keeps the order within a partition, and the key decides the partition.
             key: examined.session_id.as_ref().map(|session| session.as_bytes().to_vec()),
             value: item.value,
             headers: vec![(headers::CONTENT_TYPE.to_owned(), Some(b"application/json".to_vec()))],
         };
-        match self.publisher().await?.hand_over(&record).await {
+        match self.publisher().await?.enqueue(&record).await {
             Ok(receipt) => Ok(Some((examined, receipt))),
             Err(error) => {
                 self.count_unacknowledged(&examined, &error);
@@ -226,12 +226,12 @@ impl PublishRun {
     }
 
     /// Connects on first use: a run without valid escalations needs no broker.
-    async fn publisher(&mut self) -> Result<&Publisher, Failure> {
+    async fn publisher(&mut self) -> Result<&RecordPublisher, Failure> {
         let publisher = match self.publisher.take() {
             Some(publisher) => publisher,
             None => {
                 check_topic(&self.settings).await.map_err(Failure::Unavailable)?;
-                Publisher::start(&self.settings, TIMEOUT).map_err(Failure::Configuration)?
+                RecordPublisher::start(&self.settings, TIMEOUT).map_err(Failure::Configuration)?
             }
         };
         Ok(self.publisher.insert(publisher))

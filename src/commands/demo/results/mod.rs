@@ -10,7 +10,7 @@ use tokio::time::Instant;
 use super::case::{DemoCase, Expectation};
 use super::fixture::DeskObservations;
 use super::published::{PublishedContent, PublishedRecord};
-use crate::adapters::kafka::Standing;
+use crate::adapters::kafka::GroupOffsets;
 use crate::domain::record::Position;
 use crate::domain::wire::dead_letter::DeadLetter;
 use crate::domain::wire::outcome::OutcomeRecord;
@@ -39,7 +39,7 @@ pub(super) struct Observations {
     /// Records skipped, as counted by the worker.
     pub(super) skipped: u64,
     /// What the worker's consumer group has committed.
-    pub(super) offsets: Standing,
+    pub(super) offsets: GroupOffsets,
     pub(super) desk: DeskObservations,
 }
 
@@ -189,7 +189,7 @@ impl DemoResults {
             let expected = self.expected_skipped().to_string();
             found.push(difference("records skipped", &expected, &observed.skipped.to_string()));
         }
-        let Standing { committed, lag } = observed.offsets;
+        let GroupOffsets { committed, lag } = observed.offsets;
         if (committed, lag) != (self.partitions(), 0) {
             let expected = format!("in {} partitions, to their ends", self.partitions());
             let got = format!("in {committed} partitions, {lag} records from their ends");

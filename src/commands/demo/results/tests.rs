@@ -67,7 +67,7 @@ fn good() -> Vec<PublishedRecord> {
 fn observed() -> Observations {
     let report = SessionReport { transfers_acted: 1, max_overlap: 1, ..SessionReport::default() };
     let sessions = [("a".to_owned(), report)].into();
-    let standing = Standing { committed: 1, lag: 0 };
+    let standing = GroupOffsets { committed: 1, lag: 0 };
     Observations { skipped: 1, offsets: standing, desk: DeskObservations { calls: 3, sessions } }
 }
 
@@ -137,7 +137,7 @@ async fn transfers_skipped_records_and_offsets_are_compared_too() {
     let desk = DeskObservations { calls: 3, sessions: [("a".to_owned(), twice)].into() };
     check(
         good(),
-        &Observations { skipped: 0, offsets: Standing { committed: 1, lag: 2 }, desk },
+        &Observations { skipped: 0, offsets: GroupOffsets { committed: 1, lag: 2 }, desk },
         &[
             "a, as recorded by Desk: transfers that took effect: 1, one call at a time / \
              transfers that took effect: 2, up to 1 calls at a time",

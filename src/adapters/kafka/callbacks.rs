@@ -1,0 +1,325 @@
+//! The consumer's callbacks: rebalances, statistics, errors.
+//!
+//! - Incremental rebalances: revoked partitions drain while polling goes on for the others; then
+//!   their offsets are committed and they are released.
+//! - Eager rebalances: all partitions drain inside the callback.
+//! - Lost partitions belong to another member already: their events are fenced at once, and nothing
+//!   is committed.
+//!
+//! A partition is released only after `consume` has reported it drained, or after its time is up.
+
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TryRecvError, sync_channel};
+use std::sync::{Arc, OnceLock, Weak};
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use rdkafka::config::RDKafkaLogLevel;
+use rdkafka::consumer::{BaseConsumer, Consumer as _, ConsumerContext};
+use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
+use rdkafka::types::RDKafkaRespErr;
+use rdkafka::{ClientContext, Statistics, TopicPartitionList};
+use tokio::sync::mpsc;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+use tracing::{debug, info, warn};
+
+use super::inbound::{Closed, InboundSender};
+use super::log_throttle::{LogThrottle, warn_throttled};
+use super::rebalance::{
+    commit_stored, is_incremental, is_nothing_to_commit, partition_numbers, release, wait_for,
+};
+use crate::consume::Inbound;
+use crate::domain::record::Record;
+use crate::health::Health;
+use crate::lease::Lease;
+use crate::telemetry::Metrics;
+
+/// A drain is given up this long after its budget, even if `consume` has not reported its end.
+const DRAIN_MARGIN: Duration = Duration::from_secs(5);
+/// Time limit for asking how many partitions the topic has.
+const METADATA_LIMIT: Duration = Duration::from_secs(3);
+
+/// librdkafka's name for its connection to the group's coordinator.
+const COORDINATOR: &str = "GroupCoordinator";
+
+/// What the consumer's thread needs besides its settings.
+pub struct ConsumerDeps {
+    /// Receives records and rebalances.
+    pub inbound: mpsc::Sender<Inbound>,
+    /// How long revoked partitions may drain.
+    pub drain: Duration,
+    /// Renewed by every poll and, under KIP-848, by the coordinator's answers.
+    pub lease: Arc<Lease>,
+    /// Learns when the consumer has joined its group.
+    pub health: Arc<Health>,
+    /// Counts commit failures and shows the lag.
+    pub metrics: Arc<Metrics>,
+    /// When cancelled, the consumer drains and leaves the group.
+    pub stop: CancellationToken,
+}
+
+/// The callbacks and their state.
+pub(super) struct ConsumerCallbacks {
+    topic: Arc<str>,
+    /// Under KIP-848 librdkafka does not notice that the session has timed out, so we watch the
+    /// coordinator's connection ourselves.
+    watches_coordinator: bool,
+    inbound: InboundSender,
+    /// Partitions that drain while polling goes on.
+    draining: Mutex<Option<Draining>>,
+    client: OnceLock<Weak<BaseConsumer<Self>>>,
+    /// The largest number of partitions that was reported to `consume`.
+    partition_count: AtomicUsize,
+    drain: Duration,
+    lease: Arc<Lease>,
+    health: Arc<Health>,
+    metrics: Arc<Metrics>,
+    throttle: LogThrottle,
+    /// Whether a silent coordinator has been reported.
+    cut_off: AtomicBool,
+}
+
+/// Revoked partitions on their way out.
+struct Draining {
+    partitions: Vec<i32>,
+    drained: Receiver<()>,
+    until: Instant,
+}
+
+/// How a drain that was waited for has ended.
+struct DrainEnd {
+    /// `consume` has received the request.
+    requested: bool,
+    /// The partitions belong to another member by now.
+    lost: bool,
+}
+
+impl ConsumerCallbacks {
+    pub(super) fn new(topic: Arc<str>, watches_coordinator: bool, deps: ConsumerDeps) -> Self {
+        Self {
+            topic,
+            watches_coordinator,
+            inbound: InboundSender::new(deps.inbound),
+            draining: Mutex::new(None),
+            client: OnceLock::new(),
+            partition_count: AtomicUsize::new(0),
+            drain: deps.drain,
+            lease: deps.lease,
+            health: deps.health,
+            metrics: deps.metrics,
+            throttle: LogThrottle::default(),
+            cut_off: AtomicBool::new(false),
+        }
+    }
+
+    /// Set the client that these callbacks belong to.
+    pub(super) fn attach(&self, client: &Arc<BaseConsumer<Self>>) {
+        drop(self.client.set(Arc::downgrade(client)));
+    }
+
+    pub(super) fn log_error(&self, error: &KafkaError) {
+        warn_throttled!(self.throttle, %error, "Kafka consumer error");
+    }
+
+    /// Buffer a record for `consume`. Returns how many are buffered.
+    pub(super) fn buffer(&self, record: Record) -> usize {
+        self.inbound.buffer(record)
+    }
+
+    /// Hand the buffered records to `consume`.
+    pub(super) fn flush(&self) -> Result<(), Closed> {
+        self.inbound.flush()
+    }
+
+    /// Commit and release partitions that have drained since the last call, or whose time is up.
+    pub(super) fn release_drained(&self, client: &BaseConsumer<Self>) {
+        let drained = self.draining.lock().take_if(|draining| match draining.drained.try_recv() {
+            Err(TryRecvError::Empty) => Instant::now() >= draining.until,
+            Ok(()) | Err(TryRecvError::Disconnected) => true,
+        });
+        if let Some(drained) = drained {
+            self.commit();
+            release(client, &self.topic, &drained.partitions);
+        }
+    }
+
+    /// Drain and commit everything before the consumer closes; `consume` hears nothing afterwards.
+    pub(super) fn end(&self, client: &BaseConsumer<Self>, lost: bool) {
+        let end = self.drain(client, lost, |lost, done| Inbound::Ending { lost, done });
+        if !end.lost {
+            self.commit();
+        }
+        self.inbound.close();
+        let draining = self.draining.lock().take();
+        if let Some(draining) = draining {
+            release(client, &self.topic, &draining.partitions);
+        }
+    }
+
+    fn revoke(&self, client: &BaseConsumer<Self>, partitions: Vec<i32>) {
+        let lost = client.assignment_lost();
+        if is_incremental(client) && !lost {
+            let (done, drained) = sync_channel(1);
+            let message = Inbound::Revoked { partitions: partitions.clone(), lost, done };
+            if self.inbound.send(message).is_ok() {
+                let until = Instant::now() + self.drain + DRAIN_MARGIN;
+                *self.draining.lock() = Some(Draining { partitions, drained, until });
+                return;
+            }
+        } else {
+            let end = self.drain(client, lost, |lost, done| {
+                let partitions = partitions.clone();
+                Inbound::Revoked { partitions, lost, done }
+            });
+            if end.requested && !end.lost {
+                self.commit();
+            }
+        }
+        release(client, &self.topic, &partitions);
+    }
+
+    /// Ask `consume` to drain and wait for the end of that, at most for the budget and a margin.
+    fn drain(
+        &self,
+        client: &BaseConsumer<Self>,
+        lost: bool,
+        request: impl Fn(bool, SyncSender<()>) -> Inbound,
+    ) -> DrainEnd {
+        let mut lost = lost || client.assignment_lost();
+        let (done, drained) = sync_channel(1);
+        if self.inbound.send(request(lost, done)).is_err() {
+            return DrainEnd { requested: false, lost };
+        }
+        let until = Instant::now() + self.drain + DRAIN_MARGIN;
+        let ended = wait_for(&drained, until, &self.lease, || {
+            // This thread does not poll now, so no callback would report the loss.
+            if !lost && client.assignment_lost() {
+                warn!("partitions lost while draining, fencing their events");
+                lost = true;
+                // The first request is answered as soon as `consume` has fenced.
+                drop(self.inbound.send(request(lost, sync_channel(1).0)));
+            }
+        });
+        if let Err(RecvTimeoutError::Timeout) = ended {
+            warn!(budget_s = self.drain.as_secs(), "drain exceeded its budget");
+        }
+        DrainEnd { requested: true, lost }
+    }
+
+    fn commit(&self) {
+        let Some(client) = self.client.get().and_then(Weak::upgrade) else { return };
+        if let Err(error) = commit_stored(client, &self.lease) {
+            self.metrics.commit_failures.inc();
+            warn!(error, "failed to commit before releasing partitions");
+        }
+    }
+
+    /// The number of partitions decides which share of the quota is ours, so `consume` learns it
+    /// before it learns of an assignment. An error is only logged: the statistics report it soon.
+    fn fetch_partition_count(&self, client: &BaseConsumer<Self>) {
+        match client.fetch_metadata(Some(&self.topic), METADATA_LIMIT) {
+            Ok(metadata) => {
+                let topic = metadata.topics().first();
+                self.report_partition_count(topic.map_or(0, |topic| topic.partitions().len()));
+            }
+            Err(error) => debug!(%error, "failed to count the topic's partitions"),
+        }
+    }
+
+    fn report_partition_count(&self, count: usize) {
+        // Topics only grow: a smaller number comes from incomplete metadata.
+        if self.partition_count.fetch_max(count, Ordering::Relaxed) < count {
+            drop(self.inbound.send(Inbound::PartitionCount(count)));
+        }
+    }
+
+    /// Report once when the coordinator becomes silent for too long, and once when it answers.
+    fn check_coordinator(&self) {
+        let problem = self.health.cut_off();
+        match (self.cut_off.swap(problem.is_some(), Ordering::Relaxed), problem) {
+            (false, Some(problem)) => {
+                warn!(error = problem, "group coordinator silent, purging unsent messages");
+                drop(self.inbound.send(Inbound::CoordinatorSilent));
+            }
+            (true, None) => info!("group coordinator answers again"),
+            _ => {}
+        }
+    }
+}
+
+impl ClientContext for ConsumerCallbacks {
+    fn log(&self, _level: RDKafkaLogLevel, facility: &str, message: &str) {
+        debug!(facility, "{message}");
+    }
+
+    fn error(&self, error: KafkaError, reason: &str) {
+        warn_throttled!(self.throttle, %error, reason, "Kafka consumer error");
+    }
+
+    fn stats(&self, statistics: Statistics) {
+        if statistics.cgrp.is_some_and(|group| group.join_state == "steady") {
+            // An instance that was assigned no partitions is a member too.
+            self.health.set_joined();
+        }
+        if self.watches_coordinator
+            && let Some(coordinator) = statistics.brokers.get(COORDINATOR)
+            && coordinator.state == "UP"
+            && let Ok(idle_us) = u64::try_from(coordinator.rxidle)
+        {
+            self.lease.renew_by_coordinator(Duration::from_micros(idle_us));
+        }
+        self.check_coordinator();
+        for (name, topic) in &statistics.topics {
+            // Partition -1 is librdkafka's internal one.
+            let partitions = topic.partitions.iter().filter(|(number, _)| **number >= 0);
+            self.report_partition_count(partitions.clone().count());
+            for (number, partition) in partitions {
+                let is_assigned = partition.fetch_state != "none";
+                let lag =
+                    (is_assigned && partition.consumer_lag >= 0).then_some(partition.consumer_lag);
+                self.metrics.lag(name, *number, lag);
+            }
+        }
+    }
+}
+
+impl ConsumerContext for ConsumerCallbacks {
+    fn rebalance(
+        &self,
+        client: &BaseConsumer<Self>,
+        event: RDKafkaRespErr,
+        list: &mut TopicPartitionList,
+    ) {
+        match event {
+            RDKafkaRespErr::RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS => {
+                self.fetch_partition_count(client);
+                let assigned = if is_incremental(client) {
+                    client.incremental_assign(list)
+                } else {
+                    client.assign(list)
+                };
+                match assigned {
+                    Ok(()) => drop(self.inbound.send(Inbound::Assigned(partition_numbers(list)))),
+                    Err(error) => warn!(%error, "failed to assign partitions"),
+                }
+            }
+            RDKafkaRespErr::RD_KAFKA_RESP_ERR__REVOKE_PARTITIONS => {
+                self.revoke(client, partition_numbers(list));
+            }
+            other => {
+                warn!(error = %RDKafkaErrorCode::from(other), "rebalance failed");
+                release(client, &self.topic, &partition_numbers(list));
+            }
+        }
+    }
+
+    fn commit_callback(&self, result: KafkaResult<()>, _offsets: &TopicPartitionList) {
+        if let Err(error) = result
+            && !is_nothing_to_commit(&error)
+        {
+            self.metrics.commit_failures.inc();
+            warn_throttled!(self.throttle, %error, "failed to commit offsets");
+        }
+    }
+}

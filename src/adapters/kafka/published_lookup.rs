@@ -1,0 +1,132 @@
+//! Finds out whether a message has been published already, by reading its topic.
+//!
+//! Needed after a crash between the broker's acknowledgement and its entry in the ledger, after a
+//! process pause, and before a message is sent again that may have arrived. The topic is read from
+//! the time the message was stored to the end the topic has now; only then is it absent. Requests
+//! that arrive together share one reading. Without a broker the lookup waits.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+use parking_lot::Mutex;
+use tokio::sync::oneshot;
+use tokio::task::spawn_blocking;
+use tokio::time::sleep;
+use tracing::warn;
+
+use super::KafkaSettings;
+use super::range_reader::{Boundary, TopicFollower};
+use crate::domain::record::{Position, Record};
+use crate::domain::wire::outcome::{Channel, Message};
+
+/// How far the clocks of brokers and workers may differ.
+const MAX_CLOCK_SKEW: Duration = Duration::from_secs(300);
+const REQUEST_LIMIT: Duration = Duration::from_secs(10);
+const POLL: Duration = Duration::from_millis(100);
+const RETRY_PAUSE: Duration = Duration::from_secs(1);
+
+/// The lookup; one per producer.
+#[derive(Default)]
+pub(super) struct PublishedLookup {
+    waiting: Mutex<Vec<LookupRequest>>,
+    /// Held while a topic is read, so that there is one reading at a time.
+    reading: tokio::sync::Mutex<()>,
+}
+
+struct LookupRequest {
+    channel: Channel,
+    /// The message in all its forms: whole, and truncated as far as the topic may have required.
+    forms: Vec<Message>,
+    since: Timestamp,
+    reply: oneshot::Sender<Option<Position>>,
+}
+
+impl PublishedLookup {
+    /// The position of exactly this message in its topic, if it was published after `since`.
+    pub(super) async fn find(
+        &self,
+        settings: &KafkaSettings,
+        message: &Message,
+        since: Timestamp,
+    ) -> Option<Position> {
+        loop {
+            let (reply, replied) = oneshot::channel();
+            let request =
+                LookupRequest { channel: message.channel, forms: forms(message), since, reply };
+            self.waiting.lock().push(request);
+            let reading = self.reading.lock().await;
+            // All requests that have arrived by now. Empty where another task has just served ours.
+            let requests = std::mem::take(&mut *self.waiting.lock());
+            if !requests.is_empty() {
+                let settings = settings.clone();
+                let read = spawn_blocking(move || {
+                    read_topics(&settings, &requests).map(|found| (requests, found))
+                });
+                match read.await {
+                    Ok(Ok((requests, found))) => reply_to_all(requests, found),
+                    // The requests were dropped; each of their tasks asks again.
+                    Ok(Err(error)) => {
+                        let error = format!("{error:#}");
+                        warn!(error, "failed to look up published messages, trying again");
+                        sleep(RETRY_PAUSE).await;
+                    }
+                    Err(_) => sleep(RETRY_PAUSE).await,
+                }
+            }
+            drop(reading);
+            // An error means that the reading failed or that its task was cancelled.
+            if let Ok(found) = replied.await {
+                return found;
+            }
+        }
+    }
+}
+
+/// For each request the position of its message.
+fn read_topics(
+    settings: &KafkaSettings,
+    requests: &[LookupRequest],
+) -> anyhow::Result<Vec<Option<Position>>> {
+    let mut found = vec![None; requests.len()];
+    for channel in [Channel::Outcomes, Channel::DeadLetters] {
+        let of_channel = requests.iter().filter(|request| request.channel == channel);
+        let Some(since) = of_channel.map(|request| request.since).min() else { continue };
+        let start = Boundary::At(since.saturating_sub(MAX_CLOCK_SKEW).unwrap_or(Timestamp::MIN));
+        let topic = settings.topics.of(channel);
+        let mut follower = TopicFollower::open(settings, topic, &start, REQUEST_LIMIT)?;
+        while !follower.is_at_end() {
+            let Some(record) = follower.next(POLL)? else { continue };
+            for (request, found) in requests.iter().zip(&mut found) {
+                if request.channel == channel && request.matches(&record) {
+                    found.get_or_insert_with(|| record.position.clone());
+                }
+            }
+        }
+    }
+    Ok(found)
+}
+
+fn reply_to_all(requests: Vec<LookupRequest>, found: Vec<Option<Position>>) {
+    for (request, found) in requests.into_iter().zip(found) {
+        // Fails where the requesting task was cancelled.
+        drop(request.reply.send(found));
+    }
+}
+
+/// The message and every truncated form that it may have been published in.
+fn forms(message: &Message) -> Vec<Message> {
+    let mut forms = vec![message.clone()];
+    let mut truncated = message.clone();
+    while truncated.truncate() {
+        forms.push(truncated.clone());
+    }
+    forms
+}
+
+impl LookupRequest {
+    fn matches(&self, record: &Record) -> bool {
+        self.forms.iter().any(|form| {
+            record.key == form.key && record.value == form.value && record.headers == form.headers
+        })
+    }
+}

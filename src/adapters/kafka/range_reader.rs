@@ -1,0 +1,347 @@
+//! Reads a topic without joining a group and without committing.
+//!
+//! [`RangeReader`] reads a range that is fixed when it is opened, once or record by record.
+//! [`TopicFollower`] reads from a boundary to the end and then goes on with what comes. Both block,
+//! so they belong on a blocking thread. Transient errors are logged, throttled, and read over.
+
+use std::collections::BTreeMap;
+use std::ops::{ControlFlow, Range};
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context as _, bail, ensure};
+use jiff::Timestamp;
+use rdkafka::consumer::{BaseConsumer, Consumer as _};
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::{Offset, TopicPartitionList};
+use tokio::time::Instant;
+
+use super::log_throttle::ThrottledErrors;
+use super::records::to_record;
+use super::{KafkaSettings, no_answer, plain};
+use crate::domain::record::Record;
+
+const POLL: Duration = Duration::from_millis(200);
+
+/// Where reading begins or ends, in every partition.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Boundary {
+    /// At the oldest record that is still there.
+    Oldest,
+    /// This many records before the end of each partition.
+    Last(u64),
+    /// At the first record with this timestamp or a later one.
+    At(Timestamp),
+    /// At these offsets, by partition; other partitions keep their boundary.
+    Offsets(BTreeMap<i32, i64>),
+    /// At the end.
+    End,
+}
+
+/// The topic has no such partition.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct NoSuchPartition(pub i32);
+
+/// Reads a fixed range of a topic.
+pub struct RangeReader {
+    client: TopicClient,
+    limit: Duration,
+    /// The offsets that existed when the topic was opened, by partition.
+    available: BTreeMap<i32, Range<i64>>,
+    /// The part of these that is read.
+    ranges: BTreeMap<i32, Range<i64>>,
+}
+
+impl RangeReader {
+    /// Look up the topic and its offsets; at first the range is all of it. Each request to the
+    /// brokers may take `limit`, and reading fails after that long without an answer.
+    pub fn open(settings: &KafkaSettings, topic: &str, limit: Duration) -> anyhow::Result<Self> {
+        let client = TopicClient::connect(settings, topic)?;
+        let mut available = BTreeMap::new();
+        for partition in client.partitions(settings, limit)? {
+            let (low, high) = client
+                .consumer
+                .fetch_watermarks(topic, partition, limit)
+                .map_err(plain)
+                .with_context(|| format!("failed to look up the offsets of {topic}"))?;
+            available.insert(partition, low..high);
+        }
+        let ranges = available.clone();
+        Ok(Self { client, limit, available, ranges })
+    }
+
+    /// Begin here.
+    pub fn start_at(&mut self, boundary: &Boundary) -> anyhow::Result<()> {
+        let offsets = self.offsets(boundary)?;
+        for (partition, range) in &mut self.ranges {
+            if let Some(offset) = offsets.get(partition) {
+                range.start = (*offset).clamp(range.start, range.end);
+            }
+        }
+        Ok(())
+    }
+
+    /// End before this boundary.
+    pub fn end_at(&mut self, boundary: &Boundary) -> anyhow::Result<()> {
+        let offsets = self.offsets(boundary)?;
+        for (partition, range) in &mut self.ranges {
+            if let Some(offset) = offsets.get(partition) {
+                range.end = (*offset).clamp(range.start, range.end);
+            }
+        }
+        Ok(())
+    }
+
+    /// Read these partitions only.
+    pub fn select_partitions(&mut self, partitions: &[i32]) -> Result<(), NoSuchPartition> {
+        self.ranges.retain(|partition, _| partitions.contains(partition));
+        match partitions.iter().find(|partition| !self.ranges.contains_key(partition)) {
+            Some(missing) => Err(NoSuchPartition(*missing)),
+            None => Ok(()),
+        }
+    }
+
+    /// The offsets that are read, by partition.
+    pub fn ranges(&self) -> &BTreeMap<i32, Range<i64>> {
+        &self.ranges
+    }
+
+    /// A time before which records may have been deleted: of each partition that no longer begins
+    /// at offset 0 take the oldest record, of these the youngest. `now` where a partition has lost
+    /// all its records, `None` where no partition has lost any.
+    pub fn trimmed_until(&self, now: Timestamp) -> anyhow::Result<Option<Timestamp>> {
+        let mut until = None;
+        for (partition, range) in self.available.iter().filter(|(_, range)| range.start > 0) {
+            let oldest = self.record_at(*partition, range.start)?;
+            until = until.max(Some(oldest.and_then(|record| record.timestamp).unwrap_or(now)));
+        }
+        Ok(until)
+    }
+
+    /// The record at this offset or, where that was deleted, the next one.
+    pub fn record_at(&self, partition: i32, offset: i64) -> anyhow::Result<Option<Record>> {
+        let Some(available) = self.available.get(&partition) else { return Ok(None) };
+        if offset >= available.end {
+            return Ok(None);
+        }
+        let mut found = None;
+        let range = offset.max(available.start)..available.end;
+        self.read_ranges([(partition, range)].into(), |record| {
+            found = Some(record);
+            ControlFlow::Break(())
+        })?;
+        Ok(found)
+    }
+
+    /// Read every record of the range, in the order of each partition.
+    pub fn read(&self, mut take: impl FnMut(Record)) -> anyhow::Result<()> {
+        self.read_ranges(self.ranges.clone(), |record| {
+            take(record);
+            ControlFlow::Continue(())
+        })
+    }
+
+    fn read_ranges(
+        &self,
+        mut unread: BTreeMap<i32, Range<i64>>,
+        mut take: impl FnMut(Record) -> ControlFlow<()>,
+    ) -> anyhow::Result<()> {
+        unread.retain(|_, range| !range.is_empty());
+        self.client.assign(&unread)?;
+        let mut last_answer = Instant::now();
+        while !unread.is_empty() {
+            let (partition, next) = match self.client.poll(POLL)? {
+                Polled::Record(record) => {
+                    let (partition, offset) = (record.position.partition, record.position.offset);
+                    let is_in_range =
+                        unread.get(&partition).is_some_and(|range| range.contains(&offset));
+                    if is_in_range && take(record).is_break() {
+                        break;
+                    }
+                    (partition, offset + 1)
+                }
+                Polled::PartitionEnd(partition) => (partition, i64::MAX),
+                Polled::Nothing if last_answer.elapsed() <= self.limit => continue,
+                Polled::Nothing => {
+                    let (topic, seconds) = (&self.client.topic, self.limit.as_secs());
+                    bail!("nothing came from the brokers for {seconds} s; {topic} is not read");
+                }
+            };
+            last_answer = Instant::now();
+            if unread.get(&partition).is_some_and(|range| next >= range.end) {
+                unread.remove(&partition);
+                self.client.pause(partition)?;
+            }
+        }
+        self.client.consumer.unassign().map_err(plain)
+    }
+
+    fn offsets(&self, boundary: &Boundary) -> anyhow::Result<BTreeMap<i32, i64>> {
+        let available = self.available.iter();
+        let offsets = match boundary {
+            Boundary::Oldest => available.map(|(number, range)| (*number, range.start)).collect(),
+            Boundary::Last(count) => available
+                .map(|(number, range)| (*number, range.end.saturating_sub_unsigned(*count)))
+                .collect(),
+            Boundary::At(time) => self.offsets_at(*time).with_context(|| {
+                format!("failed to look up the offsets of {}", self.client.topic)
+            })?,
+            Boundary::Offsets(offsets) => offsets.clone(),
+            Boundary::End => available.map(|(number, range)| (*number, range.end)).collect(),
+        };
+        Ok(offsets)
+    }
+
+    fn offsets_at(&self, time: Timestamp) -> anyhow::Result<BTreeMap<i32, i64>> {
+        // Negative numbers stand for "oldest" and "end" in this request.
+        let time = Offset::Offset(time.as_millisecond().max(0));
+        let mut times = TopicPartitionList::with_capacity(self.available.len());
+        for partition in self.available.keys() {
+            times.add_partition_offset(&self.client.topic, *partition, time)?;
+        }
+        let found = self.client.consumer.offsets_for_times(times, self.limit).map_err(plain)?;
+        let offset = |partition: i32, range: &Range<i64>| {
+            match found.find_partition(&self.client.topic, partition).map(|found| found.offset()) {
+                Some(Offset::Offset(offset)) => offset,
+                // No record has this timestamp or a later one.
+                _ => range.end,
+            }
+        };
+        let available = self.available.iter();
+        Ok(available.map(|(number, range)| (*number, offset(*number, range))).collect())
+    }
+}
+
+/// Reads a topic from a boundary on, past the end it had when it was opened.
+pub struct TopicFollower {
+    client: TopicClient,
+    /// The partitions that are not read to their end yet, and where that was at the opening.
+    behind: BTreeMap<i32, i64>,
+}
+
+impl TopicFollower {
+    /// Look up the topic and begin; each request to the brokers may take `limit`.
+    pub fn open(
+        settings: &KafkaSettings,
+        topic: &str,
+        start: &Boundary,
+        limit: Duration,
+    ) -> anyhow::Result<Self> {
+        let mut range = RangeReader::open(settings, topic, limit)?;
+        range.start_at(start)?;
+        let RangeReader { client, ranges, .. } = range;
+        client.assign(&ranges)?;
+        let behind = ranges.iter().map(|(number, range)| (*number, range.end)).collect();
+        Ok(Self { client, behind })
+    }
+
+    /// Everything that was there at the opening has been read.
+    pub fn is_at_end(&self) -> bool {
+        self.behind.is_empty()
+    }
+
+    /// The next record, if one comes within `wait`. An error means that no more will come.
+    pub fn next(&mut self, wait: Duration) -> anyhow::Result<Option<Record>> {
+        match self.client.poll(wait)? {
+            Polled::Record(record) => {
+                let (partition, next) = (record.position.partition, record.position.offset + 1);
+                if self.behind.get(&partition).is_some_and(|end| next >= *end) {
+                    self.behind.remove(&partition);
+                }
+                Ok(Some(record))
+            }
+            Polled::PartitionEnd(partition) => {
+                self.behind.remove(&partition);
+                Ok(None)
+            }
+            Polled::Nothing => Ok(None),
+        }
+    }
+}
+
+/// A consumer of one topic that belongs to no group.
+struct TopicClient {
+    consumer: BaseConsumer<ThrottledErrors>,
+    topic: Arc<str>,
+}
+
+/// The result of one poll.
+enum Polled {
+    Record(Record),
+    /// This partition has been read to its current end.
+    PartitionEnd(i32),
+    /// Nothing came in time, or there was a transient error, which the client's context logs.
+    Nothing,
+}
+
+impl TopicClient {
+    fn connect(settings: &KafkaSettings, topic: &str) -> anyhow::Result<Self> {
+        let consumer = settings
+            .reader_config()
+            .create_with_context(ThrottledErrors::default())
+            .map_err(plain)
+            .context("failed to create a Kafka consumer")?;
+        Ok(Self { consumer, topic: topic.into() })
+    }
+
+    /// The numbers of the topic's partitions.
+    fn partitions(&self, settings: &KafkaSettings, limit: Duration) -> anyhow::Result<Vec<i32>> {
+        let topic = &*self.topic;
+        let metadata = self
+            .consumer
+            .fetch_metadata(Some(topic), limit)
+            .map_err(plain)
+            .with_context(|| no_answer(settings))?;
+        let found = metadata.topics().iter().find(|found| found.name() == topic);
+        if let Some(error) = found.and_then(|found| found.error()) {
+            let error = anyhow::Error::new(RDKafkaErrorCode::from(error));
+            return Err(error.context(format!("failed to read {topic}")));
+        }
+        let partitions: Vec<i32> =
+            found.map_or(&[][..], |found| found.partitions()).iter().map(|p| p.id()).collect();
+        ensure!(!partitions.is_empty(), "there is no topic {topic}");
+        Ok(partitions)
+    }
+
+    /// Read these partitions from the beginning of their ranges.
+    fn assign(&self, ranges: &BTreeMap<i32, Range<i64>>) -> anyhow::Result<()> {
+        let mut list = TopicPartitionList::with_capacity(ranges.len());
+        for (partition, range) in ranges {
+            list.add_partition_offset(&self.topic, *partition, Offset::Offset(range.start))?;
+        }
+        self.consumer.assign(&list).with_context(|| format!("failed to read {}", self.topic))?;
+        // A partition that an earlier reading has paused stays paused across assignments.
+        self.consumer.resume(&list).map_err(plain)
+    }
+
+    fn pause(&self, partition: i32) -> anyhow::Result<()> {
+        let mut list = TopicPartitionList::new();
+        list.add_partition(&self.topic, partition);
+        self.consumer.pause(&list).map_err(plain)
+    }
+
+    /// An error means that no record will come any more.
+    fn poll(&self, wait: Duration) -> anyhow::Result<Polled> {
+        match self.consumer.poll(wait) {
+            Some(Ok(message)) => Ok(Polled::Record(to_record(&message, &self.topic))),
+            Some(Err(KafkaError::PartitionEOF(partition))) => Ok(Polled::PartitionEnd(partition)),
+            Some(Err(error)) if is_permanent(&error) => {
+                Err(plain(error).context(format!("failed to read {}", self.topic)))
+            }
+            None | Some(Err(_)) => Ok(Polled::Nothing),
+        }
+    }
+}
+
+fn is_permanent(error: &KafkaError) -> bool {
+    use RDKafkaErrorCode as Code;
+    match error.rdkafka_error_code() {
+        Some(
+            Code::TopicAuthorizationFailed
+            | Code::UnknownTopicOrPartition
+            | Code::UnknownTopic
+            | Code::UnknownPartition,
+        ) => true,
+        _ => matches!(error, KafkaError::MessageConsumptionFatal(_)),
+    }
+}

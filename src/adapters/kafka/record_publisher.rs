@@ -1,0 +1,106 @@
+//! The producer of the `publish`, `check` and `demo` subcommands: reports where each record was
+//! written, and gives up after a time limit.
+//!
+//! The service publishes through [`super::OutcomeProducer`], which never gives up. Records leave in
+//! the order in which they are enqueued, however late their receipts are awaited.
+
+use std::time::Duration;
+
+use anyhow::{Context as _, anyhow};
+use rdkafka::error::RDKafkaErrorCode;
+use rdkafka::message::{Header as KafkaHeader, OwnedHeaders};
+use rdkafka::producer::future_producer::DeliveryFuture;
+use rdkafka::producer::{FutureProducer, FutureRecord};
+use tokio::time::sleep;
+
+use super::log_throttle::ThrottledErrors;
+use super::{KafkaSettings, plain};
+use crate::domain::record::{Header, Position};
+
+const QUEUE_FULL_PAUSE: Duration = Duration::from_millis(20);
+
+/// The producer.
+pub struct RecordPublisher {
+    client: FutureProducer<ThrottledErrors>,
+    limit: Duration,
+}
+
+/// A record to publish.
+#[derive(Debug, Clone)]
+pub struct OutgoingRecord {
+    /// The topic.
+    pub topic: String,
+    /// The key; records with the same key go to the same partition.
+    pub key: Option<Vec<u8>>,
+    /// The value.
+    pub value: Vec<u8>,
+    /// The headers in their order.
+    pub headers: Vec<Header>,
+}
+
+/// A record that was enqueued and is not acknowledged yet.
+pub struct PublishReceipt {
+    topic: String,
+    delivery: DeliveryFuture,
+    limit: Duration,
+}
+
+impl RecordPublisher {
+    /// A producer that gives up on a record `limit` after it was enqueued.
+    pub fn start(settings: &KafkaSettings, limit: Duration) -> anyhow::Result<Self> {
+        let mut config = settings.producer_config();
+        // Another name of the property that is set in the next line.
+        config.remove("delivery.timeout.ms");
+        config.set("message.timeout.ms", limit.as_millis().to_string());
+        let client = config
+            .create_with_context(ThrottledErrors::default())
+            .map_err(plain)
+            .context("failed to create the Kafka producer")?;
+        Ok(Self { client, limit })
+    }
+
+    /// Enqueue a record; waits only while the queue is full.
+    pub async fn enqueue(&self, record: &OutgoingRecord) -> anyhow::Result<PublishReceipt> {
+        let mut headers = OwnedHeaders::new_with_capacity(record.headers.len());
+        for (key, value) in &record.headers {
+            headers = headers.insert(KafkaHeader { key, value: value.as_ref() });
+        }
+        loop {
+            let mut outgoing = FutureRecord::<[u8], [u8]>::to(&record.topic).payload(&record.value);
+            outgoing.key = record.key.as_deref();
+            outgoing.headers = Some(headers.clone());
+            let error = match self.client.send_result(outgoing) {
+                Ok(delivery) => {
+                    let topic = record.topic.clone();
+                    return Ok(PublishReceipt { topic, delivery, limit: self.limit });
+                }
+                Err((error, _)) => error,
+            };
+            if error.rdkafka_error_code() != Some(RDKafkaErrorCode::QueueFull) {
+                return Err(plain(error).context(format!("{} refuses the record", record.topic)));
+            }
+            sleep(QUEUE_FULL_PAUSE).await;
+        }
+    }
+}
+
+impl PublishReceipt {
+    /// Wait for the broker's acknowledgement. Returns the position of the record.
+    pub async fn acknowledged(self) -> anyhow::Result<Position> {
+        let Self { topic, delivery, limit } = self;
+        match delivery.await.context("the producer ended")? {
+            Ok(delivery) => Ok(Position {
+                topic: topic.into(),
+                partition: delivery.partition,
+                offset: delivery.offset,
+            }),
+            Err((error, _)) => match error.rdkafka_error_code() {
+                Some(RDKafkaErrorCode::MessageTimedOut) => Err(anyhow!(
+                    "{topic} did not acknowledge the record within {} s; it may still be there",
+                    limit.as_secs()
+                )),
+                _ => Err(plain(error).context(format!("{topic} refuses the record"))),
+            },
+        }
+    }
+}

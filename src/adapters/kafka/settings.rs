@@ -1,0 +1,198 @@
+//! Connection settings, topic names, and the librdkafka properties of each kind of client.
+//!
+//! What the operator passes through overrides our defaults, except for the properties that the
+//! service's promises rest on: those are set last. `config` rejects attempts to change them.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use rdkafka::ClientConfig;
+
+use super::plain;
+use crate::domain::wire::outcome::Channel;
+
+/// A drain may take this much longer than its budget: to report its end, to publish and to commit.
+pub const DRAIN_OVERHEAD: Duration = Duration::from_secs(10);
+
+/// librdkafka's default, and Kafka's for groups of the KIP-848 protocol.
+const SESSION_TIMEOUT: Duration = Duration::from_secs(45);
+/// librdkafka's default.
+const MAX_POLL_INTERVAL: Duration = Duration::from_secs(300);
+
+/// Settings of all Kafka clients.
+#[derive(Clone)]
+pub struct KafkaSettings {
+    /// Comma-separated `host:port` pairs.
+    pub bootstrap_servers: String,
+    /// The consumer group.
+    pub group_id: String,
+    /// The three topics.
+    pub topics: TopicNames,
+    /// librdkafka properties of all clients.
+    pub properties: BTreeMap<String, String>,
+    /// librdkafka properties of consumers; they override `properties`.
+    pub consumer_properties: BTreeMap<String, String>,
+    /// librdkafka properties of producers; they override `properties`.
+    pub producer_properties: BTreeMap<String, String>,
+}
+
+/// The topics of the service.
+#[derive(Debug, Clone)]
+pub struct TopicNames {
+    /// Escalations are read from here.
+    pub escalations: String,
+    /// Outcomes are published here.
+    pub outcomes: String,
+    /// Malformed records are published here.
+    pub dead_letters: String,
+    /// Create missing topics at start.
+    pub create: bool,
+}
+
+impl TopicNames {
+    /// The topic of a channel.
+    pub fn of(&self, channel: Channel) -> &str {
+        match channel {
+            Channel::Outcomes => &self.outcomes,
+            Channel::DeadLetters => &self.dead_letters,
+        }
+    }
+
+    /// The topics as an array: escalations, outcomes, dead letters.
+    pub(super) fn all(&self) -> [&String; 3] {
+        [&self.escalations, &self.outcomes, &self.dead_letters]
+    }
+}
+
+impl fmt::Debug for KafkaSettings {
+    /// Leaves the properties out: there are passwords among them.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("KafkaSettings")
+            .field("bootstrap_servers", &self.bootstrap_servers)
+            .field("group_id", &self.group_id)
+            .field("topics", &self.topics)
+            .finish_non_exhaustive()
+    }
+}
+
+impl KafkaSettings {
+    /// The properties that all clients share.
+    pub fn client_config(&self) -> ClientConfig {
+        let mut config = ClientConfig::new();
+        config.set("bootstrap.servers", &self.bootstrap_servers).set("client.id", "handoff");
+        config.extend(self.properties.clone());
+        let tls = config.get("security.protocol").is_some_and(|p| p.to_lowercase().contains("ssl"));
+        if tls && config.get("ssl.ca.location").is_none() {
+            // The vendored OpenSSL does not find the system's certificates by itself.
+            config.set("ssl.ca.location", "probe");
+        }
+        config
+    }
+
+    /// Check that librdkafka accepts every property of the consumer. Connects to no broker.
+    pub fn verify_consumer(&self) -> anyhow::Result<()> {
+        verify(&self.consumer_config(), "consumer")
+    }
+
+    /// Check that librdkafka accepts every property of the producer. Connects to no broker.
+    pub fn verify_producer(&self) -> anyhow::Result<()> {
+        verify(&self.producer_config(), "producer")
+    }
+
+    /// The properties of the service's consumer.
+    pub fn consumer_config(&self) -> ClientConfig {
+        let mut config = self.client_config();
+        config.set("auto.offset.reset", "earliest");
+        config.set("auto.commit.interval.ms", "1000");
+        // librdkafka's default queue (64 MiB, 100,000 records) would come on top of our own bounds.
+        // Small fetches from each partition in turn also keep one backlog from delaying the others.
+        config.set("queued.max.messages.kbytes", "4096").set("queued.min.messages", "2000");
+        config.set("fetch.message.max.bytes", "131072");
+        // With the default, a queue that was full stays empty for up to a second.
+        config.set("fetch.queue.backoff.ms", "10");
+        config.set("fetch.wait.max.ms", "100");
+        if !self.uses_kip848() {
+            // A member learns of a rebalance from its next heartbeat; the default is 3 s.
+            config.set("heartbeat.interval.ms", "1000");
+            if self.consumer_property("partition.assignment.strategy").is_none() {
+                config.set("partition.assignment.strategy", "cooperative-sticky");
+            }
+        }
+        config.extend(self.properties.clone());
+        config.extend(self.consumer_properties.clone());
+        config.set("group.id", &self.group_id);
+        // The statistics show whether the group coordinator still answers: see `ConsumerCallbacks`.
+        config.set("statistics.interval.ms", "1000");
+        // We store offsets, and only below the watermark; librdkafka commits what is stored.
+        config.set("enable.auto.commit", "true").set("enable.auto.offset.store", "false");
+        config
+    }
+
+    /// The properties of a consumer that reads without joining a group or committing.
+    pub fn reader_config(&self) -> ClientConfig {
+        // librdkafka demands a `group.id` even here. The configured one stays: where ACLs restrict
+        // group names, it is the one most likely to be allowed.
+        let mut config = self.consumer_config();
+        config.set("enable.auto.commit", "false").set("enable.partition.eof", "true");
+        config.remove("group.instance.id");
+        config.remove("statistics.interval.ms");
+        config
+    }
+
+    /// The properties of producers.
+    pub fn producer_config(&self) -> ClientConfig {
+        let mut config = self.client_config();
+        config.set("linger.ms", "1");
+        // Above the size of any record that can be consumed: a dead letter is that record plus
+        // our headers.
+        config.set("message.max.bytes", "67108864");
+        config.set("queue.buffering.max.kbytes", "65536");
+        config.extend(self.properties.clone());
+        config.extend(self.producer_properties.clone());
+        config.set("enable.idempotence", "true").set("acks", "all");
+        // librdkafka must not give up: a message that timed out may still have been written.
+        config.set("message.timeout.ms", "0");
+        config
+    }
+
+    /// Whether the group uses the KIP-848 protocol, where the broker computes the assignment and
+    /// sets the session time-out.
+    pub fn uses_kip848(&self) -> bool {
+        self.consumer_property("group.protocol").is_some_and(is_kip848)
+    }
+
+    /// Without a heartbeat for this long the broker removes the consumer from the group. Under
+    /// KIP-848 the broker's own setting applies, which may differ.
+    pub fn session_timeout(&self) -> Duration {
+        self.millis("session.timeout.ms").unwrap_or(SESSION_TIMEOUT)
+    }
+
+    /// Without a poll for this long the consumer loses its partitions.
+    pub fn max_poll_interval(&self) -> Duration {
+        self.millis("max.poll.interval.ms").unwrap_or(MAX_POLL_INTERVAL)
+    }
+
+    fn millis(&self, name: &str) -> Option<Duration> {
+        self.consumer_property(name)?.parse().ok().map(Duration::from_millis)
+    }
+
+    /// A property that the operator has set for the consumer.
+    fn consumer_property(&self, name: &str) -> Option<&str> {
+        self.consumer_properties.get(name).or(self.properties.get(name)).map(String::as_str)
+    }
+}
+
+/// Whether this value of `group.protocol` selects KIP-848. librdkafka ignores case here.
+pub fn is_kip848(group_protocol: &str) -> bool {
+    group_protocol.eq_ignore_ascii_case("consumer")
+}
+
+fn verify(config: &ClientConfig, client: &str) -> anyhow::Result<()> {
+    config
+        .create_native_config()
+        .map(drop)
+        .map_err(plain)
+        .with_context(|| format!("check [kafka.properties] and [kafka.{client}_properties]"))
+}
