@@ -27,9 +27,9 @@ use crate::telemetry::Metrics;
 
 const RECEIVED: Timestamp = Timestamp::constant(1_795_428_000, 0);
 
-/// The fault of a test.
+/// What a port does wrong, or the pause that happens during its use.
 #[derive(Debug, Clone, Copy, PartialEq)]
-enum Fault {
+enum PortFault {
     None,
     UnreadableEntry,
     PauseDuringClaim,
@@ -39,29 +39,29 @@ enum Fault {
 
 /// How often each port was used.
 #[derive(Debug, PartialEq)]
-struct Counts {
+struct PortUses {
     claims: usize,
     calls: usize,
     published: usize,
 }
 
 /// The process under test, and what it did.
-struct Process {
+struct ProcessUnderTest {
     lease: Arc<Lease>,
-    fault: Mutex<Fault>,
+    fault: Mutex<PortFault>,
     claims: AtomicUsize,
     calls: AtomicUsize,
     published: AtomicUsize,
 }
 
-impl Process {
+impl ProcessUnderTest {
     /// Pause the process here if that is the fault, once. The port's answer then takes longer than
     /// the lease stays invalid, so that the delivery goes on with a valid lease and an old token.
-    async fn pause_if(&self, fault: Fault) {
+    async fn pause_if(&self, fault: PortFault) {
         if *self.fault.lock() != fault {
             return;
         }
-        *self.fault.lock() = Fault::None;
+        *self.fault.lock() = PortFault::None;
         tokio::time::advance(Duration::from_secs(60)).await;
         for _ in 0..10 {
             self.lease.renew();
@@ -69,21 +69,21 @@ impl Process {
         }
     }
 
-    fn counts(&self) -> Counts {
+    fn counts(&self) -> PortUses {
         let [claims, calls, published] =
             [&self.claims, &self.calls, &self.published].map(|count| count.load(Ordering::Relaxed));
-        Counts { claims, calls, published }
+        PortUses { claims, calls, published }
     }
 }
 
 /// Desk, which assigns every event to agent `a`.
-struct FakeDesk(Arc<Process>);
+struct FakeDesk(Arc<ProcessUnderTest>);
 
 /// A topic to which another instance publishes the message while this process is paused.
-struct FakeTopic(Arc<Process>);
+struct FakeTopic(Arc<ProcessUnderTest>);
 
 /// A ledger in which no other instance claims anything.
-struct FakeLedger(Arc<Process>);
+struct FakeLedger(Arc<ProcessUnderTest>);
 
 struct FakePorts;
 
@@ -115,8 +115,8 @@ impl OutcomePublisher for FakeTopic {
 
     async fn find_published(&self, _: &Message, since: Timestamp) -> Option<Position> {
         assert_eq!(since, RECEIVED, "no copy is older than the stored answer");
-        let first = *self.0.fault.lock() == Fault::PauseDuringSearch;
-        self.0.pause_if(Fault::PauseDuringSearch).await;
+        let first = *self.0.fault.lock() == PortFault::PauseDuringSearch;
+        self.0.pause_if(PortFault::PauseDuringSearch).await;
         (!first).then(|| position(7))
     }
 }
@@ -128,8 +128,8 @@ impl Ledger for FakeLedger {
 
     async fn claim(&self, claim: Claim) -> ClaimResult {
         let again = self.0.claims.fetch_add(1, Ordering::Relaxed) > 0;
-        self.0.pause_if(Fault::PauseDuringClaim).await;
-        if *self.0.fault.lock() == Fault::UnreadableEntry {
+        self.0.pause_if(PortFault::PauseDuringClaim).await;
+        if *self.0.fault.lock() == PortFault::UnreadableEntry {
             return ClaimResult::Unreadable { why: "damaged".into() };
         }
         if !again {
@@ -148,7 +148,7 @@ impl Ledger for FakeLedger {
     }
 
     async fn settle(&self, _: Arc<str>, _: Arc<Message>, _: Timestamp) -> bool {
-        self.0.pause_if(Fault::PauseDuringSettle).await;
+        self.0.pause_if(PortFault::PauseDuringSettle).await;
         true
     }
 
@@ -161,12 +161,12 @@ impl Ledger for FakeLedger {
     }
 }
 
-async fn context(fault: Fault) -> (Context<FakePorts>, Arc<Process>) {
+async fn context(fault: PortFault) -> (Context<FakePorts>, Arc<ProcessUnderTest>) {
     let second = Duration::from_secs(1);
     let (lease, metrics) = (Arc::new(Lease::new()), Arc::new(Metrics::new()));
     tokio::time::advance(second).await;
     lease.renew();
-    let process = Arc::new(Process {
+    let process = Arc::new(ProcessUnderTest {
         lease: lease.clone(),
         fault: Mutex::new(fault),
         claims: AtomicUsize::new(0),
@@ -219,7 +219,7 @@ fn event() -> Event {
 }
 
 /// Deliver an event: how that ended, what was reported, and how often each port was used.
-async fn delivered(fault: Fault) -> (Ended, Vec<TaskEvent>, Counts) {
+async fn delivered(fault: PortFault) -> (Ended, Vec<TaskEvent>, PortUses) {
     let (context, process) = context(fault).await;
     let turn = SessionQueues::default().enqueue(&"s".into(), RECEIVED);
     let reported = Arc::new(Mutex::new(Vec::new()));
@@ -239,14 +239,14 @@ async fn delivered(fault: Fault) -> (Ended, Vec<TaskEvent>, Counts) {
 }
 
 /// The counts of an event that must be answered.
-async fn answered(fault: Fault) -> Counts {
+async fn answered(fault: PortFault) -> PortUses {
     let (ended, reported, counts) = delivered(fault).await;
     assert_eq!((ended, reported), (Ended::Published, vec![TaskEvent::Claimed, TaskEvent::Settled]));
     counts
 }
 
 /// The counts of a dead letter that must be published.
-async fn sent_to_dead_letters(fault: Fault) -> Counts {
+async fn sent_to_dead_letters(fault: PortFault) -> PortUses {
     let (context, process) = context(fault).await;
     let ended = send_dead_letter(&context, &record(), &conflicting_id(&event()), &|_| {}).await;
     assert_eq!(ended, Ended::Published);
@@ -255,40 +255,43 @@ async fn sent_to_dead_letters(fault: Fault) -> Counts {
 
 #[tokio::test(start_paused = true)]
 async fn an_answer_stored_across_a_pause_is_searched_for_in_its_topic_before_it_is_published() {
-    let published = Counts { claims: 1, calls: 1, published: 1 };
-    assert_eq!(answered(Fault::None).await, published);
-    assert_eq!(answered(Fault::PauseDuringSettle).await, Counts { published: 0, ..published });
+    let published = PortUses { claims: 1, calls: 1, published: 1 };
+    assert_eq!(answered(PortFault::None).await, published);
+    assert_eq!(
+        answered(PortFault::PauseDuringSettle).await,
+        PortUses { published: 0, ..published }
+    );
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_dead_letter_stored_across_a_pause_is_searched_for_in_its_topic_too() {
-    let published = Counts { claims: 1, calls: 0, published: 1 };
-    assert_eq!(sent_to_dead_letters(Fault::None).await, published);
-    for fault in [Fault::PauseDuringClaim, Fault::PauseDuringSettle] {
-        assert_eq!(sent_to_dead_letters(fault).await, Counts { published: 0, ..published });
+    let published = PortUses { claims: 1, calls: 0, published: 1 };
+    assert_eq!(sent_to_dead_letters(PortFault::None).await, published);
+    for fault in [PortFault::PauseDuringClaim, PortFault::PauseDuringSettle] {
+        assert_eq!(sent_to_dead_letters(fault).await, PortUses { published: 0, ..published });
     }
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_pause_during_the_topic_search_leads_to_another_search() {
-    let (context, process) = context(Fault::PauseDuringSearch).await;
+    let (context, process) = context(PortFault::PauseDuringSearch).await;
     let message = Arc::new(dead_letter(record(), &conflicting_id(&event()), RECEIVED));
     let unpublished = Unpublished { message, stored_at: RECEIVED, token: None };
     let published = unpublished.publish(&context, || {}).await;
     let found = Published { position: position(7), by: PublishedBy::PreviousOwner };
     assert_eq!(published, found);
-    assert_eq!(process.counts(), Counts { claims: 0, calls: 0, published: 0 });
+    assert_eq!(process.counts(), PortUses { claims: 0, calls: 0, published: 0 });
 }
 
 #[tokio::test(start_paused = true)]
 async fn an_event_whose_process_was_paused_while_claiming_is_claimed_again_before_its_call() {
-    let counts = answered(Fault::PauseDuringClaim).await;
-    assert_eq!(counts, Counts { claims: 2, calls: 1, published: 1 });
+    let counts = answered(PortFault::PauseDuringClaim).await;
+    assert_eq!(counts, PortUses { claims: 2, calls: 1, published: 1 });
 }
 
 #[tokio::test(start_paused = true)]
 async fn an_event_whose_ledger_entry_cannot_be_read_is_reported_and_not_called() {
     let blocked =
-        (Ended::Blocked, vec![TaskEvent::Blocked], Counts { claims: 1, calls: 0, published: 0 });
-    assert_eq!(delivered(Fault::UnreadableEntry).await, blocked);
+        (Ended::Blocked, vec![TaskEvent::Blocked], PortUses { claims: 1, calls: 0, published: 0 });
+    assert_eq!(delivered(PortFault::UnreadableEntry).await, blocked);
 }
