@@ -70,6 +70,8 @@ impl Hosts {
     /// Records whether a call reached this host.
     pub(super) fn record(&self, host: usize, reachability: Reachability, now: Timestamp) {
         let mut state = self.state.lock();
+        // A late reply of the host used before says nothing about the current one, and without a
+        // backup there is no other host.
         if host != state.current || self.urls[0] == self.urls[1] {
             return;
         }
@@ -81,6 +83,7 @@ impl Hosts {
         if state.failures >= FAILURE_LIMIT {
             state.move_to(1 - host, now);
             let to = self.urls[state.current][0].origin().ascii_serialization();
+            // Logging may block; other calls must not wait for it.
             drop(state);
             warn!(desk.host = to, "cannot connect to Desk, using the other host");
         }

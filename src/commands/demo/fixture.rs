@@ -66,6 +66,7 @@ impl DemoFixture {
             agents: cases::staff(),
             ..SimulatedDeskSettings::default()
         })?;
+        // Before the worker starts, so that no call can see the default state.
         for case in cases {
             if let Some(change) = &case.initial {
                 desk.change_session(change);

@@ -106,6 +106,7 @@ async fn run_until(
     };
     let skipped = admin.skipped().await?;
     worker.stop().await?;
+    // The worker has stopped, so this includes everything that it published at its end.
     for record in reader.remaining().await? {
         output.published(&record, results.add(&record));
     }

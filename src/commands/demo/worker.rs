@@ -87,6 +87,7 @@ impl AdminPort {
     async fn get(&self, path: &str) -> anyhow::Result<String> {
         let exchange = async {
             let mut connection = TcpStream::connect(self.0).await?;
+            // By HTTP/1.0 the server closes the connection after its answer, which ends the read.
             connection.write_all(format!("GET {path} HTTP/1.0\r\n\r\n").as_bytes()).await?;
             let mut answer = String::new();
             connection.read_to_string(&mut answer).await?;

@@ -145,6 +145,7 @@ impl Listener for OutageListener {
     async fn accept(&mut self) -> (CuttableStream, SocketAddr) {
         loop {
             if *self.outage.borrow_and_update() == ConnectionOutage::Refusing {
+                // Dropping the listener closes the port, so that connections are refused.
                 self.listener = None;
                 if self.outage.changed().await.is_err() {
                     std::future::pending::<()>().await;

@@ -148,6 +148,7 @@ impl SessionStore {
 
     pub(super) fn counts(&self) -> SessionCounts {
         let mut counts = SessionCounts { stored: 0, removed: 0 };
+        // Not a snapshot: shards may change between two locks, which statistics can bear.
         for shard in &self.shards {
             let shard = shard.lock();
             counts.stored += shard.sessions.len() as u64;

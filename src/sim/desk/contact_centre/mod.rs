@@ -152,6 +152,7 @@ impl ContactCentre {
             let effect = self.find_agent(session, request);
             if effect.code() == 0 {
                 session.transfers_acted += 1;
+                // Counted once per session. With `sessions_return` repeated transfers are intended.
                 let again = session.transfers_acted == 2 && !self.rules.sessions_return;
                 self.counters.transferred_again.fetch_add(u64::from(again), Relaxed);
             }
@@ -166,6 +167,7 @@ impl ContactCentre {
         let mut roster = self.roster.lock();
         match roster.select(&transfer.requested) {
             AgentSelection::Agent(agent) if self.rules.sessions_return => {
+                // The session returns to the chatbot at once, so it uses no capacity.
                 roster.release(&agent);
                 Effect::Assigned(agent)
             }

@@ -116,6 +116,7 @@ impl Counters {
     pub(super) fn count_random(&self, random: u32) {
         let mut randoms = self.randoms.lock();
         if !randoms.seen.insert(random) {
+            // Its first use is in `oldest_first` already.
             randoms.duplicates += 1;
             return;
         }
@@ -167,6 +168,7 @@ impl Counters {
     /// Resets all counts; calls in flight stay in flight.
     pub(super) fn clear(&self, now: Instant) {
         *self.started.lock() = now;
+        // Calls in flight count towards the new maximum, because they will end after the reset.
         self.max_in_flight.store(self.in_flight.load(Relaxed), Relaxed);
         self.max_overlap.store(0, Relaxed);
         for counter in [
