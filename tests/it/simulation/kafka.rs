@@ -250,6 +250,7 @@ impl SimKafka {
 
     /// Ask the owner of one partition to revoke it, or each member to revoke all of its own.
     fn rebalance(&mut self, world: &SimWorld) {
+        // An eager rebalance revokes everything, a cooperative one a part.
         let everything = world.one_in(3);
         let one = world.rng(|rng| rng.usize(0..self.partitions.len()));
         let mut asked: BTreeMap<usize, Vec<i32>> = BTreeMap::new();

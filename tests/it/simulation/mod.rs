@@ -104,6 +104,7 @@ fn search(mutation: Option<Mutation>, seeds: u64) -> (Option<RunResult>, u64) {
             }
             let result = simulate(seed, mutation, false);
             let mut found = lock(&found);
+            // Threads finish out of order: the lowest seed is the one to report.
             if !result.violations.is_empty() && found.as_ref().is_none_or(|f| f.seed > seed) {
                 *found = Some(result);
             }

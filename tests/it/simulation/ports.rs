@@ -123,6 +123,7 @@ impl SimLedgerWriter {
             while let Ok(next) = self.commands.try_recv() {
                 batch.push_back(next);
             }
+            // The real writers skip a command whose caller has stopped to wait.
             batch.retain(|write| (write.is_wanted)());
             let slow =
                 self.process.world.schedule.slow_ledger && !self.process.world.faults_are_over();

@@ -192,6 +192,7 @@ fn settings(world: &SimWorld) -> IntakeSettings {
             max_bytes: 10_000,
             time_to_live: Duration::from_secs(30),
         },
+        // Small enough that a dozen events meet every limit.
         limits: IntakeLimits { max_events: 12, max_bytes: 100_000, max_span: 8 },
         drain: world.schedule.drain,
     }
@@ -349,8 +350,10 @@ impl PollLoop {
         }
         let any = !records.is_empty();
         if self.source.process.world.one_in(2) {
+            // Kafka defines no order across partitions.
             records.reverse();
         }
+        // A batch is one message of the consumer; its size must not matter.
         let together = self.source.process.world.one_in(2);
         while !records.is_empty() {
             let left = records.split_off(if together { records.len() } else { 1 });

@@ -149,10 +149,12 @@ fn desk_fault(rng: &mut Rng, fault_period: Duration) -> (Duration, Duration, Des
 
 fn inputs(schedule: &Schedule, rng: &mut Rng) -> Vec<InputRecord> {
     let mut inputs: Vec<InputRecord> = Vec::new();
+    // A burst fills the session queues and the intake; spread inputs meet each fault.
     let burst = rng.bool();
     for number in 0..rng.u64(3..14) {
         let latest = if burst { 2_000 } else { schedule.fault_period.as_millis() as u64 };
         let at = MS(rng.u64(0..latest));
+        // Producers retry: one event in six is published twice.
         let again = rng.u8(0..6) == 0;
         let input = match rng.u8(0..12) {
             0 => malformed_or_foreign(at, schedule, rng),

@@ -166,6 +166,8 @@ pub(super) struct SimProcess {
 
 impl SimProcess {
     pub(super) fn new(world: &Arc<SimWorld>, slot: usize, number: u32) -> Arc<Self> {
+        // Some processes survive, so that work is also completed while faults are injected. Half of
+        // the crashes come early, among the first claims and calls.
         let may_crash = !world.faults_are_over() && !world.one_in(4);
         let points = world.rng(|rng| if rng.bool() { rng.i64(1..60) } else { rng.i64(1..600) });
         Arc::new(Self {
@@ -232,6 +234,7 @@ impl SimProcess {
 
     /// Wait up to `ms` milliseconds, mostly not at all.
     pub(super) async fn delay_up_to(&self, ms: u64) {
+        // Short delays are frequent: they make operations of different tasks interleave.
         let wait = self.world.rng(|rng| match rng.u8(0..4) {
             0 | 1 => 0,
             2 => rng.u64(0..=ms.min(5)),
