@@ -1,8 +1,8 @@
-//! Kafka, tried live: brokers, topics, rights, the group's place, the producer.
+//! The live checks of Kafka: brokers, topics, ACLs, the group's offsets, the producer.
 //!
-//! Where a right is missing, the finding names it as an ACL. What only writing can prove is
-//! proved on demand, by a record that readers pass over.
-//! This file never joins the group and never moves its offsets.
+//! A result names a missing permission as an ACL. The permission to write is verified on request
+//! only, by a record that readers skip. The checks do not join the group and do not move its
+//! offsets.
 
 use serde_json::json;
 use tokio::task::spawn_blocking;
@@ -17,16 +17,16 @@ use crate::clock::Clock;
 use crate::commands::CHECK_HEADER;
 use crate::config::Config;
 
-/// Questions that consist of several have a bit more than each of them.
-const PATIENCE: std::time::Duration = LIMIT.saturating_add(LIMIT);
+/// The time limit of a check with several requests, each of which has [`LIMIT`].
+const LONG_LIMIT: std::time::Duration = LIMIT.saturating_add(LIMIT);
 
-/// The clients with the configured properties, or what is wrong with those.
+/// Creates the clients with the configured properties; an error if librdkafka rejects those.
 pub(super) fn client(settings: &KafkaSettings) -> Result<ClusterProbe, Finding> {
     let probe = ClusterProbe::new(settings.clone(), LIMIT).map_err(|error| {
         let remedy = "check [kafka.properties] and [kafka.consumer_properties]";
         Finding::fail("Kafka consumer", format!("{error:#}"), remedy)
     })?;
-    // Nobody is asked yet.
+    // This does not contact a broker yet.
     RecordPublisher::start(settings, LIMIT).map(drop).map_err(|error| {
         let remedy = "check [kafka.properties] and [kafka.producer_properties]";
         Finding::fail("Kafka producer", format!("{error:#}"), remedy)
@@ -34,41 +34,37 @@ pub(super) fn client(settings: &KafkaSettings) -> Result<ClusterProbe, Finding> 
     Ok(probe)
 }
 
-/// Try everything.
+/// Runs all checks of Kafka.
 pub(super) async fn check(probe: ClusterProbe, config: &Config, write: bool, findings: Findings) {
     let settings = &config.kafka;
-    let asker = Asker { probe, settings };
-    let brokers = asker.brokers().await;
+    let checker = KafkaChecker { probe, settings };
+    let brokers = checker.brokers().await;
     let is_reached = brokers.level != Level::Fail;
     findings.add(brokers);
     if !is_reached {
-        let detail = "not tried: no broker answers";
-        return findings.add(Finding::warn(
-            "topics, rights, producer",
-            detail,
-            "repair that first",
-        ));
+        let detail = "not checked: no broker answers";
+        return findings.add(Finding::warn("topics, ACLs, producer", detail, "fix that first"));
     }
     let (topics, group, limits, producer) =
-        tokio::join!(asker.topics(), asker.group(), asker.limits(), asker.producer(write));
+        tokio::join!(checker.topics(), checker.group(), checker.limits(), checker.producer(write));
     for finding in [topics, group, limits, producer].into_iter().flatten() {
         findings.add(finding);
     }
 }
 
-struct Asker<'a> {
+struct KafkaChecker<'a> {
     probe: ClusterProbe,
     settings: &'a KafkaSettings,
 }
 
-impl Asker<'_> {
-    /// Ask on a thread where blocking hurts nobody.
-    async fn ask<T: Send + 'static>(
+impl KafkaChecker<'_> {
+    /// Runs a blocking request of the probe on its own thread.
+    async fn request<T: Send + 'static>(
         &self,
-        question: impl FnOnce(&ClusterProbe) -> Result<T, ProbeError> + Send + 'static,
+        request: impl FnOnce(&ClusterProbe) -> Result<T, ProbeError> + Send + 'static,
     ) -> Result<T, ProbeError> {
         let probe = self.probe.clone();
-        match timeout(PATIENCE, spawn_blocking(move || question(&probe))).await {
+        match timeout(LONG_LIMIT, spawn_blocking(move || request(&probe))).await {
             Ok(Ok(answer)) => answer,
             Ok(Err(panicked)) => Err(ProbeError::Other(panicked.to_string())),
             Err(_) => Err(ProbeError::NoAnswer(String::new())),
@@ -79,11 +75,11 @@ impl Asker<'_> {
         let what = format!("brokers {}", self.settings.bootstrap_servers);
         let remedy = "check kafka.bootstrap_servers, the network, and security.protocol and sasl.* \
                       under [kafka.properties]";
-        match self.ask(ClusterProbe::brokers).await {
+        match self.request(ClusterProbe::brokers).await {
             Ok(1) => Finding::ok(what, "1 broker"),
             Ok(brokers) => Finding::ok(what, format!("{brokers} brokers")),
             Err(ProbeError::Denied) => Finding::ok(what, "reached"),
-            Err(fault) => Finding::fail(what, words(&fault), remedy),
+            Err(fault) => Finding::fail(what, describe(&fault), remedy),
         }
     }
 
@@ -93,7 +89,7 @@ impl Asker<'_> {
         let mut findings = vec![];
         for name in [escalations, outcomes, dead_letters] {
             let asked = name.clone();
-            let found = self.ask(move |probe| probe.topic(&asked)).await;
+            let found = self.request(move |probe| probe.topic(&asked)).await;
             let is_single = found.as_ref().is_ok_and(|found| found.partitions == 1);
             let mut finding = topic(name, found, topics);
             if is_single && name == escalations {
@@ -104,13 +100,13 @@ impl Asker<'_> {
         if findings[0].level != Level::Fail {
             let name = escalations.clone();
             let what = format!("reading {escalations}");
-            findings.push(match self.ask(move |probe| probe.can_read(&name)).await {
+            findings.push(match self.request(move |probe| probe.can_read(&name)).await {
                 Ok(()) => Finding::ok(what, "allowed"),
                 Err(ProbeError::NotFound) => return findings,
                 Err(ProbeError::Denied) => {
                     Finding::fail(what, "refused", acl("Read", "Topic", escalations))
                 }
-                Err(fault) => Finding::fail(what, words(&fault), "look at the brokers' logs"),
+                Err(fault) => Finding::fail(what, describe(&fault), "look at the brokers' logs"),
             });
         }
         findings
@@ -119,7 +115,7 @@ impl Asker<'_> {
     async fn group(&self) -> Vec<Finding> {
         let group = &self.settings.group_id;
         let escalations = self.settings.topics.escalations.clone();
-        let asked = self.ask(move |probe| {
+        let asked = self.request(move |probe| {
             let partitions = probe.topic(&escalations)?.partitions;
             let standing = probe.group_offsets(partitions)?;
             probe.can_commit(partitions)?;
@@ -127,24 +123,25 @@ impl Asker<'_> {
         });
         let what = format!("group {group}");
         vec![match asked.await {
-            Ok((_, standing)) if standing.committed == 0 => {
-                Finding::ok(what, "has committed nothing yet: it will begin at the oldest record")
-            }
+            Ok((_, standing)) if standing.committed == 0 => Finding::ok(
+                what,
+                "has no committed offsets yet: it will start at the oldest record",
+            ),
             Ok((partitions, standing)) => {
                 let (committed, lag) = (standing.committed, standing.lag);
                 let detail = format!(
-                    "has a place in {committed} of {partitions} partitions, {lag} records behind"
+                    "has committed offsets in {committed} of {partitions} partitions, {lag} records behind"
                 );
                 Finding::ok(what, detail)
             }
             Err(ProbeError::Denied) => Finding::fail(what, "refused", acl("Read", "Group", group)),
-            // The topics' findings have told.
+            // The result for the topic has reported this.
             Err(ProbeError::NotFound) => return vec![],
             Err(fault) => {
                 let remedy = acl("Read", "Group", group);
                 Finding::fail(
                     what,
-                    words(&fault),
+                    describe(&fault),
                     format!("{remedy}, or look at the brokers' logs"),
                 )
             }
@@ -158,7 +155,7 @@ impl Asker<'_> {
             Ok(limits) => limits,
             Err(ProbeError::NotFound) => return vec![],
             Err(fault) => {
-                let detail = format!("cannot be told: {}", words(&fault));
+                let detail = format!("unknown: {}", describe(&fault));
                 let remedy = format!(
                     "make sure that its max.message.bytes is not below that of {escalations}; {}",
                     acl("DescribeConfigs", "Topic", dead_letters)
@@ -180,8 +177,8 @@ impl Asker<'_> {
             Finding::ok(what, format!("{to_bytes} bytes; {escalations} takes {from_bytes}"))
         });
         if to.is_compacted {
-            let detail = "is compacted: it refuses records without a key, which would hold up \
-                          their partition for ever";
+            let detail = "is compacted: it refuses records without a key, which would block \
+                          their partition forever";
             let remedy = "set its cleanup.policy to delete";
             findings.push(Finding::fail(format!("topic {dead_letters}"), detail, remedy));
         }
@@ -192,14 +189,18 @@ impl Asker<'_> {
         let TopicNames { outcomes, dead_letters, .. } = &self.settings.topics;
         let what = "producer";
         let mut findings = vec![match self.probe.can_create_producer().await {
-            Ok(()) if write => Finding::ok(what, "is set up"),
-            Ok(()) => Finding::ok(what, "is set up; whether it may write: handoff check --write"),
+            Ok(()) if write => Finding::ok(what, "is ready"),
+            Ok(()) => {
+                Finding::ok(what, "is ready; to verify that it may write: handoff check --write")
+            }
             Err(ProbeError::Denied) => {
                 let write = acl("Write", "Topic", outcomes);
                 let detail = "an idempotent producer is refused";
                 Finding::fail(what, detail, format!("{write}, or IdempotentWrite on the cluster"))
             }
-            Err(fault) => Finding::fail(what, words(&fault), "check [kafka.producer_properties]"),
+            Err(fault) => {
+                Finding::fail(what, describe(&fault), "check [kafka.producer_properties]")
+            }
         }];
         if write {
             for topic in [outcomes, dead_letters] {
@@ -222,13 +223,13 @@ impl Asker<'_> {
             let publisher = RecordPublisher::start(self.settings, LIMIT)?;
             publisher.enqueue(&record).await?.acknowledged().await
         };
-        match timeout(PATIENCE, written).await {
-            Ok(Ok(position)) => Finding::ok(what, format!("the record {position} is there")),
+        match timeout(LONG_LIMIT, written).await {
+            Ok(Ok(position)) => Finding::ok(what, format!("record {position} is published")),
             Ok(Err(error)) => {
                 Finding::fail(what, format!("{error:#}"), acl("Write", "Topic", topic))
             }
             Err(_) => {
-                let detail = format!("no acknowledgement within {} s", PATIENCE.as_secs());
+                let detail = format!("no acknowledgement within {} s", LONG_LIMIT.as_secs());
                 Finding::fail(what, detail, "look at the brokers' logs")
             }
         }
@@ -240,7 +241,7 @@ fn topic(name: &str, found: Result<TopicInfo, ProbeError>, topics: &TopicNames) 
     let found = match found {
         Ok(found) => found,
         Err(ProbeError::NotFound) if topics.create => {
-            let remedy = "kafka.create_topics makes it at the start, with the brokers' defaults";
+            let remedy = "kafka.create_topics creates it at the start, with the brokers' defaults";
             return Finding::warn(what, "does not exist yet", remedy);
         }
         Err(ProbeError::NotFound) => {
@@ -249,26 +250,26 @@ fn topic(name: &str, found: Result<TopicInfo, ProbeError>, topics: &TopicNames) 
             return Finding::fail(what, "does not exist", remedy);
         }
         Err(ProbeError::Denied) => {
-            // Each of them includes the right to look at the topic.
-            let right = if name == topics.escalations { "Read" } else { "Write" };
-            return Finding::fail(what, "may not be looked at", acl(right, "Topic", name));
+            // Read and Write include Describe.
+            let operation = if name == topics.escalations { "Read" } else { "Write" };
+            return Finding::fail(what, "Describe is refused", acl(operation, "Topic", name));
         }
-        Err(fault) => return Finding::fail(what, words(&fault), "look at the brokers' logs"),
+        Err(fault) => return Finding::fail(what, describe(&fault), "look at the brokers' logs"),
     };
     let TopicInfo { partitions, replicas: copies, leaderless } = found;
     if !leaderless.is_empty() {
-        let detail = format!("nobody leads partitions {leaderless:?}");
-        return Finding::fail(what, detail, "bring the brokers back that hold them");
+        let detail = format!("partitions {leaderless:?} have no leader");
+        return Finding::fail(what, detail, "start the brokers that have their replicas");
     }
     let partitions =
         if partitions == 1 { "1 partition".to_owned() } else { format!("{partitions} partitions") };
-    let copies = if copies == 1 { "1 copy".to_owned() } else { format!("{copies} copies") };
+    let copies = if copies == 1 { "1 replica".to_owned() } else { format!("{copies} replicas") };
     Finding::ok(what, format!("{partitions}, {copies}"))
 }
 
-fn words(fault: &ProbeError) -> String {
+fn describe(fault: &ProbeError) -> String {
     match fault {
-        ProbeError::Denied => "refused: a right is missing".to_owned(),
+        ProbeError::Denied => "refused: a permission is missing".to_owned(),
         ProbeError::NotFound => "does not exist".to_owned(),
         ProbeError::NoAnswer(words) if words.is_empty() => {
             format!("no answer within {} s", LIMIT.as_secs())

@@ -44,7 +44,7 @@ impl ClaimPermits {
             queue.waiting.insert(rank, tx);
             rx
         };
-        let _dequeue = DequeueOnDrop { claim_permits: self, rank };
+        let _dequeue = DequeueClaimOnDrop { claim_permits: self, rank };
         match granted.await {
             Ok(permit) => permit,
             // Unreachable: a sender leaves the queue only to be used, or with this future.
@@ -75,12 +75,12 @@ impl Drop for ClaimPermit {
 }
 
 /// Removes a waiter from the queue when its future is cancelled.
-struct DequeueOnDrop<'a> {
+struct DequeueClaimOnDrop<'a> {
     claim_permits: &'a ClaimPermits,
     rank: Rank,
 }
 
-impl Drop for DequeueOnDrop<'_> {
+impl Drop for DequeueClaimOnDrop<'_> {
     fn drop(&mut self) {
         self.claim_permits.lock().waiting.remove(&self.rank);
     }

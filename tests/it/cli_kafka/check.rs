@@ -18,8 +18,8 @@ async fn check_finds_no_faults() {
     let output = topics.run(&["check"]).await;
     assert_eq!((output.code, output.err.as_str()), (Some(0), ""), "{output:#?}");
     assert!(output.out.lines().all(|line| line.starts_with("ok  ")), "{output:#?}");
-    assert!(output.line("topic ").ends_with("2 partitions, 1 copy"));
-    assert!(output.line(" group ").contains("has committed nothing yet"));
+    assert!(output.line("topic ").ends_with("2 partitions, 1 replica"));
+    assert!(output.line(" group ").contains("has no committed offsets yet"));
     assert!(output.line(&desk.endpoint()).contains("accepts the signature"));
     assert!(output.line(" clock ").contains("agrees with"));
     assert_eq!(read_to_end(&topics.bootstrap, &topics.topic("outcomes")).await, []);
@@ -31,7 +31,11 @@ async fn check_finds_no_faults() {
     let json: Vec<Value> =
         output.out.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     assert!(json.iter().all(|finding| finding["level"] == "ok"), "{output:#?}");
-    assert!(output.line("has a place in 1 of 2 partitions, 1 records behind").contains("group"));
+    assert!(
+        output
+            .line("has committed offsets in 1 of 2 partitions, 1 records behind")
+            .contains("group")
+    );
     for topic in ["outcomes", "dead-letters"] {
         let records = read_to_end(&topics.bootstrap, &topics.topic(topic)).await;
         let headers = vec![("handoff-type".to_owned(), Some(b"check".to_vec()))];

@@ -1,6 +1,4 @@
-//! What outlives a crash: `kill -9` under load, doubtful calls, parked retries, repeated ids.
-//!
-//! This file never stops a worker nicely before it has killed it.
+//! What outlives a crash: `kill -9` under load, calls in doubt, parked retries, repeated ids.
 
 use std::time::Duration;
 
@@ -57,7 +55,7 @@ async fn killed_under_load_again_and_again_and_each_event_is_answered_once() {
     assert_eq!(stats.transferred_again, 0);
     assert_eq!(stats.transfers_acted, 3000, "no session was transferred twice");
     let asked = answered.values().filter(|o| o["confirmed_by"] == "session_state").count();
-    assert!(asked > 0, "calls that were out were asked after");
+    assert!(asked > 0, "calls in flight were reconciled");
     assert_eq!(stats.of(ApiCommand::Transfer).calls, 3000, "and none was made again");
 }
 
@@ -116,8 +114,8 @@ async fn an_id_is_answered_once_and_belongs_to_one_session() {
     world.publish([escalation("e", "s"), escalation("e", "s")]).await;
     world.outcomes(1).await;
     world.publish([escalation("e", "s"), escalation("e", "other")]).await;
-    let letters = world.dead_letters(1).await;
-    let class = letters[0].headers.iter().find(|(name, _)| name == "handoff-error-class");
+    let dead_letters = world.dead_letters(1).await;
+    let class = dead_letters[0].headers.iter().find(|(name, _)| name == "handoff-error-class");
     assert_eq!(class.unwrap().1.as_deref(), Some(&b"conflicting_id"[..]));
     worker.terminate().await;
     let worker = world.process();

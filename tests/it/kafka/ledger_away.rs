@@ -37,7 +37,7 @@ async fn the_database_stops_and_starts_and_nobody_restarts_the_worker() {
     assert!(text.contains("the ledger is unavailable"), "{text}");
     let metrics = ask_admin(port, "metrics").await.1;
     assert!(metrics.contains("handoff_intake_paused 1"), "{metrics}");
-    assert_eq!(ask_admin(port, "health").await.0, 200, "waiting is not being stuck");
+    assert_eq!(ask_admin(port, "health").await.0, 200, "waiting is not being stalled");
     server.start_again().await;
     let answered = by_event(world.outcomes(150).await);
     assert_eq!(answered.len(), 150);

@@ -1,6 +1,5 @@
-//! Outages and repairs: the broker, Desk, a wrong key. Nobody restarts the worker.
-//!
-//! This file never accepts an event that was burnt meanwhile.
+//! Outages and repairs: the broker, Desk, a wrong key. The worker is not restarted, and no
+//! event may fail because of an outage.
 
 use std::time::Duration;
 
@@ -38,7 +37,7 @@ async fn the_broker_is_away_for_ten_seconds() {
     assert_eq!(world.desk.stats().of(ApiCommand::Transfer).calls, 200);
 }
 
-/// In a group that the broker runs nobody but the worker itself counts how long it was not heard of.
+/// In a group that the broker runs only the worker itself measures how long it has had no contact.
 #[tokio::test(flavor = "multi_thread")]
 async fn who_is_cut_off_from_the_group_stops_before_it_is_given_up() {
     let mut broker = Broker::start().await;
@@ -120,11 +119,11 @@ async fn a_wrong_key_is_repaired_while_the_worker_runs() {
     let ready = ask_admin(port, "ready").await;
     assert_eq!(ready.0, 503);
     assert!(ready.1.contains("70009") && ready.1.contains("secret key"), "{}", ready.1);
-    assert_eq!(ask_admin(port, "health").await.0, 200, "waiting is not being stuck");
+    assert_eq!(ask_admin(port, "health").await.0, 200, "waiting is not stalled");
     let metrics = ask_admin(port, "metrics").await.1;
     assert!(metrics.contains("handoff_gate_shut{reason=\"misconfigured\"} 1"), "{metrics}");
     let calls = world.desk.stats().of(ApiCommand::Transfer).calls;
-    assert!((2..100).contains(&calls), "probed slowly, not burnt: {calls} calls");
+    assert!((2..100).contains(&calls), "probed slowly: {calls} calls");
     let told = worker.log().matches("gate shut: no call can succeed").count();
     assert_eq!(told, 1, "one line says what to repair:\n{}", worker.log());
 

@@ -54,24 +54,28 @@ async fn each_poisonous_record_gets_its_one_dead_letter() {
     let places = world.publish_raw(records).await;
 
     let worker = world.worker();
-    let letters = world.dead_letters(poison.len()).await;
+    let dead_letters = world.dead_letters(poison.len()).await;
     let answered = by_event(world.outcomes(poison.len()).await);
     assert_eq!(answered.len(), poison.len(), "every neighbour is answered");
-    assert_eq!(letters.len(), poison.len(), "one dead letter each");
+    assert_eq!(dead_letters.len(), poison.len(), "one dead letter each");
     for (n, (class, original)) in poison.iter().enumerate() {
         let (partition, offset) = places[2 * n];
-        let letter = letters
+        let dead_letter = dead_letters
             .iter()
             .find(|l| {
                 l.text("handoff-source-partition") == partition.to_string()
                     && l.text("handoff-source-offset") == offset.to_string()
             })
-            .unwrap_or_else(|| panic!("no letter for {partition}/{offset}"));
-        assert_eq!(letter.text("handoff-error-class"), *class);
-        assert_eq!(letter.text("handoff-source-topic"), world.topic("in"));
-        assert_eq!(letter.text("own"), "kept");
-        assert!(letter.headers.contains(&("null".into(), None)), "headers untouched");
-        assert_eq!((&letter.key, &letter.value), (&original.key, &original.value), "untouched");
+            .unwrap_or_else(|| panic!("no dead letter for {partition}/{offset}"));
+        assert_eq!(dead_letter.text("handoff-error-class"), *class);
+        assert_eq!(dead_letter.text("handoff-source-topic"), world.topic("in"));
+        assert_eq!(dead_letter.text("own"), "kept");
+        assert!(dead_letter.headers.contains(&("null".into(), None)), "headers untouched");
+        assert_eq!(
+            (&dead_letter.key, &dead_letter.value),
+            (&original.key, &original.value),
+            "untouched"
+        );
     }
     worker.stop().await;
     world.assert_all_committed().await;

@@ -1,4 +1,4 @@
-//! Routes: by attribute, as a cascade, and with patience while nobody is online, also across a
+//! Routes: by attribute, as a cascade, and with retries while nobody is online, also across a
 //! `kill -9`.
 //!
 //! The simulated Desk's staff is switched on and off; every outcome in the topic is counted.

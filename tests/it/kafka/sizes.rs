@@ -1,6 +1,5 @@
-//! Topics that take only small messages: no partition is held up, and nothing is left out in vain.
-//!
-//! This file never leaves the limit of a topic to the broker's default.
+//! Topics that accept only small messages: no partition is blocked, and no more is omitted than
+//! necessary.
 
 use handoff::sim::desk::SimulatedDeskSettings;
 use serde_json::{Map, Value, json};
@@ -42,20 +41,23 @@ async fn a_letter_that_is_too_large_goes_without_its_value_then_with_our_headers
     world.publish([escalation("after", "s")]).await;
     let worker = world.worker();
     read(&world, "out-small", 1).await;
-    let letters = read(&world, "dead-small", 3).await;
-    let letter = |offset: &str| {
-        letters.iter().find(|letter| letter.text("handoff-source-offset") == offset).unwrap()
+    let dead_letters = read(&world, "dead-small", 3).await;
+    let dead_letter = |offset: &str| {
+        dead_letters
+            .iter()
+            .find(|dead_letter| dead_letter.text("handoff-source-offset") == offset)
+            .unwrap()
     };
     for offset in ["0", "1", "2"] {
-        assert_eq!(letter(offset).value.as_deref(), Some(&b""[..]), "empty, not null");
-        assert_eq!(letter(offset).text("handoff-error-class"), "not_json");
+        assert_eq!(dead_letter(offset).value.as_deref(), Some(&b""[..]), "empty, not null");
+        assert_eq!(dead_letter(offset).text("handoff-error-class"), "not_json");
     }
-    assert_eq!(letter("0").text("handoff-value-omitted"), "5000");
-    assert_eq!(letter("0").key.as_deref(), Some(&b"k"[..]), "no more than needed");
-    assert_eq!(letter("1").text("handoff-headers-omitted"), "3004");
-    assert!(!letter("1").has("own"));
-    assert_eq!(letter("2").text("handoff-headers-omitted"), "3000");
-    assert_eq!(letter("2").key, None);
+    assert_eq!(dead_letter("0").text("handoff-value-omitted"), "5000");
+    assert_eq!(dead_letter("0").key.as_deref(), Some(&b"k"[..]), "no more than needed");
+    assert_eq!(dead_letter("1").text("handoff-headers-omitted"), "3004");
+    assert!(!dead_letter("1").has("own"));
+    assert_eq!(dead_letter("2").text("handoff-headers-omitted"), "3000");
+    assert_eq!(dead_letter("2").key, None);
     worker.stop().await;
     world.assert_all_committed().await;
 }
@@ -102,12 +104,12 @@ async fn small_messages_arrive_whole_though_their_batches_are_too_large() {
     world.publish((0..EACH).map(|n| escalation(&format!("e-{n}"), &format!("s-{n}")))).await;
     let worker = world.worker();
     let outcomes = read(&world, "out-small", EACH).await;
-    let letters = read(&world, "dead-small", EACH).await;
+    let dead_letters = read(&world, "dead-small", EACH).await;
     let omitted = ["handoff-value-omitted", "handoff-headers-omitted", "handoff-details-omitted"];
-    for message in outcomes.iter().chain(&letters) {
+    for message in outcomes.iter().chain(&dead_letters) {
         assert!(!omitted.iter().any(|name| message.has(name)), "{message:?}");
     }
-    let mut sizes: Vec<_> = letters.iter().map(|l| l.value.as_ref().unwrap().len()).collect();
+    let mut sizes: Vec<_> = dead_letters.iter().map(|l| l.value.as_ref().unwrap().len()).collect();
     sizes.sort_unstable();
     assert!(sizes.into_iter().eq(500..500 + EACH), "every value as it came, once");
     assert!(outcomes.iter().all(|one| outcome(one)["status"] == "assigned"));

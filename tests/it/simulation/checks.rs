@@ -232,8 +232,8 @@ fn check_truth(
     published: &PublishedRecord,
 ) -> Result<(), String> {
     let RecordKind::Event { number, session, .. } = kind else {
-        let letter = published.message.channel == Channel::DeadLetters;
-        return if letter { Ok(()) } else { Err(format!("{kind:?} got an outcome")) };
+        let dead_letter = published.message.channel == Channel::DeadLetters;
+        return if dead_letter { Ok(()) } else { Err(format!("{kind:?} got an outcome")) };
     };
     if published.message.channel == Channel::DeadLetters {
         let class = published.message.label();

@@ -45,7 +45,7 @@ pub(super) fn claimed(process: &Arc<SimProcess>, claimed: ClaimResult) -> ClaimR
     match claimed {
         ClaimResult::Resumed(_) if process.world.is(Mutation::ForgetClaims) => ClaimResult::Fresh,
         ClaimResult::Resumed(mut resumed) if process.world.is(Mutation::SkipReconciliation) => {
-            // As if it had been parked in good order.
+            // As if it had been parked in order.
             resumed.parked_until.get_or_insert(resumed.claimed_at);
             ClaimResult::Resumed(resumed)
         }
