@@ -60,7 +60,7 @@ pub struct Service {
     desk: desk::DeskClient,
     gate: Arc<Gate>,
     policy: Policy,
-    ledger: ledger::Settings,
+    ledger: ledger::LedgerSettings,
     retention: Duration,
     intake: IntakeSettings,
     lease: Arc<Lease>,
@@ -119,7 +119,7 @@ impl Service {
             desk: desk_client(config.desk)?,
             gate,
             policy: config.policy,
-            ledger: ledger::Settings { place: config.ledger, owner, clock: Clock::system() },
+            ledger: ledger::LedgerSettings { url: config.ledger, owner, clock: Clock::system() },
             retention: config.retention,
             intake: IntakeSettings {
                 topic: config.kafka.topics.escalations.as_str().into(),
@@ -142,7 +142,7 @@ impl Service {
     ) -> anyhow::Result<()> {
         let (ledger, writer) = ledger::open(&self.ledger)
             .await
-            .with_context(|| format!("failed to open the ledger {}", self.ledger.place))?;
+            .with_context(|| format!("failed to open the ledger {}", self.ledger.url))?;
         // The writer ends once every clone of `ledger` is dropped and everything is written. This
         // clone keeps it running, so that it ends before the service only by a fault.
         let keeps_writer_running = ledger.clone();
@@ -296,7 +296,7 @@ async fn serve_admin(listener: TcpListener, view: View, stop: CancellationToken)
 }
 
 /// Prune what was published longer than `retention` ago, every hour.
-async fn prune(ledger: ledger::Ledger, retention: Duration) {
+async fn prune(ledger: ledger::SqlLedger, retention: Duration) {
     loop {
         let before = Clock::system().now().saturating_sub(retention).unwrap_or(Timestamp::MIN);
         let rows = ledger.prune(before).await;

@@ -1,43 +1,46 @@
-//! The port of the ledger: what is remembered of every event, as the walk needs it.
+//! The port of the ledger: what delivery and recovery need of it.
 //!
-//! Calls are named by the question they answer. Each of them waits as long as the database is
-//! away, and is durable when it returns; the caller drops the future when its partition goes.
-//! This file never names a database.
+//! Every call waits while the database is unavailable, and its effect is durable when it returns.
+//! A caller that loses its partition drops the future. The commands and their rules are in
+//! [`ledger_entry`](crate::domain::ledger_entry), the databases in `adapters::ledger`.
 
 use std::future::Future;
 use std::sync::Arc;
 
 use jiff::Timestamp;
 
-use crate::domain::ledger_entry::{Claim, ClaimResult, Parking, RecoveredEntry};
+use crate::domain::ledger_entry::{Claim, ClaimResult, Park, RecoveredEntry, WriteResult};
 use crate::domain::record::Position;
 use crate::domain::wire::outcome::Message;
 
-/// What outlives the process.
+/// The store of events that survives the process.
 pub trait Ledger: Send + Sync + 'static {
-    /// It did not answer when it was asked last: nothing new is worth taking in.
+    /// Whether the last access failed: consuming more records is pointless then.
     fn is_unavailable(&self) -> bool;
 
-    /// Is this record's event ours to work on, and what is known of it? From its return on, a
-    /// call may be out.
+    /// Claims an event before its first call. A crash after this leaves the event in doubt, because
+    /// a call may be in flight.
     fn claim(&self, claim: Claim) -> impl Future<Output = ClaimResult> + Send;
 
-    /// Put it away. False: it is not ours any more, settled or claimed by somebody else.
-    fn park(&self, key: Arc<str>, parking: Parking) -> impl Future<Output = bool> + Send;
+    /// Stores an event until its next attempt.
+    fn park(&self, key: Arc<str>, park: Park) -> impl Future<Output = WriteResult> + Send;
 
-    /// Its final answer: the first one wins, and only the owner's. False: it changed nothing.
+    /// Stores the final answer before it is published (outbox). The first answer wins.
     fn settle(
         &self,
         key: Arc<str>,
         answer: Arc<Message>,
         at: Timestamp,
-    ) -> impl Future<Output = bool> + Send;
+    ) -> impl Future<Output = WriteResult> + Send;
 
-    /// The broker has acknowledged its answer, at this place where that is known.
-    fn published(&self, key: Arc<str>, place: Option<Position>) -> impl Future<Output = ()> + Send;
+    /// Stores that the broker acknowledged the answer, with its position where that is known.
+    fn mark_published(
+        &self,
+        key: Arc<str>,
+        position: Option<Position>,
+    ) -> impl Future<Output = ()> + Send;
 
-    /// What of these partitions is not published and not delivered by Kafka again, in the order of
-    /// the records: for their new owner.
+    /// Reads the unfinished events of these partitions that Kafka does not deliver again.
     fn recover(
         &self,
         topic: Arc<str>,
@@ -45,11 +48,12 @@ pub trait Ledger: Send + Sync + 'static {
     ) -> impl Future<Output = Recovered> + Send;
 }
 
-/// What an earlier owner left.
+/// What previous owners left unfinished.
 #[derive(Debug, Default)]
 pub struct Recovered {
     /// In the order of the records.
-    pub rows: Vec<RecoveredEntry>,
-    /// Partitions of which something cannot be read: nothing of them is in `rows`; ask again.
-    pub unread: Vec<i32>,
+    pub entries: Vec<RecoveredEntry>,
+    /// Partitions that have an unreadable entry. `entries` has nothing of them, because starting
+    /// some of their events would break the order within a session; the caller asks again.
+    pub blocked_partitions: Vec<i32>,
 }

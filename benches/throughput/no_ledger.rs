@@ -2,28 +2,28 @@
 //!
 //! For the bench only: after a crash it would repeat calls.
 
-use parking_lot::Mutex;
 use std::collections::HashMap;
 use std::sync::Arc;
 
 use anyhow::Result;
 use handoff::app::{Companions, Service};
-use handoff::domain::ledger_entry::{Claim, ClaimResult, Parking, PriorClaim};
+use handoff::domain::ledger_entry::{Claim, ClaimResult, Park, PriorClaim, WriteResult};
 use handoff::domain::record::Position;
 use handoff::domain::wire::outcome::Message;
 use handoff::ledger::{Ledger, Recovered};
 use handoff::{config, telemetry};
 use jiff::Timestamp;
+use parking_lot::{Mutex, MutexGuard};
 use tokio_util::sync::CancellationToken;
 
 use crate::contestant::environment;
 
 /// Stores parked events only.
 #[derive(Default)]
-struct NoLedger(Mutex<HashMap<Arc<str>, Parking>>);
+struct NoLedger(Mutex<HashMap<Arc<str>, Park>>);
 
 impl NoLedger {
-    fn parked(&self) -> parking_lot::MutexGuard<'_, HashMap<Arc<str>, Parking>> {
+    fn parked(&self) -> MutexGuard<'_, HashMap<Arc<str>, Park>> {
         self.0.lock()
     }
 }
@@ -35,26 +35,26 @@ impl Ledger for NoLedger {
 
     async fn claim(&self, claim: Claim) -> ClaimResult {
         match self.parked().remove(&claim.key) {
-            Some(parking) => ClaimResult::Resumed(PriorClaim {
-                memory: Some(parking.memory),
+            Some(park) => ClaimResult::Resumed(PriorClaim {
+                snapshot: Some(park.snapshot),
                 first_seen: claim.first_seen,
                 claimed_at: claim.at,
-                parked_until: Some(parking.until),
+                parked_until: Some(park.until),
             }),
             None => ClaimResult::Fresh,
         }
     }
 
-    async fn park(&self, key: Arc<str>, parking: Parking) -> bool {
-        self.parked().insert(key, parking);
-        true
+    async fn park(&self, key: Arc<str>, park: Park) -> WriteResult {
+        self.parked().insert(key, park);
+        WriteResult::Done
     }
 
-    async fn settle(&self, _: Arc<str>, _: Arc<Message>, _: Timestamp) -> bool {
-        true
+    async fn settle(&self, _: Arc<str>, _: Arc<Message>, _: Timestamp) -> WriteResult {
+        WriteResult::Done
     }
 
-    async fn published(&self, _: Arc<str>, _: Option<Position>) {}
+    async fn mark_published(&self, _: Arc<str>, _: Option<Position>) {}
 
     async fn recover(&self, _: Arc<str>, _: Vec<i32>) -> Recovered {
         Recovered::default()

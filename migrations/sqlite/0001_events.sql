@@ -1,26 +1,61 @@
--- One row per escalation or dead letter. Times are microseconds since 1970 (UTC).
--- record, answer and steps are JSON; bytes in them are text, or {"base64": ".."} where they are not UTF-8.
+-- Times are microseconds since 1970 (UTC).
+-- Answers and acknowledgements have tables of their own, because appending a row costs SQLite less than rewriting a
+-- wide one: of most events no row is ever rewritten. The view handoff_ledger joins the three.
+
+-- One row per escalation or dead letter; changed when the event is claimed again or parked.
+-- record, headers and history are JSON; bytes in record and headers are text, or {"base64": ".."} where they are not UTF-8.
 CREATE TABLE handoff_events (
-  key              TEXT    NOT NULL PRIMARY KEY,  -- the event's id, or topic/partition/offset of its record
-  session_id       TEXT,                          -- a dead letter has none
-  topic            TEXT    NOT NULL,              -- where its record stands
+  event            INTEGER NOT NULL PRIMARY KEY,
+  key              TEXT    NOT NULL UNIQUE,       -- id:EVENT, or record:TOPIC/PARTITION/OFFSET, or dead-letter:TOPIC/PARTITION/OFFSET
+  session_id       TEXT,                          -- NULL: a dead letter
+  topic            TEXT    NOT NULL,              -- the position of the record
   partition        INTEGER NOT NULL,
   "offset"         INTEGER NOT NULL,
-  stage            TEXT    NOT NULL CHECK (stage IN ('open', 'parked', 'settled', 'published')),
-  owner            TEXT    NOT NULL,              -- who claimed it last
-  version          INTEGER NOT NULL,              -- counts the changes
+  owner            TEXT    NOT NULL,              -- the instance that claimed the event last
+  version          INTEGER NOT NULL,              -- counts the changes of this row
   first_seen_us    INTEGER NOT NULL,
   deadline_us      INTEGER,
-  claimed_at_us    INTEGER NOT NULL,              -- open: since then a call may be out
-  parked_until_us  INTEGER,
-  settled_at_us    INTEGER,
-  published_at_us  INTEGER,
-  published_to     TEXT,                          -- topic/partition/offset of its answer, where known
-  record           TEXT,                          -- the original, once put away; dropped when the answer is published
-  memory           TEXT,                          -- what its course wanted remembered
-  answer           TEXT,                          -- the final answer as it goes to Kafka
-  steps            TEXT    NOT NULL               -- its story, bounded
+  claimed_at_us    INTEGER NOT NULL,              -- not parked: a call may be in flight since then
+  parked_until_us  INTEGER,                       -- NULL: not parked
+  record           TEXT,                          -- the original: stored when parked, dropped when the answer is published
+  snapshot         TEXT,                          -- the course's snapshot when it was last parked
+  history          TEXT                           -- before the answer, bounded; NULL: claimed once
 );
 
-CREATE INDEX handoff_events_unfinished ON handoff_events (topic, partition, "offset") WHERE stage <> 'published';
-CREATE INDEX handoff_events_published ON handoff_events (published_at_us) WHERE stage = 'published';
+-- The final answer of an event, as it goes to Kafka; key and value are a BLOB where they are not UTF-8.
+CREATE TABLE handoff_answers (
+  event            INTEGER NOT NULL PRIMARY KEY,
+  settled_at_us    INTEGER NOT NULL,
+  settled_by       TEXT    NOT NULL,
+  label            TEXT    NOT NULL,              -- its status, in short
+  channel          TEXT    NOT NULL CHECK (channel IN ('outcomes', 'dead_letters')),
+  key,
+  value,
+  headers          TEXT    NOT NULL
+);
+
+-- The broker's acknowledgement of an answer.
+CREATE TABLE handoff_published (
+  event            INTEGER NOT NULL PRIMARY KEY,
+  published_at_us  INTEGER NOT NULL,
+  published_by     TEXT    NOT NULL,
+  published_to     TEXT                           -- topic/partition/offset of the answer, where known
+);
+
+-- Recovery reads the unfinished events of a partition in the order of their records.
+CREATE INDEX handoff_events_recovery ON handoff_events (topic, partition, "offset") WHERE record IS NOT NULL;
+-- Pruning deletes the oldest published events first.
+CREATE INDEX handoff_published_at ON handoff_published (published_at_us);
+
+CREATE VIEW handoff_ledger AS
+SELECT e.event, e.key, e.session_id, e.topic, e.partition, e."offset",
+  CASE WHEN p.event IS NOT NULL THEN 'published' WHEN a.event IS NOT NULL THEN 'settled'
+    WHEN e.parked_until_us IS NOT NULL THEN 'parked' ELSE 'open' END AS state,
+  e.owner, e.version + (a.event IS NOT NULL) + (p.event IS NOT NULL) AS version,
+  e.first_seen_us, e.deadline_us, e.claimed_at_us, e.parked_until_us, a.settled_at_us,
+  p.published_at_us, p.published_to, e.record, e.snapshot, a.channel, a.key AS answer_key,
+  a.value AS answer_value, a.headers AS answer_headers, e.history, a.settled_by, a.label,
+  p.published_by
+FROM handoff_events AS e
+LEFT JOIN handoff_answers AS a ON a.event = e.event
+LEFT JOIN handoff_published AS p ON p.event = e.event;

@@ -111,7 +111,7 @@ enum CliCommand {
     Audit(audit::AuditArgs),
     /// Show the state and history of an escalation in the ledger
     #[command(subcommand)]
-    Events(events::Command),
+    Events(events::EventsCommand),
     /// Check the configuration, then Kafka, Desk and the ledger live
     Check(check::CheckArgs),
     /// Run the simulated Desk as an HTTP server, for staging and tests

@@ -259,10 +259,10 @@ impl<P: Ports, S: Source> EventLoop<P, S> {
 
     fn on_recovery(&mut self, result: RecoveryResult) {
         let RecoveryResult { partitions, epoch, found } = result;
-        for entry in found.rows {
+        for entry in found.entries {
             self.start_recovered(entry, epoch);
         }
-        let mut unread = found.unread;
+        let mut unread = found.blocked_partitions;
         for partition in partitions.iter().filter(|partition| !unread.contains(partition)) {
             if let Some(assignment) = self.assignments.of_epoch(*partition, epoch) {
                 assignment.recovered = true;

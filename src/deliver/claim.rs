@@ -9,7 +9,7 @@ use super::wait::Waited;
 use super::{Delivery, Ended, Ports};
 use crate::domain::course::Course;
 use crate::domain::event::Event;
-use crate::domain::ledger_entry::{Claim, ClaimResult};
+use crate::domain::ledger_entry::{Claim, ClaimResult, key};
 use crate::domain::record::Record;
 use crate::gate::ClaimPermit;
 use crate::lease::FencingToken;
@@ -102,17 +102,14 @@ impl<P: Ports> Delivery<'_, P> {
 
 /// The claim of an event. Its key is the event's id, or the record's position where it has none.
 pub(super) fn for_event(event: &Event, record: &Record, now: Timestamp) -> Claim {
-    // The prefix keeps an event whose id looks like a position apart from a record without an id.
-    // The ledger stores the keys: changing a prefix would orphan its entries.
-    let kind = if *event.id == record.position.to_string() { "place" } else { "id" };
-    let claim = claim(format!("{kind}:{}", event.id), record, now);
+    let claim = claim(key::of_event(&event.id, &record.position), record, now);
     let session_id = Some(event.session_id.clone());
     Claim { session_id, deadline: Some(event.deadline), ..claim }
 }
 
 /// The claim of a dead letter. Its key is the record's position: a malformed record has no id.
 pub(super) fn for_dead_letter(record: &Record, now: Timestamp) -> Claim {
-    claim(format!("letter:{}", record.position), record, now)
+    claim(key::of_dead_letter(&record.position), record, now)
 }
 
 fn claim(key: String, record: &Record, now: Timestamp) -> Claim {

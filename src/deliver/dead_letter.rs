@@ -8,7 +8,7 @@ use tracing::{error, warn};
 use super::publish::Unpublished;
 use super::{Context, Ended, EventSink, Ports, PublishedBy, TaskEvent, claim};
 use crate::domain::event::Malformed;
-use crate::domain::ledger_entry::ClaimResult;
+use crate::domain::ledger_entry::{ClaimResult, WriteResult};
 use crate::domain::record::Record;
 use crate::domain::wire::dead_letter::dead_letter;
 use crate::ledger::Ledger as _;
@@ -47,12 +47,13 @@ pub(crate) async fn send_dead_letter<P: Ports>(
         // A dead letter needs no call, so a claim without an answer leaves nothing in doubt.
         ClaimResult::Fresh | ClaimResult::Resumed(_) => {
             let message = Arc::new(dead_letter(record.clone(), malformed, now));
-            if !context.ledger.settle(key.clone(), message.clone(), now).await {
+            let settled = context.ledger.settle(key.clone(), message.clone(), now).await;
+            if settled == WriteResult::Refused {
                 return Ended::Fenced;
             }
             let unpublished = Unpublished { message, stored_at: now, token };
             let published = unpublished.publish(context, || {}).await;
-            context.ledger.published(key, Some(published.position)).await;
+            context.ledger.mark_published(key, Some(published.position)).await;
             if published.by == PublishedBy::Us {
                 context.metrics.dead_letter(malformed.class);
                 warn!(

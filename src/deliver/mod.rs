@@ -164,7 +164,7 @@ impl<P: Ports> Delivery<'_, P> {
         // A snapshot of another version that cannot be read counts as none. The course is in doubt
         // all the same: that follows from the claim, not from the snapshot.
         let snapshot: Snapshot =
-            prior.memory.and_then(|text| serde_json::from_str(&text).ok()).unwrap_or_default();
+            prior.snapshot.and_then(|text| serde_json::from_str(&text).ok()).unwrap_or_default();
         match prior.parked_until {
             Some(due) => Course::resumed(event, policy, snapshot, (due, now)),
             // Past its deadline when it was first seen: no call was ever made.

@@ -12,7 +12,7 @@ use super::publish::Unpublished;
 use super::wait::Waited;
 use super::{Delivery, Ended, Ports, PublishedBy, TaskEvent};
 use crate::domain::course::{Course, InterimOutcome};
-use crate::domain::ledger_entry::{Claim, Parking};
+use crate::domain::ledger_entry::{Claim, Park, WriteResult};
 use crate::ledger::Ledger as _;
 
 impl<P: Ports> Delivery<'_, P> {
@@ -29,8 +29,9 @@ impl<P: Ports> Delivery<'_, P> {
         let due = now.saturating_add(wait).unwrap_or(Timestamp::MAX);
         // The record is stored too: once its offset is committed, Kafka does not deliver it again.
         let record = Some(self.record.clone());
-        let parking = Parking { record, ..parking(course, due) };
-        if !self.context.ledger.park(claim.key.clone(), parking).await {
+        let park = Park { record, ..park(course, due) };
+        let parked = self.context.ledger.park(claim.key.clone(), park).await;
+        if parked == WriteResult::Refused {
             return Err(Ended::Fenced);
         }
         self.report(TaskEvent::Parked);
@@ -43,8 +44,8 @@ impl<P: Ports> Delivery<'_, P> {
     /// Release the event to the partition's next owner. No call is in flight, so that owner need
     /// not reconcile one: it goes on from the snapshot at once.
     pub(super) async fn release(&self, course: &Course<'_>, claim: &Claim, now: Timestamp) {
-        // `false` means that another instance owns the event: then there is nothing to release.
-        self.context.ledger.park(claim.key.clone(), parking(course, now)).await;
+        // Refused where another instance owns the event: then there is nothing to release.
+        self.context.ledger.park(claim.key.clone(), park(course, now)).await;
     }
 
     /// Publish an interim outcome, at most once per event.
@@ -60,7 +61,8 @@ impl<P: Ports> Delivery<'_, P> {
         let now = self.context.clock.now();
         // Stored before it is published: after a crash the next owner looks for it in the topic
         // first. The snapshot says that it exists.
-        if !self.context.ledger.park(claim.key.clone(), parking(course, now)).await {
+        let parked = self.context.ledger.park(claim.key.clone(), park(course, now)).await;
+        if parked == WriteResult::Refused {
             return Err(Ended::Fenced);
         }
         let (token, stored_at) = match interim.since {
@@ -78,9 +80,9 @@ impl<P: Ports> Delivery<'_, P> {
     }
 }
 
-fn parking(course: &Course<'_>, until: Timestamp) -> Parking {
+fn park(course: &Course<'_>, until: Timestamp) -> Park {
     let snapshot = course.snapshot();
     let note = snapshot.note();
-    let memory = serde_json::to_string(&snapshot).expect("texts and numbers are always JSON");
-    Parking { until, memory, note, record: None }
+    let snapshot = serde_json::to_string(&snapshot).expect("texts and numbers are always JSON");
+    Park { until, snapshot, note, record: None }
 }

@@ -12,7 +12,7 @@ use tracing::{info, warn};
 use super::{
     Context, Delivery, Ended, OutcomePublisher as _, Ports, Published, PublishedBy, TaskEvent,
 };
-use crate::domain::ledger_entry::Claim;
+use crate::domain::ledger_entry::{Claim, WriteResult};
 use crate::domain::wire::outcome::{Message, Outcome};
 use crate::lease::FencingToken;
 use crate::ledger::Ledger as _;
@@ -64,7 +64,7 @@ impl Unpublished {
             context.metrics.published_from_outbox(channel, &label);
             info!(event.key = %key, status = label, "published an outcome stored before the restart");
         }
-        context.ledger.published(key, Some(published.position)).await;
+        context.ledger.mark_published(key, Some(published.position)).await;
     }
 }
 
@@ -96,14 +96,15 @@ impl<P: Ports> Delivery<'_, P> {
         let message = Arc::new(outcome.to_message(self.event));
         let token = Some(lease.token().await);
         let stored_at = outcome.decided_at;
-        if !ledger.settle(key.clone(), message.clone(), stored_at).await {
+        let settled = ledger.settle(key.clone(), message.clone(), stored_at).await;
+        if settled == WriteResult::Refused {
             warn!("fenced: another instance owns this event");
             return Err(Ended::Fenced);
         }
         let unpublished = Unpublished { message, stored_at, token };
         let settled = || self.report(TaskEvent::Settled);
         let published = unpublished.publish(self.context, settled).await;
-        ledger.published(key, Some(published.position)).await;
+        ledger.mark_published(key, Some(published.position)).await;
         if published.by == PublishedBy::Us {
             metrics.outcome(outcome.status, outcome.elapsed());
             log_outcome(outcome);

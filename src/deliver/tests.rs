@@ -10,7 +10,7 @@ use super::*;
 use crate::clock::{Clock, Rng};
 use crate::domain::backoff::Backoff;
 use crate::domain::course::Policy;
-use crate::domain::ledger_entry::Parking;
+use crate::domain::ledger_entry::{Park, WriteResult};
 use crate::domain::record::Position;
 use crate::domain::reply::{DeskAnswer, Reply};
 use crate::domain::request::DeskCommand;
@@ -136,24 +136,24 @@ impl Ledger for FakeLedger {
             return ClaimResult::Fresh;
         }
         ClaimResult::Resumed(PriorClaim {
-            memory: None,
+            snapshot: None,
             first_seen: RECEIVED,
             claimed_at: claim.at,
             parked_until: None,
         })
     }
 
-    async fn park(&self, _: Arc<str>, _: Parking) -> bool {
+    async fn park(&self, _: Arc<str>, _: Park) -> WriteResult {
         unreachable!("nothing is parked")
     }
 
-    async fn settle(&self, _: Arc<str>, _: Arc<Message>, _: Timestamp) -> bool {
+    async fn settle(&self, _: Arc<str>, _: Arc<Message>, _: Timestamp) -> WriteResult {
         self.0.pause_if(PortFault::PauseDuringSettle).await;
-        true
+        WriteResult::Done
     }
 
-    async fn published(&self, _: Arc<str>, place: Option<Position>) {
-        assert!(place.is_some());
+    async fn mark_published(&self, _: Arc<str>, position: Option<Position>) {
+        assert!(position.is_some());
     }
 
     async fn recover(&self, _: Arc<str>, _: Vec<i32>) -> Recovered {

@@ -1,18 +1,19 @@
-//! A ledger in memory, for the tests of the shell and the simulation.
+//! A ledger in memory, for tests of the shell and for the simulation.
 //!
-//! It does to its entries what every other ledger does, through the same `apply`; several owners
-//! may share one. It answers at once and is always there.
-//! It never outlives its process, so the service never runs on it.
+//! It applies commands through the same [`apply`] as the databases. Several owners may share it;
+//! it answers at once and is never unavailable. The service itself never runs on it, because it
+//! does not survive the process.
 
-use parking_lot::{Mutex, MutexGuard};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use jiff::Timestamp;
+use parking_lot::Mutex;
 
+use crate::clock::Clock;
 use crate::domain::ledger_entry::{
-    Actor, Claim, ClaimResult, CommandResult, EntryState, LedgerCommand, LedgerEntry, Parking,
-    apply,
+    Actor, Claim, ClaimResult, CommandResult, EntryState, LedgerCommand, LedgerEntry, Park,
+    WriteResult, apply,
 };
 use crate::domain::record::Position;
 use crate::domain::wire::outcome::Message;
@@ -20,16 +21,16 @@ use crate::ledger::{Ledger, Recovered};
 
 /// The ledger in memory, as one owner sees it.
 #[derive(Clone)]
-pub struct Memory {
+pub struct MemoryLedger {
     entries: Arc<Mutex<BTreeMap<Arc<str>, LedgerEntry>>>,
     owner: Arc<str>,
-    now: Arc<dyn Fn() -> Timestamp + Send + Sync>,
+    clock: Clock,
 }
 
-impl Memory {
+impl MemoryLedger {
     /// An empty one.
-    pub fn new(owner: &str, now: Arc<dyn Fn() -> Timestamp + Send + Sync>) -> Self {
-        Self { entries: Arc::default(), owner: owner.into(), now }
+    pub fn new(owner: &str, clock: Clock) -> Self {
+        Self { entries: Arc::default(), owner: owner.into(), clock }
     }
 
     /// The same entries, as another owner sees them.
@@ -37,75 +38,78 @@ impl Memory {
         Self { owner: owner.into(), ..self.clone() }
     }
 
-    /// Everything that is known of one event.
-    pub fn story(&self, key: &str) -> Option<LedgerEntry> {
-        self.lock().get(key).cloned()
+    /// The entry of one event.
+    pub fn entry(&self, key: &str) -> Option<LedgerEntry> {
+        self.entries.lock().get(key).cloned()
     }
 
-    /// How many entries have no published answer yet.
+    /// How many entries have no published answer.
     pub fn unpublished(&self) -> usize {
-        let is_open = |entry: &&LedgerEntry| !matches!(entry.state, EntryState::Published { .. });
-        self.lock().values().filter(is_open).count()
+        let unpublished =
+            |entry: &&LedgerEntry| !matches!(entry.state, EntryState::Published { .. });
+        self.entries.lock().values().filter(unpublished).count()
     }
 
-    /// Forget what was published before then; how many it were.
+    /// Deletes entries that were published before this time; returns how many.
     pub fn prune(&self, before: Timestamp) -> u64 {
-        let mut entries = self.lock();
-        let had = entries.len();
+        let mut entries = self.entries.lock();
+        let count = entries.len();
         entries.retain(
             |_, entry| !matches!(entry.state, EntryState::Published { at, .. } if at < before),
         );
-        (had - entries.len()) as u64
+        (count - entries.len()) as u64
     }
 
     fn perform(&self, key: &Arc<str>, command: &LedgerCommand) -> CommandResult {
-        let actor = Actor { owner: &self.owner, now: (self.now)() };
-        let mut entries = self.lock();
-        let (changed, reply) = apply(entries.get(key).cloned(), command, actor);
-        if let Some(changed) = changed {
-            entries.insert(key.clone(), changed);
+        let actor = Actor { owner: &self.owner, now: self.clock.now() };
+        let mut entries = self.entries.lock();
+        let applied = apply(entries.get(key).cloned(), command, actor);
+        if let Some(next) = applied.next {
+            entries.insert(key.clone(), next);
         }
-        reply
+        applied.result
     }
 
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<Arc<str>, LedgerEntry>> {
-        self.entries.lock()
+    fn write(&self, key: &Arc<str>, command: &LedgerCommand) -> WriteResult {
+        match self.perform(key, command) {
+            CommandResult::Write(result) => result,
+            CommandResult::Claim(_) => unreachable!("only a claim has a claim result"),
+        }
     }
 }
 
-impl Ledger for Memory {
+impl Ledger for MemoryLedger {
     fn is_unavailable(&self) -> bool {
         false
     }
 
     async fn claim(&self, claim: Claim) -> ClaimResult {
         match self.perform(&claim.key.clone(), &LedgerCommand::Claim(Box::new(claim))) {
-            CommandResult::Claimed(claimed) => claimed,
-            CommandResult::Done(_) => unreachable!("a claim is answered by what was claimed"),
+            CommandResult::Claim(result) => result,
+            CommandResult::Write(_) => unreachable!("a claim has a claim result"),
         }
     }
 
-    async fn park(&self, key: Arc<str>, parking: Parking) -> bool {
-        self.perform(&key, &LedgerCommand::Park(parking)) == CommandResult::Done(true)
+    async fn park(&self, key: Arc<str>, park: Park) -> WriteResult {
+        self.write(&key, &LedgerCommand::Park(park))
     }
 
-    async fn settle(&self, key: Arc<str>, answer: Arc<Message>, at: Timestamp) -> bool {
-        let command = LedgerCommand::Settle { answer, at };
-        self.perform(&key, &command) == CommandResult::Done(true)
+    async fn settle(&self, key: Arc<str>, answer: Arc<Message>, at: Timestamp) -> WriteResult {
+        self.write(&key, &LedgerCommand::Settle { answer, at })
     }
 
-    async fn published(&self, key: Arc<str>, place: Option<Position>) {
-        self.perform(&key, &LedgerCommand::Publish { place });
+    async fn mark_published(&self, key: Arc<str>, position: Option<Position>) {
+        // Refused where another instance has stored it already.
+        self.write(&key, &LedgerCommand::Publish { position });
     }
 
     async fn recover(&self, topic: Arc<str>, partitions: Vec<i32>) -> Recovered {
-        let entries = self.lock();
-        let ours =
+        let entries = self.entries.lock();
+        let wanted =
             |source: &Position| source.topic == topic && partitions.contains(&source.partition);
-        let rows = entries.iter().filter(|(_, entry)| ours(&entry.source));
-        let mut rows: Vec<_> =
-            rows.filter_map(|(key, entry)| entry.clone().recover(key.clone())).collect();
-        rows.sort_by_key(|row| (row.record.position.partition, row.record.position.offset));
-        Recovered { rows, unread: Vec::new() }
+        let found = entries.values().filter(|entry| wanted(&entry.source));
+        let mut found: Vec<_> = found.filter_map(|entry| entry.clone().recover()).collect();
+        found.sort_by_key(|found| (found.record.position.partition, found.record.position.offset));
+        Recovered { entries: found, blocked_partitions: Vec::new() }
     }
 }

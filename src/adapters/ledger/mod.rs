@@ -1,157 +1,115 @@
-//! The ledger: what is known of each event, in SQLite (embedded, one instance) or PostgreSQL (several).
+//! The ledger in SQL: SQLite (embedded, one instance) or PostgreSQL (many instances).
 //!
-//! `writer` groups what is asked for into few transactions, in a `thread` of its own where the
-//! database blocks; `round` decides what has to be read first, `known` has what need not be;
-//! `sqlite` and `postgres` hold all the SQL of their database; `texts` is what stands in the
-//! columns; `health` says whether the database answers.
-//! What a command does to a row is `domain::ledger_entry::apply`, the same for every database.
-//! This folder never decides anything about an escalation, and never says done before it is
-//! durable.
+//! [`SqlLedger`] queues commands for the `writer`, which groups them into few transactions and, for
+//! a database that blocks, runs in a `thread` of its own. `batch` decides about rows that have to
+//! be read first, `row_cache` keeps those that need not be. `sqlite` and `postgres` hold all the SQL
+//! of their database behind the trait in `database`; `columns` converts values to columns and back.
+//! What a command does to an entry is [`apply`](crate::domain::ledger_entry::apply), the same for
+//! every database.
+//!
+//! Invariant: a command gets its result only after the database has stored its effect durably.
 
-mod health;
-mod known;
+mod availability;
+mod batch;
+mod columns;
+mod database;
 mod postgres;
-mod round;
+mod reader;
+mod row_cache;
 mod sqlite;
-mod texts;
 mod thread;
+mod url;
 mod writer;
 
-use std::fmt;
-use std::future::Future;
-use std::path::PathBuf;
-use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::anyhow;
 use jiff::Timestamp;
-use secrecy::{ExposeSecret as _, SecretString};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::spawn_blocking;
 use tokio::time::sleep;
 use tracing::error;
 
-use self::health::Health;
-use self::writer::{Found, Job, Order, PRUNE_ROWS, Writer};
+use self::availability::Availability;
+use self::batch::PendingCommand;
+use self::database::PRUNE_ROWS;
+pub use self::database::{NO_TABLES, StoredRow};
+use self::postgres::PostgresDatabase;
+pub use self::reader::LedgerReader;
+use self::sqlite::SqliteDatabase;
+pub use self::thread::LedgerTask;
+pub use self::url::LedgerUrl;
+use self::writer::{Writer, WriterRequest};
 use crate::clock::Clock;
 use crate::domain::ledger_entry::{
-    Claim, ClaimResult, CommandResult, LedgerCommand, LedgerEntry, Parking, RecoveredEntry,
+    Claim, ClaimResult, CommandResult, LedgerCommand, Park, WriteResult,
 };
 use crate::domain::record::Position;
 use crate::domain::wire::outcome::Message;
-use crate::ledger::Recovered;
+use crate::ledger::{Ledger, Recovered};
 
-/// What is said of a database without our tables.
-pub const NOT_YET: &str = "it is not a ledger, or not one yet";
-
-const RETRY: Duration = Duration::from_secs(1);
-/// Between two history of pruning others have their turn.
+/// Between two attempts to read what previous owners left.
+const RECOVERY_RETRY: Duration = Duration::from_secs(1);
+/// Between two pruning steps, so that commands are written in between.
 const PRUNE_PAUSE: Duration = Duration::from_millis(50);
 
-/// The task of the ledger: it works as long as anybody holds the ledger, and then ends.
-pub type Work = Pin<Box<dyn Future<Output = ()> + Send>>;
-
-/// Which database, and who we are.
+/// What the service needs to open a ledger.
 #[derive(Clone)]
-pub struct Settings {
+pub struct LedgerSettings {
     /// Where the ledger is.
-    pub place: LedgerUrl,
-    /// This process among all, those before and after it too: never used twice.
+    pub url: LedgerUrl,
+    /// Identifies this incarnation of this instance: unique among all that ever used the ledger.
     pub owner: Arc<str>,
-    /// The time.
+    /// The clock.
     pub clock: Clock,
 }
 
-/// Where a ledger is.
+/// The ledger of the service; clones share it.
 #[derive(Clone)]
-pub enum LedgerUrl {
-    /// In a file.
-    Sqlite(PathBuf),
-    /// In a server, at this URL.
-    Postgres(SecretString),
+pub struct SqlLedger {
+    requests: mpsc::UnboundedSender<WriterRequest>,
+    reader: LedgerReader,
+    availability: Arc<Availability>,
 }
 
-impl LedgerUrl {
-    /// `sqlite://FILE` or `postgres://USER:PASSWORD@HOST/DATABASE?sslmode=..`; the error is a
-    /// fragment that never quotes the URL.
-    pub fn parse(url: &str) -> Result<Self, String> {
-        if let Some(file) = url.strip_prefix("sqlite:") {
-            let file = file.strip_prefix("//").unwrap_or(file);
-            return match file {
-                "" => Err("names no file: sqlite://handoff.db".into()),
-                ":memory:" => Err("must be a file: what is in memory is lost in a crash".into()),
-                file if file.contains(['?', '#']) => {
-                    Err("takes no parameters for SQLite: sqlite://handoff.db".into())
-                }
-                file => Ok(Self::Sqlite(file.into())),
-            };
-        }
-        if url.starts_with("postgres://") || url.starts_with("postgresql://") {
-            postgres::options(url)?;
-            return Ok(Self::Postgres(url.to_owned().into()));
-        }
-        Err("must begin with sqlite:// or postgres://".into())
-    }
-}
-
-impl fmt::Display for LedgerUrl {
-    /// Without user and password.
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Sqlite(file) => write!(f, "sqlite://{}", file.display()),
-            Self::Postgres(url) => f.write_str(&postgres::describe(url.expose_secret())),
-        }
-    }
-}
-
-impl fmt::Debug for LedgerUrl {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Display::fmt(self, f)
-    }
-}
-
-/// The ledger; clones share it.
-#[derive(Clone)]
-pub struct Ledger {
-    orders: mpsc::UnboundedSender<Order>,
-    reader: Reader,
-    writing: Arc<Health>,
-}
-
-/// Open the ledger for the service: created where it is absent, brought up to date, and ours.
-pub async fn open(settings: &Settings) -> anyhow::Result<(Ledger, Work)> {
-    let (orders, received) = mpsc::unbounded_channel();
-    let writing = Arc::new(Health::of_writing());
-    let parts = (received, writing.clone());
-    let (reader, work): (Reader, Work) = match &settings.place {
+/// Opens the ledger for the service: creates it where it is absent, and applies the migrations. For
+/// SQLite it also takes the file's lock. Nothing is written until the returned task runs.
+pub async fn open(settings: &LedgerSettings) -> anyhow::Result<(SqlLedger, LedgerTask)> {
+    let LedgerSettings { url, owner, clock } = settings.clone();
+    let (requests, received) = mpsc::unbounded_channel();
+    let availability = Arc::new(Availability::of_writes());
+    let watched = availability.clone();
+    let (reader, task): (LedgerReader, LedgerTask) = match &url {
         LedgerUrl::Sqlite(file) => {
             let file = file.clone();
-            let store = spawn_blocking(move || sqlite::Store::open(&file)).await??;
-            let reader = Reader::open(&settings.place).await?;
-            (reader, thread::run(Writer::new(store, settings, parts).run())?)
+            let database = spawn_blocking(move || SqliteDatabase::open(&file)).await??;
+            // The tables exist only now.
+            let reader = LedgerReader::open(&url).await?;
+            (reader, thread::run(Writer::new(database, owner, clock, watched, received).run())?)
         }
-        LedgerUrl::Postgres(url) => {
-            let store = postgres::Store::open(url).await?;
-            let reader = Reader::open(&settings.place).await?;
-            (reader, Box::pin(Writer::new(store, settings, parts).run()))
+        LedgerUrl::Postgres(server) => {
+            let database = PostgresDatabase::open(server).await?;
+            let reader = LedgerReader::open(&url).await?;
+            (reader, Box::pin(Writer::new(database, owner, clock, watched, received).run()))
         }
     };
-    Ok((Ledger { orders, reader, writing }, work))
+    Ok((SqlLedger { requests, reader, availability }, task))
 }
 
-impl Ledger {
-    /// Why nothing goes on, if nothing does. Who only cannot look up holds up nobody else.
+impl SqlLedger {
+    /// Why the ledger cannot be written; `None` while it can. A failed recovery does not count,
+    /// because only its own partitions wait for it.
     pub fn problem(&self) -> Option<String> {
-        self.writing.problem()
+        self.availability.problem()
     }
 
-    /// Forget what was published before then, a few rows at a time; how many it were.
+    /// Deletes entries that were published before this time, a few at a time; returns how many.
     pub async fn prune(&self, before: Timestamp) -> u64 {
         let mut pruned = 0;
         loop {
-            let (reply, answer) = oneshot::channel();
-            let rows = self.order(Order::Prune(before, reply), answer).await;
+            let (reply, result) = oneshot::channel();
+            let rows = self.request(WriterRequest::Prune { before, reply }, result).await;
             pruned += rows;
             if i64::try_from(rows).is_ok_and(|rows| rows < PRUNE_ROWS) {
                 return pruned;
@@ -161,142 +119,89 @@ impl Ledger {
     }
 
     /// The same ledger, for reading.
-    pub fn reader(&self) -> &Reader {
+    pub fn reader(&self) -> &LedgerReader {
         &self.reader
     }
 
-    async fn ask(&self, key: Arc<str>, command: LedgerCommand) -> CommandResult {
-        let (reply, answer) = oneshot::channel();
-        self.order(Order::Do(Job { key, command, reply }), answer).await
+    async fn perform(&self, key: Arc<str>, command: LedgerCommand) -> CommandResult {
+        let (reply, result) = oneshot::channel();
+        let pending = PendingCommand { key, command, reply };
+        self.request(WriterRequest::Perform(pending), result).await
     }
 
-    async fn done(&self, key: Arc<str>, command: LedgerCommand) -> bool {
-        self.ask(key, command).await == CommandResult::Done(true)
+    async fn write(&self, key: Arc<str>, command: LedgerCommand) -> WriteResult {
+        match self.perform(key, command).await {
+            CommandResult::Write(result) => result,
+            CommandResult::Claim(_) => unreachable!("only a claim has a claim result"),
+        }
     }
 
-    async fn order<T>(&self, order: Order, answer: oneshot::Receiver<T>) -> T {
-        // A refused order drops its sender, and so does a writer that ended.
-        drop(self.orders.send(order));
-        match answer.await {
-            Ok(answer) => answer,
-            // The writer ends before its users only when the process does.
+    async fn request<T>(&self, request: WriterRequest, result: oneshot::Receiver<T>) -> T {
+        // A writer that ended has dropped its receiver, and the request with its sender.
+        drop(self.requests.send(request));
+        match result.await {
+            Ok(result) => result,
+            // The writer ends before its users only when the whole process does.
             Err(_) => std::future::pending().await,
         }
     }
 }
 
-impl crate::ledger::Ledger for Ledger {
+impl Ledger for SqlLedger {
     fn is_unavailable(&self) -> bool {
         self.problem().is_some()
     }
 
     async fn claim(&self, claim: Claim) -> ClaimResult {
-        match self.ask(claim.key.clone(), LedgerCommand::Claim(Box::new(claim))).await {
-            CommandResult::Claimed(claimed) => claimed,
-            CommandResult::Done(_) => unreachable!("a claim is answered by what was claimed"),
+        match self.perform(claim.key.clone(), LedgerCommand::Claim(Box::new(claim))).await {
+            CommandResult::Claim(result) => result,
+            CommandResult::Write(_) => unreachable!("a claim has a claim result"),
         }
     }
 
-    async fn park(&self, key: Arc<str>, parking: Parking) -> bool {
-        self.done(key, LedgerCommand::Park(parking)).await
+    async fn park(&self, key: Arc<str>, park: Park) -> WriteResult {
+        self.write(key, LedgerCommand::Park(park)).await
     }
 
-    async fn settle(&self, key: Arc<str>, answer: Arc<Message>, at: Timestamp) -> bool {
-        self.done(key, LedgerCommand::Settle { answer, at }).await
+    async fn settle(&self, key: Arc<str>, answer: Arc<Message>, at: Timestamp) -> WriteResult {
+        self.write(key, LedgerCommand::Settle { answer, at }).await
     }
 
-    async fn published(&self, key: Arc<str>, place: Option<Position>) {
-        self.done(key, LedgerCommand::Publish { place }).await;
+    async fn mark_published(&self, key: Arc<str>, position: Option<Position>) {
+        // Refused where another instance has stored it already.
+        self.write(key, LedgerCommand::Publish { position }).await;
     }
 
     async fn recover(&self, topic: Arc<str>, partitions: Vec<i32>) -> Recovered {
-        let health = Health::of_looking_up(&partitions);
+        let availability = Availability::of_recovery(&partitions);
         loop {
-            match self.reader.recover(&topic, &partitions).await {
+            match self.reader.unfinished(&topic, &partitions).await {
                 Ok(rows) => {
-                    health.well();
-                    return recover(rows);
+                    availability.succeeded();
+                    return recovered(rows);
                 }
-                Err(error) => health.ill(&error),
+                Err(error) => availability.failed(&error),
             }
-            sleep(RETRY).await;
+            sleep(RECOVERY_RETRY).await;
         }
     }
 }
 
-/// A ledger for reading only, also while the service has it: for the tools.
-#[derive(Clone)]
-pub enum Reader {
-    /// A file.
-    Sqlite(Arc<sqlite::Reader>),
-    /// A server.
-    Postgres(Arc<postgres::Reader>),
-}
-
-impl Reader {
-    /// Open it; it must be there and of this program's form.
-    pub async fn open(place: &LedgerUrl) -> anyhow::Result<Self> {
-        Ok(match place {
-            LedgerUrl::Sqlite(file) => Self::Sqlite(Arc::new(sqlite::Reader::open(file).await?)),
-            LedgerUrl::Postgres(url) => {
-                Self::Postgres(Arc::new(postgres::Reader::open(url).await?))
-            }
-        })
-    }
-
-    /// Everything that is known of one event.
-    pub async fn story(&self, key: &str) -> anyhow::Result<Option<LedgerEntry>> {
-        let found = match self {
-            Self::Sqlite(reader) => reader.story(key).await?,
-            Self::Postgres(reader) => reader.story(key).await?,
-        };
-        found.map(|found| found.entry).transpose()
-    }
-
-    /// How many of these partitions are not settled and published, by their state.
-    pub async fn stages(
-        &self,
-        topic: &str,
-        partitions: &[i32],
-    ) -> anyhow::Result<Vec<(String, i64)>> {
-        match self {
-            Self::Sqlite(reader) => reader.stages(topic, partitions).await,
-            Self::Postgres(reader) => reader.stages(topic, partitions).await,
-        }
-    }
-
-    /// What of these partitions is not published and was put away, in the order of the records; each
-    /// with its partition, if it can be read.
-    pub async fn recover(
-        &self,
-        topic: &str,
-        partitions: &[i32],
-    ) -> anyhow::Result<Vec<(i32, anyhow::Result<RecoveredEntry>)>> {
-        let found = match self {
-            Self::Sqlite(reader) => reader.recover(topic, partitions).await?,
-            Self::Postgres(reader) => reader.recover(topic, partitions).await?,
-        };
-        let row = |Found { key, partition, entry }| {
-            let lost = anyhow!("the ledger is damaged: {key:?} is not finished and has no record");
-            (partition, entry.and_then(|entry: LedgerEntry| entry.recover(key).ok_or(lost)))
-        };
-        Ok(found.into_iter().map(row).collect())
-    }
-}
-
-/// What can be read of the partitions of which all can be.
-fn recover(found: Vec<(i32, anyhow::Result<RecoveredEntry>)>) -> Recovered {
-    let (mut rows, mut unread) = (Vec::new(), Vec::new());
-    for (partition, row) in found {
-        match row {
-            Ok(row) => rows.push(row),
+/// Leaves out every partition that has an unreadable row.
+fn recovered(rows: Vec<StoredRow>) -> Recovered {
+    let (mut entries, mut blocked_partitions) = (Vec::new(), Vec::new());
+    for StoredRow { key, partition, entry } in rows {
+        let damaged = || anyhow!("the ledger is damaged: {key:?} is unfinished without a record");
+        match entry.and_then(|entry| entry.recover().ok_or_else(damaged)) {
+            Ok(entry) => entries.push(entry),
             Err(error) => {
-                error!("partition {partition} waits for the ledger: {error:#}");
-                unread.push(partition);
+                let error = format!("{error:#}");
+                error!(kafka.partition = partition, error, "partition blocked: unreadable entry");
+                blocked_partitions.push(partition);
             }
         }
     }
-    rows.retain(|row| !unread.contains(&row.record.position.partition));
-    unread.dedup();
-    Recovered { rows, unread }
+    entries.retain(|entry| !blocked_partitions.contains(&entry.record.position.partition));
+    blocked_partitions.dedup();
+    Recovered { entries, blocked_partitions }
 }

@@ -1,17 +1,20 @@
-//! A thread for a database that blocks: it never holds up the threads that everybody else works on,
-//! and an order reaches it with one wake-up.
+//! A thread for a database that blocks: it delays none of the threads that run everything else, and
+//! a command reaches it with a single wake-up.
 
 use std::future::Future;
+use std::pin::Pin;
 
 use anyhow::Context as _;
 use tokio::runtime::Builder;
 use tokio::sync::oneshot;
 
-use super::Work;
+/// Runs the ledger's writer; ends when every clone of the ledger is dropped.
+pub type LedgerTask = Pin<Box<dyn Future<Output = ()> + Send>>;
 
-/// Run it in a thread of its own, which ends when it is done, or when the returned work is dropped.
-pub(super) fn run(task: impl Future<Output = ()> + Send + 'static) -> anyhow::Result<Work> {
-    let (held, dropped) = oneshot::channel::<()>();
+/// Runs the task in a thread of its own. The thread ends with the task, or when the returned future
+/// is dropped.
+pub(super) fn run(task: impl Future<Output = ()> + Send + 'static) -> anyhow::Result<LedgerTask> {
+    let (alive, dropped) = oneshot::channel::<()>();
     let (finished, ended) = oneshot::channel();
     let runtime = Builder::new_current_thread().enable_time().build()?;
     let thread = std::thread::Builder::new().name("ledger".into());
@@ -22,16 +25,16 @@ pub(super) fn run(task: impl Future<Output = ()> + Send + 'static) -> anyhow::Re
                 _ = dropped => {}
             }
         });
-        // Nobody may be there to hear it.
+        // The receiver is gone where the returned future was dropped.
         finished.send(()).unwrap_or_default();
     };
     thread.spawn(work).context("failed to start the ledger's thread")?;
     Ok(Box::pin(async move {
-        let held = held;
-        // A thread that panicked says so by dropping its end.
+        let alive = alive;
+        // A thread that panicked has dropped its sender.
         if ended.await.is_err() {
             panic!("the ledger's thread panicked");
         }
-        drop(held);
+        drop(alive);
     }))
 }

@@ -4,15 +4,16 @@
 
 use super::run::{AuditResult, ListedFinding};
 use super::{AuditArgs, Failure};
-use crate::adapters::ledger::{LedgerUrl, Reader};
-use crate::commands::events::{keys, state};
+use crate::adapters::ledger::{LedgerReader, LedgerUrl};
+use crate::commands::events::state;
+use crate::domain::ledger_entry::key;
 
 /// The ledger, as far as it can be read.
 pub(super) struct LedgerStatus {
     /// The URL of the ledger, without its password.
     pub(super) url: String,
     /// `None` where the ledger is not wanted or cannot be opened.
-    pub(super) reader: Option<Reader>,
+    pub(super) reader: Option<LedgerReader>,
     /// The reason why the ledger cannot be read.
     pub(super) problem: Option<String>,
 }
@@ -23,7 +24,7 @@ pub(super) async fn open(args: &AuditArgs, url: &LedgerUrl) -> Result<LedgerStat
     if args.no_ledger {
         return Ok(status);
     }
-    match Reader::open(url).await {
+    match LedgerReader::open(url).await {
         Ok(reader) => status.reader = Some(reader),
         Err(error) if args.ledger => return Err(Failure::Unavailable(error)),
         Err(error) => status.problem = Some(format!("{error:#}")),
@@ -32,9 +33,9 @@ pub(super) async fn open(args: &AuditArgs, url: &LedgerUrl) -> Result<LedgerStat
 }
 
 /// Adds what the ledger knows to the result.
-pub(super) async fn look_up(reader: &Reader, result: &mut AuditResult) -> anyhow::Result<()> {
+pub(super) async fn look_up(reader: &LedgerReader, result: &mut AuditResult) -> anyhow::Result<()> {
     let partitions: Vec<i32> = result.range.partitions.keys().copied().collect();
-    result.unfinished = reader.stages(&result.range.topic, &partitions).await?;
+    result.unfinished = reader.unpublished_by_state(&result.range.topic, &partitions).await?;
     let findings = result.findings.iter_mut().map(|(_, finding)| finding);
     for finding in findings.chain(&mut result.open) {
         finding.ledger = look_up_finding(reader, finding).await?;
@@ -43,15 +44,15 @@ pub(super) async fn look_up(reader: &Reader, result: &mut AuditResult) -> anyhow
 }
 
 async fn look_up_finding(
-    reader: &Reader,
+    reader: &LedgerReader,
     listed: &ListedFinding,
 ) -> anyhow::Result<Option<String>> {
     let source = listed.finding.source.as_ref().map(ToString::to_string);
     let Some(name) = listed.finding.event_id.as_deref().or(source.as_deref()) else {
         return Ok(None);
     };
-    for key in keys(name) {
-        if let Some(entry) = reader.story(&key).await? {
+    for key in key::candidates(name) {
+        if let Some(entry) = reader.entry(&key).await? {
             // Another record with the same id came first; its outcome answers this one too.
             let is_other_record = Some(&entry.source) != listed.finding.source.as_ref();
             let source =

@@ -1,44 +1,43 @@
-//! The ledger, as `handoff check` tries it: is it there, and would the service start on it?
+//! The ledger's part of `handoff check`: can it be opened, and would the service start on it?
 //!
-//! This file never makes or changes a ledger: a missing one is made at the first start.
+//! The check creates and changes nothing: the service creates a missing ledger at its first start.
 
 use std::path::Path;
 
 use super::report::Finding;
-use crate::adapters::ledger::{LedgerUrl, NOT_YET, Reader};
+use crate::adapters::ledger::{LedgerReader, LedgerUrl, NO_TABLES};
 
 const WHAT: &str = "ledger";
 
-/// Look at it.
-pub(super) async fn check(place: &LedgerUrl) -> Finding {
-    if let LedgerUrl::Sqlite(file) = place
+pub(super) async fn check(url: &LedgerUrl) -> Finding {
+    if let LedgerUrl::Sqlite(file) = url
         && !file.exists()
     {
-        return absent(file);
+        return check_folder(file);
     }
-    let error = match Reader::open(place).await {
-        Ok(_) => return Finding::ok(WHAT, format!("{place} opens, and has the form it must have")),
+    let error = match LedgerReader::open(url).await {
+        Ok(_) => return Finding::ok(WHAT, format!("{url} opens and has the expected schema")),
         Err(error) => format!("{error:#}"),
     };
-    if error.contains(NOT_YET) && !error.contains("damaged") {
-        let remedy = "nothing to do where this is the first start: it makes the tables";
-        return Finding::warn(WHAT, format!("{place} has no tables yet"), remedy);
+    if error.contains(NO_TABLES) && !error.contains("damaged") {
+        let remedy = "nothing to do before the first start: the service creates the tables";
+        return Finding::warn(WHAT, format!("{url} has no tables yet"), remedy);
     }
     Finding::fail(WHAT, error, "see ledger.url in config/default.toml; nothing starts without it")
 }
 
-/// Made at the first start, where its folder lets us.
-fn absent(file: &Path) -> Finding {
+/// Whether the service could create the file.
+fn check_folder(file: &Path) -> Finding {
     let folder = file.parent().filter(|folder| !folder.as_os_str().is_empty());
     let folder = folder.unwrap_or(Path::new("."));
-    // Only trying tells whether this user may write there; what is tried is taken away again.
-    let trial = folder.join(format!(".handoff-check-{}", std::process::id()));
-    let tried = std::fs::File::create_new(&trial).and_then(|_| std::fs::remove_file(&trial));
-    match tried {
-        Ok(()) => Finding::ok(WHAT, format!("{} is made at the first start", file.display())),
+    // Permissions, quotas and read-only mounts: only an attempt shows whether all of them allow it.
+    let probe = folder.join(format!(".handoff-check-{}", std::process::id()));
+    let created = std::fs::File::create_new(&probe).and_then(|_| std::fs::remove_file(&probe));
+    match created {
+        Ok(()) => Finding::ok(WHAT, format!("{} is created at the first start", file.display())),
         Err(error) => Finding::fail(
             WHAT,
-            format!("nothing can be made in the folder {}: {error}", folder.display()),
+            format!("nothing can be created in the folder {}: {error}", folder.display()),
             "give the service a folder that it may write to, see ledger.url",
         ),
     }

@@ -1,40 +1,39 @@
-//! `handoff events`: what the ledger knows of an escalation, for the operator at night.
+//! `handoff events`: what the ledger has stored of an escalation.
 //!
-//! The ledger is only read, also while the service runs. Neither Kafka nor Desk is needed.
-//! This command never changes anything.
+//! It only reads the ledger, also while the service runs, and needs neither Kafka nor Desk.
 
-mod story;
+mod show;
 
 use std::path::Path;
 
 use super::lines::StdoutLines;
 use super::{Failure, load_for_tools, start_log_of_warnings};
-use crate::adapters::ledger::Reader;
+use crate::adapters::ledger::LedgerReader;
 use crate::clock::Clock;
-use crate::domain::ledger_entry::{EntryState, LedgerEntry};
+use crate::domain::ledger_entry::{EntryState, LedgerEntry, key};
 
-/// What to do with them.
+/// The subcommands.
 #[derive(Debug, clap::Subcommand)]
-pub enum Command {
-    /// The story of one escalation: attempts, codes, waits, who, when, outcome, published where
-    Show(Show),
+pub enum EventsCommand {
+    /// Show one escalation: state, attempts, codes, history, outcome and where it was published
+    Show(EventsShowArgs),
 }
 
 const EXAMPLES: &str = "\
 Examples:
   handoff events show evt-1
   handoff events show handoff.escalations/3/4211
-      By the place of its record: one without an id, or one that could not be read.
+      By the position of its record: an escalation without an id, or a malformed record.
   handoff events show evt-1 --json | jq .outcome
 
-Exit codes: 0 shown, 1 the ledger does not know it, 69 the ledger cannot be read,
+Exit codes: 0 shown, 1 the ledger has no such entry, 69 the ledger cannot be read,
 78 bad configuration.";
 
-/// Show one.
+/// The arguments of `handoff events show`.
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
-pub struct Show {
-    /// The escalation's id, or the place of its record as TOPIC/PARTITION/OFFSET
+pub struct EventsShowArgs {
+    /// The escalation's id, or the position of its record as TOPIC/PARTITION/OFFSET
     id: String,
 
     /// Print one JSON object
@@ -42,45 +41,42 @@ pub struct Show {
     json: bool,
 }
 
-/// Do it.
+/// Runs a subcommand.
 pub async fn run(
-    command: Command,
+    command: EventsCommand,
     file: Option<&Path>,
     env: Vec<(String, String)>,
 ) -> Result<(), Failure> {
-    let Command::Show(args) = command;
-    let place = load_for_tools(file, env)?.ledger;
+    let EventsCommand::Show(args) = command;
+    let url = load_for_tools(file, env)?.ledger;
     start_log_of_warnings();
-    let reader = Reader::open(&place).await.map_err(Failure::Unavailable)?;
-    for key in keys(&args.id) {
-        if let Some(entry) = reader.story(&key).await.map_err(Failure::Unavailable)? {
+    let reader = LedgerReader::open(&url).await.map_err(Failure::Unavailable)?;
+    for key in key::candidates(&args.id) {
+        if let Some(entry) = reader.entry(&key).await.map_err(Failure::Unavailable)? {
             let mut lines = StdoutLines::new();
             if args.json {
-                return lines.put_raw(story::object(&key, &entry).to_string().as_bytes());
+                return lines.put_raw(show::json_object(&key, &entry).to_string().as_bytes());
             }
-            let told = story::lines(&args.id, &entry, Clock::system().now());
-            return told.iter().try_for_each(|line| lines.put(line));
+            let text = show::text_lines(&args.id, &entry, Clock::system().now());
+            return text.iter().try_for_each(|line| lines.put(line));
         }
     }
     Err(Failure::Findings(format!(
-        "{place} knows nothing of {:?}: it was not read yet, not for us, or is older than \
-         ledger.retention_days; handoff outcomes --event shows what is in the topic",
+        "{url} has no entry for {:?}: the record was not read yet or is not for us, or the entry is \
+         older than ledger.retention_days; handoff outcomes --event shows what is in the topic",
         args.id
     )))
 }
 
-/// Under which keys the ledger may have an escalation of this name.
-pub(crate) fn keys(name: &str) -> [String; 3] {
-    ["id", "place", "letter"].map(|kind| format!("{kind}:{name}"))
-}
-
-/// How far it is, in one line.
+/// The state of an entry in one line, for people.
 pub(crate) fn state(entry: &LedgerEntry) -> String {
     match &entry.state {
-        EntryState::Open => format!("open: being worked on since {:.0}", entry.claimed_at),
+        EntryState::Open => format!("open: in work since {:.0}", entry.claimed_at),
         EntryState::Parked { until } => format!("parked until {until:.0}"),
         EntryState::Settled { at } => format!("settled at {at:.0}, not known to be published"),
-        EntryState::Published { at, place: None, .. } => format!("published at {at:.0}"),
-        EntryState::Published { place: Some(place), .. } => format!("published at {place}"),
+        EntryState::Published { at, position: None, .. } => format!("published at {at:.0}"),
+        EntryState::Published { position: Some(position), .. } => {
+            format!("published at {position}")
+        }
     }
 }

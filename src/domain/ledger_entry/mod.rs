@@ -1,205 +1,143 @@
-//! What is remembered of one event, and what a claim, a parking, an answer and an
-//! acknowledgement do to it.
+//! What the ledger stores of one event, and the rules by which it changes.
 //!
-//! `apply` is the whole of it: the entry as it stands and a command give the entry as it shall
-//! stand and the reply. Every ledger, the simulated one too, reads, applies and writes.
-//! This file never changes an answer once given, and never lets a former owner change anything.
+//! [`apply`] holds all of these rules: it takes the entry as it is and a [`LedgerCommand`], and
+//! returns the changed entry and the result. Every ledger, the simulated one too, only reads,
+//! calls [`apply`] and writes.
+//!
+//! Invariants: an answer never changes once it is stored, and an instance that lost an event
+//! to another owner can change nothing of it any more.
+
+mod command;
+pub mod key;
 
 use std::sync::Arc;
 
 use jiff::Timestamp;
 
+pub use self::command::{
+    Actor, Applied, Claim, ClaimResult, CommandResult, LedgerCommand, Park, PriorClaim,
+    WriteResult, apply,
+};
 use super::record::{Position, Record};
 use super::wire::outcome::Message;
 
-/// The history of a history that are kept from its beginning.
-const FIRST_STEPS: usize = 8;
-/// The history of a history that are kept from its end.
-const LAST_STEPS: usize = 24;
+/// Items that a history keeps from its beginning.
+const FIRST_ITEMS: usize = 8;
+/// Items that a history keeps from its end.
+const LAST_ITEMS: usize = 24;
 
-/// "We are about to work on this": written before the first call of a burst.
+/// Everything the ledger stores of one event.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Claim {
-    /// The event's identity, or the record's position.
-    pub key: Arc<str>,
-    /// The session; a dead letter has none.
+pub struct LedgerEntry {
+    /// The session; `None` for a dead letter.
     pub session_id: Option<Arc<str>>,
-    /// Where its record stands.
+    /// The position of its record in the escalations topic.
     pub source: Position,
-    /// When it was first seen here.
-    pub first_seen: Timestamp,
-    /// Past this nothing is called any more.
-    pub deadline: Option<Timestamp>,
-    /// Now.
-    pub at: Timestamp,
-}
-
-/// What is known of the record that was claimed.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum ClaimResult {
-    /// Nothing: it is new, and ours.
-    Fresh,
-    /// The same record was claimed before, by us or by an earlier owner; it is ours now.
-    Resumed(PriorClaim),
-    /// The same record has its answer.
-    Settled {
-        /// The answer, byte for byte.
-        answer: Arc<Message>,
-        /// The broker's acknowledgement was noted.
-        published: bool,
-        /// When it was settled.
-        at: Timestamp,
-    },
-    /// Another record of this session bears the identity: that one is answered, this one is not.
-    Duplicate,
-    /// The identity belongs to another session.
-    Conflict {
-        /// The session that has it; none: a dead letter has it.
-        session_id: Option<Arc<str>>,
-    },
-    /// What is known of it cannot be read: damaged, or written by a version that knows more.
-    Unreadable {
-        /// What to repair.
-        why: String,
-    },
-}
-
-/// What an earlier claim left.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct PriorClaim {
-    /// What the course wanted remembered when it was last put away.
-    pub memory: Option<String>,
-    /// When it was first seen.
-    pub first_seen: Timestamp,
-    /// When it was last claimed before this.
-    pub claimed_at: Timestamp,
-    /// It was put away cleanly until then. `None`: since `claimed_at` a call may be out.
-    pub parked_until: Option<Timestamp>,
-}
-
-/// Something to be put away.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Parking {
-    /// When it is due again.
-    pub until: Timestamp,
-    /// What its course remembers: a JSON text, opaque here.
-    pub memory: String,
-    /// One short line for the history: why.
-    pub note: String,
-    /// The original, so that it can be worked on again after its offset is committed; `None`: Kafka
-    /// delivers it again.
+    /// The record itself: stored when the event is parked, dropped when its answer is published.
+    /// `None` also where the ledger did not load it.
     pub record: Option<Record>,
+    /// When an instance read the record for the first time.
+    pub first_seen: Timestamp,
+    /// After this time no transfer is requested; `None` for a dead letter.
+    pub deadline: Option<Timestamp>,
+    /// The instance that claimed it last.
+    pub owner: Arc<str>,
+    /// When that instance claimed it.
+    pub claimed_at: Timestamp,
+    /// Counts the changes. A ledger writes a version only over the one before it, so that no
+    /// instance overwrites a change that it has not read.
+    pub version: i64,
+    /// How far the event is.
+    pub state: EntryState,
+    /// The course's snapshot when the event was last parked: JSON, opaque here.
+    pub snapshot: Option<String>,
+    /// The final answer; `None` also where the ledger did not load it.
+    pub answer: Option<Arc<Message>>,
+    /// What happened to the entry, oldest first, bounded by [`append_history`].
+    pub history: Vec<HistoryItem>,
 }
 
 /// How far an event is.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum EntryState {
-    /// ClaimResult: a call may be out.
+    /// Claimed: a call may be in flight.
     Open,
-    /// Put away; no call is out.
+    /// Waits for its next attempt; no call is in flight.
     Parked {
-        /// When it is due again.
+        /// When it is due.
         until: Timestamp,
     },
-    /// It has its answer.
+    /// Its answer is stored, and perhaps published.
     Settled {
-        /// Since when.
+        /// When the answer was decided.
         at: Timestamp,
     },
-    /// Its answer is acknowledged by the broker.
+    /// The broker has acknowledged its answer.
     Published {
-        /// When it was settled.
+        /// When the answer was decided.
         settled_at: Timestamp,
-        /// When the acknowledgement was noted.
+        /// When the acknowledgement was stored.
         at: Timestamp,
-        /// Where it stands, where that is known.
-        place: Option<Position>,
+        /// The position of the answer, where it is known.
+        position: Option<Position>,
     },
 }
 
-/// Everything that is remembered of one event.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct LedgerEntry {
-    /// The session; a dead letter has none.
-    pub session_id: Option<Arc<str>>,
-    /// Where its record stands.
-    pub source: Position,
-    /// The record, once it was put away; dropped when published, or not loaded.
-    pub record: Option<Record>,
-    /// When it was first seen.
-    pub first_seen: Timestamp,
-    /// Past this nothing is called any more.
-    pub deadline: Option<Timestamp>,
-    /// Who claimed it last.
-    pub owner: Arc<str>,
-    /// When.
-    pub claimed_at: Timestamp,
-    /// Counts the changes, so that nobody overwrites what he has not read.
-    pub version: i64,
-    /// How far it is.
-    pub state: EntryState,
-    /// What its course wanted remembered.
-    pub memory: Option<String>,
-    /// Its final answer; or not loaded.
-    pub answer: Option<Arc<Message>>,
-    /// Its story.
-    pub history: Vec<HistoryItem>,
+impl EntryState {
+    /// The word for it in the database and in `handoff events show`.
+    pub fn as_str(&self) -> &'static str {
+        match self {
+            Self::Open => "open",
+            Self::Parked { .. } => "parked",
+            Self::Settled { .. } => "settled",
+            Self::Published { .. } => "published",
+        }
+    }
 }
 
-/// An entry that still needs somebody, and that Kafka need not deliver again.
+/// An unfinished event whose offset may be committed, so that only the ledger can give it back to
+/// the next owner of its partition.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RecoveredEntry {
-    /// The event's identity, or the record's position.
-    pub key: Arc<str>,
-    /// The session; a dead letter has none.
-    pub session_id: Option<Arc<str>>,
-    /// The original.
+    /// The original record.
     pub record: Record,
-    /// When it was first seen.
+    /// When an instance read the record for the first time.
     pub first_seen: Timestamp,
-    /// Past this nothing is called any more.
-    pub deadline: Option<Timestamp>,
-    /// When it was last claimed.
-    pub claimed_at: Timestamp,
-    /// How far it is: open, parked or settled.
+    /// How far it is; never published.
     pub state: EntryState,
-    /// What its course wanted remembered.
-    pub memory: Option<String>,
-    /// Its final answer, if it is settled.
-    pub answer: Option<Arc<Message>>,
 }
 
-/// One step of a story.
+/// One item of a history.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct HistoryItem {
-    /// When.
+    /// When it happened.
     pub at: Timestamp,
     /// What happened.
-    pub what: HistoryKind,
-    /// Who did it.
+    pub kind: HistoryKind,
+    /// The instance that did it.
     pub owner: Arc<str>,
-    /// One short line, perhaps empty.
+    /// One short line, empty where there is nothing to add.
     pub note: String,
 }
 
 /// What can happen to an entry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum HistoryKind {
-    /// ClaimResult: calls may follow.
+    /// An instance claimed it; calls may follow.
     Claimed,
-    /// Put away.
+    /// It was parked, or released.
     Parked,
-    /// Answered.
+    /// Its answer was stored.
     Settled,
-    /// The answer is acknowledged.
+    /// The broker acknowledged its answer.
     Published,
 }
 
 impl HistoryKind {
-    /// All of them.
+    /// Every kind.
     pub const ALL: [Self; 4] = [Self::Claimed, Self::Parked, Self::Settled, Self::Published];
 
-    /// The word for people and for the database.
+    /// The word for it in the database and in `handoff events show`.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Claimed => "claimed",
@@ -210,219 +148,29 @@ impl HistoryKind {
     }
 }
 
-/// What is to be done to an entry.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum LedgerCommand {
-    /// Begin or go on working on it.
-    Claim(Box<Claim>),
-    /// Put it away.
-    Park(Parking),
-    /// Its final answer.
-    Settle {
-        /// The answer.
-        answer: Arc<Message>,
-        /// When it was decided.
-        at: Timestamp,
-    },
-    /// The broker has acknowledged the answer.
-    Publish {
-        /// Where it stands, where that is known.
-        place: Option<Position>,
-    },
-}
-
-/// What the one who did it is told.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum CommandResult {
-    /// To a claim.
-    Claimed(ClaimResult),
-    /// To anything else; false: it changed nothing.
-    Done(bool),
-}
-
-/// Who does it, and when.
-#[derive(Debug, Clone, Copy)]
-pub struct Actor<'a> {
-    /// The instance.
-    pub owner: &'a Arc<str>,
-    /// Now.
-    pub now: Timestamp,
-}
-
-/// The entry as it shall stand, `None` where it stays as it is, and the reply.
-pub type Applied = (Option<LedgerEntry>, CommandResult);
-
-/// Do it to the entry as it stands; `None`: there is no such entry.
-pub fn apply(entry: Option<LedgerEntry>, command: &LedgerCommand, actor: Actor<'_>) -> Applied {
-    match (command, entry) {
-        (LedgerCommand::Claim(claim), entry) => {
-            let claimed = judge_claim(entry.as_ref(), claim);
-            (claim_entry(entry, claim, (&claimed, actor)), CommandResult::Claimed(claimed))
-        }
-        (_, None) => (None, CommandResult::Done(false)),
-        (LedgerCommand::Park(parking), Some(entry)) => park(entry, parking, actor),
-        (LedgerCommand::Settle { answer, at }, Some(entry)) => settle(entry, (answer, *at), actor),
-        (LedgerCommand::Publish { place }, Some(entry)) => publish(entry, place.as_ref(), actor),
+/// Appends one item. An event that is retried for hours would grow without end, so a long history
+/// keeps only its first 8 and its last 24 items.
+pub fn append_history(history: &mut Vec<HistoryItem>, item: HistoryItem) {
+    if history.len() >= FIRST_ITEMS + LAST_ITEMS {
+        history.remove(FIRST_ITEMS);
     }
-}
-
-/// What a claim finds.
-pub fn judge_claim(entry: Option<&LedgerEntry>, claim: &Claim) -> ClaimResult {
-    let Some(entry) = entry else { return ClaimResult::Fresh };
-    if entry.session_id != claim.session_id {
-        return ClaimResult::Conflict { session_id: entry.session_id.clone() };
-    }
-    if entry.source != claim.source {
-        return ClaimResult::Duplicate;
-    }
-    let (published, at) = match &entry.state {
-        EntryState::Open => return ClaimResult::Resumed(resumed(entry, None)),
-        EntryState::Parked { until } => return ClaimResult::Resumed(resumed(entry, Some(*until))),
-        EntryState::Settled { at } => (false, *at),
-        EntryState::Published { settled_at, .. } => (true, *settled_at),
-    };
-    let answer = entry.answer.clone().expect("a settled entry is loaded with its answer");
-    ClaimResult::Settled { answer, published, at }
-}
-
-fn resumed(entry: &LedgerEntry, parked_until: Option<Timestamp>) -> PriorClaim {
-    PriorClaim {
-        memory: entry.memory.clone(),
-        first_seen: entry.first_seen,
-        claimed_at: entry.claimed_at,
-        parked_until,
-    }
-}
-
-fn claim_entry(
-    entry: Option<LedgerEntry>,
-    claim: &Claim,
-    (claimed, actor): (&ClaimResult, Actor<'_>),
-) -> Option<LedgerEntry> {
-    let now = Actor { now: claim.at, ..actor };
-    match (claimed, entry) {
-        (ClaimResult::Fresh, _) => {
-            Some(step(fresh(claim, actor.owner), (HistoryKind::Claimed, ""), now))
-        }
-        (ClaimResult::Resumed(_), Some(entry)) => {
-            let owner = actor.owner.clone();
-            let note = if entry.owner == owner { "" } else { "taken over" };
-            let state = EntryState::Open;
-            let entry = LedgerEntry { owner, claimed_at: claim.at, state, ..entry };
-            Some(step(entry, (HistoryKind::Claimed, note), now))
-        }
-        _ => None,
-    }
-}
-
-fn fresh(claim: &Claim, owner: &Arc<str>) -> LedgerEntry {
-    LedgerEntry {
-        session_id: claim.session_id.clone(),
-        source: claim.source.clone(),
-        record: None,
-        first_seen: claim.first_seen,
-        deadline: claim.deadline,
-        owner: owner.clone(),
-        claimed_at: claim.at,
-        version: 0,
-        state: EntryState::Open,
-        memory: None,
-        answer: None,
-        history: vec![],
-    }
-}
-
-/// Not answered yet, and claimed by this owner last.
-fn is_ours(entry: &LedgerEntry, actor: Actor<'_>) -> bool {
-    let unanswered = matches!(entry.state, EntryState::Open | EntryState::Parked { .. });
-    unanswered && entry.owner == *actor.owner
-}
-
-fn park(entry: LedgerEntry, parking: &Parking, actor: Actor<'_>) -> Applied {
-    if !is_ours(&entry, actor) {
-        return (None, CommandResult::Done(false));
-    }
-    let memory = Some(parking.memory.clone());
-    let state = EntryState::Parked { until: parking.until };
-    let record = parking.record.clone().or(entry.record);
-    let parked = LedgerEntry { memory, state, record, ..entry };
-    let note = format!("until {}; {}", parking.until, parking.note);
-    (Some(step(parked, (HistoryKind::Parked, &note), actor)), CommandResult::Done(true))
-}
-
-fn settle(
-    entry: LedgerEntry,
-    (answer, at): (&Arc<Message>, Timestamp),
-    actor: Actor<'_>,
-) -> Applied {
-    if !is_ours(&entry, actor) {
-        return (None, CommandResult::Done(false));
-    }
-    let settled =
-        LedgerEntry { answer: Some(answer.clone()), state: EntryState::Settled { at }, ..entry };
-    let actor = Actor { now: at, ..actor };
-    (Some(step(settled, (HistoryKind::Settled, answer.label()), actor)), CommandResult::Done(true))
-}
-
-/// A fact about the broker: whoever learns it may note it.
-fn publish(entry: LedgerEntry, place: Option<&Position>, actor: Actor<'_>) -> Applied {
-    let EntryState::Settled { at: settled_at } = entry.state else {
-        return (None, CommandResult::Done(false));
-    };
-    let state = EntryState::Published { settled_at, at: actor.now, place: place.cloned() };
-    let published = LedgerEntry { state, record: None, ..entry };
-    let note = place.map(ToString::to_string).unwrap_or_default();
-    (Some(step(published, (HistoryKind::Published, &note), actor)), CommandResult::Done(true))
-}
-
-/// The same entry, changed once more.
-fn step(
-    mut entry: LedgerEntry,
-    (what, note): (HistoryKind, &str),
-    actor: Actor<'_>,
-) -> LedgerEntry {
-    entry.version += 1;
-    let owner = actor.owner.clone();
-    append_history(
-        &mut entry.history,
-        HistoryItem { at: actor.now, what, owner, note: note.to_owned() },
-    );
-    entry
-}
-
-/// One more step of a story; of a long one the beginning and the end are kept.
-pub fn append_history(history: &mut Vec<HistoryItem>, step: HistoryItem) {
-    if history.len() >= FIRST_STEPS + LAST_STEPS {
-        history.remove(FIRST_STEPS);
-    }
-    history.push(step);
+    history.push(item);
 }
 
 impl LedgerEntry {
-    /// It has its answer.
+    /// Whether the final answer is stored.
     pub fn is_settled(&self) -> bool {
         matches!(self.state, EntryState::Settled { .. } | EntryState::Published { .. })
     }
 
-    /// As the next owner needs it; `None`: it needs nobody any more, or Kafka delivers it again.
-    pub fn recover(self, key: Arc<str>) -> Option<RecoveredEntry> {
-        let Self { session_id, record, first_seen, deadline, claimed_at, .. } = self;
+    /// The entry as the next owner of its partition needs it; `None` where it is finished, or where
+    /// the record is not stored because Kafka delivers it again.
+    pub fn recover(self) -> Option<RecoveredEntry> {
         if matches!(self.state, EntryState::Published { .. }) {
             return None;
         }
-        let (state, memory, answer) = (self.state, self.memory, self.answer);
-        let record = record?;
-        Some(RecoveredEntry {
-            key,
-            session_id,
-            record,
-            first_seen,
-            deadline,
-            claimed_at,
-            state,
-            memory,
-            answer,
-        })
+        let (first_seen, state) = (self.first_seen, self.state);
+        self.record.map(|record| RecoveredEntry { record, first_seen, state })
     }
 }
 

@@ -32,43 +32,43 @@ fn command(number: u8, second: i64) -> LedgerCommand {
         1 => LedgerCommand::Claim(Box::new(claim(Some("s"), 2))),
         2 => LedgerCommand::Claim(Box::new(claim(Some("other"), 1))),
         3 => {
-            let (memory, note) = ("{}".into(), "n".into());
+            let (snapshot, note) = ("{}".into(), "n".into());
             let position = position(1);
             let (key, value) = (None, None);
             let record = Some(Record { position, timestamp: None, key, value, headers: vec![] });
-            LedgerCommand::Park(Parking { until: at(second + 9), memory, note, record })
+            LedgerCommand::Park(Park { until: at(second + 9), snapshot, note, record })
         }
         4 => LedgerCommand::Settle { answer: answer(&second.to_string()), at: at(second) },
-        _ => LedgerCommand::Publish { place: Some(position(second)) },
+        _ => LedgerCommand::Publish { position: Some(position(second)) },
     }
 }
 
 /// Perform by numbers: (command, owner); the entry and the last reply.
 fn after(deeds: &[(u8, &str)]) -> (Option<LedgerEntry>, CommandResult) {
     let mut entry = None;
-    let mut last = CommandResult::Done(false);
+    let mut last = CommandResult::Write(WriteResult::Refused);
     for (second, (number, owner)) in (0..).zip(deeds) {
         let owner: Arc<str> = (*owner).into();
         let actor = Actor { owner: &owner, now: at(second) };
-        let (changed, reply) = apply(entry.clone(), &command(*number, second), actor);
-        entry = changed.or(entry);
-        last = reply;
+        let applied = apply(entry.clone(), &command(*number, second), actor);
+        entry = applied.next.or(entry);
+        last = applied.result;
     }
     (entry, last)
 }
 
 fn words(deeds: &[(u8, &str)]) -> String {
     match after(deeds).1 {
-        CommandResult::Done(done) => done.to_string(),
-        CommandResult::Claimed(ClaimResult::Resumed(PriorClaim { parked_until: None, .. })) => {
+        CommandResult::Write(result) => result.is_done().to_string(),
+        CommandResult::Claim(ClaimResult::Resumed(PriorClaim { parked_until: None, .. })) => {
             "open".into()
         }
-        CommandResult::Claimed(ClaimResult::Resumed(_)) => "parked".into(),
-        CommandResult::Claimed(ClaimResult::Settled { published, answer, .. }) => {
+        CommandResult::Claim(ClaimResult::Resumed(_)) => "parked".into(),
+        CommandResult::Claim(ClaimResult::Settled { published, answer, .. }) => {
             let text = std::str::from_utf8(answer.value.as_deref().unwrap()).unwrap();
             format!("settled {published} {text}")
         }
-        CommandResult::Claimed(other) => format!("{other:?}").to_lowercase(),
+        CommandResult::Claim(other) => format!("{other:?}").to_lowercase(),
     }
 }
 
@@ -132,7 +132,7 @@ proptest! {
             let settled = matches!(entry.state, EntryState::Settled { .. } | EntryState::Published { .. });
             prop_assert_eq!(settled, entry.answer.is_some());
             // Whoever may commit its offset has put the record away.
-            let parked = entry.history.iter().any(|step| step.what == HistoryKind::Parked);
+            let parked = entry.history.iter().any(|step| step.kind == HistoryKind::Parked);
             let published = matches!(entry.state, EntryState::Published { .. });
             prop_assert_eq!(entry.record.is_some(), parked && !published);
             answer = entry.answer;

@@ -5,7 +5,7 @@
 use std::fs;
 use std::time::Duration;
 
-use handoff::adapters::ledger::{LedgerUrl, Reader};
+use handoff::adapters::ledger::{LedgerReader, LedgerUrl};
 use handoff::sim::desk::DEMO_KEY;
 
 use super::desk::DeskProcess;
@@ -56,14 +56,13 @@ impl Environment {
     /// The history of all unfinished ledger entries, for people.
     pub(super) async fn unfinished_entries(&self) -> String {
         let place = LedgerUrl::parse(&self.ledger()).expect("a place");
-        let reader = Reader::open(&place).await.expect("the ledger opens");
+        let reader = LedgerReader::open(&place).await.expect("the ledger opens");
         let partitions: Vec<_> = (0..PARTITIONS).collect();
-        let rows = reader.recover(&self.topic("in"), &partitions).await.expect("rows");
+        let rows = reader.unfinished(&self.topic("in"), &partitions).await.expect("rows");
         let mut text = String::new();
         for row in rows {
-            let row = row.1.expect("a row that can be read");
-            let story = reader.story(&row.key).await.expect("a story");
-            text.push_str(&format!("{}: {story:#?}\n", row.key));
+            let entry = row.entry.expect("a row that can be read");
+            text.push_str(&format!("{}: {entry:#?}\n", row.key));
         }
         text
     }

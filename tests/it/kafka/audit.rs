@@ -200,7 +200,7 @@ async fn events_show_prints_the_history_of_an_escalation_during_and_after_a_run(
     assert_eq!(story["outcome"]["status"], "assigned");
     assert_eq!(story["outcome"]["attempts"], 5);
     let what: Vec<_> =
-        story["steps"].as_array().unwrap().iter().map(|s| s["what"].clone()).collect();
+        story["history"].as_array().unwrap().iter().map(|s| s["what"].clone()).collect();
     assert_eq!(what, ["claimed", "parked", "claimed", "settled", "published"]);
     let ran = run(&world, &["events", "show", "e"]).await;
     assert!(ran.out.contains("outcome     assigned to "), "{}", ran.out);
@@ -209,5 +209,5 @@ async fn events_show_prints_the_history_of_an_escalation_during_and_after_a_run(
     assert!(ran.out.contains("dead letter not_json"), "{}", ran.out);
     let ran = run(&world, &["events", "show", "nobody"]).await;
     assert_eq!(ran.code, Some(1));
-    assert!(ran.err.contains("knows nothing of \"nobody\""), "{}", ran.err);
+    assert!(ran.err.contains("has no entry for \"nobody\""), "{}", ran.err);
 }

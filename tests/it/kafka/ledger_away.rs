@@ -43,7 +43,7 @@ async fn the_database_stops_and_starts_and_nobody_restarts_the_worker() {
     assert_eq!(answered.len(), 150);
     assert!(answered.values().all(|outcome| outcome["status"] == "assigned"));
     assert_eq!(ask_admin(port, "ready").await.0, 200);
-    assert!(worker.log().contains("the ledger works again"), "{}", worker.log());
+    assert!(worker.log().contains("ledger available again"), "{}", worker.log());
     worker.terminate().await;
     world.assert_all_committed().await;
     assert_eq!(world.desk.stats().of(ApiCommand::Transfer).calls, 150, "and nothing twice");

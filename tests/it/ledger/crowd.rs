@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use futures_util::future::join_all;
-use handoff::domain::ledger_entry::{Claim, ClaimResult, EntryState, Parking};
+use handoff::domain::ledger_entry::{Claim, ClaimResult, EntryState, Park};
 use handoff::domain::record::Position;
 use tokio::time::timeout;
 
@@ -18,13 +18,13 @@ pub(super) async fn deeds_on_one_key_keep_their_order(world: &World) {
         peer.park("k", parking(9, "{}")),
         peer.settle("k", answer("it")),
         peer.claim(claim("k", 2)),
-        peer.published("k", None),
+        peer.mark_published("k", None),
     );
     assert_eq!(first, ClaimResult::Fresh);
     assert!(matches!(second, ClaimResult::Resumed(resumed) if resumed.parked_until.is_none()));
     assert!(parked && settled);
     assert_eq!(other, ClaimResult::Duplicate);
-    assert!(matches!(peer.story("k").await.unwrap().state, EntryState::Published { .. }));
+    assert!(matches!(peer.entry("k").await.unwrap().state, EntryState::Published { .. }));
 }
 
 pub(super) async fn ten_thousand_deeds_at_once(world: &World) {
@@ -36,10 +36,10 @@ pub(super) async fn ten_thousand_deeds_at_once(world: &World) {
             let text = format!("{{\"number\":{number}}}");
             assert_eq!(peer.claim(claim(&key, number)).await, ClaimResult::Fresh);
             let kept = keeping(number, &claim(&key, number));
-            assert!(peer.park(&key, Parking { memory: text.clone(), ..kept }).await);
+            assert!(peer.park(&key, Park { snapshot: text.clone(), ..kept }).await);
             assert!(peer.settle(&key, answer(&text)).await);
             if number % 2 == 0 {
-                peer.published(&key, None).await;
+                peer.mark_published(&key, None).await;
             }
         }
     };
@@ -52,9 +52,10 @@ pub(super) async fn ten_thousand_deeds_at_once(world: &World) {
     assert_eq!(rows.len(), 1_450);
     for row in rows {
         let number = row.record.position.offset;
-        assert_eq!(&*row.key, format!("event-{number}"));
-        assert_eq!(row.answer, Some(answer(&format!("{{\"number\":{number}}}"))));
-        assert_eq!(row.memory, Some(format!("{{\"number\":{number}}}")));
+        let entry = peer.entry(&format!("event-{number}")).await.unwrap();
+        assert_eq!(entry.record, Some(row.record));
+        assert_eq!(entry.answer, Some(answer(&format!("{{\"number\":{number}}}"))));
+        assert_eq!(entry.snapshot, Some(format!("{{\"number\":{number}}}")));
     }
 }
 
@@ -94,7 +95,7 @@ pub(super) async fn two_owners_at_once_agree(world: &World) {
     for (n, key) in keys.iter().enumerate() {
         assert!(by_a[n] != by_b[n], "{key}: exactly one of them is the owner");
         let winner = if by_a[n] { "a" } else { "b" };
-        let story = a.story(key).await.unwrap();
+        let story = a.entry(key).await.unwrap();
         assert_eq!((&*story.owner, story.answer), (winner, Some(answer(winner))));
     }
 }
@@ -106,7 +107,7 @@ async fn one_owner_counts(peer: &Peer) {
     assert_eq!(claimed.iter().filter(|claimed| **claimed == ClaimResult::Fresh).count(), 800);
 }
 
-/// The same random deeds here and in memory: the same replies, the same stories.
+/// The same random deeds here and in snapshot: the same replies, the same stories.
 pub(super) async fn every_ledger_replies_as_the_one_in_memory(world: &World) {
     let mut chance = fastrand::Rng::with_seed(20_261_123);
     let model = World::memory();
@@ -120,7 +121,7 @@ pub(super) async fn every_ledger_replies_as_the_one_in_memory(world: &World) {
         }
         for key in 0..12 {
             let key = format!("key-{key}");
-            assert_eq!(peer.story(&key).await, memory.story(&key).await);
+            assert_eq!(peer.entry(&key).await, memory.entry(&key).await);
         }
         let unfinished = peer.recover("escalations", &[0]).await;
         assert_eq!(unfinished, memory.recover("escalations", &[0]).await);
@@ -142,7 +143,7 @@ async fn tell(peer: &Peer, key: &str, (deed, choice, number): (u8, i64, i64)) ->
         8 => peer.settle(key, answer(&number.to_string())).await.to_string(),
         _ => {
             let place = Position { topic: "outcomes".into(), partition: 1, offset: number };
-            peer.published(key, (choice > 0).then_some(place)).await;
+            peer.mark_published(key, (choice > 0).then_some(place)).await;
             String::new()
         }
     }

@@ -3,7 +3,7 @@
 
 use std::fs;
 
-use handoff::adapters::ledger::{LedgerUrl, Reader};
+use handoff::adapters::ledger::{LedgerReader, LedgerUrl};
 
 use super::peer::{refusal, sqlite_url};
 
@@ -29,7 +29,7 @@ async fn another_programs_database_is_refused_and_left_as_it_is() {
     assert!(refused.contains("another program's database"), "{refused}");
     assert!(fs::read(&file).unwrap() == before);
     assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1, "no lock is left beside it");
-    let error = Reader::open(&LedgerUrl::parse(&url).unwrap()).await.err().unwrap();
+    let error = LedgerReader::open(&LedgerUrl::parse(&url).unwrap()).await.err().unwrap();
     assert!(format!("{error:#}").contains("another program's database"), "{error:#}");
 }
 
@@ -63,6 +63,6 @@ async fn a_folder_is_no_ledger() {
     let url = sqlite_url(&folder);
     let refused = refusal(&url).await;
     assert!(refused.contains("is no file: name one"), "{refused}");
-    let error = Reader::open(&LedgerUrl::parse(&url).unwrap()).await.err().unwrap();
+    let error = LedgerReader::open(&LedgerUrl::parse(&url).unwrap()).await.err().unwrap();
     assert!(format!("{error:#}").contains("is no file: name one"), "{error:#}");
 }

@@ -7,14 +7,14 @@ use std::{sync::Arc, sync::Mutex, time::Duration};
 
 use handoff::clock::Clock;
 use handoff::{
-    adapters::ledger::{self, Ledger as Database, LedgerUrl, Settings},
+    adapters::ledger::{self, LedgerSettings, LedgerUrl, SqlLedger},
     domain::{
-        ledger_entry::{Claim, ClaimResult, LedgerEntry, Parking, RecoveredEntry},
+        ledger_entry::{Claim, ClaimResult, LedgerEntry, Park, RecoveredEntry},
         record::{Position, Record},
         wire::outcome::{Channel, Message},
     },
     ledger::{Ledger as _, Recovered},
-    sim::ledger::Memory,
+    sim::ledger::MemoryLedger,
 };
 use jiff::Timestamp;
 use tempfile::TempDir;
@@ -25,7 +25,7 @@ use crate::support::postgres;
 
 /// A ledger that several owners may share.
 pub(super) enum World {
-    Memory(Memory),
+    Memory(MemoryLedger),
     Sqlite(TempDir, Mutex<Option<Peer>>),
     Postgres(String),
 }
@@ -33,8 +33,8 @@ pub(super) enum World {
 /// It, as one owner sees it.
 #[derive(Clone)]
 pub(super) enum Peer {
-    Memory(Memory),
-    Database(Database, Arc<Task>),
+    Memory(MemoryLedger),
+    Database(SqlLedger, Arc<Task>),
 }
 
 /// The ledger's work; it ends when nobody holds the ledger.
@@ -42,7 +42,7 @@ pub(super) struct Task(Mutex<Option<JoinHandle<()>>>);
 
 impl World {
     pub(super) fn memory() -> Self {
-        Self::Memory(Memory::new("nobody", Arc::new(now)))
+        Self::Memory(MemoryLedger::new("nobody", Clock::from_fn(now)))
     }
 
     pub(super) fn sqlite() -> Self {
@@ -80,9 +80,9 @@ pub(super) fn sqlite_url(folder: &TempDir) -> String {
     format!("sqlite://{}", folder.path().join("ledger.db").display())
 }
 
-pub(super) fn settings(url: &str, owner: &str) -> Settings {
-    Settings {
-        place: LedgerUrl::parse(url).unwrap(),
+pub(super) fn settings(url: &str, owner: &str) -> LedgerSettings {
+    LedgerSettings {
+        url: LedgerUrl::parse(url).unwrap(),
         owner: owner.into(),
         clock: Clock::from_fn(now),
     }
@@ -140,11 +140,18 @@ pub(super) fn claim(key: &str, offset: i64) -> Claim {
     Claim { key: key.into(), session_id: Some("s".into()), source, first_seen, deadline, at: at(1) }
 }
 
-/// The record of a claim.
+/// The record of a claim; its only header names the entry's key.
 pub(super) fn record(claim: &Claim) -> Record {
     let value = Some(format!("{{\"id\":\"{}\"}}", claim.key).into_bytes());
     let (position, timestamp) = (claim.source.clone(), Some(at(-5)));
-    Record { position, timestamp, key: Some(b"s".to_vec()), value, headers: vec![] }
+    let headers = vec![("key".into(), Some(claim.key.as_bytes().to_vec()))];
+    Record { position, timestamp, key: Some(b"s".to_vec()), value, headers }
+}
+
+/// The key of the entry that holds this record.
+pub(super) fn key_of(recovered: &RecoveredEntry) -> String {
+    let key = recovered.record.headers[0].1.clone().expect("every record here names its key");
+    String::from_utf8(key).unwrap()
 }
 
 pub(super) fn answer(text: &str) -> Arc<Message> {
@@ -157,14 +164,14 @@ pub(super) fn answer(text: &str) -> Arc<Message> {
 }
 
 /// Put away, and Kafka delivers it again.
-pub(super) fn parking(second: i64, memory: &str) -> Parking {
-    let (memory, note) = (memory.into(), "4 calls, last 60008".into());
-    Parking { until: at(second), memory, note, record: None }
+pub(super) fn parking(second: i64, snapshot: &str) -> Park {
+    let (snapshot, note) = (snapshot.into(), "4 calls, last 60008".into());
+    Park { until: at(second), snapshot, note, record: None }
 }
 
 /// Put away for good: its offset may be committed.
-pub(super) fn keeping(second: i64, claim: &Claim) -> Parking {
-    Parking { record: Some(record(claim)), ..parking(second, "[1]") }
+pub(super) fn keeping(second: i64, claim: &Claim) -> Park {
+    Park { record: Some(record(claim)), ..parking(second, "[1]") }
 }
 
 impl Peer {
@@ -175,32 +182,34 @@ impl Peer {
         }
     }
 
-    pub(super) async fn park(&self, key: &str, parking: Parking) -> bool {
-        match self {
-            Self::Memory(ledger) => ledger.park(key.into(), parking).await,
-            Self::Database(ledger, _) => ledger.park(key.into(), parking).await,
-        }
+    pub(super) async fn park(&self, key: &str, park: Park) -> bool {
+        let result = match self {
+            Self::Memory(ledger) => ledger.park(key.into(), park).await,
+            Self::Database(ledger, _) => ledger.park(key.into(), park).await,
+        };
+        result.is_done()
     }
 
     pub(super) async fn settle(&self, key: &str, answer: Arc<Message>) -> bool {
-        match self {
+        let result = match self {
             Self::Memory(ledger) => ledger.settle(key.into(), answer, at(2)).await,
             Self::Database(ledger, _) => ledger.settle(key.into(), answer, at(2)).await,
-        }
+        };
+        result.is_done()
     }
 
-    pub(super) async fn published(&self, key: &str, place: Option<Position>) {
+    pub(super) async fn mark_published(&self, key: &str, position: Option<Position>) {
         match self {
-            Self::Memory(ledger) => ledger.published(key.into(), place).await,
-            Self::Database(ledger, _) => ledger.published(key.into(), place).await,
+            Self::Memory(ledger) => ledger.mark_published(key.into(), position).await,
+            Self::Database(ledger, _) => ledger.mark_published(key.into(), position).await,
         }
     }
 
     pub(super) async fn recover(&self, topic: &str, partitions: &[i32]) -> Vec<RecoveredEntry> {
-        self.left_open(topic, partitions).await.rows
+        self.recovered(topic, partitions).await.entries
     }
 
-    pub(super) async fn left_open(&self, topic: &str, partitions: &[i32]) -> Recovered {
+    pub(super) async fn recovered(&self, topic: &str, partitions: &[i32]) -> Recovered {
         let partitions = partitions.to_vec();
         match self {
             Self::Memory(ledger) => ledger.recover(topic.into(), partitions).await,
@@ -208,10 +217,10 @@ impl Peer {
         }
     }
 
-    pub(super) async fn story(&self, key: &str) -> Option<LedgerEntry> {
+    pub(super) async fn entry(&self, key: &str) -> Option<LedgerEntry> {
         match self {
-            Self::Memory(ledger) => ledger.story(key),
-            Self::Database(ledger, _) => ledger.reader().story(key).await.unwrap(),
+            Self::Memory(ledger) => ledger.entry(key),
+            Self::Database(ledger, _) => ledger.reader().entry(key).await.unwrap(),
         }
     }
 

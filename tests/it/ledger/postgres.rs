@@ -6,12 +6,12 @@ use std::time::Duration;
 
 use futures_util::future::join_all;
 use handoff::{
-    adapters::ledger::{LedgerUrl, Reader},
+    adapters::ledger::{LedgerReader, LedgerUrl},
     domain::ledger_entry::{ClaimResult, EntryState},
 };
 use tokio::time::sleep;
 
-use super::peer::{answer, claim, keeping, open, refusal, try_open};
+use super::peer::{answer, claim, keeping, key_of, open, refusal, try_open};
 use super::suite;
 use crate::support::postgres::{Server, execute, schema};
 
@@ -32,14 +32,14 @@ async fn a_ledger_of_a_newer_program_is_refused() {
     execute(&url, newer).await.unwrap();
     let refused = refusal(&url).await;
     assert!(refused.contains("written by a newer handoff"), "{refused}");
-    let error = Reader::open(&LedgerUrl::parse(&url).unwrap()).await.err().unwrap();
+    let error = LedgerReader::open(&LedgerUrl::parse(&url).unwrap()).await.err().unwrap();
     assert!(error.to_string().contains("written by a newer handoff"), "{error:#}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_tool_creates_nothing() {
     let url = schema().await;
-    let error = Reader::open(&LedgerUrl::parse(&url).unwrap()).await.err().unwrap();
+    let error = LedgerReader::open(&LedgerUrl::parse(&url).unwrap()).await.err().unwrap();
     assert!(error.to_string().contains("not a ledger, or not one yet"), "{error:#}");
 }
 
@@ -95,7 +95,7 @@ async fn a_server_that_goes_is_waited_for() {
         server.start_again().await;
     });
     assert_eq!(claimed, vec![ClaimResult::Fresh; 20]);
-    assert!(rows.iter().any(|row| &*row.key == "before"));
+    assert!(rows.iter().any(|row| key_of(row) == "before"));
     assert!(peer.settle("before", answer("after")).await);
     assert_eq!(peer.problem(), None);
     peer.end().await;
@@ -115,7 +115,7 @@ async fn cut_connections_lose_and_double_nothing() {
                 let offset = round * 100 + n;
                 assert_eq!(peer.claim(claim(&key, offset)).await, ClaimResult::Fresh, "{key}");
                 assert!(peer.settle(&key, answer(&key)).await, "{key}");
-                peer.published(&key, None).await;
+                peer.mark_published(&key, None).await;
             };
             join_all((0..50).map(one)).await;
         }
@@ -133,7 +133,7 @@ async fn cut_connections_lose_and_double_nothing() {
     // The last cut may still be on its way, and a reader tells it at once.
     sleep(Duration::from_millis(500)).await;
     for key in ["0-0", "29-49", "20-20"] {
-        let story = peer.story(key).await.unwrap();
+        let story = peer.entry(key).await.unwrap();
         assert!(matches!(story.state, EntryState::Published { .. }), "{key}");
         assert_eq!((story.version, story.history.len()), (3, 3), "{key}: nothing was done twice");
     }

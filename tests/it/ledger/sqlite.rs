@@ -5,16 +5,14 @@
 use std::{fs, process::Command, time::Duration};
 
 use handoff::{
-    adapters::ledger::{LedgerUrl, Reader},
-    domain::ledger_entry::{Claim, ClaimResult, EntryState, HistoryKind},
-    domain::record::Position,
-    domain::wire::outcome::{Channel, Message},
+    adapters::ledger::{LedgerReader, LedgerUrl},
+    domain::ledger_entry::{ClaimResult, EntryState},
 };
 use rusqlite::Connection;
 use tempfile::TempDir;
 use tokio::time::{sleep, timeout};
 
-use super::peer::{Peer, World, answer, at, claim, keeping, open, parking, refusal, sqlite_url};
+use super::peer::{Peer, answer, at, claim, keeping, open, parking, refusal, sqlite_url};
 use super::suite;
 use crate::support::guard::Guard;
 
@@ -52,8 +50,8 @@ async fn what_was_done_is_there_after_a_restart() {
     peer.end().await;
     let peer = open(&url, "b").await;
     assert!(matches!(peer.claim(claim("open", 0)).await, ClaimResult::Resumed(_)));
-    assert_eq!(peer.story("parked").await.unwrap().state, EntryState::Parked { until: at(9) });
-    assert_eq!(peer.story("settled").await.unwrap().answer, Some(answer("it")));
+    assert_eq!(peer.entry("parked").await.unwrap().state, EntryState::Parked { until: at(9) });
+    assert_eq!(peer.entry("settled").await.unwrap().answer, Some(answer("it")));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -65,10 +63,10 @@ async fn a_second_service_on_the_same_file_is_refused_and_a_tool_is_not() {
     let refused = refusal(&url).await;
     assert!(refused.contains("in use by another handoff"), "{refused}");
     assert!(refused.contains("ledger.db.lock") && refused.contains("postgres://"), "{refused}");
-    let reader = Reader::open(&LedgerUrl::parse(&url).unwrap()).await.unwrap();
-    assert_eq!(reader.story("k").await.unwrap().unwrap().state, EntryState::Open);
+    let reader = LedgerReader::open(&LedgerUrl::parse(&url).unwrap()).await.unwrap();
+    assert_eq!(reader.entry("k").await.unwrap().unwrap().state, EntryState::Open);
     peer.settle("k", answer("it")).await;
-    let story = reader.story("k").await.unwrap().unwrap();
+    let story = reader.entry("k").await.unwrap().unwrap();
     assert_eq!(story.answer, Some(answer("it")), "it sees what happens meanwhile");
     drop(reader);
     peer.end().await;
@@ -79,7 +77,7 @@ async fn a_second_service_on_the_same_file_is_refused_and_a_tool_is_not() {
 async fn a_tool_creates_nothing() {
     let folder = folder();
     let place = LedgerUrl::parse(&sqlite_url(&folder)).unwrap();
-    let error = format!("{:#}", Reader::open(&place).await.err().unwrap());
+    let error = format!("{:#}", LedgerReader::open(&place).await.err().unwrap());
     assert!(error.contains("is not there (yet)"), "{error}");
     assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
 }
@@ -126,88 +124,8 @@ async fn a_ledger_of_a_newer_program_is_refused() {
     other.close().unwrap();
     let refused = refusal(&url).await;
     assert!(refused.contains("written by a newer handoff"), "{refused}");
-    let error = Reader::open(&LedgerUrl::parse(&url).unwrap()).await.err().unwrap();
+    let error = LedgerReader::open(&LedgerUrl::parse(&url).unwrap()).await.err().unwrap();
     assert!(error.to_string().contains("written by a newer handoff"), "{error:#}");
-}
-
-/// One row for each state, as the first program wrote them.
-const OLD_ROWS: &str = r#"
-INSERT INTO handoff_events VALUES
-('open', 's', 'escalations', 0, 1, 'open', 'a', 1, 1800000000000000, 1800000600000000,
-  1800000001000000, NULL, NULL, NULL, NULL, NULL, NULL, NULL,
-  '[{"at":"2027-01-15T08:00:01Z","what":"claimed","by":"a"}]'),
-('parked', 's', 'escalations', 0, 2, 'parked', 'a', 2, 1800000000000000, 1800000600000000,
-  1800000001000000, 1800000009000000, NULL, NULL, NULL,
-  '{"timestamp":"2027-01-15T07:59:55Z","key":"s","value":"{\"id\":\"parked\"}","headers":[]}', '[1]', NULL,
-  '[{"at":"2027-01-15T08:00:01Z","what":"claimed","by":"a"},
-    {"at":"2027-01-15T08:16:40Z","what":"parked","by":"a","note":"until 9"}]'),
-('settled', 's', 'escalations', 0, 3, 'settled', 'a', 2, 1800000000000000, 1800000600000000,
-  1800000001000000, NULL, 1800000002000000, NULL, NULL, NULL, NULL,
-  '{"channel":"outcomes","key":"s","value":"it","headers":[["handoff-status","queued"]]}',
-  '[{"at":"2027-01-15T08:00:01Z","what":"claimed","by":"a"},
-    {"at":"2027-01-15T08:00:02Z","what":"settled","by":"a","note":"queued"}]'),
-('published', NULL, 'escalations', 0, 4, 'published', 'b', 3, 1800000000000000, NULL,
-  1800000001000000, NULL, 1800000002000000, 1800001000000000, 'outcomes/3/7', NULL, NULL,
-  '{"channel":"dead_letters","key":null,"value":{"base64":"/wD+"},"headers":[["x",null]]}',
-  '[{"at":"2027-01-15T08:00:01Z","what":"claimed","by":"b"},
-    {"at":"2027-01-15T08:00:02Z","what":"settled","by":"b","note":"malformed"},
-    {"at":"2027-01-15T08:16:40Z","what":"published","by":"b","note":"outcomes/3/7"}]');
-CREATE TABLE handoff_migrations (version BIGINT PRIMARY KEY, description TEXT NOT NULL,
-  installed_on TIMESTAMP NOT NULL DEFAULT CURRENT_TIMESTAMP, success BOOLEAN NOT NULL,
-  checksum BLOB NOT NULL, execution_time BIGINT NOT NULL);
-INSERT INTO handoff_migrations VALUES (1, 'events', '2026-11-24', 1, x'00', 1);"#;
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_ledger_of_an_older_program_is_brought_up_to_date() {
-    let folder = folder();
-    let url = sqlite_url(&folder);
-    let other = Connection::open(folder.path().join("ledger.db")).unwrap();
-    let first = concat!(env!("CARGO_MANIFEST_DIR"), "/migrations/sqlite/0001_events.sql");
-    run(&other, &fs::read_to_string(first).unwrap());
-    run(&other, OLD_ROWS);
-    other.close().unwrap();
-    let error = Reader::open(&LedgerUrl::parse(&url).unwrap()).await.err().unwrap();
-    assert!(error.to_string().contains("written by an older handoff"), "{error:#}");
-
-    let peer = open(&url, "c").await;
-    let model = World::memory();
-    let (a, b) = (model.peer("a").await, model.peer("b").await);
-    for (offset, key) in (1..).zip(["open", "parked", "settled"]) {
-        a.claim(claim(key, offset)).await;
-    }
-    let note = "until 9";
-    let letter = Message {
-        channel: Channel::DeadLetters,
-        key: None,
-        value: Some(vec![0xff, 0, 0xfe]),
-        headers: vec![("x".into(), None)],
-    };
-    a.park("parked", keeping(9, &claim("parked", 2))).await;
-    a.settle("settled", answer("it")).await;
-    let dead = Claim { session_id: None, deadline: None, ..claim("published", 4) };
-    b.claim(dead).await;
-    b.settle("published", letter.into()).await;
-    let place = Position { topic: "outcomes".into(), partition: 3, offset: 7 };
-    b.published("published", Some(place)).await;
-    for key in ["open", "parked", "settled", "published"] {
-        let mut expected = a.story(key).await.unwrap();
-        for step in &mut expected.history {
-            match step.what {
-                HistoryKind::Parked => step.note = note.into(),
-                HistoryKind::Settled if key == "published" => step.note = "malformed".into(),
-                _ => {}
-            }
-        }
-        assert_eq!(peer.story(key).await, Some(expected), "{key}");
-    }
-    assert!(matches!(peer.claim(claim("open", 1)).await, ClaimResult::Resumed(_)));
-    assert!(peer.settle("open", answer("at last")).await);
-    peer.published("settled", None).await;
-    peer.claim(claim("parked", 2)).await;
-    assert!(peer.settle("parked", answer("too")).await);
-    assert_eq!(peer.story("parked").await.unwrap().history.len(), 4);
-    assert_eq!(peer.recover("escalations", &[0]).await.len(), 1, "it was put away");
-    assert_eq!(peer.prune(at(9_999)).await, 2);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -331,8 +249,8 @@ async fn a_full_disk_is_waited_for() {
     assert!(told.contains("the disk is full"), "{told}");
     assert!(parked);
     assert_eq!(peer.problem(), None);
-    assert!(peer.story("before").await.is_some());
-    assert_eq!(peer.story("large").await.unwrap().record, large().record);
+    assert!(peer.entry("before").await.is_some());
+    assert_eq!(peer.entry("large").await.unwrap().record, large().record);
     peer.end().await;
     drop(unmount);
 }

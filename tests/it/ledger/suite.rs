@@ -4,25 +4,27 @@ use std::sync::Arc;
 
 use futures_util::future::join_all;
 use handoff::domain::{
-    ledger_entry::{Claim, ClaimResult, EntryState, HistoryKind, Parking, PriorClaim},
+    ledger_entry::{Claim, ClaimResult, EntryState, HistoryKind, Park, PriorClaim},
     record::{Position, Record},
     wire::outcome::{Channel, Message},
 };
 use jiff::Timestamp;
 
-use super::peer::{Peer, World, answer, at, claim, keeping, now, parking, position, record};
+use super::peer::{
+    Peer, World, answer, at, claim, keeping, key_of, now, parking, position, record,
+};
 
 pub(super) async fn a_claim_finds_what_was_left(world: &World) {
     let peer = world.peer("a").await;
     assert_eq!(peer.claim(claim("k", 1)).await, ClaimResult::Fresh);
     let open =
-        PriorClaim { memory: None, first_seen: at(0), claimed_at: at(1), parked_until: None };
+        PriorClaim { snapshot: None, first_seen: at(0), claimed_at: at(1), parked_until: None };
     let again = Claim { at: at(7), first_seen: at(6), ..claim("k", 1) };
     assert_eq!(peer.claim(again).await, ClaimResult::Resumed(open));
 
     assert!(peer.park("k", parking(90, r#"{"attempts":4}"#)).await);
     let parked = PriorClaim {
-        memory: Some(r#"{"attempts":4}"#.into()),
+        snapshot: Some(r#"{"attempts":4}"#.into()),
         first_seen: at(0),
         claimed_at: at(7),
         parked_until: Some(at(90)),
@@ -35,7 +37,7 @@ pub(super) async fn a_claim_finds_what_was_left(world: &World) {
     let settled =
         |published| ClaimResult::Settled { answer: answer("first"), published, at: at(2) };
     assert_eq!(peer.claim(claim("k", 1)).await, settled(false));
-    peer.published("k", None).await;
+    peer.mark_published("k", None).await;
     assert_eq!(peer.claim(claim("k", 1)).await, settled(true));
 
     assert_eq!(peer.claim(claim("k", 2)).await, ClaimResult::Duplicate);
@@ -74,12 +76,12 @@ pub(super) async fn a_new_owner_takes_over_and_the_late_one_changes_nothing(worl
     }
     assert!(new.park("open", parking(60, "new")).await);
     assert!(new.settle("parked", answer("new")).await);
-    let open = new.story("open").await.unwrap();
+    let open = new.entry("open").await.unwrap();
     assert_eq!(
-        (open.state, open.memory.as_deref()),
+        (open.state, open.snapshot.as_deref()),
         (EntryState::Parked { until: at(60) }, Some("new"))
     );
-    let parked = new.story("parked").await.unwrap();
+    let parked = new.entry("parked").await.unwrap();
     assert_eq!((parked.answer, &*parked.owner), (Some(answer("new")), "new"));
     let notes: Vec<_> = parked.history.iter().map(|step| (&*step.owner, &*step.note)).collect();
     assert_eq!(notes[2], ("new", "taken over"));
@@ -94,9 +96,9 @@ pub(super) async fn the_first_answer_stays(world: &World) {
     assert!(!peer.settle("k", answer("first")).await, "the same one is not news either");
     assert!(!peer.settle("k", answer("second")).await);
     assert!(!peer.park("k", parking(9, "{}")).await);
-    peer.published("k", None).await;
+    peer.mark_published("k", None).await;
     assert!(!peer.settle("k", answer("third")).await);
-    assert_eq!(peer.story("k").await.unwrap().answer, Some(answer("first")));
+    assert_eq!(peer.entry("k").await.unwrap().answer, Some(answer("first")));
 }
 
 pub(super) async fn unfinished_events_are_found_by_their_partition(world: &World) {
@@ -124,20 +126,25 @@ pub(super) async fn unfinished_events_are_found_by_their_partition(world: &World
     assert!(peer.settle("answered", answer("it")).await);
     assert!(peer.settle("settled", answer("it")).await);
     assert!(peer.settle("done", answer("it")).await);
-    peer.published("done", None).await;
+    peer.mark_published("done", None).await;
 
     let peer = world.peer("next").await;
     let rows = peer.recover("escalations", &[2, 1, 7]).await;
-    let keys: Vec<_> = rows.iter().map(|row| &*row.key).collect();
+    let keys: Vec<_> = rows.iter().map(key_of).collect();
     assert_eq!(keys, ["z", "settled", "open", "p"], "in the order of the records");
     assert_eq!(rows[1].state, EntryState::Settled { at: at(2) });
-    assert_eq!(rows[1].answer, Some(answer("it")));
     assert_eq!(rows[2].state, EntryState::Open);
     assert_eq!(rows[2].record, record(&place("open", 1, 10)));
-    assert_eq!((rows[2].first_seen, rows[2].deadline), (at(0), Some(at(600))));
-    assert_eq!((rows[2].claimed_at, rows[2].session_id.as_deref()), (at(1), Some("s")));
+    assert_eq!(rows[2].first_seen, at(0));
     assert_eq!(rows[3].state, EntryState::Parked { until: at(70) });
-    assert_eq!(rows[3].memory.as_deref(), Some("[1]"));
+
+    let settled = peer.entry("settled").await.unwrap();
+    assert_eq!(settled.answer, Some(answer("it")));
+    let open = peer.entry("open").await.unwrap();
+    assert_eq!((open.first_seen, open.deadline), (at(0), Some(at(600))));
+    assert_eq!((open.claimed_at, open.session_id.as_deref()), (at(1), Some("s")));
+    let parked = peer.entry("p").await.unwrap();
+    assert_eq!(parked.snapshot.as_deref(), Some("[1]"));
     assert_eq!(peer.recover("other", &[1, 2]).await, []);
     assert_eq!(peer.recover("escalations", &[]).await, []);
 }
@@ -145,18 +152,18 @@ pub(super) async fn unfinished_events_are_found_by_their_partition(world: &World
 pub(super) async fn an_acknowledgement_is_noted_once(world: &World) {
     let peer = world.peer("a").await;
     let place = |offset| Position { topic: "outcomes".into(), partition: 3, offset };
-    peer.published("nothing", Some(place(1))).await;
-    assert_eq!(peer.story("nothing").await, None);
+    peer.mark_published("nothing", Some(place(1))).await;
+    assert_eq!(peer.entry("nothing").await, None);
     peer.claim(claim("k", 1)).await;
-    peer.published("k", Some(place(1))).await;
-    assert_eq!(peer.story("k").await.unwrap().state, EntryState::Open, "there is no answer yet");
+    peer.mark_published("k", Some(place(1))).await;
+    assert_eq!(peer.entry("k").await.unwrap().state, EntryState::Open, "there is no answer yet");
     peer.park("k", keeping(9, &claim("k", 1))).await;
     peer.settle("k", answer("it")).await;
-    assert_eq!(peer.story("k").await.unwrap().record, Some(record(&claim("k", 1))));
-    peer.published("k", Some(place(2))).await;
-    peer.published("k", Some(place(3))).await;
-    let story = peer.story("k").await.unwrap();
-    let state = EntryState::Published { settled_at: at(2), at: now(), place: Some(place(2)) };
+    assert_eq!(peer.entry("k").await.unwrap().record, Some(record(&claim("k", 1))));
+    peer.mark_published("k", Some(place(2))).await;
+    peer.mark_published("k", Some(place(3))).await;
+    let story = peer.entry("k").await.unwrap();
+    let state = EntryState::Published { settled_at: at(2), at: now(), position: Some(place(2)) };
     assert_eq!((story.state, story.record), (state, None), "the original is not needed any more");
     assert_eq!(story.answer, Some(answer("it")));
 }
@@ -199,16 +206,16 @@ pub(super) async fn any_text_is_an_identity(world: &World) {
     for (offset, key) in (0..).zip(keys) {
         let claim = Claim { session_id: Some(key.into()), ..claim(key, offset) };
         assert_eq!(peer.claim(claim.clone()).await, ClaimResult::Fresh, "{key:?}");
-        let parking = Parking { memory: key.into(), ..keeping(9, &claim) };
+        let parking = Park { snapshot: key.into(), ..keeping(9, &claim) };
         assert!(peer.park(key, parking).await, "{key:?}");
         assert!(peer.settle(key, answer(key)).await, "{key:?}");
-        let story = peer.story(key).await.unwrap();
+        let story = peer.entry(key).await.unwrap();
         assert_eq!(story.session_id.as_deref(), Some(key));
-        assert_eq!(story.memory.as_deref(), Some(key));
+        assert_eq!(story.snapshot.as_deref(), Some(key));
         assert_eq!(story.answer, Some(answer(key)));
     }
     let found = peer.recover("escalations", &[0]).await;
-    assert_eq!(found.iter().map(|row| &*row.key).collect::<Vec<_>>(), keys);
+    assert_eq!(found.iter().map(key_of).collect::<Vec<_>>(), keys);
 }
 
 pub(super) async fn any_bytes_come_back(world: &World) {
@@ -235,11 +242,11 @@ pub(super) async fn any_bytes_come_back(world: &World) {
         let fresh = Claim { source, deadline: Some(deadline), ..claim(&key, 0) };
         peer.claim(fresh.clone()).await;
         let record = Some(record);
-        peer.park(&key, Parking { record: record.clone(), ..parking(9, "{}") }).await;
+        peer.park(&key, Park { record: record.clone(), ..parking(9, "{}") }).await;
         let (value, channel) = (bytes.clone(), Channel::DeadLetters);
         let letter = Arc::new(Message { channel, key: bytes, value, headers });
         assert!(peer.settle(&key, letter.clone()).await);
-        let story = peer.story(&key).await.unwrap();
+        let story = peer.entry(&key).await.unwrap();
         assert_eq!(story.record, record);
         assert_eq!((story.answer, story.deadline), (Some(letter.clone()), Some(deadline)));
         let settled = ClaimResult::Settled { answer: letter, published: false, at: at(2) };
@@ -259,13 +266,13 @@ pub(super) async fn published_events_are_forgotten_by_age(world: &World) {
         let key = format!("done-{number}");
         peer.claim(claim(&key, 100 + number)).await;
         peer.settle(&key, answer("it")).await;
-        peer.published(&key, None).await;
+        peer.mark_published(&key, None).await;
     };
     // More than one step of pruning deletes.
     futures_util::future::join_all((0..1_100).map(one)).await;
     assert_eq!(peer.prune(now()).await, 0, "they are not older than that");
     assert_eq!(peer.prune(now() + jiff::SignedDuration::from_secs(1)).await, 1_100);
-    assert_eq!(peer.story("done-7").await, None);
+    assert_eq!(peer.entry("done-7").await, None);
     assert_eq!(peer.recover("escalations", &[0]).await.len(), 3, "what is open is kept");
     assert_eq!(
         peer.claim(claim("done-7", 107)).await,
@@ -281,10 +288,10 @@ pub(super) async fn the_story_says_who_did_what(world: &World) {
     let peer = world.peer("b").await;
     peer.claim(Claim { at: at(31), ..claim("k", 1) }).await;
     peer.settle("k", answer("it")).await;
-    peer.published("k", Some(position(5, 6))).await;
-    let history = peer.story("k").await.unwrap().history;
+    peer.mark_published("k", Some(position(5, 6))).await;
+    let history = peer.entry("k").await.unwrap().history;
     let told: Vec<_> =
-        history.iter().map(|step| (step.at, step.what, &*step.owner, &*step.note)).collect();
+        history.iter().map(|step| (step.at, step.kind, &*step.owner, &*step.note)).collect();
     let until = format!("until {}; 4 calls, last 60008", at(30));
     assert_eq!(
         told,
@@ -316,9 +323,9 @@ pub(super) async fn a_row_that_cannot_be_read(peer: &Peer, run: impl AsyncFn(&st
 
     let topic = &damaged.source.topic;
     let partitions = [damaged.source.partition, sound.source.partition];
-    let found = peer.left_open(topic, &partitions).await;
-    assert_eq!(found.unread, [damaged.source.partition], "it is asked for again");
-    assert_eq!(found.rows.iter().map(|row| &*row.key).collect::<Vec<_>>(), ["sound"]);
+    let found = peer.recovered(topic, &partitions).await;
+    assert_eq!(found.blocked_partitions, [damaged.source.partition], "it is asked for again");
+    assert_eq!(found.entries.iter().map(key_of).collect::<Vec<_>>(), ["sound"]);
 
     let all = [claim("new", 4), sound, damaged.clone(), beside];
     let mut claimed = join_all(all.map(|claim| peer.claim(claim))).await;

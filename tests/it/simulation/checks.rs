@@ -20,8 +20,8 @@ use super::world::{SimProcess, SimWorld, lock};
 fn key(kind: &RecordKind, partition: usize, offset: usize) -> String {
     match kind {
         RecordKind::Event { id: Some(id), .. } => format!("id:{id}"),
-        RecordKind::Malformed => format!("letter:{TOPIC}/{partition}/{offset}"),
-        _ => format!("place:{TOPIC}/{partition}/{offset}"),
+        RecordKind::Malformed => format!("dead-letter:{TOPIC}/{partition}/{offset}"),
+        _ => format!("record:{TOPIC}/{partition}/{offset}"),
     }
 }
 
@@ -62,7 +62,7 @@ fn check_transfer(process: &Arc<SimProcess>, number: u64, now: Timestamp) {
             if *n != number {
                 continue;
             }
-            let Some(entry) = world.ledger.story(&key(kind, partition, offset)) else {
+            let Some(entry) = world.ledger.entry(&key(kind, partition, offset)) else {
                 world.violation(format!("{name} transfers {number} before it is claimed"));
                 continue;
             };
@@ -88,7 +88,7 @@ fn check_transfer(process: &Arc<SimProcess>, number: u64, now: Timestamp) {
 }
 
 fn is_unanswered(world: &SimWorld, kind: &RecordKind, partition: usize, offset: usize) -> bool {
-    match world.ledger.story(&key(kind, partition, offset)) {
+    match world.ledger.entry(&key(kind, partition, offset)) {
         Some(entry) => is_of(&entry, partition, offset) && !entry.is_settled(),
         None => true,
     }
@@ -123,7 +123,7 @@ pub(super) fn check_commit(world: &SimWorld, partition: i32, committed: i64) {
         let answers = |record: &PublishedRecord| record.source == source && !record.interim;
         let answered = kafka.published.iter().any(answers);
         let parked = kafka.parked.contains(key.as_str());
-        let entry = world.ledger.story(&key);
+        let entry = world.ledger.entry(&key);
         let duplicate = entry.is_some_and(|entry| entry.source.to_string() != source);
         if *kind != RecordKind::NotForUs && !answered && !parked && !duplicate {
             violations.push(format!("{partition} is committed to {committed}, past {key}"));
@@ -217,7 +217,7 @@ fn expects_answer(world: &SimWorld, kind: &RecordKind, source: &str) -> bool {
         RecordKind::Malformed => true,
         RecordKind::Event { id: None, .. } => true,
         RecordKind::Event { id: Some(id), session, .. } => {
-            let Some(entry) = world.ledger.story(&format!("id:{id}")) else { return true };
+            let Some(entry) = world.ledger.entry(&format!("id:{id}")) else { return true };
             let conflict = entry.session_id.as_deref() != Some(format!("s{session}").as_str());
             conflict || entry.source.to_string() == source
         }

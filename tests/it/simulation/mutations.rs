@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use handoff::domain::ledger_entry::{ClaimResult, EntryState, RecoveredEntry};
-use handoff::sim::ledger::Memory;
+use handoff::sim::ledger::MemoryLedger;
 
 use super::world::SimProcess;
 
@@ -36,7 +36,7 @@ impl Mutation {
 }
 
 /// The ledger with this process as its owner.
-pub(super) fn owned_ledger(process: &Arc<SimProcess>) -> Memory {
+pub(super) fn owned_ledger(process: &Arc<SimProcess>) -> MemoryLedger {
     let shared = process.world.is(Mutation::IgnoreFencing);
     process.world.ledger.as_owner(if shared { "shared" } else { &process.name })
 }

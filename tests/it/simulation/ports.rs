@@ -11,12 +11,12 @@ use std::time::Duration;
 
 use futures_util::FutureExt as _;
 use handoff::deliver::{OutcomePublisher, Published, PublishedBy};
-use handoff::domain::ledger_entry::{Claim, ClaimResult, Parking};
+use handoff::domain::ledger_entry::{Claim, ClaimResult, Park, WriteResult};
 use handoff::domain::record::Position;
 use handoff::domain::wire::outcome::Message;
 use handoff::lease::FencingToken;
 use handoff::ledger::{Ledger, Recovered};
-use handoff::sim::ledger::Memory;
+use handoff::sim::ledger::MemoryLedger;
 use jiff::Timestamp;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
@@ -37,7 +37,7 @@ type SendResult = Box<dyn FnOnce() + Send>;
 /// The process's ledger.
 pub(super) struct SimLedger {
     process: Arc<SimProcess>,
-    memory: Memory,
+    memory: MemoryLedger,
     commands: mpsc::UnboundedSender<LedgerWrite>,
 }
 
@@ -58,7 +58,7 @@ impl SimLedger {
     async fn write<T: TraceResult>(
         &self,
         description: String,
-        apply: impl FnOnce(&Memory) -> T + Send + 'static,
+        apply: impl FnOnce(&MemoryLedger) -> T + Send + 'static,
     ) -> T {
         let (sender, receiver) = oneshot::channel();
         let sender = Arc::new(parking_lot::Mutex::new(Some(sender)));
@@ -97,9 +97,9 @@ impl TraceResult for () {
     }
 }
 
-impl TraceResult for bool {
+impl TraceResult for WriteResult {
     fn trace_suffix(&self) -> String {
-        if *self { String::new() } else { ": REFUSED".to_owned() }
+        if self.is_done() { String::new() } else { ": REFUSED".to_owned() }
     }
 }
 
@@ -156,14 +156,14 @@ impl Ledger for SimLedger {
         .await
     }
 
-    async fn park(&self, key: Arc<str>, parking: Parking) -> bool {
+    async fn park(&self, key: Arc<str>, park: Park) -> WriteResult {
         let process = self.process.clone();
-        let description = format!("park {key} until {}", parking.until);
+        let description = format!("park {key} until {}", park.until);
         self.write(description, move |memory| {
-            let has_record = parking.record.is_some();
-            let parked = now(memory.park(key.clone(), parking));
+            let has_record = park.record.is_some();
+            let parked = now(memory.park(key.clone(), park));
             // From now on the offset may be committed: the ledger holds the record.
-            if parked && has_record {
+            if parked.is_done() && has_record {
                 lock(&process.world.kafka).parked.insert(key);
             }
             parked
@@ -171,27 +171,28 @@ impl Ledger for SimLedger {
         .await
     }
 
-    async fn settle(&self, key: Arc<str>, answer: Arc<Message>, at: Timestamp) -> bool {
+    async fn settle(&self, key: Arc<str>, answer: Arc<Message>, at: Timestamp) -> WriteResult {
         let description = format!("settle {key}: {}", answer.label());
         self.write(description, move |memory| now(memory.settle(key, answer, at))).await
     }
 
-    async fn published(&self, key: Arc<str>, position: Option<Position>) {
+    async fn mark_published(&self, key: Arc<str>, position: Option<Position>) {
         let description = format!("published {key}");
-        self.write(description, move |memory| now(memory.published(key, position))).await;
+        self.write(description, move |memory| now(memory.mark_published(key, position))).await;
     }
 
     async fn recover(&self, topic: Arc<str>, partitions: Vec<i32>) -> Recovered {
         self.process.crash_point("the ledger is about to be read").await;
         self.process.delay_up_to(20).await;
-        let Recovered { rows, unread } = now(self.memory.recover(topic, partitions));
+        let Recovered { entries: rows, blocked_partitions } =
+            now(self.memory.recover(topic, partitions));
         let rows = mutations::recover(&self.process, rows);
         self.process.world.log(|| {
-            let keys: Vec<_> = rows.iter().map(|row| &*row.key).collect();
-            format!("{} ledger: unfinished: {keys:?}", self.process.name)
+            let offsets: Vec<_> = rows.iter().map(|row| row.record.position.offset).collect();
+            format!("{} ledger: unfinished: {offsets:?}", self.process.name)
         });
         self.process.delay_up_to(20).await;
-        Recovered { rows, unread }
+        Recovered { entries: rows, blocked_partitions }
     }
 }
 

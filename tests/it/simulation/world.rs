@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::time::Duration;
 
 use handoff::domain::wire::outcome::{Channel, Message};
-use handoff::sim::ledger::Memory;
+use handoff::sim::ledger::MemoryLedger;
 use jiff::Timestamp;
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep, sleep_until};
@@ -28,7 +28,7 @@ pub(super) struct SimWorld {
     pub(super) mutation: Option<Mutation>,
     pub(super) kafka: Mutex<SimKafka>,
     pub(super) desk: Mutex<SimDesk>,
-    pub(super) ledger: Memory,
+    pub(super) ledger: MemoryLedger,
     /// Broken promises found so far.
     violations: Mutex<Vec<String>>,
     /// Kept only for a replay.
@@ -74,7 +74,10 @@ impl SimWorld {
         Arc::new(Self {
             kafka: Mutex::new(SimKafka::new(schedule.partitions)),
             desk: Mutex::new(desk),
-            ledger: Memory::new("unowned", Arc::new(move || clock.now())),
+            ledger: MemoryLedger::new(
+                "unowned",
+                handoff::clock::Clock::from_fn(move || clock.now()),
+            ),
             violations: Mutex::default(),
             trace: traced.then(Mutex::default),
             rng: Mutex::new(rng),

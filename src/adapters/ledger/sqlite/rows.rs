@@ -1,8 +1,7 @@
-//! From the columns of the view to an entry. Times are microseconds.
+//! Rows of the view `handoff_ledger` as entries.
 //!
-//! The story of an event stands in three places: what came before its answer, the answer, the
-//! acknowledgement; an event that was claimed once has no story but its row.
-//! This file never guesses: what it cannot read back is an error that names the row.
+//! The history of an event is stored in three tables: up to the answer, the answer, and the
+//! acknowledgement. An event that was claimed once has no stored history, only its row.
 
 use std::sync::Arc;
 
@@ -10,21 +9,22 @@ use anyhow::Context as _;
 use rusqlite::Row;
 use rusqlite::types::ValueRef;
 
-use super::super::texts::{read_channel, read_headers, read_record, read_stage, read_steps, time};
-use super::super::writer::Found;
+use super::super::columns::{
+    StateColumns, parse_channel, parse_headers, parse_history, parse_record, parse_time,
+};
+use super::super::database::StoredRow;
 use crate::domain::ledger_entry::{
     EntryState, HistoryItem, HistoryKind, LedgerEntry, append_history,
 };
 use crate::domain::record::Position;
 use crate::domain::wire::outcome::Message;
 
-/// A row of `handoff_ledger`.
-pub(super) fn found(row: &Row<'_>) -> anyhow::Result<Found> {
+pub(super) fn stored_row(row: &Row<'_>) -> anyhow::Result<StoredRow> {
     let key: Arc<str> = row.get("key")?;
     let entry = entry(row).with_context(|| format!("the row of {key:?} cannot be read"));
-    // A look-up asks for real partitions only; a row whose own cannot be read is none of theirs.
+    // Recovery asks for real partitions only, so a row with an unreadable one matches none.
     let partition = row.get("partition").unwrap_or(-1);
-    Ok(Found { key, partition, entry })
+    Ok(StoredRow { key, partition, entry })
 }
 
 fn entry(row: &Row<'_>) -> anyhow::Result<LedgerEntry> {
@@ -34,70 +34,69 @@ fn entry(row: &Row<'_>) -> anyhow::Result<LedgerEntry> {
         offset: row.get("offset")?,
     };
     let record = row.get::<_, Option<String>>("record")?;
-    let record = record.map(|text| read_record(&text, source.clone())).transpose();
+    let record = record.map(|text| parse_record(&text, source.clone())).transpose();
     let record = record.context("its record")?;
     let state = state(row)?;
-    let answered = matches!(state, EntryState::Settled { .. } | EntryState::Published { .. });
+    let is_settled = matches!(state, EntryState::Settled { .. } | EntryState::Published { .. });
     Ok(LedgerEntry {
         session_id: row.get("session_id")?,
         source,
         record,
-        first_seen: time(row.get("first_seen_us")?)?,
-        deadline: row.get::<_, Option<i64>>("deadline_us")?.map(time).transpose()?,
+        first_seen: parse_time(row.get("first_seen_us")?)?,
+        deadline: row.get::<_, Option<i64>>("deadline_us")?.map(parse_time).transpose()?,
         owner: row.get("owner")?,
-        claimed_at: time(row.get("claimed_at_us")?)?,
+        claimed_at: parse_time(row.get("claimed_at_us")?)?,
         version: row.get("version")?,
         history: history(row, &state)?,
         state,
-        memory: row.get("memory")?,
-        answer: if answered { Some(answer(row).context("its answer")?.into()) } else { None },
+        snapshot: row.get("snapshot")?,
+        answer: if is_settled { Some(answer(row).context("its answer")?.into()) } else { None },
     })
 }
 
 fn state(row: &Row<'_>) -> anyhow::Result<EntryState> {
-    let times =
-        [row.get("parked_until_us")?, row.get("settled_at_us")?, row.get("published_at_us")?];
-    let place = row.get::<_, Option<String>>("published_to")?;
-    read_stage(&row.get::<_, String>("state")?, times, place.as_deref())
+    let (state, published_to): (String, Option<String>) =
+        (row.get("state")?, row.get("published_to")?);
+    let columns = StateColumns {
+        state: &state,
+        parked_until_us: row.get("parked_until_us")?,
+        settled_at_us: row.get("settled_at_us")?,
+        published_at_us: row.get("published_at_us")?,
+        published_to: published_to.as_deref(),
+    };
+    columns.parse()
 }
 
 fn history(row: &Row<'_>, state: &EntryState) -> anyhow::Result<Vec<HistoryItem>> {
     let mut history = match row.get::<_, Option<String>>("history")? {
-        Some(history) => read_steps(&history).context("its history")?,
-        None => {
-            let at = time(row.get("claimed_at_us")?)?;
-            vec![HistoryItem {
-                at,
-                what: HistoryKind::Claimed,
-                owner: row.get("owner")?,
-                note: String::new(),
-            }]
-        }
+        Some(history) => parse_history(&history).context("its history")?,
+        None => vec![HistoryItem {
+            at: parse_time(row.get("claimed_at_us")?)?,
+            kind: HistoryKind::Claimed,
+            owner: row.get("owner")?,
+            note: String::new(),
+        }],
     };
     if let EntryState::Settled { at } | EntryState::Published { settled_at: at, .. } = state {
-        let (owner, note) = (row.get("settled_by")?, row.get("title")?);
-        append_history(
-            &mut history,
-            HistoryItem { at: *at, what: HistoryKind::Settled, owner, note },
-        );
+        let (at, kind) = (*at, HistoryKind::Settled);
+        let (owner, note) = (row.get("settled_by")?, row.get("label")?);
+        append_history(&mut history, HistoryItem { at, kind, owner, note });
     }
-    if let EntryState::Published { at, place, .. } = state {
-        let note = place.as_ref().map(ToString::to_string).unwrap_or_default();
+    if let EntryState::Published { at, position, .. } = state {
+        let (at, kind) = (*at, HistoryKind::Published);
+        let note = position.as_ref().map(ToString::to_string).unwrap_or_default();
         let owner = row.get("published_by")?;
-        append_history(
-            &mut history,
-            HistoryItem { at: *at, what: HistoryKind::Published, owner, note },
-        );
+        append_history(&mut history, HistoryItem { at, kind, owner, note });
     }
     Ok(history)
 }
 
 fn answer(row: &Row<'_>) -> anyhow::Result<Message> {
     Ok(Message {
-        channel: read_channel(&row.get::<_, String>("channel")?)?,
+        channel: parse_channel(&row.get::<_, String>("channel")?)?,
         key: bytes(row.get_ref("answer_key")?)?,
         value: bytes(row.get_ref("answer_value")?)?,
-        headers: read_headers(&row.get::<_, String>("answer_headers")?)?,
+        headers: parse_headers(&row.get::<_, String>("answer_headers")?)?,
     })
 }
 

@@ -1,15 +1,11 @@
-//! The one writer: takes what is queued and does it in one go, a millisecond after it did so last at
-//! the earliest. Only an acknowledgement, for which nothing waits but its offset, waits longer for
-//! company.
+//! The only writer of this process: collects commands into batches, and writes each batch in one
+//! transaction.
 //!
-//! A key occurs once per batch, its next command waits for the next batch; keys are sorted, so that
-//! two instances never wait for each other crosswise. A row that is known from its last writing is
-//! written without being read again; the others are read first (`round`). What failed is done again
-//! until it is done or nobody waits for it any more.
-//! This file never replies before the database has acknowledged.
+//! Group commit: at most one batch per millisecond. A batch of acknowledgements alone lingers up to
+//! 5 ms, because only an offset depends on it. A failed batch is repeated until it succeeds or every
+//! caller has given up. A cached row is written at once; the other rows are read first, see `batch`.
 
 use std::collections::{HashSet, VecDeque};
-use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -17,136 +13,82 @@ use jiff::Timestamp;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
-use super::Settings;
-use super::health::Health;
-use super::known::Known;
-use super::round::{Doubts, Replies, Round};
+use super::availability::Availability;
+use super::batch::{
+    BatchAttempt, BatchResults, PendingCommand, UnconfirmedWrite, UnconfirmedWrites,
+};
+use super::database::{Database, RowChange, RowRequest, StoredRow};
+use super::row_cache::{CachedRow, RowCache};
 use crate::clock::Clock;
-use crate::domain::ledger_entry::{Actor, CommandResult, LedgerCommand, LedgerEntry, apply};
-use crate::domain::record::Record;
+use crate::domain::ledger_entry::{Actor, Applied, apply};
 
-const MAX_JOBS: usize = 256;
-/// So long acknowledgements wait for something more urgent.
-const COMPANY: Duration = Duration::from_millis(5);
-/// Between the beginnings of two batches at least: what comes meanwhile shares a commit. Who comes
-/// after a pause waits for nothing. (The clock of timers ticks each millisecond: it may be two.)
-const PACE: Duration = Duration::from_millis(1);
-const MAX_BYTES: usize = 4 * 1024 * 1024;
+const MAX_BATCH_COMMANDS: usize = 256;
+/// A larger transaction would delay its first commands for too long.
+const MAX_BATCH_BYTES: usize = 4 * 1024 * 1024;
+/// How long a batch of acknowledgements waits for a more urgent command.
+const LINGER: Duration = Duration::from_millis(5);
+/// The least time between the starts of two batches: commands that arrive meanwhile share a commit,
+/// and with it an fsync. A command after a longer pause starts at once. Timers tick each
+/// millisecond, so the actual time may be 2 ms.
+const BATCH_INTERVAL: Duration = Duration::from_millis(1);
 const RETRY_FIRST: Duration = Duration::from_millis(100);
 const RETRY_LAST: Duration = Duration::from_secs(2);
-/// Rows that one step of pruning deletes.
-pub(super) const PRUNE_ROWS: i64 = 500;
 
-/// A row that is to be read; its answer too, where it is claimed.
-pub(super) struct Wanted<'a> {
-    pub(super) key: &'a str,
-    pub(super) claimed: bool,
+/// What the writer is asked to do.
+pub(super) enum WriterRequest {
+    Perform(PendingCommand),
+    /// Delete some of the entries that were published before this time; reply with their number.
+    Prune {
+        before: Timestamp,
+        reply: oneshot::Sender<u64>,
+    },
 }
 
-/// A row as it stands, if it can be read.
-pub(super) struct Found {
-    pub(super) key: Arc<str>,
-    pub(super) partition: i32,
-    pub(super) entry: anyhow::Result<LedgerEntry>,
+/// Whether there is something to do.
+#[derive(PartialEq, Eq)]
+enum Requests {
+    Queued,
+    /// The queue is empty, and every sender is dropped.
+    Closed,
 }
 
-/// A row as it shall stand.
-#[derive(Debug)]
-pub(super) struct Change {
-    pub(super) key: Arc<str>,
-    pub(super) next: LedgerEntry,
-}
-
-/// From the rows that are there to the rows to be written.
-pub(super) type Decide<'a> = &'a mut (dyn FnMut(Vec<Found>) -> Arc<[Change]> + Send + 'a);
-
-/// A database, as the writer needs it.
-pub(super) trait Store: Send + 'static {
-    /// Write without reading, durably: each row as the next version of what is there; which of
-    /// them were written. What is not written stays as it is.
-    fn advance(
-        &mut self,
-        changes: &[Change],
-    ) -> impl Future<Output = anyhow::Result<Vec<bool>>> + Send;
-
-    /// Read, decide, write, durably; which of the changes were written. A row that somebody else
-    /// changed in between is not written.
-    fn exchange(
-        &mut self,
-        wanted: &[Wanted<'_>],
-        decide: Decide<'_>,
-    ) -> impl Future<Output = anyhow::Result<Vec<bool>>> + Send;
-
-    /// Delete some of what was published before then; how many rows.
-    fn prune(&mut self, before: Timestamp) -> impl Future<Output = anyhow::Result<u64>> + Send;
-
-    /// Is it there?
-    fn ping(&mut self) -> impl Future<Output = anyhow::Result<()>> + Send;
-
-    /// Leave it in good order.
-    fn close(self) -> impl Future<Output = ()> + Send;
-}
-
-/// What the writer is asked for.
-pub(super) enum Order {
-    Do(Job),
-    Prune(Timestamp, oneshot::Sender<u64>),
-}
-
-/// A command somebody waits for.
-pub(super) struct Job {
-    pub(super) key: Arc<str>,
-    pub(super) command: LedgerCommand,
-    pub(super) reply: oneshot::Sender<CommandResult>,
-}
-
-impl Job {
-    fn has_time(&self) -> bool {
-        matches!(self.command, LedgerCommand::Publish { .. })
-    }
-
-    fn size_bytes(&self) -> usize {
-        match &self.command {
-            LedgerCommand::Claim(_) => 0,
-            LedgerCommand::Park(parking) => {
-                parking.memory.len() + parking.record.as_ref().map_or(0, Record::size_bytes)
-            }
-            LedgerCommand::Settle { answer, .. } => answer.value.as_ref().map_or(0, Vec::len),
-            LedgerCommand::Publish { .. } => 0,
-        }
-    }
-}
-
-pub(super) struct Writer<S> {
-    store: S,
+pub(super) struct Writer<D> {
+    database: D,
     owner: Arc<str>,
     clock: Clock,
-    health: Arc<Health>,
-    orders: mpsc::UnboundedReceiver<Order>,
-    waiting: VecDeque<Job>,
+    availability: Arc<Availability>,
+    requests: mpsc::UnboundedReceiver<WriterRequest>,
+    commands: VecDeque<PendingCommand>,
     prunes: VecDeque<(Timestamp, oneshot::Sender<u64>)>,
-    known: Known,
-    /// When the last batch began.
-    begun: Instant,
+    row_cache: RowCache,
+    batch_started: Instant,
 }
 
-impl<S: Store> Writer<S> {
+impl<D: Database> Writer<D> {
     pub(super) fn new(
-        store: S,
-        settings: &Settings,
-        (orders, health): (mpsc::UnboundedReceiver<Order>, Arc<Health>),
+        database: D,
+        owner: Arc<str>,
+        clock: Clock,
+        availability: Arc<Availability>,
+        requests: mpsc::UnboundedReceiver<WriterRequest>,
     ) -> Self {
-        let (owner, clock) = (settings.owner.clone(), settings.clock.clone());
-        let (waiting, prunes) = (VecDeque::new(), VecDeque::new());
-        let known = Known::default();
-        let begun = Instant::now();
-        Self { store, owner, clock, health, orders, waiting, prunes, known, begun }
+        Self {
+            database,
+            owner,
+            clock,
+            availability,
+            requests,
+            commands: VecDeque::new(),
+            prunes: VecDeque::new(),
+            row_cache: RowCache::default(),
+            batch_started: Instant::now(),
+        }
     }
 
-    /// Work until nobody can order anything any more.
+    /// Works until every sender of requests is dropped and the queue is empty.
     pub(super) async fn run(mut self) {
-        while self.fill().await {
-            self.begun = Instant::now();
+        while self.collect().await == Requests::Queued {
+            self.batch_started = Instant::now();
             let batch = self.next_batch();
             if !batch.is_empty() {
                 self.perform(batch).await;
@@ -155,181 +97,198 @@ impl<S: Store> Writer<S> {
                 self.prune(before, reply).await;
             }
         }
-        self.store.close().await;
+        self.database.close().await;
     }
 
-    /// Everything that is queued; false: nothing is, and nothing will be.
-    async fn fill(&mut self) -> bool {
-        if self.waiting.is_empty() && self.prunes.is_empty() {
-            let Some(order) = self.orders.recv().await else { return false };
-            self.take(order);
+    /// Waits for requests, and collects them until the next batch may start.
+    async fn collect(&mut self) -> Requests {
+        if self.commands.is_empty() && self.prunes.is_empty() {
+            let Some(request) = self.requests.recv().await else { return Requests::Closed };
+            self.enqueue(request);
         }
-        sleep_until(self.begun + PACE).await;
-        self.take_all();
-        if self.prunes.is_empty() && self.waiting.iter().all(Job::has_time) {
-            // What comes or does not come in this time is taken all the same.
-            if let Ok(Some(order)) = timeout(COMPANY, self.orders.recv()).await {
-                self.take(order);
-                self.take_all();
-            }
+        sleep_until(self.batch_started + BATCH_INTERVAL).await;
+        self.enqueue_received();
+        let may_linger =
+            self.prunes.is_empty() && self.commands.iter().all(PendingCommand::may_linger);
+        if may_linger && let Ok(Some(request)) = timeout(LINGER, self.requests.recv()).await {
+            self.enqueue(request);
+            self.enqueue_received();
         }
-        true
+        Requests::Queued
     }
 
-    fn take_all(&mut self) {
-        while let Ok(order) = self.orders.try_recv() {
-            self.take(order);
-        }
-    }
-
-    fn take(&mut self, order: Order) {
-        match order {
-            Order::Do(job) => self.waiting.push_back(job),
-            Order::Prune(before, reply) => self.prunes.push_back((before, reply)),
+    fn enqueue_received(&mut self) {
+        while let Ok(request) = self.requests.try_recv() {
+            self.enqueue(request);
         }
     }
 
-    /// The oldest jobs, at most one per key, sorted by key.
-    fn next_batch(&mut self) -> Vec<Job> {
+    fn enqueue(&mut self, request: WriterRequest) {
+        match request {
+            WriterRequest::Perform(pending) => self.commands.push_back(pending),
+            WriterRequest::Prune { before, reply } => self.prunes.push_back((before, reply)),
+        }
+    }
+
+    /// The oldest commands, at most one per key, sorted by key.
+    fn next_batch(&mut self) -> Vec<PendingCommand> {
         let (mut batch, mut later) = (Vec::new(), VecDeque::new());
         let mut keys: HashSet<Arc<str>> = HashSet::new();
         let mut bytes = 0;
-        while let Some(job) = self.waiting.pop_front() {
-            if job.reply.is_closed() {
+        while let Some(pending) = self.commands.pop_front() {
+            if pending.reply.is_closed() {
                 continue;
             }
-            if !batch.is_empty()
-                && (batch.len() >= MAX_JOBS || bytes + job.size_bytes() > MAX_BYTES)
-            {
-                self.waiting.push_front(job);
+            let is_full =
+                batch.len() >= MAX_BATCH_COMMANDS || bytes + pending.size_bytes() > MAX_BATCH_BYTES;
+            if is_full && !batch.is_empty() {
+                self.commands.push_front(pending);
                 break;
             }
-            if keys.insert(job.key.clone()) {
-                bytes += job.size_bytes();
-                batch.push(job);
+            if keys.insert(pending.key.clone()) {
+                bytes += pending.size_bytes();
+                batch.push(pending);
             } else {
-                later.push_back(job);
+                later.push_back(pending);
             }
         }
-        // What had to wait for its key stays in front of what came after it.
-        later.append(&mut self.waiting);
-        self.waiting = later;
-        batch.sort_by(|a: &Job, b: &Job| a.key.cmp(&b.key));
+        // Commands on the same key keep their order, so the second one leads the next batch.
+        later.append(&mut self.commands);
+        self.commands = later;
+        // Every instance locks rows in this order: two of them cannot deadlock.
+        batch.sort_by(|a: &PendingCommand, b: &PendingCommand| a.key.cmp(&b.key));
         batch
     }
 
-    async fn perform(&mut self, mut batch: Vec<Job>) {
-        let mut doubts = Doubts::new();
+    async fn perform(&mut self, mut batch: Vec<PendingCommand>) {
+        let mut unconfirmed = UnconfirmedWrites::new();
         let mut pause = RETRY_FIRST;
         while !batch.is_empty() {
-            let attempt = match self.advance(&batch, &mut doubts).await {
-                Ok(replies) if replies.iter().any(Option::is_some) => Ok(replies),
-                Ok(_) => self.exchange(&batch, &mut doubts).await,
+            // One pass writes the cached rows, the next one reads and writes the others.
+            let attempt = match self.write_cached(&batch, &mut unconfirmed).await {
+                Ok(results) if results.iter().any(Option::is_some) => Ok(results),
+                Ok(_) => self.read_and_write(&batch, &mut unconfirmed).await,
                 Err(error) => Err(error),
             };
             match attempt {
-                Ok(replies) => {
-                    self.health.well();
-                    batch = answer(batch, replies);
+                Ok(results) => {
+                    self.availability.succeeded();
+                    batch = reply_to(batch, results);
                 }
                 Err(error) => {
-                    self.health.ill(&error);
-                    batch.iter().for_each(|job| self.known.forget(&job.key));
+                    self.availability.failed(&error);
+                    batch.iter().for_each(|pending| self.row_cache.forget(&pending.key));
                     sleep(pause).await;
                     pause = (pause * 2).min(RETRY_LAST);
-                    batch.retain(|job| !job.reply.is_closed());
+                    batch.retain(|pending| !pending.reply.is_closed());
                     if batch.is_empty() {
-                        self.recover().await;
+                        self.wait_until_available().await;
                     }
                 }
             }
         }
     }
 
-    /// Write what can be written without reading; the replies of what was.
-    async fn advance(&mut self, batch: &[Job], doubts: &mut Doubts) -> anyhow::Result<Replies> {
+    /// Writes the rows that need not be read; returns the results of those that were written.
+    async fn write_cached(
+        &mut self,
+        batch: &[PendingCommand],
+        unconfirmed: &mut UnconfirmedWrites,
+    ) -> anyhow::Result<BatchResults> {
         let actor = Actor { owner: &self.owner, now: self.clock.now() };
-        let (mut changes, mut answers) = (Vec::new(), Vec::new());
-        for (index, job) in batch.iter().enumerate() {
-            // What may have been written although nobody said so is read.
-            if doubts.contains_key(&job.key) {
+        let (mut changes, mut expected) = (Vec::new(), Vec::new());
+        for (index, pending) in batch.iter().enumerate() {
+            // A row that an earlier attempt may have written must be read.
+            if unconfirmed.contains_key(&pending.key) {
                 continue;
             }
-            let Some(entry) = self.known.take(&job.key, &job.command) else { continue };
-            if let (Some(next), reply) = apply(entry, &job.command, actor) {
-                changes.push(Change { key: job.key.clone(), next });
-                answers.push((index, reply));
+            let entry = match self.row_cache.take(&pending.key, &pending.command) {
+                CachedRow::Unknown => continue,
+                CachedRow::Absent => None,
+                CachedRow::Present(entry) => Some(entry),
+            };
+            if let Applied { next: Some(next), result } = apply(entry, &pending.command, actor) {
+                changes.push(RowChange { key: pending.key.clone(), next });
+                expected.push((index, result));
             }
         }
-        let mut replies = vec![None; batch.len()];
+        let mut results = vec![None; batch.len()];
         if changes.is_empty() {
-            return Ok(replies);
+            return Ok(results);
         }
-        let written = match self.store.advance(&changes).await {
+        let written = match self.database.write(&changes).await {
             Ok(written) => written,
             Err(error) => {
-                for (Change { key, next }, (_, reply)) in changes.into_iter().zip(answers) {
-                    doubts.insert(key, (next.version, next.history, reply));
+                for (RowChange { key, next }, (_, result)) in changes.into_iter().zip(expected) {
+                    unconfirmed.insert(key, UnconfirmedWrite::new(next, result));
                 }
                 return Err(error);
             }
         };
-        for ((Change { key, next }, (index, reply)), written) in
-            changes.into_iter().zip(answers).zip(written)
+        for ((RowChange { key, next }, (index, result)), written) in
+            changes.into_iter().zip(expected).zip(written)
         {
             if written {
-                self.known.keep(&key, next);
-                replies[index] = Some(reply);
+                self.row_cache.store(&key, next);
+                results[index] = Some(result);
             } else {
-                self.known.forget(&key);
+                self.row_cache.forget(&key);
             }
         }
-        Ok(replies)
+        Ok(results)
     }
 
-    /// Read, decide and write; the replies of what is done.
-    async fn exchange(&mut self, batch: &[Job], doubts: &mut Doubts) -> anyhow::Result<Replies> {
-        let claimed = |job: &Job| matches!(job.command, LedgerCommand::Claim(_));
-        let wanted: Vec<_> =
-            batch.iter().map(|job| Wanted { key: &job.key, claimed: claimed(job) }).collect();
+    /// Reads the rows, decides and writes; returns the results of the commands that are done.
+    async fn read_and_write(
+        &mut self,
+        batch: &[PendingCommand],
+        unconfirmed: &mut UnconfirmedWrites,
+    ) -> anyhow::Result<BatchResults> {
+        let requests: Vec<_> = batch
+            .iter()
+            .map(|pending| RowRequest { key: &pending.key, with_answer: pending.is_claim() })
+            .collect();
         let actor = Actor { owner: &self.owner, now: self.clock.now() };
-        let mut round = Round::new(batch.len(), doubts);
-        let mut decide = |found: Vec<Found>| round.decide(batch, found, actor);
-        let written = self.store.exchange(&wanted, &mut decide).await?;
-        let Round { mut replies, changes, of, .. } = round;
-        for ((Change { key, next }, index), written) in changes.iter().zip(of).zip(written) {
+        let mut attempt = BatchAttempt::new(batch.len(), unconfirmed);
+        let mut decide = |rows: Vec<StoredRow>| attempt.decide(batch, rows, actor);
+        let written = self.database.read_and_write(&requests, &mut decide).await?;
+        let BatchAttempt { mut results, changes, command_indexes, .. } = attempt;
+        for ((RowChange { key, next }, index), written) in
+            changes.iter().zip(command_indexes).zip(written)
+        {
             if written {
-                self.known.keep(key, next.clone());
+                self.row_cache.store(key, next.clone());
             } else {
-                replies[index] = None;
+                results[index] = None;
             }
         }
-        Ok(replies)
+        Ok(results)
     }
 
     async fn prune(&mut self, before: Timestamp, reply: oneshot::Sender<u64>) {
         while !reply.is_closed() {
-            match self.store.prune(before).await {
+            match self.database.prune(before).await {
                 Ok(rows) => {
-                    self.health.well();
-                    // Whoever asked may be gone: what is deleted is deleted.
+                    self.availability.succeeded();
+                    // The caller may be gone; the rows are deleted all the same.
                     reply.send(rows).unwrap_or_default();
                     return;
                 }
-                Err(error) => self.health.ill(&error),
+                Err(error) => self.availability.failed(&error),
             }
             sleep(RETRY_LAST).await;
         }
     }
 
-    /// Nobody waits, but readiness does: look until the database is back or somebody asks.
-    async fn recover(&mut self) {
-        while self.orders.is_empty() {
-            match self.store.ping().await {
-                Ok(()) => return self.health.well(),
-                Err(error) => self.health.ill(&error),
+    /// Pings the database until it answers or another request arrives. No command waits for it, but
+    /// readiness would stay false without it.
+    async fn wait_until_available(&mut self) {
+        while self.requests.is_empty() {
+            match self.database.ping().await {
+                Ok(()) => return self.availability.succeeded(),
+                Err(error) => self.availability.failed(&error),
             }
-            if self.orders.is_closed() {
+            if self.requests.is_closed() {
                 return;
             }
             sleep(RETRY_LAST).await;
@@ -337,17 +296,17 @@ impl<S: Store> Writer<S> {
     }
 }
 
-/// Tell who is done; the jobs that are left.
-fn answer(batch: Vec<Job>, replies: Replies) -> Vec<Job> {
-    let mut left = Vec::new();
-    for (job, reply) in batch.into_iter().zip(replies) {
-        match reply {
-            // Whoever asked may be gone: what is done is done.
-            Some(reply) => job.reply.send(reply).unwrap_or_default(),
-            None => left.push(job),
+/// Sends the results that are known; returns the commands that are not done yet.
+fn reply_to(batch: Vec<PendingCommand>, results: BatchResults) -> Vec<PendingCommand> {
+    let mut remaining = Vec::new();
+    for (pending, result) in batch.into_iter().zip(results) {
+        match result {
+            // The caller may be gone; the change is stored all the same.
+            Some(result) => pending.reply.send(result).unwrap_or_default(),
+            None => remaining.push(pending),
         }
     }
-    left
+    remaining
 }
 
 #[cfg(test)]

@@ -1,26 +1,29 @@
-//! The pace of the writer, on a store that only counts. No test here looks at a row.
+//! How the writer forms batches, on a database that only counts them.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use jiff::Timestamp;
 use tokio::task::{JoinSet, yield_now};
 
+use super::super::database::Decide;
 use super::*;
-use crate::adapters::ledger::LedgerUrl;
-use crate::clock::Clock;
-use crate::domain::ledger_entry::{Claim, ClaimResult};
+use crate::domain::ledger_entry::{Claim, ClaimResult, CommandResult, LedgerCommand};
 use crate::domain::record::Position;
 
-struct Counting(Arc<AtomicUsize>);
+struct CountingDatabase(Arc<AtomicUsize>);
 
-impl Store for Counting {
-    async fn advance(&mut self, changes: &[Change]) -> anyhow::Result<Vec<bool>> {
+impl Database for CountingDatabase {
+    async fn write(&mut self, changes: &[RowChange]) -> anyhow::Result<Vec<bool>> {
         self.0.fetch_add(1, Ordering::Relaxed);
         Ok(vec![true; changes.len()])
     }
 
-    async fn exchange(&mut self, _: &[Wanted<'_>], _: Decide<'_>) -> anyhow::Result<Vec<bool>> {
-        unreachable!("everything is new")
+    async fn read_and_write(
+        &mut self,
+        _: &[RowRequest<'_>],
+        _: Decide<'_>,
+    ) -> anyhow::Result<Vec<bool>> {
+        unreachable!("every event is new")
     }
 
     async fn prune(&mut self, _: Timestamp) -> anyhow::Result<u64> {
@@ -34,8 +37,8 @@ impl Store for Counting {
     async fn close(self) {}
 }
 
-fn claim(number: usize) -> (Job, oneshot::Receiver<CommandResult>) {
-    let (reply, answer) = oneshot::channel();
+fn claim(number: usize) -> (WriterRequest, oneshot::Receiver<CommandResult>) {
+    let (reply, result) = oneshot::channel();
     let key: Arc<str> = format!("id:{number}").into();
     let command = LedgerCommand::Claim(Box::new(Claim {
         key: key.clone(),
@@ -45,40 +48,38 @@ fn claim(number: usize) -> (Job, oneshot::Receiver<CommandResult>) {
         deadline: None,
         at: Timestamp::UNIX_EPOCH,
     }));
-    (Job { key, command, reply }, answer)
+    (WriterRequest::Perform(PendingCommand { key, command, reply }), result)
 }
 
 #[tokio::test(start_paused = true)]
-async fn who_comes_alone_waits_for_nothing_and_many_share_a_batch() {
-    let (orders, received) = mpsc::unbounded_channel();
-    let settings = Settings {
-        place: LedgerUrl::Sqlite("unused".into()),
-        owner: "a".into(),
-        clock: Clock::from_fn(|| Timestamp::UNIX_EPOCH),
-    };
+async fn a_single_command_starts_at_once_and_many_share_a_batch() {
+    let (requests, received) = mpsc::unbounded_channel();
     let batches = Arc::new(AtomicUsize::new(0));
-    let parts = (received, Arc::new(Health::of_writing()));
+    let availability = Arc::new(Availability::of_writes());
+    let clock = Clock::from_fn(|| Timestamp::UNIX_EPOCH);
+    let database = CountingDatabase(batches.clone());
+    let writer = Writer::new(database, "a".into(), clock, availability, received);
     let mut tasks = JoinSet::new();
-    tasks.spawn(Writer::new(Counting(batches.clone()), &settings, parts).run());
+    tasks.spawn(writer.run());
     sleep(Duration::from_secs(1)).await;
 
-    let begun = Instant::now();
-    let (job, answer) = claim(0);
-    orders.send(Order::Do(job)).ok().unwrap();
-    assert_eq!(answer.await.unwrap(), CommandResult::Claimed(ClaimResult::Fresh));
-    assert_eq!((begun.elapsed(), batches.load(Ordering::Relaxed)), (Duration::ZERO, 1));
+    let started = Instant::now();
+    let (request, result) = claim(0);
+    requests.send(request).ok().unwrap();
+    assert_eq!(result.await.unwrap(), CommandResult::Claim(ClaimResult::Fresh));
+    assert_eq!((started.elapsed(), batches.load(Ordering::Relaxed)), (Duration::ZERO, 1));
 
-    let mut answers = vec![];
+    let mut results = vec![];
     for number in 1..=50 {
-        let (job, answer) = claim(number);
-        orders.send(Order::Do(job)).ok().unwrap();
-        answers.push(answer);
-        // The writer has its turn after each of them.
+        let (request, result) = claim(number);
+        requests.send(request).ok().unwrap();
+        results.push(result);
+        // Let the writer run after each of them.
         yield_now().await;
     }
-    for answer in answers {
-        assert_eq!(answer.await.unwrap(), CommandResult::Claimed(ClaimResult::Fresh));
+    for result in results {
+        assert_eq!(result.await.unwrap(), CommandResult::Claim(ClaimResult::Fresh));
     }
     assert_eq!(batches.load(Ordering::Relaxed), 2);
-    assert!(begun.elapsed() <= 2 * PACE, "{:?}", begun.elapsed());
+    assert!(started.elapsed() <= 2 * BATCH_INTERVAL, "{:?}", started.elapsed());
 }

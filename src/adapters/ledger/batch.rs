@@ -1,0 +1,155 @@
+//! One attempt at a batch whose rows have to be read first: from the rows to the changes and to
+//! the result of each command.
+//!
+//! A lost connection leaves it unknown whether the last attempt was written. The next attempt finds
+//! out by version and history, see [`UnconfirmedWrites`].
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use tokio::sync::oneshot;
+
+use super::database::{RowChange, StoredRow};
+use crate::domain::ledger_entry::{
+    Actor, Applied, ClaimResult, CommandResult, HistoryItem, LedgerCommand, LedgerEntry,
+    WriteResult, apply,
+};
+use crate::domain::record::Record;
+
+/// A command and the sender that waits for its result.
+pub(super) struct PendingCommand {
+    pub(super) key: Arc<str>,
+    pub(super) command: LedgerCommand,
+    pub(super) reply: oneshot::Sender<CommandResult>,
+}
+
+impl PendingCommand {
+    /// Whether only an offset depends on it, so that it may linger.
+    pub(super) fn may_linger(&self) -> bool {
+        matches!(self.command, LedgerCommand::Publish { .. })
+    }
+
+    pub(super) fn is_claim(&self) -> bool {
+        matches!(self.command, LedgerCommand::Claim(_))
+    }
+
+    /// The size of what it writes, apart from a few hundred bytes of columns.
+    pub(super) fn size_bytes(&self) -> usize {
+        match &self.command {
+            LedgerCommand::Park(park) => {
+                park.snapshot.len() + park.record.as_ref().map_or(0, Record::size_bytes)
+            }
+            LedgerCommand::Settle { answer, .. } => answer.value.as_ref().map_or(0, Vec::len),
+            LedgerCommand::Claim(_) | LedgerCommand::Publish { .. } => 0,
+        }
+    }
+}
+
+/// A write that failed, although the database may have performed it.
+pub(super) struct UnconfirmedWrite {
+    version: i64,
+    history: Vec<HistoryItem>,
+    result: CommandResult,
+}
+
+impl UnconfirmedWrite {
+    pub(super) fn new(next: LedgerEntry, result: CommandResult) -> Self {
+        Self { version: next.version, history: next.history, result }
+    }
+
+    /// Whether the row is the one that this write would have stored: histories contain owners and
+    /// times, so no other write stores the same one.
+    fn is_stored_in(&self, entry: &LedgerEntry) -> bool {
+        entry.version == self.version && entry.history == self.history
+    }
+}
+
+/// The unconfirmed writes of a batch by their keys.
+pub(super) type UnconfirmedWrites = HashMap<Arc<str>, UnconfirmedWrite>;
+
+/// One for each command of a batch; `None`: it is not done yet.
+pub(super) type BatchResults = Vec<Option<CommandResult>>;
+
+/// One attempt at a batch.
+pub(super) struct BatchAttempt<'a> {
+    unconfirmed: &'a mut UnconfirmedWrites,
+    pub(super) results: BatchResults,
+    /// The rows to write. A command without a change has its result already.
+    pub(super) changes: Arc<[RowChange]>,
+    /// Of each change the index of its command in the batch.
+    pub(super) command_indexes: Vec<usize>,
+}
+
+impl<'a> BatchAttempt<'a> {
+    pub(super) fn new(commands: usize, unconfirmed: &'a mut UnconfirmedWrites) -> Self {
+        Self {
+            unconfirmed,
+            results: vec![None; commands],
+            changes: Arc::default(),
+            command_indexes: Vec::new(),
+        }
+    }
+
+    /// Applies each command to its row, and returns the rows to write.
+    pub(super) fn decide(
+        &mut self,
+        batch: &[PendingCommand],
+        rows: Vec<StoredRow>,
+        actor: Actor<'_>,
+    ) -> Arc<[RowChange]> {
+        let mut rows: HashMap<Arc<str>, anyhow::Result<LedgerEntry>> =
+            rows.into_iter().map(|row| (row.key, row.entry)).collect();
+        let mut changes = Vec::new();
+        for (index, pending) in batch.iter().enumerate() {
+            let entry = match rows.remove(&pending.key).transpose() {
+                Ok(entry) => entry,
+                // An unreadable row must not block the other events of the batch.
+                Err(error) => {
+                    self.results[index] = Some(unreadable(pending, format!("{error:#}")));
+                    continue;
+                }
+            };
+            if let Some(result) = self.result_of_earlier_attempt(&pending.key, entry.as_ref()) {
+                self.results[index] = Some(result);
+                continue;
+            }
+            if let Some(entry) = &entry
+                && pending.is_claim()
+                && entry.is_settled()
+                && entry.answer.is_none()
+            {
+                // The row was pruned after it was read, or it is damaged.
+                let why = format!("the row of {:?} has no answer", pending.key);
+                self.results[index] = Some(unreadable(pending, why));
+                continue;
+            }
+            let Applied { next, result } = apply(entry, &pending.command, actor);
+            if let Some(next) = next {
+                let write = UnconfirmedWrite::new(next.clone(), result.clone());
+                self.unconfirmed.insert(pending.key.clone(), write);
+                changes.push(RowChange { key: pending.key.clone(), next });
+                self.command_indexes.push(index);
+            }
+            self.results[index] = Some(result);
+        }
+        self.changes = changes.into();
+        self.changes.clone()
+    }
+
+    fn result_of_earlier_attempt(
+        &self,
+        key: &Arc<str>,
+        entry: Option<&LedgerEntry>,
+    ) -> Option<CommandResult> {
+        let write = self.unconfirmed.get(key)?;
+        entry.filter(|entry| write.is_stored_in(entry)).map(|_| write.result.clone())
+    }
+}
+
+fn unreadable(pending: &PendingCommand, why: String) -> CommandResult {
+    if pending.is_claim() {
+        CommandResult::Claim(ClaimResult::Unreadable { why })
+    } else {
+        CommandResult::Write(WriteResult::Refused)
+    }
+}

@@ -1,0 +1,70 @@
+//! The port between the ledger and its databases: rows, and the trait [`Database`].
+//!
+//! SQLite implements it in `sqlite`, PostgreSQL in `postgres`; the `writer` drives it.
+
+use std::future::Future;
+use std::sync::Arc;
+
+use jiff::Timestamp;
+
+use crate::domain::ledger_entry::LedgerEntry;
+
+/// Part of the error for a database without the ledger's tables; `handoff check` recognizes it.
+pub const NO_TABLES: &str = "it is not a ledger, or not one yet";
+
+/// Rows that one pruning step deletes: few, because commands wait behind it.
+pub(super) const PRUNE_ROWS: i64 = 500;
+
+/// A row that is needed for a decision.
+pub(super) struct RowRequest<'a> {
+    pub(super) key: &'a str,
+    /// Whether a stored answer is needed too. Only a claim needs it, and answers are large.
+    pub(super) with_answer: bool,
+}
+
+/// A row as it is in the database.
+pub struct StoredRow {
+    /// The entry's key.
+    pub key: Arc<str>,
+    /// The partition of the record.
+    pub partition: i32,
+    /// The entry, or why the row cannot be read.
+    pub entry: anyhow::Result<LedgerEntry>,
+}
+
+/// A row as it is to be written.
+#[derive(Debug)]
+pub(super) struct RowChange {
+    pub(super) key: Arc<str>,
+    pub(super) next: LedgerEntry,
+}
+
+/// Decides which rows to write, from the rows that were read.
+pub(super) type Decide<'a> = &'a mut (dyn FnMut(Vec<StoredRow>) -> Arc<[RowChange]> + Send + 'a);
+
+/// A database, as the writer needs it. Each write is durable when its future completes.
+pub(super) trait Database: Send + 'static {
+    /// Writes without reading, each row only over the version before it; returns which rows were
+    /// written.
+    fn write(
+        &mut self,
+        changes: &[RowChange],
+    ) -> impl Future<Output = anyhow::Result<Vec<bool>>> + Send;
+
+    /// Reads, decides and writes; returns which changes were written. A row that another instance
+    /// changed between the reading and the writing is not written.
+    fn read_and_write(
+        &mut self,
+        requests: &[RowRequest<'_>],
+        decide: Decide<'_>,
+    ) -> impl Future<Output = anyhow::Result<Vec<bool>>> + Send;
+
+    /// Deletes up to [`PRUNE_ROWS`] entries that were published before this time; returns how many.
+    fn prune(&mut self, before: Timestamp) -> impl Future<Output = anyhow::Result<u64>> + Send;
+
+    /// Checks that the database accepts writes.
+    fn ping(&mut self) -> impl Future<Output = anyhow::Result<()>> + Send;
+
+    /// Closes the connection.
+    fn close(self) -> impl Future<Output = ()> + Send;
+}

@@ -1,0 +1,62 @@
+//! A ledger that is only read, also while the service has it open.
+
+use std::sync::Arc;
+
+use super::database::StoredRow;
+use super::postgres::PostgresReader;
+use super::sqlite::SqliteReader;
+use super::url::LedgerUrl;
+use crate::domain::ledger_entry::LedgerEntry;
+
+/// A ledger, open for reading; clones share it.
+#[derive(Clone)]
+pub enum LedgerReader {
+    /// In a file.
+    Sqlite(Arc<SqliteReader>),
+    /// In a server.
+    Postgres(Arc<PostgresReader>),
+}
+
+impl LedgerReader {
+    /// Opens it; fails where it does not exist or has another schema than this program's.
+    pub async fn open(url: &LedgerUrl) -> anyhow::Result<Self> {
+        Ok(match url {
+            LedgerUrl::Sqlite(file) => Self::Sqlite(Arc::new(SqliteReader::open(file).await?)),
+            LedgerUrl::Postgres(url) => Self::Postgres(Arc::new(PostgresReader::open(url).await?)),
+        })
+    }
+
+    /// The entry of one event, with record, answer and history.
+    pub async fn entry(&self, key: &str) -> anyhow::Result<Option<LedgerEntry>> {
+        let row = match self {
+            Self::Sqlite(reader) => reader.row(key).await?,
+            Self::Postgres(reader) => reader.row(key).await?,
+        };
+        row.map(|row| row.entry).transpose()
+    }
+
+    /// The number of unpublished entries of these partitions, by the word for their state.
+    pub async fn unpublished_by_state(
+        &self,
+        topic: &str,
+        partitions: &[i32],
+    ) -> anyhow::Result<Vec<(String, i64)>> {
+        match self {
+            Self::Sqlite(reader) => reader.unpublished_by_state(topic, partitions).await,
+            Self::Postgres(reader) => reader.unpublished_by_state(topic, partitions).await,
+        }
+    }
+
+    /// The unfinished entries of these partitions whose record is stored, in the order of the
+    /// records.
+    pub async fn unfinished(
+        &self,
+        topic: &str,
+        partitions: &[i32],
+    ) -> anyhow::Result<Vec<StoredRow>> {
+        match self {
+            Self::Sqlite(reader) => reader.unfinished(topic, partitions).await,
+            Self::Postgres(reader) => reader.unfinished(topic, partitions).await,
+        }
+    }
+}

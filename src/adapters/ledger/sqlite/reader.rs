@@ -1,0 +1,104 @@
+//! The reading side: one connection of its own, so that reads and writes do not block each other.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use anyhow::{anyhow, bail};
+use parking_lot::Mutex;
+use rusqlite::Connection;
+use tokio::task::spawn_blocking;
+
+use super::super::database::{NO_TABLES, StoredRow};
+use super::file::{ensure_file, explain, foreign, newer, open_read_only};
+use super::schema::{self, Schema};
+use super::{json, read};
+
+const ROW: &str = "SELECT * FROM handoff_ledger WHERE key = ?";
+
+const UNFINISHED: &str = r#"SELECT * FROM handoff_ledger
+WHERE state <> 'published' AND record IS NOT NULL
+  AND topic = ? AND partition IN (SELECT value FROM json_each(?))
+ORDER BY partition, "offset""#;
+
+const UNPUBLISHED_BY_STATE: &str = "SELECT state, count(*) FROM handoff_ledger
+WHERE state <> 'published' AND topic = ? AND partition IN (SELECT value FROM json_each(?))
+GROUP BY state ORDER BY state";
+
+/// A file, open for reading.
+pub struct SqliteReader {
+    file: PathBuf,
+    connection: Arc<Mutex<Connection>>,
+}
+
+impl SqliteReader {
+    pub(in super::super) async fn open(file: &Path) -> anyhow::Result<Self> {
+        ensure_file(file)?;
+        let connection = open_read_only(file).map_err(|error| match file.exists() {
+            true => explain(file, error),
+            false => anyhow!(
+                "the ledger {file:?} is not there (yet): the service creates it at its first \
+                 start; see that ledger.url names it"
+            ),
+        })?;
+        let connection = Arc::new(Mutex::new(connection));
+        let reader = Self { file: file.to_owned(), connection };
+        reader.check_schema().await?;
+        Ok(reader)
+    }
+
+    pub(in super::super) async fn row(&self, key: &str) -> anyhow::Result<Option<StoredRow>> {
+        let key = key.to_owned();
+        Ok(self.query(move |connection, file| read(connection, file, ROW, [key])).await?.pop())
+    }
+
+    pub(in super::super) async fn unfinished(
+        &self,
+        topic: &str,
+        partitions: &[i32],
+    ) -> anyhow::Result<Vec<StoredRow>> {
+        let parameters = (topic.to_owned(), json(partitions));
+        self.query(move |connection, file| read(connection, file, UNFINISHED, parameters)).await
+    }
+
+    pub(in super::super) async fn unpublished_by_state(
+        &self,
+        topic: &str,
+        partitions: &[i32],
+    ) -> anyhow::Result<Vec<(String, i64)>> {
+        let parameters = (topic.to_owned(), json(partitions));
+        self.query(move |connection, file| {
+            let counts = || -> rusqlite::Result<_> {
+                let mut query = connection.prepare_cached(UNPUBLISHED_BY_STATE)?;
+                query.query_map(parameters, |row| Ok((row.get(0)?, row.get(1)?)))?.collect()
+            };
+            counts().map_err(|error| explain(file, error))
+        })
+        .await
+    }
+
+    async fn check_schema(&self) -> anyhow::Result<()> {
+        self.query(|connection, file| match schema::inspect(connection) {
+            Ok(Schema::Current) => Ok(()),
+            Ok(Schema::Empty) => {
+                bail!(anyhow!("{file:?} has no such tables").context(NO_TABLES))
+            }
+            Ok(Schema::Older) => bail!(
+                "the ledger {file:?} was written by an older handoff; start the service once, it \
+                 brings it up to date"
+            ),
+            Ok(Schema::Newer) => bail!(newer(file)),
+            Ok(Schema::Foreign) => bail!(foreign(file)),
+            Err(error) => Err(explain(file, error)),
+        })
+        .await
+    }
+
+    /// Runs a query in a thread that may block.
+    async fn query<T: Send + 'static>(
+        &self,
+        query: impl FnOnce(&Connection, &Path) -> anyhow::Result<T> + Send + 'static,
+    ) -> anyhow::Result<T> {
+        let (connection, file) = (self.connection.clone(), self.file.clone());
+        spawn_blocking(move || query(&connection.lock(), &file)).await?
+    }
+}

@@ -1,0 +1,55 @@
+//! Where a ledger is: the file or server that `ledger.url` names.
+
+use std::fmt;
+use std::path::PathBuf;
+
+use secrecy::{ExposeSecret as _, SecretString};
+
+use super::postgres;
+
+/// The URL of a ledger. Prints without user, password and parameters.
+#[derive(Clone)]
+pub enum LedgerUrl {
+    /// A file.
+    Sqlite(PathBuf),
+    /// A server.
+    Postgres(SecretString),
+}
+
+impl LedgerUrl {
+    /// `sqlite://FILE` or `postgres://USER:PASSWORD@HOST/DATABASE?sslmode=..`; the error is a
+    /// fragment that never quotes the URL.
+    pub fn parse(url: &str) -> Result<Self, String> {
+        if let Some(file) = url.strip_prefix("sqlite:") {
+            let file = file.strip_prefix("//").unwrap_or(file);
+            return match file {
+                "" => Err("names no file: sqlite://handoff.db".into()),
+                ":memory:" => Err("must be a file: what is in memory is lost in a crash".into()),
+                file if file.contains(['?', '#']) => {
+                    Err("takes no parameters for SQLite: sqlite://handoff.db".into())
+                }
+                file => Ok(Self::Sqlite(file.into())),
+            };
+        }
+        if url.starts_with("postgres://") || url.starts_with("postgresql://") {
+            postgres::parse_url(url)?;
+            return Ok(Self::Postgres(url.to_owned().into()));
+        }
+        Err("must begin with sqlite:// or postgres://".into())
+    }
+}
+
+impl fmt::Display for LedgerUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Sqlite(file) => write!(f, "sqlite://{}", file.display()),
+            Self::Postgres(url) => f.write_str(&postgres::redact_url(url.expose_secret())),
+        }
+    }
+}
+
+impl fmt::Debug for LedgerUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}

@@ -1,0 +1,194 @@
+//! One ledger entry, as lines for people or as a JSON object.
+//!
+//! The record itself is not shown: it holds what the customer wrote. The course's snapshot is JSON
+//! of this or another version of `handoff`, so it is read field by field: a missing field is left
+//! out, and a snapshot that is not JSON is named as unreadable.
+
+use anstyle::Style;
+use jiff::{SignedDuration, Timestamp, Unit};
+use serde_json::{Value, json};
+
+use super::state;
+use crate::commands::lines::{sanitize, styled};
+use crate::commands::table::{Cell, Table, TableRow};
+use crate::domain::ledger_entry::{EntryState, HistoryItem, LedgerEntry};
+use crate::domain::wire::outcome::{Channel, Message};
+
+const HISTORY_COLUMNS: &[&str] = &["TIME", "WHAT", "BY", "NOTE"];
+
+/// The entry for people.
+pub(super) fn text_lines(id: &str, entry: &LedgerEntry, now: Timestamp) -> Vec<String> {
+    let mut fields = FieldLines(vec![]);
+    fields.put("event", id);
+    fields.put("state", &state(entry));
+    fields.put("session", entry.session_id.as_deref().unwrap_or_default());
+    fields.put("source", &entry.source.to_string());
+    fields.put("owner", &entry.owner);
+    fields.put("first seen", &time_and_distance(entry.first_seen, now));
+    if let Some(deadline) = entry.deadline {
+        fields.put("deadline", &time_and_distance(deadline, now));
+    }
+    match &entry.answer {
+        Some(answer) => put_answer(&mut fields, answer),
+        // The answer repeats what the snapshot says, so only one of them is shown.
+        None => put_snapshot(&mut fields, entry),
+    }
+    for part in unreadable(entry) {
+        fields.put(part, "cannot be read: damaged, or of another version of handoff");
+    }
+    if let EntryState::Published { at, position: Some(_), .. } = &entry.state {
+        fields.put("published", &time_and_distance(*at, now));
+    }
+    let mut lines = fields.0;
+    let rows: Vec<TableRow> = entry.history.iter().map(history_row).collect();
+    let mut table = Table::new(HISTORY_COLUMNS);
+    if let Some(head) = table.fit(rows.iter()) {
+        lines.extend([String::new(), head]);
+    }
+    lines.extend(rows.iter().map(|row| table.line(row)));
+    lines
+}
+
+/// The entry for programs.
+pub(super) fn json_object(key: &str, entry: &LedgerEntry) -> Value {
+    let history = entry.history.iter().map(|item| {
+        json!({
+            "at": item.at, "what": item.kind.as_str(), "owner": item.owner, "note": item.note,
+        })
+    });
+    let (parked_until, settled_at, published_at, published_to) = match &entry.state {
+        EntryState::Open => (None, None, None, None),
+        EntryState::Parked { until } => (Some(*until), None, None, None),
+        EntryState::Settled { at } => (None, Some(*at), None, None),
+        EntryState::Published { settled_at, at, position } => {
+            (None, Some(*settled_at), Some(*at), position.as_ref())
+        }
+    };
+    json!({
+        "key": key,
+        "state": entry.state.as_str(),
+        "session_id": entry.session_id,
+        "source": entry.source,
+        "owner": entry.owner,
+        "first_seen": entry.first_seen,
+        "deadline": entry.deadline,
+        "claimed_at": entry.claimed_at,
+        "parked_until": parked_until,
+        "settled_at": settled_at,
+        "published_at": published_at,
+        "published_to": published_to,
+        "course": snapshot(entry),
+        "outcome": entry.answer.as_deref().and_then(outcome),
+        "dead_letter": entry.answer.as_deref().filter(|a| a.channel == Channel::DeadLetters)
+            .map(Message::label),
+        "unreadable": unreadable(entry),
+        "history": history.collect::<Vec<_>>(),
+    })
+}
+
+/// Lines of a name and a text; empty texts are left out.
+struct FieldLines(Vec<String>);
+
+impl FieldLines {
+    fn put(&mut self, name: &str, text: &str) {
+        if !text.is_empty() {
+            let name = styled(Style::new().bold(), &format!("{name:<12}"));
+            self.0.push(format!("{name}{}", sanitize(text)));
+        }
+    }
+}
+
+fn put_snapshot(fields: &mut FieldLines, entry: &LedgerEntry) {
+    let Some(snapshot) = snapshot(entry) else { return };
+    fields.put("attempts", &text(&snapshot["attempts"]));
+    fields.put("tried", &tried(&snapshot["asked"]));
+    fields.put("last", &text(&snapshot["last"]["text"]));
+    fields.put("desk reply", &desk(&snapshot["desk"]));
+    if !snapshot["doubt"].is_null() {
+        fields
+            .put("in doubt", "a call may have taken effect: its state is queried before the next");
+    }
+}
+
+fn put_answer(fields: &mut FieldLines, answer: &Message) {
+    if answer.channel == Channel::DeadLetters {
+        return fields.put("dead letter", answer.label());
+    }
+    let Some(outcome) = outcome(answer) else { return };
+    let agent = match outcome["agent_id"].as_str() {
+        Some(agent) => format!(" to {agent}"),
+        None => String::new(),
+    };
+    fields.put("outcome", &format!("{}{agent}", text(&outcome["status"])));
+    fields.put("reason", &text(&outcome["reason"]));
+    fields.put("confirmed", &text(&outcome["confirmed_by"]));
+    fields.put("attempts", &text(&outcome["attempts"]));
+    fields.put("tried", &tried(&outcome["tried"]));
+    fields.put("desk reply", &desk(&outcome["desk"]));
+    fields.put("decided", &text(&outcome["decided_at"]));
+}
+
+fn history_row(item: &HistoryItem) -> TableRow {
+    vec![
+        Cell::new(format!("{:.3}", item.at)),
+        Cell::new(item.kind.as_str()),
+        Cell::new(&item.owner),
+        Cell::new(&item.note),
+    ]
+}
+
+fn snapshot(entry: &LedgerEntry) -> Option<Value> {
+    serde_json::from_str(entry.snapshot.as_deref()?).ok()
+}
+
+fn outcome(answer: &Message) -> Option<Value> {
+    let value = answer.value.as_deref().filter(|_| answer.channel == Channel::Outcomes)?;
+    serde_json::from_slice(value).ok()
+}
+
+/// The parts that are stored and cannot be read.
+fn unreadable(entry: &LedgerEntry) -> Vec<&'static str> {
+    let course = entry.snapshot.is_some() && snapshot(entry).is_none();
+    let is_lost =
+        |answer: &Message| answer.channel == Channel::Outcomes && outcome(answer).is_none();
+    let outcome = entry.answer.as_deref().is_some_and(is_lost);
+    let parts = [("course", course), ("outcome", outcome)];
+    parts.into_iter().filter_map(|(part, is_lost)| is_lost.then_some(part)).collect()
+}
+
+fn text(value: &Value) -> String {
+    match value {
+        Value::Null => String::new(),
+        Value::String(text) => text.clone(),
+        other => other.to_string(),
+    }
+}
+
+fn tried(tried: &Value) -> String {
+    let one = |tried: &Value| match &tried["code"] {
+        Value::Null => tried["target"].to_string(),
+        code => format!("{}: {code}", tried["target"]),
+    };
+    let targets = tried.as_array().map(|targets| targets.iter().map(one).collect::<Vec<_>>());
+    targets.map(|targets| targets.join(", ")).unwrap_or_default()
+}
+
+fn desk(desk: &Value) -> String {
+    match (&desk["code"], text(&desk["info"])) {
+        (Value::Null, _) => String::new(),
+        (code, info) if info.is_empty() => code.to_string(),
+        (code, info) => format!("{code} {info}"),
+    }
+}
+
+/// A time, and how far it is from now.
+fn time_and_distance(time: Timestamp, now: Timestamp) -> String {
+    let distance = time.duration_since(now);
+    let distance = distance.round(Unit::Second).unwrap_or(distance);
+    let span = SignedDuration::try_from(distance.unsigned_abs()).unwrap_or(SignedDuration::MAX);
+    if distance.is_negative() {
+        format!("{time:.3} ({span:#} ago)")
+    } else {
+        format!("{time:.3} (in {span:#})")
+    }
+}

@@ -1,0 +1,281 @@
+//! The commands that change an entry, and what each of them does: [`apply`].
+
+use std::sync::Arc;
+
+use jiff::Timestamp;
+
+use super::{EntryState, HistoryItem, HistoryKind, LedgerEntry, append_history};
+use crate::domain::record::{Position, Record};
+use crate::domain::wire::outcome::Message;
+
+/// A change to an entry.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum LedgerCommand {
+    /// Start or continue to work on the event.
+    Claim(Box<Claim>),
+    /// Store it until its next attempt, or release it.
+    Park(Park),
+    /// Store its final answer.
+    Settle {
+        /// The answer.
+        answer: Arc<Message>,
+        /// When it was decided.
+        at: Timestamp,
+    },
+    /// Store that the broker acknowledged the answer.
+    Publish {
+        /// The position of the answer, where it is known.
+        position: Option<Position>,
+    },
+}
+
+/// Takes ownership of an event and records the intent to call, before the first call of a burst.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Claim {
+    /// The entry's key, see [`key`](super::key).
+    pub key: Arc<str>,
+    /// The session; `None` for a dead letter.
+    pub session_id: Option<Arc<str>>,
+    /// The position of the record.
+    pub source: Position,
+    /// When an instance read the record for the first time.
+    pub first_seen: Timestamp,
+    /// After this time no transfer is requested; `None` for a dead letter.
+    pub deadline: Option<Timestamp>,
+    /// The current time.
+    pub at: Timestamp,
+}
+
+/// Stores an event until its next attempt.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Park {
+    /// When the event is due.
+    pub until: Timestamp,
+    /// The course's snapshot: JSON, opaque here.
+    pub snapshot: String,
+    /// Why it is parked: one short line for the history.
+    pub note: String,
+    /// The record, so that its offset may be committed; `None` where Kafka delivers it again.
+    pub record: Option<Record>,
+}
+
+/// The result of a command.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum CommandResult {
+    /// Of a claim.
+    Claim(ClaimResult),
+    /// Of every other command.
+    Write(WriteResult),
+}
+
+/// What the ledger knows of a record that was claimed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ClaimResult {
+    /// Nothing: the event is new, and now ours.
+    Fresh,
+    /// The same record was claimed before, by this or a previous owner; it is ours now.
+    Resumed(PriorClaim),
+    /// The answer to this record is stored.
+    Settled {
+        /// The answer, byte for byte.
+        answer: Arc<Message>,
+        /// Whether the broker's acknowledgement is stored.
+        published: bool,
+        /// When the answer was decided.
+        at: Timestamp,
+    },
+    /// Another record of the same session has this id: only that one is answered.
+    Duplicate,
+    /// The id belongs to another session.
+    Conflict {
+        /// That session; `None` where the id belongs to a dead letter.
+        session_id: Option<Arc<str>>,
+    },
+    /// The entry cannot be read: it is damaged, or a newer version wrote it.
+    Unreadable {
+        /// What an operator has to repair.
+        why: String,
+    },
+}
+
+/// The last claim before this one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PriorClaim {
+    /// The course's snapshot when the event was last parked.
+    pub snapshot: Option<String>,
+    /// When an instance read the record for the first time.
+    pub first_seen: Timestamp,
+    /// When it was claimed.
+    pub claimed_at: Timestamp,
+    /// When the parked event is due. `None`: it is not parked, and a call may be in flight since
+    /// `claimed_at`.
+    pub parked_until: Option<Timestamp>,
+}
+
+/// Whether the ledger accepted a change.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum WriteResult {
+    /// The change is stored.
+    Done,
+    /// Nothing changed: the entry is settled, belongs to another owner, or does not exist.
+    Refused,
+}
+
+impl WriteResult {
+    /// Whether the change is stored.
+    pub fn is_done(self) -> bool {
+        self == Self::Done
+    }
+}
+
+/// The instance that sends a command, and the current time.
+#[derive(Debug, Clone, Copy)]
+pub struct Actor<'a> {
+    /// The instance.
+    pub owner: &'a Arc<str>,
+    /// The current time.
+    pub now: Timestamp,
+}
+
+/// What a command does.
+#[derive(Debug)]
+pub struct Applied {
+    /// The entry to be written; `None` where nothing changes.
+    pub next: Option<LedgerEntry>,
+    /// The result for the sender.
+    pub result: CommandResult,
+}
+
+impl Applied {
+    fn done(next: LedgerEntry) -> Self {
+        Self { next: Some(next), result: CommandResult::Write(WriteResult::Done) }
+    }
+
+    fn refused() -> Self {
+        Self { next: None, result: CommandResult::Write(WriteResult::Refused) }
+    }
+}
+
+/// Applies a command to an entry; `None` means that there is no such entry.
+pub fn apply(entry: Option<LedgerEntry>, command: &LedgerCommand, actor: Actor<'_>) -> Applied {
+    match (command, entry) {
+        (LedgerCommand::Claim(command), entry) => claim(entry, command, actor),
+        (_, None) => Applied::refused(),
+        (LedgerCommand::Park(command), Some(entry)) => park(entry, command, actor),
+        (LedgerCommand::Settle { answer, at }, Some(entry)) => {
+            settle(entry, answer, Actor { now: *at, ..actor })
+        }
+        (LedgerCommand::Publish { position }, Some(entry)) => {
+            publish(entry, position.as_ref(), actor)
+        }
+    }
+}
+
+fn claim(entry: Option<LedgerEntry>, command: &Claim, actor: Actor<'_>) -> Applied {
+    let result = judge_claim(entry.as_ref(), command);
+    let actor = Actor { now: command.at, ..actor };
+    let next = match (&result, entry) {
+        (ClaimResult::Fresh, _) => {
+            Some(changed(new_entry(command, actor.owner), HistoryKind::Claimed, "", actor))
+        }
+        (ClaimResult::Resumed(_), Some(entry)) => {
+            let owner = actor.owner.clone();
+            let note = if entry.owner == owner { "" } else { "taken over" };
+            let (claimed_at, state) = (command.at, EntryState::Open);
+            let entry = LedgerEntry { owner, claimed_at, state, ..entry };
+            Some(changed(entry, HistoryKind::Claimed, note, actor))
+        }
+        _ => None,
+    };
+    Applied { next, result: CommandResult::Claim(result) }
+}
+
+fn judge_claim(entry: Option<&LedgerEntry>, command: &Claim) -> ClaimResult {
+    let Some(entry) = entry else { return ClaimResult::Fresh };
+    if entry.session_id != command.session_id {
+        return ClaimResult::Conflict { session_id: entry.session_id.clone() };
+    }
+    if entry.source != command.source {
+        return ClaimResult::Duplicate;
+    }
+    let (published, at) = match &entry.state {
+        EntryState::Open => return ClaimResult::Resumed(prior_claim(entry, None)),
+        EntryState::Parked { until } => {
+            return ClaimResult::Resumed(prior_claim(entry, Some(*until)));
+        }
+        EntryState::Settled { at } => (false, *at),
+        EntryState::Published { settled_at, .. } => (true, *settled_at),
+    };
+    let answer = entry.answer.clone().expect("a settled entry is loaded with its answer");
+    ClaimResult::Settled { answer, published, at }
+}
+
+fn prior_claim(entry: &LedgerEntry, parked_until: Option<Timestamp>) -> PriorClaim {
+    PriorClaim {
+        snapshot: entry.snapshot.clone(),
+        first_seen: entry.first_seen,
+        claimed_at: entry.claimed_at,
+        parked_until,
+    }
+}
+
+fn new_entry(claim: &Claim, owner: &Arc<str>) -> LedgerEntry {
+    LedgerEntry {
+        session_id: claim.session_id.clone(),
+        source: claim.source.clone(),
+        record: None,
+        first_seen: claim.first_seen,
+        deadline: claim.deadline,
+        owner: owner.clone(),
+        claimed_at: claim.at,
+        version: 0,
+        state: EntryState::Open,
+        snapshot: None,
+        answer: None,
+        history: vec![],
+    }
+}
+
+fn park(entry: LedgerEntry, command: &Park, actor: Actor<'_>) -> Applied {
+    if !may_change(&entry, actor) {
+        return Applied::refused();
+    }
+    let snapshot = Some(command.snapshot.clone());
+    let state = EntryState::Parked { until: command.until };
+    let record = command.record.clone().or(entry.record);
+    let parked = LedgerEntry { snapshot, state, record, ..entry };
+    let note = format!("until {}; {}", command.until, command.note);
+    Applied::done(changed(parked, HistoryKind::Parked, &note, actor))
+}
+
+fn settle(entry: LedgerEntry, answer: &Arc<Message>, actor: Actor<'_>) -> Applied {
+    if !may_change(&entry, actor) {
+        return Applied::refused();
+    }
+    let state = EntryState::Settled { at: actor.now };
+    let settled = LedgerEntry { answer: Some(answer.clone()), state, ..entry };
+    Applied::done(changed(settled, HistoryKind::Settled, answer.label(), actor))
+}
+
+/// Unlike the other commands this one does not require ownership: an acknowledgement is a fact
+/// about the broker, and every instance that learns of it may store it.
+fn publish(entry: LedgerEntry, position: Option<&Position>, actor: Actor<'_>) -> Applied {
+    let EntryState::Settled { at: settled_at } = entry.state else { return Applied::refused() };
+    let state = EntryState::Published { settled_at, at: actor.now, position: position.cloned() };
+    let published = LedgerEntry { state, record: None, ..entry };
+    let note = position.map(ToString::to_string).unwrap_or_default();
+    Applied::done(changed(published, HistoryKind::Published, &note, actor))
+}
+
+/// First writer wins: only the last claimant may change an entry, and only until it is settled.
+fn may_change(entry: &LedgerEntry, actor: Actor<'_>) -> bool {
+    !entry.is_settled() && entry.owner == *actor.owner
+}
+
+/// Adds the version and the history item that belong to every change.
+fn changed(mut entry: LedgerEntry, kind: HistoryKind, note: &str, actor: Actor<'_>) -> LedgerEntry {
+    entry.version += 1;
+    let (owner, note) = (actor.owner.clone(), note.to_owned());
+    append_history(&mut entry.history, HistoryItem { at: actor.now, kind, owner, note });
+    entry
+}
