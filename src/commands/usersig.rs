@@ -1,7 +1,6 @@
-//! `handoff usersig`: print a UserSig, to call Desk by hand.
+//! `handoff usersig`: prints a UserSig, for calling Desk by hand.
 //!
-//! It goes to standard output, where it was asked for, and nowhere else.
-//! This file never writes it to the log.
+//! The UserSig is a secret. It goes to standard output only, never to the log.
 
 use std::path::Path;
 

@@ -14,8 +14,8 @@ use super::origins::{Origin, RawValue};
 use super::raw_config::{RawConfig, Tables, is_plain, shown, wanted_whole};
 use super::suggestions::nearest;
 use crate::domain::event::{OptionSource, TransferOptions};
-use crate::domain::plan::Target;
-use crate::domain::route::{Draft, NoAgentPolicy, Routes};
+use crate::domain::route::{NoAgentPolicy, RouteConfig, Routes};
+use crate::domain::target::Target;
 
 const LIST: &str = "routes";
 const TEXTS: &str = "a list of texts, at least one, none of them empty";
@@ -123,7 +123,7 @@ struct RouteReader<'r> {
 }
 
 impl RouteReader<'_> {
-    fn route(&mut self, mut table: Map<String, Value>, park: &[Duration]) -> Draft {
+    fn route(&mut self, mut table: Map<String, Value>, park: &[Duration]) -> RouteConfig {
         self.check_keys(&table, &KEYS, "");
         let name = self.value(&mut table, "name", "text, not empty", text).unwrap_or_default();
         let when = self.table(&mut table, "when").map(|when| self.when(when)).unwrap_or_default();
@@ -134,7 +134,7 @@ impl RouteReader<'_> {
         let priority = self.whole(&mut table, "priority", 0..=9);
         let default_target = self.flag(&mut table, "default_target").unwrap_or(true);
         let while_nobody_online = self.no_agent_policy(&mut table, park);
-        Draft {
+        RouteConfig {
             name,
             when,
             targets,

@@ -20,7 +20,7 @@ use crate::adapters::desk::{DeskClientSettings, KeySource};
 use crate::adapters::ledger::LedgerUrl;
 use crate::consume::IntakeLimits;
 use crate::domain::backoff::Backoff;
-use crate::domain::course::Policy;
+use crate::domain::course::{Policy, RetryPolicy};
 use crate::domain::usersig::Identity;
 use crate::domain::verdict::{VerdictClass, Verdicts};
 use crate::domain::wire::escalation::DecodeRules;
@@ -277,9 +277,14 @@ fn policy(raw: &mut RawConfig) -> Option<Policy> {
     Some(Policy {
         verdicts: verdicts?,
         // `None` only if the order is wrong, and `check_order` has recorded that.
-        backoff: Backoff::new(Duration::from_millis(initial_ms?), Duration::from_millis(max_ms?))?,
-        quick_attempts: to_u32(quick_attempts?),
-        park: park?,
+        retry: RetryPolicy {
+            backoff: Backoff::new(
+                Duration::from_millis(initial_ms?),
+                Duration::from_millis(max_ms?),
+            )?,
+            quick_attempts: to_u32(quick_attempts?),
+            park: park?,
+        },
         settle: Duration::from_millis(settle_ms?),
         doubt_grace: doubt_grace?,
         default_target: default_target?,
@@ -295,7 +300,7 @@ fn verdicts(raw: &mut RawConfig) -> Option<Verdicts> {
         let key = format!("{section}.{name}");
         // Code 0 is Desk's "ok"; reading it as anything else would answer transfers wrongly.
         let code: Option<i64> = name.parse().ok().filter(|code| *code != 0);
-        let class = verdict_class(&value.kind.to_string());
+        let class = VerdictClass::from_word(&value.kind.to_string());
         match (code, class) {
             (Some(code), Some(class)) => {
                 overrides.insert(code, class);
@@ -312,12 +317,6 @@ fn verdicts(raw: &mut RawConfig) -> Option<Verdicts> {
         }
     }
     (raw.problem_count() == before).then(|| Verdicts::new(overrides))
-}
-
-fn verdict_class(word: &str) -> Option<VerdictClass> {
-    // `resign` is the former word for `reauthenticate` and stays valid.
-    let current = if word == "resign" { "reauthenticate" } else { word };
-    VerdictClass::ALL.into_iter().find(|class| [word, current].contains(&class.as_str()))
 }
 
 fn rules(raw: &mut RawConfig) -> Option<DecodeRules> {

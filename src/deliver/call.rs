@@ -94,15 +94,16 @@ impl<P: Ports> Delivery<'_, P> {
 
     async fn make_call(&self, course: &mut Course<'_>, call: DeskCall, permit: CallPermit) {
         let DeskCall { command, body } = call;
-        let begun = self.context.clock.now();
+        let started_at = self.context.clock.now();
         let started = Instant::now();
         let request = self.context.desk.call(command, body, course.signature_after());
         // `call_started` lets the next event of the session be claimed. `biased` polls the request
         // first, so that this work does not delay it.
         let (reply, ()) = tokio::join!(biased; request, async { self.turn.call_started() });
         let duration = started.elapsed();
-        let call = CompletedCall { command, begun, reply };
-        let assessment = course.on_reply(&call, self.context.moment());
+        let finished_at = self.context.clock.now();
+        let call = CompletedCall { command, started_at, finished_at, reply };
+        let assessment = course.on_reply(&call, self.context.rng.jitter());
         self.context.metrics.desk_call(command, assessment.verdict, duration);
         debug!(
             desk.command = command.as_str(),

@@ -166,7 +166,7 @@ impl<P: Ports> Delivery<'_, P> {
         let snapshot: Snapshot =
             prior.snapshot.and_then(|text| serde_json::from_str(&text).ok()).unwrap_or_default();
         match prior.parked_until {
-            Some(due) => Course::resumed(event, policy, snapshot, (due, now)),
+            Some(due) => Course::resumed(event, policy, snapshot, due, now),
             // Past its deadline when it was first seen: no call was ever made.
             None if prior.first_seen >= event.deadline => Course::new(event, policy, now),
             None => Course::interrupted(event, policy, snapshot, now),

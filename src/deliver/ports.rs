@@ -7,7 +7,7 @@ use std::sync::Arc;
 use jiff::Timestamp;
 
 use crate::clock::{Clock, Rng};
-use crate::domain::course::{Moment, Policy};
+use crate::domain::course::Policy;
 use crate::domain::record::Position;
 use crate::domain::reply::Reply;
 use crate::domain::request::DeskCommand;
@@ -102,10 +102,4 @@ pub struct Context<P: Ports> {
     pub health: Arc<Health>,
     /// All metrics.
     pub metrics: Arc<Metrics>,
-}
-
-impl<P: Ports> Context<P> {
-    pub(super) fn moment(&self) -> Moment {
-        Moment { now: self.clock.now(), jitter: self.rng.jitter() }
-    }
 }

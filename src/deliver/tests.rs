@@ -9,7 +9,7 @@ use parking_lot::Mutex;
 use super::*;
 use crate::clock::{Clock, Rng};
 use crate::domain::backoff::Backoff;
-use crate::domain::course::Policy;
+use crate::domain::course::{Policy, RetryPolicy};
 use crate::domain::ledger_entry::{Park, WriteResult};
 use crate::domain::record::Position;
 use crate::domain::reply::{DeskAnswer, Reply};
@@ -181,9 +181,11 @@ async fn context(fault: PortFault) -> (Context<FakePorts>, Arc<ProcessUnderTest>
         gate: Gate::new(breaker, None, 1, metrics.clone()),
         policy: Policy {
             verdicts: Verdicts::default(),
-            backoff: Backoff::new(second, second).unwrap(),
-            quick_attempts: 1,
-            park: vec![],
+            retry: RetryPolicy {
+                backoff: Backoff::new(second, second).unwrap(),
+                quick_attempts: 1,
+                park: vec![],
+            },
             settle: second,
             doubt_grace: second,
             default_target: true,

@@ -1,7 +1,8 @@
-//! How long one event waits before it is tried again: its back-off.
+//! The wait before the next attempt: exponential back-off with full jitter under a hard cap.
 //!
-//! `Backoff` is crate `backoff` as a policy, made pure (no clock, no chance of its own) and
-//! clamped: full jitter under a hard cap. This file never sleeps and never reads a clock.
+//! Full jitter (a wait anywhere between zero and the ceiling) spreads events that failed together; see
+//! "Exponential Backoff And Jitter" in the AWS Architecture Blog. The crate `backoff` computes the
+//! ceilings; the random number is an argument, so a test can choose it.
 
 use std::time::{Duration, Instant};
 
@@ -15,7 +16,7 @@ pub struct Backoff {
     max: Duration,
 }
 
-/// A clock for crate `backoff`: elapsed time plays no part here, so any instant serves.
+/// The crate `backoff` wants a clock for its limit on the elapsed time, which is not used here.
 #[derive(Default)]
 struct AnyInstant;
 
@@ -27,17 +28,17 @@ impl backoff::Clock for AnyInstant {
 }
 
 impl Backoff {
-    /// A policy; `None` where the first wait is zero or above the cap.
+    /// `None` if `initial` is zero or above `max`.
     pub fn new(initial: Duration, max: Duration) -> Option<Self> {
         (!initial.is_zero() && initial <= max).then_some(Self { initial, max })
     }
 
-    /// The wait after the `failures`th failure in a row (1 is the first), `jitter` in 0..1.
+    /// The wait after this many failures in a row (at least 1), with `jitter` in 0..1.
     pub fn delay(&self, failures: u32, jitter: f64) -> Duration {
         self.ceiling(failures).mul_f64(jitter.clamp(0.0, 1.0))
     }
 
-    /// The longest wait that `delay` can give.
+    /// The longest wait that [`Self::delay`] can return.
     pub fn ceiling(&self, failures: u32) -> Duration {
         let mut policy = ExponentialBackoffBuilder::<AnyInstant>::new()
             .with_initial_interval(self.initial)
@@ -47,7 +48,7 @@ impl Backoff {
             .with_max_elapsed_time(None)
             .build();
         let mut ceiling = self.initial;
-        // 64 doublings reach any cap; the loop is bounded whatever the count says.
+        // 64 doublings reach any cap, so a huge count does not cost a long loop.
         for _ in 0..failures.clamp(1, 64) {
             ceiling = policy.next_backoff().unwrap_or(self.max);
             if ceiling >= self.max {
@@ -66,7 +67,7 @@ mod tests {
     const MS: fn(u64) -> Duration = Duration::from_millis;
 
     #[test]
-    fn doubles_up_to_the_cap() {
+    fn the_ceiling_doubles_up_to_the_cap() {
         let backoff = Backoff::new(MS(200), MS(1000)).unwrap();
         let ceilings: Vec<_> = (1..6).map(|n| backoff.ceiling(n).as_millis()).collect();
         assert_eq!(ceilings, [200, 400, 800, 1000, 1000]);
@@ -74,7 +75,7 @@ mod tests {
     }
 
     #[test]
-    fn a_policy_that_makes_no_sense_cannot_exist() {
+    fn a_zero_or_inverted_policy_is_refused() {
         assert_eq!(Backoff::new(MS(0), MS(10)), None);
         assert_eq!(Backoff::new(MS(11), MS(10)), None);
     }

@@ -20,6 +20,7 @@ pub mod reply;
 pub mod request;
 pub mod route;
 pub mod signal;
+pub mod target;
 pub mod usersig;
 pub mod verdict;
 pub mod watermark;

@@ -1,92 +1,38 @@
-//! Whom to ask for, in which order: the targets of one event.
+//! The plan: which targets one event tries, in which order.
 //!
-//! A `Plan` is never empty. Its order: the event's own target as given (agents and group in
-//! one request), then its group alone, then the targets of its route, then Desk's default
-//! allocation, which the route or the configuration leaves out; `strict` leaves out all but the
-//! event's own. This file never names a target twice, and never knows what Desk answered.
-
-use serde::ser::SerializeMap;
-use serde::{Deserialize, Serialize, Serializer};
+//! First the event's own target as given (agents and group in one request), then its group alone, then
+//! the route's targets, then Desk's default allocation. The route or the configuration may exclude the
+//! default; `strict` excludes everything but the event's own target. A plan is never empty and names no
+//! target twice.
 
 use super::event::RequestedTarget;
 use super::route::Route;
+use super::target::Target;
 
-/// One addressee of a transfer.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-#[serde(from = "Written")]
-pub enum Target {
-    /// These agents, or (with a group too) one of them or of the group.
-    Named {
-        /// Agents who may take it; may be empty when a group is given.
-        agents: Vec<String>,
-        /// The agent group to pick from.
-        group: Option<u64>,
-    },
-    /// The console's default allocation.
-    Default,
-}
-
-/// A target as it is written in an outcome.
-#[derive(Deserialize)]
-struct Written {
-    #[serde(default)]
-    agents: Vec<String>,
-    group: Option<u64>,
-}
-
-impl From<Written> for Target {
-    fn from(Written { agents, group }: Written) -> Self {
-        if agents.is_empty() && group.is_none() {
-            Self::Default
-        } else {
-            Self::Named { agents, group }
-        }
-    }
-}
-
-impl Serialize for Target {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let mut map = serializer.serialize_map(None)?;
-        match self {
-            Self::Default => map.serialize_entry("default", &true)?,
-            Self::Named { agents, group } => {
-                if !agents.is_empty() {
-                    map.serialize_entry("agents", agents)?;
-                }
-                if let Some(group) = group {
-                    map.serialize_entry("group", group)?;
-                }
-            }
-        }
-        map.end()
-    }
-}
-
-/// The ordered targets of one event, and how far down we are. Never empty.
+/// The ordered targets of one event and the current one.
 #[derive(Debug, Clone)]
 pub struct Plan {
     targets: Vec<Target>,
-    steps: usize,
+    step: usize,
 }
 
 impl Plan {
-    /// The plan for an event's own requested_target and the route it takes; `default` says whether Desk's
-    /// default may end it. `strict` counts where the event names somebody.
-    pub fn new(requested_target: &RequestedTarget, route: Option<&Route>, default: bool) -> Self {
+    /// `default_target` is the configuration's word on whether the default may be part of a plan.
+    pub fn new(requested: &RequestedTarget, route: Option<&Route>, default_target: bool) -> Self {
         let mut targets = Vec::new();
-        if !requested_target.agents.is_empty() || requested_target.group.is_some() {
-            targets.push(Target::Named {
-                agents: requested_target.agents.clone(),
-                group: requested_target.group,
-            });
+        let RequestedTarget { agents, group, strict } = requested;
+        if !agents.is_empty() || group.is_some() {
+            targets.push(Target::Named { agents: agents.clone(), group: *group });
         }
-        if !requested_target.agents.is_empty() && requested_target.group.is_some() {
-            targets.push(Target::Named { agents: Vec::new(), group: requested_target.group });
+        if !agents.is_empty() && group.is_some() {
+            targets.push(Target::Named { agents: Vec::new(), group: *group });
         }
-        if targets.is_empty() || !requested_target.strict {
-            let ends = route.is_none_or(|route| route.default_target);
-            let later = route.into_iter().flat_map(|route| &route.targets).cloned();
-            for target in later.chain((default && ends).then_some(Target::Default)) {
+        // A strict event that names nobody has nothing to be strict about.
+        if targets.is_empty() || !strict {
+            let route_allows_default = route.is_none_or(|route| route.default_target);
+            let default = (default_target && route_allows_default).then_some(Target::Default);
+            let route_targets = route.into_iter().flat_map(|route| &route.targets).cloned();
+            for target in route_targets.chain(default) {
                 if !targets.contains(&target) {
                     targets.push(target);
                 }
@@ -95,38 +41,38 @@ impl Plan {
         if targets.is_empty() {
             targets.push(Target::Default);
         }
-        Self { targets, steps: 0 }
+        Self { targets, step: 0 }
     }
 
-    /// The target to ask now.
+    /// The target of the next transfer.
     pub fn current(&self) -> &Target {
-        &self.targets[self.steps]
+        &self.targets[self.step]
     }
 
-    /// How many targets were stepped past.
-    pub fn steps(&self) -> usize {
-        self.steps
+    /// The index of the current target.
+    pub fn step(&self) -> usize {
+        self.step
     }
 
-    /// Step to the next target; false where there is none left.
+    /// Step to the next target; false, and no step, at the last one.
     pub fn advance(&mut self) -> bool {
-        let more = self.steps + 1 < self.targets.len();
-        self.steps += usize::from(more);
-        more
+        let has_next = self.step + 1 < self.targets.len();
+        self.step += usize::from(has_next);
+        has_next
     }
 
-    /// Begin again with the first target.
+    /// Start again with the first target.
     pub fn restart(&mut self) {
-        self.steps = 0;
+        self.step = 0;
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::route::Draft;
+    use crate::domain::route::RouteConfig;
 
-    /// A requested_target and a route in words: agents, groups, `default`, `strict`, `closed` (no default).
+    /// Targets in words: agents, groups, `default`; `strict` and `closed` (no default) are flags.
     fn targets(words: &str) -> Vec<Target> {
         let target = |word: &str| match (word, word.split_once('+')) {
             ("default", _) => Some(Target::Default),
@@ -156,35 +102,36 @@ mod tests {
 
     fn route(words: &str) -> Option<Route> {
         let default_target = !words.contains("closed");
-        let draft = Draft { name: "r".into(), targets: targets(words), ..Draft::default() };
-        (!words.is_empty()).then(|| Draft { default_target, ..draft }.into_route().unwrap())
+        let config =
+            RouteConfig { name: "r".into(), targets: targets(words), ..RouteConfig::default() };
+        (!words.is_empty()).then(|| RouteConfig { default_target, ..config }.compile().unwrap())
     }
 
-    fn check_with(default: bool, requested_target: &str, by_route: &str, expected: &str) {
+    fn check_with(default: bool, requested_target: &str, of_route: &str, expected: &str) {
         let (agents, group) = match targets(requested_target).pop() {
             Some(Target::Named { agents, group }) => (agents, group),
             _ => (Vec::new(), None),
         };
-        let wish_of =
+        let requested =
             RequestedTarget { agents, group, strict: requested_target.contains("strict") };
-        let mut plan = Plan::new(&wish_of, route(by_route).as_ref(), default);
+        let mut plan = Plan::new(&requested, route(of_route).as_ref(), default);
         for _ in 0..2 {
-            let mut asked = vec![shown(plan.current())];
+            let mut tried = vec![shown(plan.current())];
             while plan.advance() {
-                asked.push(shown(plan.current()));
+                tried.push(shown(plan.current()));
             }
-            assert_eq!(asked.join(" > "), expected, "{requested_target:?} by {by_route:?}");
-            assert_eq!(plan.steps() + 1, asked.len());
+            assert_eq!(tried.join(" > "), expected, "{requested_target:?} by {of_route:?}");
+            assert_eq!(plan.step() + 1, tried.len());
             plan.restart();
         }
     }
 
-    fn check(requested_target: &str, by_route: &str, expected: &str) {
-        check_with(true, requested_target, by_route, expected);
+    fn check(requested_target: &str, of_route: &str, expected: &str) {
+        check_with(true, requested_target, of_route, expected);
     }
 
     #[test]
-    fn own_target_then_group_then_default() {
+    fn the_own_target_comes_first_then_its_group_then_the_default() {
         check("", "", "default");
         check("a@x", "", "a@x > default");
         check("7", "", "7 > default");
@@ -199,37 +146,28 @@ mod tests {
     }
 
     #[test]
-    fn nobody_is_asked_for_twice() {
+    fn no_target_is_tried_twice() {
         check("7", "7 8 7 8", "7 > 8 > default");
         check("a@x+7", "7 a@x+7 a@x", "a@x+7 > 7 > a@x > default");
         check("", "default 8", "default > 8");
     }
 
     #[test]
-    fn strict_leaves_everybody_else_out() {
+    fn strict_excludes_all_other_targets() {
         check("a@x+7 strict", "", "a@x+7 > 7");
         check("a@x strict", "8 9", "a@x");
-        // It names nobody, so that there is nobody to be strict about.
+        // Without a target of its own, `strict` has no meaning.
         check("strict", "8", "8 > default");
         check("strict", "", "default");
     }
 
     #[test]
-    fn the_default_is_left_out_by_the_configuration_or_the_route() {
+    fn the_configuration_or_the_route_excludes_the_default() {
         check_with(false, "a@x", "", "a@x");
         check_with(false, "a@x", "8", "a@x > 8");
         check("a@x", "8 closed", "a@x > 8");
         check("", "8 closed", "8");
         check_with(false, "", "8 default", "8 > default");
         check_with(false, "", "", "default");
-    }
-
-    #[test]
-    fn a_target_is_written_as_it_is_read() {
-        for json in [r#"{"agents":["a"]}"#, r#"{"group":7}"#, r#"{"agents":["a"],"group":7}"#] {
-            let target: Target = serde_json::from_str(json).unwrap();
-            assert_eq!(serde_json::to_string(&target).unwrap(), json);
-        }
-        assert_eq!(serde_json::to_string(&Target::Default).unwrap(), r#"{"default":true}"#);
     }
 }

@@ -1,8 +1,7 @@
 //! Everything that can come back from a call to Desk, including nothing.
 //!
-//! Only a JSON body with an `ErrorCode` is an answer. Numbers where text is documented, and
-//! the reverse, are taken as meant; unknown fields are ignored.
-//! This file never says what a reply means; `verdict` does.
+//! Only a JSON body with an `ErrorCode` is an answer of Desk. Fields are read leniently: a number where
+//! text is documented, and the reverse. `verdict` says what a reply means.
 
 use std::time::Duration;
 
@@ -14,28 +13,28 @@ use serde_json::Value;
 pub enum Reply {
     /// Desk answered.
     Answer(DeskAnswer),
-    /// Something answered over HTTP that is not Desk's answer (a gateway, a foreign page).
+    /// An HTTP response that is no answer of Desk: from a gateway, a proxy or a foreign page.
     Http {
         /// The HTTP status.
         status: u16,
-        /// `Retry-After`, if given.
+        /// The header `Retry-After`.
         retry_after: Option<Duration>,
     },
-    /// The request never left: name resolution, connection, TLS.
+    /// The request was not sent: name resolution, connection or TLS failed.
     NotSent(String),
-    /// The request may have arrived; its answer did not.
+    /// The request may have arrived; no answer did.
     Lost(String),
-    /// No signature could be made (key file unreadable): nothing was sent.
+    /// No signature could be made, for example without a readable key: nothing was sent.
     Unsigned(String),
 }
 
 impl Reply {
-    /// The call is known to be over: Desk answered it, or never saw it.
+    /// Whether Desk is certainly done with the call: it answered, or it never received it.
     pub fn call_is_over(&self) -> bool {
         !matches!(self, Self::Http { .. } | Self::Lost(_))
     }
 
-    /// The request may have reached somebody.
+    /// Whether the request may have reached Desk.
     pub fn was_sent(&self) -> bool {
         !matches!(self, Self::NotSent(_) | Self::Unsigned(_))
     }
@@ -52,19 +51,19 @@ impl Reply {
 /// Desk's answer.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct DeskAnswer {
-    /// `ErrorCode`, `ErrorInfo` and `ActionStatus` as they came.
+    /// `ErrorCode`, `ErrorInfo` and `ActionStatus`.
     pub desk: DeskStatus,
     /// `AgentId`; absent and empty are the same.
     pub agent_id: Option<String>,
     /// `IsInQueue`; absent means no.
     pub in_queue: bool,
-    /// `CurrentState`, of a question.
+    /// `CurrentState`, in the answer to a state query.
     pub state: Option<String>,
     /// `RequestId`, for Tencent's support.
     pub request_id: Option<String>,
 }
 
-/// The part of an answer that is published verbatim.
+/// The part of an answer that outcomes repeat verbatim.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DeskStatus {
     /// `ErrorCode`: 0 is success.
@@ -75,11 +74,11 @@ pub struct DeskStatus {
     pub action_status: String,
 }
 
-/// The longest `ErrorInfo` that is kept, in characters.
+/// A longer `ErrorInfo` is cut off, so that an outcome stays small.
 const MAX_INFO_CHARS: usize = 1024;
 
 impl DeskAnswer {
-    /// Read a body; `None` where it is no answer.
+    /// Parses a response body; `None` if it is no answer of Desk.
     pub fn parse(body: &[u8]) -> Option<Self> {
         let value: Value = serde_json::from_slice(body).ok()?;
         let code = integer(value.get("ErrorCode")?)?;
@@ -92,7 +91,7 @@ impl DeskAnswer {
                 action_status: text("ActionStatus").unwrap_or_default(),
             },
             agent_id: text("AgentId").filter(|id| !id.is_empty()),
-            in_queue: value.get("IsInQueue").is_some_and(truth),
+            in_queue: value.get("IsInQueue").is_some_and(flag),
             state: text("CurrentState"),
             request_id: text("RequestId").filter(|id| !id.is_empty()),
         })
@@ -115,9 +114,10 @@ fn text(value: &Value) -> Option<String> {
     }
 }
 
-fn truth(value: &Value) -> bool {
+fn flag(value: &Value) -> bool {
+    // Desk's own requests write flags as 1 and 0, so its answers may too.
     match value {
-        Value::Bool(truth) => *truth,
+        Value::Bool(flag) => *flag,
         other => integer(other) == Some(1),
     }
 }
@@ -133,7 +133,7 @@ mod tests {
     }
 
     #[test]
-    fn tolerant_of_types_strict_about_the_error_code() {
+    fn field_types_are_lenient_but_an_error_code_is_required() {
         check(r#"{"ErrorCode":0,"AgentId":"a@x"}"#, Some((0, Some("a@x"), false)));
         check(r#"{"ErrorCode":0,"AgentId":"","IsInQueue":0}"#, Some((0, None, false)));
         check(r#"{"ErrorCode":"0","IsInQueue":"1","AgentId":7}"#, Some((0, Some("7"), true)));

@@ -1,23 +1,22 @@
-//! The bodies of the calls: an escalation and a target become JSON as Desk reads it.
+//! The request bodies of Desk's commands.
 //!
-//! A field is present only when a value is set, so that an older deployment cannot refuse a
-//! field it does not know. The 12 KiB limit is checked here.
-//! This file never adds a default of its own.
+//! A field is present only if a value is set, because an older deployment of Desk might refuse a field
+//! that it does not know. There are no defaults here. Bodies over Desk's limit are refused.
 
 use serde::Serialize;
 
-use super::event::{TransferOptions, TransferRequest};
-use super::plan::Target;
+use super::event::TransferRequest;
+use super::target::Target;
 
 /// Desk refuses larger bodies with 93000.
 pub const MAX_BODY_BYTES: usize = 12 * 1024;
 
-/// The calls we make.
+/// The commands of Desk that this service calls.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum DeskCommand {
-    /// Hand the session over.
+    /// Transfer a session to a human.
     TransferToHuman,
-    /// Ask who has the session.
+    /// Query the state of a session.
     GetSessionState,
 }
 
@@ -25,7 +24,7 @@ impl DeskCommand {
     /// All commands, in the order of their declaration.
     pub const ALL: [Self; 2] = [Self::TransferToHuman, Self::GetSessionState];
 
-    /// The name in the URL and in the metric.
+    /// The name in the URL, in metrics and in the log.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::TransferToHuman => "transfer_to_human",
@@ -34,16 +33,16 @@ impl DeskCommand {
     }
 }
 
-/// The body would be over Desk's limit.
+/// The body would exceed [`MAX_BODY_BYTES`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct TooLarge {
-    /// The bytes it would have had.
+    /// The size it would have.
     pub bytes: usize,
 }
 
 #[derive(Serialize)]
 #[serde(rename_all = "PascalCase")]
-struct Transfer<'a> {
+struct TransferBody<'a> {
     session_id: &'a str,
     #[serde(skip_serializing_if = "<[String]>::is_empty")]
     agent_id_list: &'a [String],
@@ -70,16 +69,16 @@ struct Transfer<'a> {
 /// The body of `transfer_to_human`.
 pub fn transfer(
     session_id: &str,
-    ask: &TransferRequest,
+    request: &TransferRequest,
     target: &Target,
 ) -> Result<Vec<u8>, TooLarge> {
     let (agents, group) = match target {
         Target::Named { agents, group } => (agents.as_slice(), *group),
+        // A request that names nobody is what Desk's default allocation answers.
         Target::Default => (&[][..], None),
     };
-    let TransferOptions { queue_timeout, .. } = ask.options;
-    let options = &ask.options;
-    let body = to_json(&Transfer {
+    let options = &request.options;
+    let body = to_json(&TransferBody {
         session_id,
         agent_id_list: agents,
         agent_group_id: group,
@@ -89,9 +88,10 @@ pub fn transfer(
         end_session_when_no_member_online: flag(options.end_session_when_no_member_online),
         disable_queuing: flag(options.disable_queuing),
         allow_assign_busy_member: flag(options.allow_assign_busy_member),
-        priority: ask.priority,
-        queue_timeout,
+        priority: request.priority,
+        queue_timeout: options.queue_timeout,
     });
+    // Checked here and not left to Desk: 93000 does not say by how much, and costs a call.
     if body.len() > MAX_BODY_BYTES { Err(TooLarge { bytes: body.len() }) } else { Ok(body) }
 }
 
@@ -105,22 +105,23 @@ fn flag(value: Option<bool>) -> Option<u8> {
 }
 
 fn to_json(value: &impl Serialize) -> Vec<u8> {
-    serde_json::to_vec(value).expect("texts and numbers are always JSON")
+    serde_json::to_vec(value).expect("strings and numbers always serialise")
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::domain::event::TransferOptions;
 
     #[test]
-    fn only_what_is_set_is_sent() {
+    fn a_field_without_a_value_is_left_out() {
         let body = transfer("s-1", &TransferRequest::default(), &Target::Default).unwrap();
         assert_eq!(String::from_utf8(body).unwrap(), r#"{"SessionId":"s-1"}"#);
     }
 
     #[test]
-    fn every_field_of_the_api() {
-        let ask = TransferRequest {
+    fn every_field_of_the_api_is_written() {
+        let request = TransferRequest {
             priority: Some(5),
             options: TransferOptions {
                 send_tip_if_no_agent_online: Some(true),
@@ -134,7 +135,7 @@ mod tests {
             ..TransferRequest::default()
         };
         let target = Target::Named { agents: vec!["a@x".into()], group: Some(2473) };
-        let body = String::from_utf8(transfer("s-1", &ask, &target).unwrap()).unwrap();
+        let body = String::from_utf8(transfer("s-1", &request, &target).unwrap()).unwrap();
         insta::assert_snapshot!(body, @r#"{"SessionId":"s-1","AgentIdList":["a@x"],"AgentGroupId":2473,"SendTipIfNoAgentOnline":1,"CheckIfDuringWorkingHours":0,"SendPromptNotDuringWorkingHours":1,"EndSessionWhenNoMemberOnline":0,"DisableQueuing":1,"AllowAssignBusyMember":1,"Priority":5,"QueueTimeout":3600}"#);
     }
 

@@ -1,45 +1,43 @@
-//! The routes: which targets, which priority and how much patience an escalation gets by what it
-//! says of itself.
+//! Routes: targets, priority, options and retry behaviour by the attributes of an escalation.
 //!
-//! `Routes::compile` checks what the configuration says; what it returns can be used as it is.
-//! Values are compared as they are written, letter by letter. The first route that matches is
-//! taken. This file never knows where a route is written, and never asks who is online.
+//! [`Routes::compile`] checks what the configuration says, all problems at once; a [`Route`] needs no
+//! further check. Values are compared exactly. The first route that matches is used.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::event::{TransferOptions, TransferRequest};
-use super::plan::Target;
+use super::target::Target;
 
-/// A route as somebody wrote it.
+/// A route as the configuration gives it, not checked yet.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Draft {
-    /// What it is called, in outcomes too.
+pub struct RouteConfig {
+    /// Its name, also in outcomes.
     pub name: String,
-    /// For each attribute the values it may have; nothing: every escalation.
+    /// The allowed values per attribute; all must match. Empty: every escalation matches.
     pub when: BTreeMap<String, Vec<String>>,
-    /// Who is asked, one after the other.
+    /// Tried one after the other.
     pub targets: Vec<Target>,
-    /// For events that name none.
+    /// The priority of events that name none.
     pub priority: Option<u8>,
-    /// For events that do not set them.
+    /// The options that an event does not set itself.
     pub options: TransferOptions,
-    /// Whether Desk's default allocation may end the plan.
+    /// Whether Desk's default allocation may be the last target.
     pub default_target: bool,
-    /// What follows when nobody is online.
+    /// What follows when nobody of the whole plan is online.
     pub while_nobody_online: NoAgentPolicy,
 }
 
 /// What follows when nobody of the whole plan is online.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum NoAgentPolicy {
-    /// Answer so.
+    /// The outcome says so.
     Answer,
-    /// Try again after the first of these waits, then after the second; the last repeats.
+    /// The whole plan is tried again after these waits, one after the other; the last repeats.
     KeepTrying(Vec<Duration>),
 }
 
-impl Default for Draft {
+impl Default for RouteConfig {
     fn default() -> Self {
         Self {
             name: String::new(),
@@ -53,52 +51,54 @@ impl Default for Draft {
     }
 }
 
-/// A route that makes sense.
+/// A checked route.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Route {
-    /// What it is called.
+    /// Its name.
     pub name: String,
-    /// Who is asked, one after the other; not empty.
+    /// Tried one after the other; not empty.
     pub targets: Vec<Target>,
-    /// Whether Desk's default allocation may end the plan.
+    /// Whether Desk's default allocation may be the last target.
     pub default_target: bool,
     when: BTreeMap<String, Vec<String>>,
     priority: Option<u8>,
     options: TransferOptions,
-    patience: NoAgentPolicy,
+    while_nobody_online: NoAgentPolicy,
 }
 
-/// All routes in their order.
+/// All routes, in the order of the configuration.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Routes(Vec<Route>);
 
-/// What is wrong with the routes.
+/// One problem of one route.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Problem {
-    /// Which route, counted from 0.
+pub struct RouteProblem {
+    /// The index of the route.
     pub route: usize,
     /// A fragment that fits after the route's name.
     pub text: String,
 }
 
 impl Routes {
-    /// The routes, or all that is wrong with them.
-    pub fn compile(drafts: Vec<Draft>) -> Result<Self, Vec<Problem>> {
-        let (mut routes, mut problems): (Vec<Route>, Vec<Problem>) = (Vec::new(), Vec::new());
-        for (number, draft) in drafts.iter().enumerate() {
-            let mut earlier = drafts[..number].iter();
-            let mut note = |text| problems.push(Problem { route: number, text });
-            if earlier.clone().any(|other| other.name == draft.name) {
-                note("has the name of an earlier one".to_owned());
+    /// Check all routes, each alone and against the ones before it.
+    pub fn compile(configs: Vec<RouteConfig>) -> Result<Self, Vec<RouteProblem>> {
+        let (mut routes, mut problems): (Vec<Route>, Vec<RouteProblem>) = (Vec::new(), Vec::new());
+        for (number, config) in configs.iter().enumerate() {
+            // Compared as written, so that a route with a problem of its own is still compared.
+            let mut earlier = configs[..number].iter();
+            let mut report = |text| problems.push(RouteProblem { route: number, text });
+            if earlier.clone().any(|other| other.name == config.name) {
+                report("has the name of an earlier one".to_owned());
             }
-            if let Some(other) = earlier.find(|other| other.covers(draft)) {
+            if let Some(other) = earlier.find(|other| other.covers(config)) {
                 let name = &other.name;
-                note(format!("is never taken: whatever it matches, {name:?} before it matches"));
+                report(format!("is never used: {name:?} before it matches all that it matches"));
             }
-            match draft.clone().into_route() {
+            match config.clone().compile() {
                 Ok(route) => routes.push(route),
                 Err(texts) => {
-                    problems.extend(texts.into_iter().map(|text| Problem { route: number, text }));
+                    problems
+                        .extend(texts.into_iter().map(|text| RouteProblem { route: number, text }));
                 }
             }
         }
@@ -110,18 +110,18 @@ impl Routes {
         self.0.iter().find(|route| route.matches(attributes))
     }
 
-    /// Their names in their order.
+    /// The names, in the same order.
     pub fn names(&self) -> impl Iterator<Item = &str> {
         self.0.iter().map(|route| route.name.as_str())
     }
 }
 
-impl Draft {
-    /// The route, or all that is wrong with it alone.
-    pub fn into_route(self) -> Result<Route, Vec<String>> {
+impl RouteConfig {
+    /// Check this route alone.
+    pub fn compile(self) -> Result<Route, Vec<String>> {
         let mut problems = Vec::new();
         if self.name.trim().is_empty() {
-            problems.push("has no name: outcomes tell it".to_owned());
+            problems.push("has no name: outcomes contain it".to_owned());
         }
         if self.targets.is_empty() {
             let text = "has no targets: name agents, a group, or { default = true }";
@@ -130,21 +130,24 @@ impl Draft {
         for (attribute, _) in self.when.iter().filter(|(_, values)| values.is_empty()) {
             problems.push(format!("never matches: {attribute:?} may have no value at all"));
         }
-        let nameless = |target: &Target| matches!(target, Target::Named { agents, group: None } if agents.is_empty());
-        if self.targets.iter().any(nameless) {
+        // Desk would read a request without agents and group as one for its default allocation.
+        let is_empty = |target: &Target| matches!(target, Target::Named { agents, group: None } if agents.is_empty());
+        if self.targets.iter().any(is_empty) {
             problems.push("has a target without agents and group".to_owned());
         }
         if self.while_nobody_online == NoAgentPolicy::KeepTrying(Vec::new()) {
-            problems.push("is to keep trying, but has no waits to do so".to_owned());
+            problems.push("keeps trying, but has no waits between the attempts".to_owned());
         }
         let Self { name, when, targets, priority, options, default_target, .. } = self;
-        let patience = self.while_nobody_online;
-        let route = Route { name, targets, default_target, when, priority, options, patience };
+        let while_nobody_online = self.while_nobody_online;
+        let route =
+            Route { name, targets, default_target, when, priority, options, while_nobody_online };
         if problems.is_empty() { Ok(route) } else { Err(problems) }
     }
 
-    /// Whether it matches whatever the other one matches.
+    /// Whether every escalation that matches `other` matches this one too.
     fn covers(&self, other: &Self) -> bool {
+        // Every condition of this route must be implied by one of the other, value by value.
         self.when.iter().all(|(attribute, values)| {
             let theirs = other.when.get(attribute);
             theirs.is_some_and(|theirs| theirs.iter().all(|value| values.contains(value)))
@@ -160,21 +163,21 @@ impl Route {
         self.when.iter().all(has)
     }
 
-    /// What is asked for, with the route's word where the event says nothing.
+    /// The request, with the route's priority and options where the event sets none.
     #[must_use]
-    pub fn complete(&self, ask: &TransferRequest) -> TransferRequest {
-        let mut ask = ask.clone();
-        ask.priority = ask.priority.or(self.priority);
-        ask.options = ask.options.or(&self.options);
-        ask
+    pub fn complete(&self, request: &TransferRequest) -> TransferRequest {
+        let mut request = request.clone();
+        request.priority = request.priority.or(self.priority);
+        request.options = request.options.or(&self.options);
+        request
     }
 
-    /// How long to wait when nobody was online for the `round`th time, counted from 0; `None`:
-    /// it is not tried again.
-    pub fn wait(&self, round: usize) -> Option<Duration> {
-        match &self.patience {
+    /// The wait before the plan is tried again, after `retries` earlier retries; `None` if the route
+    /// does not try again.
+    pub fn retry_wait(&self, retries: usize) -> Option<Duration> {
+        match &self.while_nobody_online {
             NoAgentPolicy::Answer => None,
-            NoAgentPolicy::KeepTrying(waits) => waits.get(round).or(waits.last()).copied(),
+            NoAgentPolicy::KeepTrying(waits) => waits.get(retries).or(waits.last()).copied(),
         }
     }
 }
@@ -183,8 +186,8 @@ impl Route {
 mod tests {
     use super::*;
 
-    /// A draft in words: its name, then `attribute=value,value` for each condition.
-    fn draft(words: &str) -> Draft {
+    /// A config in words: its name, then `attribute=value,value` for each condition.
+    fn config(words: &str) -> RouteConfig {
         let mut words = words.split_whitespace();
         let name = words.next().unwrap().to_owned();
         let pair = |word: &str| {
@@ -193,15 +196,15 @@ mod tests {
             (attribute.to_owned(), values.collect())
         };
         let when = words.map(pair).collect();
-        Draft { name, when, targets: vec![Target::Default], ..Draft::default() }
+        RouteConfig { name, when, targets: vec![Target::Default], ..RouteConfig::default() }
     }
 
-    fn compiled(routes: &[&str]) -> Result<Routes, Vec<Problem>> {
-        Routes::compile(routes.iter().map(|words| draft(words)).collect())
+    fn compiled(routes: &[&str]) -> Result<Routes, Vec<RouteProblem>> {
+        Routes::compile(routes.iter().map(|words| config(words)).collect())
     }
 
-    fn problems(result: Result<Routes, Vec<Problem>>) -> Vec<String> {
-        let shown = |problem: Problem| format!("{} {}", problem.route, problem.text);
+    fn problems(result: Result<Routes, Vec<RouteProblem>>) -> Vec<String> {
+        let shown = |problem: RouteProblem| format!("{} {}", problem.route, problem.text);
         result.err().unwrap_or_default().into_iter().map(shown).collect()
     }
 
@@ -222,7 +225,7 @@ mod tests {
     }
 
     #[test]
-    fn the_first_that_matches_in_every_attribute_is_taken() {
+    fn the_first_route_whose_conditions_all_match_is_used() {
         check("tier=vip lang=de", "vip-de");
         check("lang=en tier=vip", "vip");
         check("tier=gold lang=de", "vip");
@@ -235,64 +238,68 @@ mod tests {
     }
 
     #[test]
-    fn what_makes_no_sense_is_said_all_at_once() {
-        let empty = Draft { name: " ".into(), ..Draft::default() };
-        let nobody = Target::Named { agents: Vec::new(), group: None };
-        let odd = Draft {
-            targets: vec![nobody],
+    fn all_problems_are_reported_at_once() {
+        let empty = RouteConfig { name: " ".into(), ..RouteConfig::default() };
+        let empty_target = Target::Named { agents: Vec::new(), group: None };
+        let faulty = RouteConfig {
+            targets: vec![empty_target],
             while_nobody_online: NoAgentPolicy::KeepTrying(Vec::new()),
-            ..draft("odd tier=")
+            ..config("faulty tier=")
         };
-        let twin = draft("odd tier=x lang=y");
+        let twin = config("faulty tier=x lang=y");
         assert_eq!(
-            problems(Routes::compile(vec![odd, twin, draft("all tier=x"), empty])),
+            problems(Routes::compile(vec![faulty, twin, config("all tier=x"), empty])),
             [
                 "0 never matches: \"tier\" may have no value at all",
                 "0 has a target without agents and group",
-                "0 is to keep trying, but has no waits to do so",
+                "0 keeps trying, but has no waits between the attempts",
                 "1 has the name of an earlier one",
-                "3 has no name: outcomes tell it",
+                "3 has no name: outcomes contain it",
                 "3 has no targets: name agents, a group, or { default = true }",
             ]
         );
     }
 
     #[test]
-    fn a_route_behind_one_that_takes_everything_it_would_is_never_taken() {
-        let said = |routes: &[&str]| problems(compiled(routes)).join("; ");
+    fn a_route_behind_one_that_covers_it_is_reported() {
+        let reported = |routes: &[&str]| problems(compiled(routes)).join("; ");
         assert_eq!(
-            said(&["all", "vip tier=vip"]),
-            "1 is never taken: whatever it matches, \"all\" before it matches"
+            reported(&["all", "vip tier=vip"]),
+            "1 is never used: \"all\" before it matches all that it matches"
         );
-        assert!(said(&["a tier=vip,gold", "b tier=gold lang=de"]).starts_with("1 is never taken"));
-        assert!(said(&["a lang=de", "b", "c"]).contains("\"b\" before it"));
-        assert_eq!(said(&["a tier=vip", "b tier=vip,gold", "c lang=de", "d"]), "");
+        assert!(
+            reported(&["a tier=vip,gold", "b tier=gold lang=de"]).starts_with("1 is never used")
+        );
+        assert!(reported(&["a lang=de", "b", "c"]).contains("\"b\" before it"));
+        assert_eq!(reported(&["a tier=vip", "b tier=vip,gold", "c lang=de", "d"]), "");
     }
 
     #[test]
-    fn the_event_goes_before_the_route_in_priority_and_options() {
+    fn priority_and_options_of_the_event_override_the_route() {
         let options = TransferOptions {
             disable_queuing: Some(true),
             queue_timeout: Some(60),
             ..TransferOptions::default()
         };
-        let route = Draft { priority: Some(2), options, ..draft("r") }.into_route().unwrap();
+        let route = RouteConfig { priority: Some(2), options, ..config("r") }.compile().unwrap();
         let own = TransferOptions { queue_timeout: Some(5), ..TransferOptions::default() };
-        let said =
+        let own_request =
             TransferRequest { priority: Some(0), options: own, ..TransferRequest::default() };
-        let (said, silent) = (route.complete(&said), route.complete(&TransferRequest::default()));
-        assert_eq!((said.priority, silent.priority), (Some(0), Some(2)));
-        assert_eq!((said.options.queue_timeout, silent.options.queue_timeout), (Some(5), Some(60)));
-        assert_eq!(said.options.disable_queuing, Some(true));
+        let set = route.complete(&own_request);
+        let unset = route.complete(&TransferRequest::default());
+        assert_eq!((set.priority, unset.priority), (Some(0), Some(2)));
+        assert_eq!((set.options.queue_timeout, unset.options.queue_timeout), (Some(5), Some(60)));
+        assert_eq!(set.options.disable_queuing, Some(true));
     }
 
     #[test]
-    fn the_last_wait_repeats() {
+    fn the_last_retry_wait_repeats() {
         let waits = [1, 2].map(Duration::from_secs).to_vec();
-        let patient = Draft { while_nobody_online: NoAgentPolicy::KeepTrying(waits), ..draft("r") };
-        let patient = patient.into_route().unwrap();
-        let waits = [0, 1, 2, 9].map(|round| patient.wait(round).unwrap().as_secs());
+        let keeps_trying =
+            RouteConfig { while_nobody_online: NoAgentPolicy::KeepTrying(waits), ..config("r") };
+        let keeps_trying = keeps_trying.compile().unwrap();
+        let waits = [0, 1, 2, 9].map(|retries| keeps_trying.retry_wait(retries).unwrap().as_secs());
         assert_eq!(waits, [1, 2, 2, 2]);
-        assert_eq!(draft("r").into_route().unwrap().wait(0), None);
+        assert_eq!(config("r").compile().unwrap().retry_wait(0), None);
     }
 }

@@ -1,7 +1,8 @@
-//! What a reply means: one class per reply, by a table that configuration may override.
+//! What a reply means: one class per reply, by the table in `codes`, which the configuration may
+//! override.
 //!
-//! A verdict keeps what came back verbatim and says whether the transfer may have happened
-//! although it failed. This file never knows what was tried before; `course` does.
+//! A verdict looks at one reply only. What was tried before, and what follows, is up to
+//! [`Course`](super::course::Course).
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -9,101 +10,102 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 pub use super::codes::VerdictClass;
-use super::codes::{CODES, Row};
+use super::codes::{CODES, CodeRow};
 use super::reply::{DeskAnswer, Reply};
 
-/// What becomes of a transient fault that stays, after `FEW_TRIES`.
+/// What becomes of a transient fault that does not pass.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum IfPersistent {
-    /// Goes on until the deadline.
+    /// It is retried until the deadline.
     KeepTrying,
-    /// Final: an unknown code.
+    /// The event fails after [`PERMANENT_AFTER_ATTEMPTS`]: an unknown code.
     Fail,
-    /// A wrong host, path or proxy.
+    /// The gate shuts after [`PERMANENT_AFTER_ATTEMPTS`] in a row: a wrong host, path or proxy.
     Misconfigured,
 }
 
-/// How often a fault that is probably final is tried.
-pub const FEW_TRIES: u32 = 3;
+/// Attempts after which a fault that may be permanent is treated as permanent.
+pub const PERMANENT_AFTER_ATTEMPTS: u32 = 3;
 
 /// What one reply to a transfer means.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Verdict {
-    /// The class.
+    /// What the caller acts on.
     pub class: VerdictClass,
     /// The transfer may have happened although this came back.
     pub in_doubt: bool,
-    /// What becomes of it if it stays.
+    /// For transient faults.
     pub if_persistent: IfPersistent,
-    /// Wait at least so long before anything else is called.
+    /// The shortest wait before any further call, where Desk names one.
     pub pause: Option<Duration>,
-    /// The code, where Desk answered.
+    /// Desk's code; `None` without an answer of Desk.
     pub code: Option<i64>,
     /// One sentence for people.
     pub text: String,
 }
 
 impl Verdict {
-    /// "Too fast" because signatures failed too often: the next one must be a new one.
-    pub fn signature_failed(&self) -> bool {
-        self.code == Some(SIGNATURES_FAILED)
+    /// Throttled because too many signatures were bad; the next call needs a new one.
+    pub fn too_many_bad_signatures(&self) -> bool {
+        self.code == Some(TOO_MANY_BAD_SIGNATURES)
     }
 }
 
-/// Too many signatures failed; Tencent asks for a minute of silence.
-const SIGNATURES_FAILED: i64 = 70050;
+const TOO_MANY_BAD_SIGNATURES: i64 = 70050;
+/// Tencent asks for a minute without calls after [`TOO_MANY_BAD_SIGNATURES`].
+const BAD_SIGNATURE_PAUSE: Duration = Duration::from_secs(60);
 
 /// A session's state, as Desk names it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum SessionState {
-    /// Ended, or never existed.
+    /// It has ended or never existed.
     NotInSession,
     /// The bot still has it.
     Chatbot,
-    /// An agent was found and has not accepted yet.
+    /// An agent is assigned and has not accepted yet.
     WaitingForAgentAnswering,
-    /// Waits in the queue.
+    /// It waits in Desk's queue.
     Queueing,
     /// An agent has it.
     Agent,
 }
 
-/// What a reply to a question (`get_session_state`) means.
+/// What a reply to a state query (`get_session_state`) means.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum StateQueryResult {
-    /// Desk told the state, and the agent where there is one.
+    /// The session's state, and its agent if Desk named one.
     State(SessionState, Option<String>),
-    /// The question cannot be asked here, ever.
+    /// This deployment has no `get_session_state`; the text is the cause.
     Unsupported(String),
-    /// No state this time: throttled, to be signed again, misconfigured, or just try again.
+    /// No state this time: throttled, a refused signature, misconfigured or transient.
     Inconclusive(Verdict),
 }
 
 impl StateQueryResult {
-    /// The word in the metric.
+    /// The word in the metric and the log.
     pub fn as_str(&self) -> &'static str {
         match self {
             Self::State(..) => "state",
-            Self::Unsupported(_) => "cannot_ask",
+            Self::Unsupported(_) => "unsupported",
             Self::Inconclusive(verdict) => verdict.class.as_str(),
         }
     }
 }
 
-/// The table, with the configuration's overrides.
+/// The table of codes with the configuration's overrides.
 #[derive(Debug, Clone, Default)]
 pub struct Verdicts {
     overrides: HashMap<i64, VerdictClass>,
 }
 
 impl Verdicts {
-    /// The table with these codes classified otherwise.
+    /// The table, but with these classes for these codes.
     pub fn new(overrides: HashMap<i64, VerdictClass>) -> Self {
         Self { overrides }
     }
 
-    /// Judge the reply to a transfer.
+    /// The meaning of a reply to a transfer.
     pub fn of_transfer(&self, reply: &Reply) -> Verdict {
         match reply {
             Reply::Answer(answer) => self.of_answer(answer),
@@ -116,7 +118,7 @@ impl Verdicts {
         }
     }
 
-    /// Judge the reply to a question.
+    /// The meaning of a reply to a state query.
     pub fn of_state_query(&self, reply: &Reply) -> StateQueryResult {
         match reply {
             Reply::Answer(answer) if answer.desk.code == 0 => match known_state(answer) {
@@ -127,7 +129,9 @@ impl Verdicts {
                 )),
             },
             Reply::Answer(answer) => match answer.desk.code {
+                // "No such session" is an error to a transfer, and an answer to a state query.
                 141005 | 141006 => StateQueryResult::State(SessionState::NotInSession, None),
+                // What Desk says to a path that it does not know.
                 60002 | 60009 => StateQueryResult::Unsupported(self.of_answer(answer).text),
                 _ => StateQueryResult::Inconclusive(self.of_answer(answer)),
             },
@@ -146,6 +150,7 @@ impl Verdicts {
         if class == VerdictClass::Assigned && answer.in_queue {
             class = VerdictClass::Queued;
         }
+        // An override is a decision, so its code no longer counts as unknown.
         let known_or_chosen = row.text != UNKNOWN || self.overrides.contains_key(&code);
         Verdict {
             class,
@@ -155,27 +160,28 @@ impl Verdicts {
             } else {
                 IfPersistent::Fail
             },
-            pause: (code == SIGNATURES_FAILED).then_some(Duration::from_secs(60)),
+            pause: (code == TOO_MANY_BAD_SIGNATURES).then_some(BAD_SIGNATURE_PAUSE),
             code: Some(code),
             text: sentence(&row, answer),
         }
     }
 }
 
-/// A longer `Retry-After` is not believed: one call more after this does no harm.
-const LONGEST_PAUSE: Duration = Duration::from_secs(60);
+/// A longer `Retry-After` is capped: one call after a minute does no harm, while a pause of hours
+/// would let every event expire.
+const MAX_RETRY_AFTER: Duration = Duration::from_secs(60);
 
 const UNKNOWN: &str = "unknown code";
 
-/// 1410xx are Desk's own refusals; others are tried a few times, asking in between, because
-/// nobody knows whether the transfer happened.
-fn unknown(code: i64) -> Row {
+/// 1410xx are refusals by Desk itself. Any other unknown code is in doubt, because nothing is known
+/// about whether the transfer happened.
+fn unknown(code: i64) -> CodeRow {
     let rejected = (141000..=141099).contains(&code);
     let class = if rejected { VerdictClass::Rejected } else { VerdictClass::Transient };
-    Row { code, class, in_doubt: !rejected, text: UNKNOWN }
+    CodeRow { code, class, in_doubt: !rejected, text: UNKNOWN }
 }
 
-fn sentence(row: &Row, answer: &DeskAnswer) -> String {
+fn sentence(row: &CodeRow, answer: &DeskAnswer) -> String {
     match answer.desk.info.as_str() {
         "" => format!("{}: {}", row.code, row.text),
         info => format!("{}: {} ({info})", row.code, row.text),
@@ -186,13 +192,12 @@ fn of_http(status: u16, retry_after: Option<Duration>) -> Verdict {
     let plain = |class, text: &str| verdict(class, &format!("HTTP {status}: {text}"));
     match status {
         429 => Verdict {
-            pause: retry_after.map(|pause| pause.min(LONGEST_PAUSE)),
+            pause: retry_after.map(|pause| pause.min(MAX_RETRY_AFTER)),
             ..plain(VerdictClass::Throttled, "too many requests")
         },
-        200..=299 | 408 | 500..=599 => Verdict {
-            in_doubt: true,
-            ..plain(VerdictClass::Transient, "not an answer of DeskStatus")
-        },
+        200..=299 | 408 | 500..=599 => {
+            Verdict { in_doubt: true, ..plain(VerdictClass::Transient, "not an answer of Desk") }
+        }
         _ => Verdict {
             if_persistent: IfPersistent::Misconfigured,
             ..plain(VerdictClass::Transient, "check desk.endpoint, desk.region and proxies")

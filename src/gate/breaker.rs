@@ -97,7 +97,7 @@ impl CircuitBreaker {
         self.outage.as_ref().map(|outage| &outage.shut)
     }
 
-    /// The slow start's limit, at most `concurrency`.
+    /// The limit of the slow start, at most `concurrency`.
     pub(super) fn call_limit(&self, concurrency: usize, now: Duration) -> CallLimit {
         let full = CallLimit { calls: concurrency, grows_at: None };
         let Some(opened_at) = self.opened_at else { return full };
@@ -211,6 +211,7 @@ impl CircuitBreaker {
     fn open(&mut self, now: Duration) -> Option<BreakerChange> {
         let outage = self.outage.take()?;
         self.unanswered_in_a_row = 0;
+        // From here the slow start counts; it needs no state of its own.
         self.opened_at = Some(now);
         Some(BreakerChange::Opened { after: now.saturating_sub(outage.since) })
     }
@@ -258,11 +259,11 @@ mod tests {
     #[test]
     fn unanswered_calls_in_a_row_shut_the_gate_and_one_answer_in_between_prevents_it() {
         let mut breaker = breaker();
-        let silent = Signal::NoResponse("refused".into());
-        for signal in [&silent, &silent, &Signal::Success, &silent, &silent] {
+        let unanswered = Signal::NoResponse("refused".into());
+        for signal in [&unanswered, &unanswered, &Signal::Success, &unanswered, &unanswered] {
             assert_eq!(breaker.on_signal(CallKind::Regular, signal, S(0)), None);
         }
-        let change = breaker.on_signal(CallKind::Regular, &silent, S(0));
+        let change = breaker.on_signal(CallKind::Regular, &unanswered, S(0));
         let Some(BreakerChange::Shut(shut)) = change else { panic!("{change:?}") };
         assert_eq!(shut.reason, ShutReason::Unreachable);
     }

@@ -134,7 +134,7 @@ impl Gate {
         }
     }
 
-    /// Grant call permits, oldest event first, until nobody may call now.
+    /// Grant call permits, oldest event first, until no waiter may call now.
     fn grant(self: &Arc<Self>) {
         while let Some((waiter, permit)) = self.next_permit() {
             // Outside the lock: if the waiter is gone, the permit comes straight back through `drop`.
@@ -145,6 +145,7 @@ impl Gate {
     fn next_permit(self: &Arc<Self>) -> Option<(oneshot::Sender<CallPermit>, CallPermit)> {
         let mut guard = self.lock();
         let inner = &mut *guard;
+        // `drive` sleeps until the old time; it has to be woken only if the new one differs.
         let before = inner.look_again.take();
         match inner.calls.next(&mut inner.control, self.epoch.elapsed()) {
             NextCall::Granted { waiter, kind } => {
@@ -200,6 +201,7 @@ impl CallPermit {
             }
             _ => None,
         };
+        // Log outside the lock: a slow log must not hold up every other call.
         drop(inner);
         if let Some(change) = change {
             self.gate.announce(&change);

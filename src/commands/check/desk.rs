@@ -127,7 +127,7 @@ fn judge(what: &str, reply: &Reply, verdicts: &Verdicts) -> Finding {
         verdict::StateQueryResult::Inconclusive(verdict) => verdict,
     };
     match (reply, verdict.class) {
-        (Reply::Answer(_), VerdictClass::Misconfigured | VerdictClass::Resign) => {
+        (Reply::Answer(_), VerdictClass::Misconfigured | VerdictClass::Reauthenticate) => {
             setup_failure(what, &verdict)
         }
         // 70050 means too many bad signatures, not too many calls.

@@ -3,8 +3,8 @@
 use serde_json::value::RawValue;
 use tokio::time::Instant;
 
-use crate::domain::plan::Target;
 use crate::domain::record::Record;
+use crate::domain::target::Target;
 use crate::domain::wire::dead_letter::DeadLetter;
 use crate::domain::wire::outcome::{OutcomeRecord, Tried};
 

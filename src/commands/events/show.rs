@@ -101,10 +101,10 @@ impl FieldLines {
 fn put_snapshot(fields: &mut FieldLines, entry: &LedgerEntry) {
     let Some(snapshot) = snapshot(entry) else { return };
     fields.put("attempts", &text(&snapshot["attempts"]));
-    fields.put("tried", &tried(&snapshot["asked"]));
-    fields.put("last", &text(&snapshot["last"]["text"]));
-    fields.put("desk reply", &desk(&snapshot["desk"]));
-    if !snapshot["doubt"].is_null() {
+    fields.put("tried", &tried(&snapshot["tried"]));
+    fields.put("last", &text(&snapshot["last_verdict"]["text"]));
+    fields.put("desk reply", &desk(&snapshot["last_answer"]));
+    if !snapshot["in_doubt"].is_null() {
         fields
             .put("in doubt", "a call may have taken effect: its state is queried before the next");
     }

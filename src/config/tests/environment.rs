@@ -44,8 +44,8 @@ fn an_unknown_parameter_of_the_ledger_is_refused_without_its_value() {
 #[test]
 fn a_list_in_the_environment_has_no_empty_items() {
     let park = |list: &'static str| [("HANDOFF__RETRY__PARK_MS", list)];
-    assert_eq!(good("", &park("")).policy.park, [std::time::Duration::ZERO; 0]);
-    assert_eq!(good("", &park("1, 2")).policy.park.len(), 2);
+    assert_eq!(good("", &park("")).policy.retry.park, [std::time::Duration::ZERO; 0]);
+    assert_eq!(good("", &park("1, 2")).policy.retry.park.len(), 2);
     let refused = "`retry.park_ms` = \"1,,2\" in the environment: must be a list of whole \
                    numbers from 1 to 86400000";
     check("", &park("1,,2"), &[refused]);

@@ -75,7 +75,7 @@ fn only_identity_and_key_have_no_default() {
     assert_eq!(config.desk.identity.sdkappid, 1_400_000_000);
     assert_eq!(config.desk.timeout, Duration::from_secs(5));
     assert_eq!(config.desk.signature_lifetime, Duration::from_secs(168 * 3600));
-    assert_eq!(config.policy.park, [30, 60, 120].map(Duration::from_secs));
+    assert_eq!(config.policy.retry.park, [30, 60, 120].map(Duration::from_secs));
     assert_eq!(config.policy.doubt_grace, Duration::from_secs(60));
     assert_eq!(config.gate.probe_max, Duration::from_secs(60));
     assert_eq!(config.rules.types, ["escalation"]);
@@ -151,11 +151,11 @@ fn every_kind_of_value_comes_from_the_environment() {
     );
     assert_eq!((config.concurrency, config.quota_per_second), (3, None));
     assert!(!config.policy.default_target);
-    assert_eq!(config.policy.park, [100, 200].map(Duration::from_millis));
+    assert_eq!(config.policy.retry.park, [100, 200].map(Duration::from_millis));
     assert_eq!(config.rules.types, ["a", "b"]);
     assert_eq!(config.admin_listen, None);
     assert_eq!(config.log.format, LogFormat::Json);
-    assert!(good("", &[("HANDOFF__RETRY__PARK_MS", "")]).policy.park.is_empty());
+    assert!(good("", &[("HANDOFF__RETRY__PARK_MS", "")]).policy.retry.park.is_empty());
 }
 
 #[test]
@@ -323,11 +323,12 @@ fn an_unreadable_file_is_reported_with_its_name() {
 #[test]
 fn verdicts_are_overridden_by_code() {
     let config = good(
-        "[desk.verdicts]\n141020 = \"transient\"",
+        "[desk.verdicts]\n141020 = \"transient\"\n141021 = \"resign\"",
         &[("HANDOFF__DESK__VERDICTS__99", "rejected")],
     );
     for (code, class) in [
         (141_020, VerdictClass::Transient),
+        (141_021, VerdictClass::Reauthenticate),
         (99, VerdictClass::Rejected),
         (0, VerdictClass::Assigned),
     ] {
@@ -335,7 +336,7 @@ fn verdicts_are_overridden_by_code() {
         let answer = DeskAnswer::parse(body.as_bytes()).unwrap();
         assert_eq!(config.policy.verdicts.of_transfer(&Reply::Answer(answer)).class, class);
     }
-    let words = "assigned, queued, no_agent, occupied, rejected, transient, throttled, resign, \
+    let words = "assigned, queued, no_agent, occupied, rejected, transient, throttled, reauthenticate, \
                  misconfigured";
     check(
         "[desk.verdicts]\n0 = \"rejected\"\n141020 = \"later\"\nabc = \"queued\"\n7 = 8",

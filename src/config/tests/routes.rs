@@ -3,8 +3,8 @@
 use super::super::routes::KEYS;
 use super::*;
 use crate::domain::event::{TransferOptions, TransferRequest};
-use crate::domain::plan::Target;
 use crate::domain::route::Route;
+use crate::domain::target::Target;
 
 fn routed<'c>(config: &'c Config, attributes: &[(&str, &str)]) -> Option<&'c Route> {
     let attributes = owned(attributes).into_iter().collect();
@@ -36,7 +36,7 @@ fn the_example_in_the_manual_is_valid_and_complete() {
     assert_eq!(route.name, "vip-german");
     assert_eq!(serde_json::to_value(&route.targets).unwrap()[1]["group"], 2480);
     assert!(!route.default_target);
-    assert_eq!([0, 1, 2].map(|round| route.wait(round).unwrap().as_secs()), [15, 30, 30]);
+    assert_eq!([0, 1, 2].map(|round| route.retry_wait(round).unwrap().as_secs()), [15, 30, 30]);
     let request = route.complete(&TransferRequest::default());
     assert_eq!((request.priority, request.options.queue_timeout), (Some(2), Some(60)));
     assert_eq!(routed(&config, &[("tier", "vip"), ("lang", "en")]), None);
@@ -50,12 +50,12 @@ fn omitted_keys_of_a_route_have_their_defaults() {
     let config =
         good(&(keeps_trying + "\n[[routes]]\nname = \"x\"\ntargets = [{ default = true }]"), &[]);
     let route = routed(&config, &[("Tier", "true"), ("b", "2")]).unwrap();
-    assert_eq!(route.wait(0), Some(Duration::from_secs(30)), "as retry.park_ms");
+    assert_eq!(route.retry_wait(0), Some(Duration::from_secs(30)), "as retry.park_ms");
     assert!(route.default_target);
     let others = routed(&config, &[("tier", "true"), ("b", "2")]).unwrap();
     assert_eq!((others.name.as_str(), &others.targets), ("x", &vec![Target::Default]));
     assert_eq!(
-        (others.wait(0), others.complete(&TransferRequest::default())),
+        (others.retry_wait(0), others.complete(&TransferRequest::default())),
         (None, TransferRequest::default())
     );
     assert_eq!(config.policy.routes.names().collect::<Vec<_>>(), ["r", "x"]);
@@ -87,8 +87,8 @@ fn contradictory_routes_are_rejected() {
         &[],
         &[
             "route 2 (\"r\") in F has the name of an earlier one",
-            "route 2 (\"r\") in F is never taken: whatever it matches, \"r\" before it matches",
-            "route 3 (\"x\") in F is never taken: whatever it matches, \"r\" before it matches",
+            "route 2 (\"r\") in F is never used: \"r\" before it matches all that it matches",
+            "route 3 (\"x\") in F is never used: \"r\" before it matches all that it matches",
             "route 3 (\"x\") in F has no targets: name agents, a group, or { default = true }",
         ],
     );
@@ -96,7 +96,7 @@ fn contradictory_routes_are_rejected() {
         "[[routes]]\n",
         &[],
         &[
-            "route 1 in F has no name: outcomes tell it",
+            "route 1 in F has no name: outcomes contain it",
             "route 1 in F has no targets: name agents, a group, or { default = true }",
         ],
     );

@@ -1,84 +1,83 @@
-//! What may have happened, and what the answer to a question after it does.
+//! Calls that may have taken effect, and how the session's state reconciles them.
 //!
-//! A transfer that may have happened, and Desk's "cannot be transferred", both put the course
-//! in doubt; the session's state ends it. Where states cannot be asked, a transfer is repeated
-//! and what stays unknown is said in the outcome.
-//! This file never believes a "cannot be transferred" that could have been asked after.
+//! A transfer whose answer was lost and Desk's "cannot be transferred" both put the course in doubt;
+//! the answer to a state query ends it, by the table in [`Course::on_state`]. Some deployments have no
+//! `get_session_state`: there the transfer is repeated, and the outcome says that the effect of the
+//! first one is unknown.
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::settlement::Settlement;
-use super::{Assessment, CompletedCall, Course, Moment, Signal, Step};
+use super::{Assessment, CompletedCall, Course, Signal, Step};
 use crate::domain::verdict::{SessionState, StateQueryResult, Verdict, VerdictClass};
 use crate::domain::wire::outcome::{ConfirmedBy, Status};
 
-/// Why the course is in doubt.
+/// Why a course is in doubt.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(super) enum InDoubt {
-    /// A transfer may have happened.
+    /// The reply does not say whether the transfer happened.
     Ambiguous,
-    /// Desk said "cannot be transferred": perhaps a human has it.
+    /// Desk said "cannot be transferred", perhaps because a human has the session already.
     Occupied,
 }
 
 impl Course<'_> {
-    /// "Cannot be transferred": ask why.
-    pub(super) fn occupied(&mut self, verdict: &Verdict, now: Timestamp) -> Signal {
-        match self.cannot_ask.clone() {
-            Some(why) => self.settle_unasked(&verdict.text, &why, now),
-            None => self.doubt = Some(InDoubt::Occupied),
+    pub(super) fn on_occupied(&mut self, verdict: &Verdict, now: Timestamp) -> Signal {
+        match self.state_query_unsupported.clone() {
+            Some(cause) => self.settle_occupied_unqueried(&verdict.text, &cause, now),
+            None => self.in_doubt = Some(InDoubt::Occupied),
         }
         Signal::Success
     }
 
-    /// A question came back.
-    pub(super) fn questioned(&mut self, call: &CompletedCall, moment: Moment) -> Assessment {
-        let finding = self.policy.verdicts.of_state_query(&call.reply);
-        let verdict = finding.as_str();
-        let signal = match finding {
+    /// Take in the reply to a state query.
+    pub(super) fn on_state_reply(&mut self, call: &CompletedCall, jitter: f64) -> Assessment {
+        let result = self.policy.verdicts.of_state_query(&call.reply);
+        let verdict = result.as_str();
+        let signal = match result {
             StateQueryResult::State(state, agent_id) => {
-                self.note_signature(&call.reply, VerdictClass::Assigned);
-                self.found(state, agent_id, moment.now);
+                self.record_signature_result(&call.reply, VerdictClass::Assigned);
+                self.on_state(state, agent_id, call.finished_at);
                 Signal::Success
             }
-            StateQueryResult::Unsupported(why) => {
-                self.give_up_asking(&why, moment.now);
-                Signal::StateQueryUnsupported(why)
+            StateQueryResult::Unsupported(cause) => {
+                self.on_state_query_unsupported(&cause, call.finished_at);
+                Signal::StateQueryUnsupported(cause)
             }
-            StateQueryResult::Inconclusive(verdict) => self.unclear(&verdict, call, moment),
+            StateQueryResult::Inconclusive(verdict) => self.on_inconclusive(&verdict, call, jitter),
         };
         Assessment { verdict, signal }
     }
 
-    fn unclear(&mut self, verdict: &Verdict, call: &CompletedCall, moment: Moment) -> Signal {
-        self.note_signature(&call.reply, verdict.class);
-        if let VerdictClass::Throttled | VerdictClass::Resign | VerdictClass::Misconfigured =
-            verdict.class
-        {
-            return self.hindered(verdict, call.begun, moment);
+    fn on_inconclusive(&mut self, verdict: &Verdict, call: &CompletedCall, jitter: f64) -> Signal {
+        self.record_signature_result(&call.reply, verdict.class);
+        if verdict.class.concerns_all_events() {
+            return self.on_fault_for_all(verdict, call, jitter);
         }
-        self.tries.unclear += 1;
-        let wait = self.policy.backoff.delay(self.tries.unclear, moment.jitter);
+        // A state query changes nothing in Desk, so it is repeated without a bound but the grace
+        // period.
+        self.attempts.inconclusive_queries += 1;
+        let wait = self.policy.retry.backoff.delay(self.attempts.inconclusive_queries, jitter);
         self.pause = Some(Step::Wait(wait));
         if call.reply.answer().is_some() {
             Signal::Success
-        } else if self.is_foreign(verdict) {
+        } else if self.attempts.is_misrouted(verdict) {
             Signal::Misconfigured(verdict.text.clone())
         } else {
             Signal::NoResponse(verdict.text.clone())
         }
     }
 
-    /// Desk told the session's state: the doubt is over.
-    fn found(&mut self, state: SessionState, agent_id: Option<String>, now: Timestamp) {
-        let Some(doubt) = self.doubt.take() else { return };
-        self.tries.unclear = 0;
-        let late = now >= self.event.deadline;
+    /// The session's state ends the doubt.
+    fn on_state(&mut self, state: SessionState, agent_id: Option<String>, now: Timestamp) {
+        let Some(doubt) = self.in_doubt.take() else { return };
+        self.attempts.inconclusive_queries = 0;
+        let past_deadline = now >= self.event.deadline;
         let text = self.last_text();
-        let rejected = |why: String| Settlement::new(Status::Rejected).because(why);
-        let ending = match (state, doubt) {
+        let rejected = |reason: String| Settlement::new(Status::Rejected).because(reason);
+        let settlement = match (state, doubt) {
             (SessionState::Agent | SessionState::WaitingForAgentAnswering, _) => {
                 Settlement::assigned(agent_id)
             }
@@ -90,36 +89,42 @@ impl Course<'_> {
                 rejected(format!("{text}; the session has ended"))
             }
             (SessionState::NotInSession, InDoubt::Ambiguous) => rejected(
-                "the session ended before it could be asked; a transfer may have happened".into(),
+                "the session ended before its state could be queried; a transfer may have happened"
+                    .into(),
             ),
-            (SessionState::Chatbot, InDoubt::Ambiguous) if late => {
-                let reason = format!("its deadline passed without a transfer; last fault: {text}");
+            (SessionState::Chatbot, InDoubt::Ambiguous) if past_deadline => {
+                let reason = format!("the deadline passed without a transfer; last fault: {text}");
                 Settlement::new(Status::Expired).because(reason)
             }
-            (SessionState::Chatbot, InDoubt::Ambiguous) => return self.resume(now),
+            // The transfer had no effect: go on as if the reply had said so.
+            (SessionState::Chatbot, InDoubt::Ambiguous) => {
+                return self.perform_deferred_action(now);
+            }
         };
-        self.settle(ending.by(ConfirmedBy::SessionState), now);
+        self.settle(settlement.confirmed_by(ConfirmedBy::SessionState), now);
     }
 
-    fn give_up_asking(&mut self, why: &str, now: Timestamp) {
-        self.cannot_ask = Some(why.to_owned());
-        match self.doubt.take() {
+    fn on_state_query_unsupported(&mut self, cause: &str, now: Timestamp) {
+        self.state_query_unsupported = Some(cause.to_owned());
+        match self.in_doubt.take() {
             None => {}
-            Some(InDoubt::Occupied) => self.settle_unasked(&self.last_text(), why, now),
+            Some(InDoubt::Occupied) => {
+                self.settle_occupied_unqueried(&self.last_text(), cause, now);
+            }
             Some(InDoubt::Ambiguous) => {
-                self.unverified = true;
-                self.resume(now);
+                self.effect_unknown = true;
+                self.perform_deferred_action(now);
             }
         }
     }
 
-    fn settle_unasked(&mut self, text: &str, why: &str, now: Timestamp) {
-        let reason = format!("{text}; whether a human has it cannot be asked here ({why})");
-        let ending = Settlement::new(Status::Rejected).by(ConfirmedBy::Reply);
-        self.settle(ending.because(reason), now);
+    fn settle_occupied_unqueried(&mut self, text: &str, cause: &str, now: Timestamp) {
+        let reason = format!("{text}; whether a human has it cannot be asked here ({cause})");
+        let settlement = Settlement::new(Status::Rejected).confirmed_by(ConfirmedBy::Reply);
+        self.settle(settlement.because(reason), now);
     }
 
     fn last_text(&self) -> String {
-        self.last.as_ref().map(|last| last.text.clone()).unwrap_or_default()
+        self.last_verdict.as_ref().map(|verdict| verdict.text.clone()).unwrap_or_default()
     }
 }

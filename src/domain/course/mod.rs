@@ -1,11 +1,15 @@
-//! The journey of one event: what came back so far, and therefore the next step.
+//! The course of one event: what came back so far, and therefore the next step.
 //!
-//! The shell performs a `Step`, tells the course what came back, and asks again, until
-//! `Settle`. Here is the walk and what a transfer's reply does to it; `fault` holds what may
-//! pass, `doubt` what may have happened, `patience` what follows when nobody is online, `ending`
-//! how the final answer is put together.
-//! No file here ever reads a clock, draws a number, or forgets a doubt.
+//! `deliver` performs a [`Step`], reports the result, and asks for the next one until
+//! [`Step::Settle`]. Everything here is a pure state machine: the time and the random number are
+//! arguments, so a test can drive an event through hours in microseconds.
+//!
+//! Start with [`step`] (the vocabulary), then this file: the loop and what a transfer's reply does.
+//! The rules are one file each: [`retry`] for faults, [`in_doubt`] for calls that may have taken
+//! effect, [`no_agent`] for when nobody is online, [`deadline`] for the end of the time to live.
+//! [`settlement`] builds the final outcome, [`snapshot`] what the ledger stores of a course.
 
+mod deadline;
 mod in_doubt;
 mod no_agent;
 mod retry;
@@ -19,8 +23,9 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
+pub use self::retry::RetryPolicy;
 pub use self::snapshot::Snapshot;
-pub use self::step::{Assessment, CompletedCall, InterimOutcome, Moment, Policy, Step};
+pub use self::step::{Assessment, CompletedCall, InterimOutcome, Policy, Step};
 
 use self::in_doubt::InDoubt;
 use self::no_agent::Interim;
@@ -35,73 +40,73 @@ use super::signal::Signal;
 use super::verdict::{Verdict, VerdictClass};
 use super::wire::outcome::{ConfirmedBy, Outcome, Status, Tried};
 
-/// The state of one journey.
+/// The state of one event between its first look and its final outcome.
 #[derive(Debug)]
 pub struct Course<'a> {
     event: &'a Event,
     policy: &'a Policy,
-    /// The route it takes.
     route: Option<&'a Route>,
-    /// When this worker took it up.
-    begun: Timestamp,
+    /// When this process began with the event; a later clock reading before it is not believed.
+    started_at: Timestamp,
     plan: Plan,
-    /// The targets that were asked, and the last code each of them got.
-    asked: Vec<Tried>,
-    /// The plan stepped on, and its target was not asked yet.
-    stepped: bool,
-    /// How often nobody of the whole plan was online, and it was tried again.
-    rounds: usize,
-    /// The interim outcome, once there is one.
+    /// The targets that were requested in this pass through the plan, with their last codes.
+    tried: Vec<Tried>,
+    /// The current target of the plan is not in `tried` yet.
+    target_untried: bool,
+    /// How often the whole plan was started again because nobody was online.
+    plan_retries: usize,
     interim: Option<Interim>,
     /// Transfers sent.
-    attempts: u32,
-    /// The last reply to a transfer.
-    last: Option<Verdict>,
-    /// The last answer to a transfer.
-    desk: Option<DeskStatus>,
-    /// What the last transfer left open; while this is set, no other is made.
-    doubt: Option<InDoubt>,
-    /// What follows once the doubt is gone.
-    owed: Option<RetryAction>,
-    /// Session states cannot be asked, and why.
-    cannot_ask: Option<String>,
-    /// A transfer may have happened, it cannot be asked, and no later answer cleared it up.
-    unverified: bool,
-    /// A signature made before this is not good enough.
+    transfers: u32,
+    /// The verdict on the last transfer.
+    last_verdict: Option<Verdict>,
+    /// Desk's last answer to a transfer.
+    last_answer: Option<DeskStatus>,
+    /// Why the last transfer may have taken effect. While this is set, no other is made.
+    in_doubt: Option<InDoubt>,
+    /// What the last fault calls for, once the session's state shows that it had no effect.
+    deferred_action: Option<RetryAction>,
+    /// Why this deployment cannot answer state queries, once it is known that it cannot.
+    state_query_unsupported: Option<String>,
+    /// A transfer may have taken effect, it cannot be reconciled, and no later answer settled it.
+    effect_unknown: bool,
+    /// A signature made before this time is not good enough for the next call.
     signature_after: Option<Timestamp>,
-    /// A new signature was asked for, and nothing shows yet that it is a good one.
-    resigned: bool,
-    tries: Attempts,
+    /// A new signature was requested and no answer has accepted it yet.
+    reauthenticated: bool,
+    attempts: Attempts,
+    /// A wait or park that `next` has not returned yet.
     pause: Option<Step>,
     settled: Option<Box<Outcome>>,
 }
 
 impl<'a> Course<'a> {
-    /// The journey of an event that nothing was done for yet.
+    /// The course of an event that was never worked on. An invalid event is settled at once.
     pub fn new(event: &'a Event, policy: &'a Policy, now: Timestamp) -> Self {
-        let route = event.request.as_ref().ok().and_then(|ask| policy.routes.find(&ask.attributes));
+        let request = event.request.as_ref();
+        let route = request.ok().and_then(|request| policy.routes.find(&request.attributes));
         let requested_target =
-            event.request.as_ref().map(|ask| ask.requested_target.clone()).unwrap_or_default();
+            request.map(|request| request.requested_target.clone()).unwrap_or_default();
         let mut course = Self {
             event,
             policy,
             route,
-            begun: now,
+            started_at: now,
             plan: Plan::new(&requested_target, route, policy.default_target),
-            asked: Vec::new(),
-            stepped: true,
-            rounds: 0,
+            tried: Vec::new(),
+            target_untried: true,
+            plan_retries: 0,
             interim: None,
-            attempts: 0,
-            last: None,
-            desk: None,
-            doubt: None,
-            owed: None,
-            cannot_ask: None,
-            unverified: false,
+            transfers: 0,
+            last_verdict: None,
+            last_answer: None,
+            in_doubt: None,
+            deferred_action: None,
+            state_query_unsupported: None,
+            effect_unknown: false,
             signature_after: None,
-            resigned: false,
-            tries: Attempts::default(),
+            reauthenticated: false,
+            attempts: Attempts::default(),
             pause: None,
             settled: None,
         };
@@ -111,68 +116,70 @@ impl<'a> Course<'a> {
         course
     }
 
-    /// What to do now. A wait is told once; a call and the final answer are told again when
-    /// asked again, the interim outcome until it is told.
+    /// The next step. A wait or park is returned once; a call and the final outcome are returned
+    /// again until the course changes, and the interim outcome until it is published.
     pub fn next(&mut self, now: Timestamp) -> Step {
-        // A clock that was set back brings no deadline back.
-        let now = now.max(self.begun);
-        self.judge_deadline(now);
+        // A clock that was set back must not reopen a deadline.
+        let now = now.max(self.started_at);
+        self.check_deadline(now);
         if let Some(outcome) = &self.settled {
             return Step::Settle(outcome.clone());
         }
-        if let Some(tell) = self.to_tell() {
-            return tell;
+        if let Some(publish) = self.unpublished_interim() {
+            return publish;
         }
         if let Some(pause) = self.pause.take() {
-            return self.until_given_up(pause, now);
+            return self.capped_at_end(pause, now);
         }
-        if self.doubt.is_some() {
+        if self.in_doubt.is_some() {
             let body = request::session_state(&self.event.session_id);
             return Step::Call(DeskCommand::GetSessionState, body);
         }
         self.transfer(now)
     }
 
-    /// A transfer may be out whose effect is not known yet.
+    /// Whether a transfer may have taken effect and is not reconciled.
     pub fn in_doubt(&self) -> bool {
-        self.doubt.is_some() && self.settled.is_none()
+        self.in_doubt.is_some() && self.settled.is_none()
     }
 
-    /// It has its answer.
+    /// Whether the final outcome is known.
     pub fn is_settled(&self) -> bool {
         self.settled.is_some()
     }
 
-    /// When waiting for anything stops making sense. Whoever takes up a doubt late still gets
-    /// the whole time of grace to ask.
+    /// The end of this course: the deadline, or, while a call is in doubt, the end of the grace
+    /// period. The grace period starts when this process began, if that was later, so that a call
+    /// which a crash left in doubt is still reconciled after a long restart.
     pub fn gives_up_at(&self) -> Timestamp {
         let deadline = self.event.deadline;
         if !self.in_doubt() {
             return deadline;
         }
-        let from = deadline.max(self.begun);
+        let from = deadline.max(self.started_at);
         from.saturating_add(self.policy.doubt_grace).unwrap_or(Timestamp::MAX)
     }
 
-    /// A signature made before this moment is not good enough for the next call.
+    /// A signature made before this time is not good enough for the next call.
     pub fn signature_after(&self) -> Option<Timestamp> {
         self.signature_after
     }
 
-    /// A call came back.
-    pub fn on_reply(&mut self, call: &CompletedCall, moment: Moment) -> Assessment {
+    /// Take in the reply to a call. `jitter` is a fresh random number in 0..1, for the back-off.
+    pub fn on_reply(&mut self, call: &CompletedCall, jitter: f64) -> Assessment {
         match call.command {
-            DeskCommand::TransferToHuman => self.transferred(call, moment),
-            DeskCommand::GetSessionState => self.questioned(call, moment),
+            DeskCommand::TransferToHuman => self.on_transfer_reply(call, jitter),
+            DeskCommand::GetSessionState => self.on_state_reply(call, jitter),
         }
     }
 
     fn transfer(&mut self, now: Timestamp) -> Step {
-        match request::transfer(&self.event.session_id, &self.ask(), self.plan.current()) {
+        let request = self.effective_request();
+        match request::transfer(&self.event.session_id, &request, self.plan.current()) {
             Ok(body) => Step::Call(DeskCommand::TransferToHuman, body),
             Err(too_large) => {
                 let reason = format!(
-                    "the request would have {} bytes; DeskStatus allows {} (93000): name fewer agents",
+                    "the request would have {} bytes; Desk allows {} (93000): name fewer agents",
                     too_large.bytes,
                     request::MAX_BODY_BYTES
                 );
@@ -182,7 +189,7 @@ impl<'a> Course<'a> {
         }
     }
 
-    fn until_given_up(&self, pause: Step, now: Timestamp) -> Step {
+    fn capped_at_end(&self, pause: Step, now: Timestamp) -> Step {
         let left = Duration::try_from(self.gives_up_at().duration_since(now)).unwrap_or_default();
         match pause {
             Step::Wait(wait) => Step::Wait(wait.min(left)),
@@ -191,78 +198,83 @@ impl<'a> Course<'a> {
         }
     }
 
-    fn transferred(&mut self, call: &CompletedCall, moment: Moment) -> Assessment {
+    fn on_transfer_reply(&mut self, call: &CompletedCall, jitter: f64) -> Assessment {
         let verdict = self.policy.verdicts.of_transfer(&call.reply);
-        self.take_down(&call.reply, &verdict);
-        let class = verdict.class;
+        self.record_transfer(&call.reply, &verdict);
+        let (class, now) = (verdict.class, call.finished_at);
         let signal = match class {
             VerdictClass::Assigned | VerdictClass::Queued => {
-                self.succeeded(class, &call.reply, moment.now)
+                self.on_success(class, &call.reply, now)
             }
-            VerdictClass::NoAgent => self.next_target(&verdict, moment.now),
-            VerdictClass::Occupied => self.occupied(&verdict, moment.now),
-            VerdictClass::Rejected => self.rejected(&verdict, moment.now),
-            VerdictClass::Transient => self.fault(&verdict, call, moment),
-            VerdictClass::Throttled | VerdictClass::Resign | VerdictClass::Misconfigured => {
-                self.hindered(&verdict, call.begun, moment)
-            }
+            VerdictClass::NoAgent => self.on_no_agent(&verdict, now),
+            VerdictClass::Occupied => self.on_occupied(&verdict, now),
+            VerdictClass::Rejected => self.on_rejected(&verdict, now),
+            VerdictClass::Transient => self.on_transient(&verdict, call, jitter),
+            VerdictClass::Throttled
+            | VerdictClass::Reauthenticate
+            | VerdictClass::Misconfigured => self.on_fault_for_all(&verdict, call, jitter),
         };
-        let silent = signal == Signal::Success && call.reply.answer().is_none();
-        let signal = if silent { Signal::NoResponse(verdict.text) } else { signal };
+        // The rules above signal success when the event's own matter is decided. For the gate only an
+        // answer of Desk counts as one.
+        let unanswered = signal == Signal::Success && call.reply.answer().is_none();
+        let signal = if unanswered { Signal::NoResponse(verdict.text) } else { signal };
         Assessment { verdict: class.as_str(), signal }
     }
 
-    fn take_down(&mut self, reply: &Reply, verdict: &Verdict) {
+    fn record_transfer(&mut self, reply: &Reply, verdict: &Verdict) {
         if reply.was_sent() {
-            self.attempts += 1;
-            match self.asked.last_mut() {
-                Some(target) if !self.stepped => target.code = verdict.code.or(target.code),
+            self.transfers += 1;
+            match self.tried.last_mut() {
+                Some(tried) if !self.target_untried => tried.code = verdict.code.or(tried.code),
                 _ => {
-                    if self.plan.steps() == 0 {
-                        // A new round: what is told is the last one.
-                        self.asked.clear();
+                    if self.plan.step() == 0 {
+                        // The plan was started again: outcomes list its last pass only.
+                        self.tried.clear();
                     }
                     let target = self.plan.current().clone();
-                    self.asked.push(Tried { target, code: verdict.code });
+                    self.tried.push(Tried { target, code: verdict.code });
                 }
             }
-            self.stepped = false;
+            self.target_untried = false;
         }
         if let Some(answer) = reply.answer() {
-            self.desk = Some(answer.desk.clone());
+            self.last_answer = Some(answer.desk.clone());
         }
-        self.note_signature(reply, verdict.class);
-        self.last = Some(verdict.clone());
+        self.record_signature_result(reply, verdict.class);
+        self.last_verdict = Some(verdict.clone());
     }
 
-    fn succeeded(&mut self, class: VerdictClass, reply: &Reply, now: Timestamp) -> Signal {
-        let ending = match class {
+    fn on_success(&mut self, class: VerdictClass, reply: &Reply, now: Timestamp) -> Signal {
+        let settlement = match class {
             VerdictClass::Queued => Settlement::new(Status::Queued),
             _ => Settlement::assigned(reply.answer().and_then(|answer| answer.agent_id.clone())),
         };
-        self.settle(ending.by(ConfirmedBy::Reply), now);
+        self.settle(settlement.confirmed_by(ConfirmedBy::Reply), now);
         Signal::Success
     }
 
-    fn next_target(&mut self, verdict: &Verdict, now: Timestamp) -> Signal {
-        // Desk looked for an agent: the session is not with one.
-        self.unverified = false;
-        self.tries.new_target();
-        self.stepped = self.plan.advance();
-        if !self.stepped {
-            self.nobody_online(verdict, now);
+    fn on_no_agent(&mut self, verdict: &Verdict, now: Timestamp) -> Signal {
+        // Desk looked for an agent, so no earlier transfer had given the session to one.
+        self.effect_unknown = false;
+        self.attempts.start_burst();
+        self.target_untried = self.plan.advance();
+        if !self.target_untried {
+            self.on_nobody_online(verdict, now);
         }
         Signal::Success
     }
 
-    fn rejected(&mut self, verdict: &Verdict, now: Timestamp) -> Signal {
-        let unknown = "an earlier call may have taken effect, which cannot be asked here";
-        let reason = match &self.cannot_ask {
-            Some(why) if self.unverified => format!("{}; {unknown} ({why})", verdict.text),
+    fn on_rejected(&mut self, verdict: &Verdict, now: Timestamp) -> Signal {
+        let reason = match &self.state_query_unsupported {
+            // "No such session" may be the result of a transfer whose reply was lost.
+            Some(cause) if self.effect_unknown => format!(
+                "{}; an earlier call may have taken effect, which cannot be asked here ({cause})",
+                verdict.text
+            ),
             _ => verdict.text.clone(),
         };
-        let ending = Settlement::new(Status::Rejected).by(ConfirmedBy::Reply);
-        self.settle(ending.because(reason), now);
+        let settlement = Settlement::new(Status::Rejected).confirmed_by(ConfirmedBy::Reply);
+        self.settle(settlement.because(reason), now);
         Signal::Success
     }
 }

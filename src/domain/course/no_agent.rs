@@ -1,10 +1,8 @@
-//! What follows when nobody of the whole plan is online: the end, or, where the route keeps
-//! trying, one interim outcome and the whole plan again later.
+//! What follows when nobody of the whole plan is online.
 //!
-//! The interim outcome is remembered byte for byte before it is told, so that whoever goes on
-//! after a crash can see whether it was, and repeat exactly it. Desk's own prompt to the user is
-//! asked for in the first round only.
-//! This file never tells a second interim outcome, and none while a call is in doubt.
+//! That is the answer, or, where the route keeps trying, one interim outcome; the whole plan is then
+//! tried again after each park. The interim outcome is stored byte for byte before it is published:
+//! after a crash the topic is searched for exactly these bytes, so it is published once.
 
 use std::borrow::Cow;
 
@@ -17,36 +15,33 @@ use crate::domain::event::{Event, TransferRequest};
 use crate::domain::verdict::Verdict;
 use crate::domain::wire::outcome::{ConfirmedBy, Message, Outcome, Status};
 
-/// The interim outcome of an event, as it is remembered.
+/// The interim outcome of an event, as the ledger stores it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Interim {
-    /// What is published, to the letter.
+    /// The value of the record, byte for byte.
     value: String,
-    /// When it was written down.
-    at: Timestamp,
-    /// It is in its topic.
-    told: bool,
-    /// An earlier life may have told it.
+    decided_at: Timestamp,
+    published: bool,
+    /// A previous incarnation may have published it without storing that it did.
     #[serde(skip)]
-    doubtful: bool,
+    maybe_published: bool,
 }
 
 impl Interim {
     fn new(outcome: Outcome) -> Self {
-        let at = outcome.decided_at;
+        let decided_at = outcome.decided_at;
         let value = outcome.into_interim().to_json();
-        Self { value, at, told: false, doubtful: false }
+        Self { value, decided_at, published: false, maybe_published: false }
     }
 
-    /// As somebody finds it who goes on with it.
-    pub(super) fn remembered(self) -> Self {
-        Self { doubtful: !self.told, ..self }
+    pub(super) fn restored(self) -> Self {
+        Self { maybe_published: !self.published, ..self }
     }
 
-    fn to_tell(&self, event: &Event) -> InterimOutcome {
+    fn to_publish(&self, event: &Event) -> InterimOutcome {
         let value = self.value.clone().into_bytes();
         let message = Message::of_outcome(event, Status::NoAgentOnline, value);
-        InterimOutcome { message, since: self.doubtful.then_some(self.at) }
+        InterimOutcome { message, since: self.maybe_published.then_some(self.decided_at) }
     }
 }
 
@@ -54,54 +49,56 @@ impl Course<'_> {
     /// The interim outcome is in its topic.
     pub fn on_interim_published(&mut self) {
         if let Some(interim) = &mut self.interim {
-            interim.told = true;
+            interim.published = true;
         }
     }
 
-    /// What is to be told now.
-    pub(super) fn to_tell(&self) -> Option<Step> {
-        let interim = self.interim.as_ref().filter(|interim| !interim.told)?;
-        let doubtful = self.doubt.is_some() || self.unverified;
-        (!doubtful).then(|| Step::PublishInterim(Box::new(interim.to_tell(self.event))))
+    pub(super) fn unpublished_interim(&self) -> Option<Step> {
+        let interim = self.interim.as_ref().filter(|interim| !interim.published)?;
+        // In doubt, a human may have the session by now: "nobody is online" could be untrue.
+        let in_doubt = self.in_doubt.is_some() || self.effect_unknown;
+        (!in_doubt).then(|| Step::PublishInterim(Box::new(interim.to_publish(self.event))))
     }
 
-    /// What is asked for in this round.
-    pub(super) fn ask(&self) -> Cow<'_, TransferRequest> {
+    /// The event's request, completed by its route.
+    pub(super) fn effective_request(&self) -> Cow<'_, TransferRequest> {
         let own = self.event.request.as_ref().map_or_else(|_| Cow::default(), Cow::Borrowed);
-        let mut ask = match self.route {
+        let mut request = match self.route {
             Some(route) => Cow::Owned(route.complete(&own)),
             None => own,
         };
-        if self.rounds > 0 {
-            ask.to_mut().options.send_tip_if_no_agent_online = None;
+        // Desk would prompt the user again at each retry.
+        if self.plan_retries > 0 {
+            request.to_mut().options.send_tip_if_no_agent_online = None;
         }
-        ask
+        request
     }
 
-    /// Nobody of the whole plan is online.
-    pub(super) fn nobody_online(&mut self, verdict: &Verdict, now: Timestamp) {
-        let ending =
-            |reason| Settlement::new(Status::NoAgentOnline).by(ConfirmedBy::Reply).because(reason);
-        let text = verdict.text.clone();
-        let Some(wait) = self.route.and_then(|route| route.wait(self.rounds)) else {
-            return self.settle(ending(text), now);
+    pub(super) fn on_nobody_online(&mut self, verdict: &Verdict, now: Timestamp) {
+        let text = &verdict.text;
+        let Some(wait) = self.route.and_then(|route| route.retry_wait(self.plan_retries)) else {
+            return self.settle(no_agent_online(text.clone()), now);
         };
-        if self.ask().options.end_session_when_no_member_online == Some(true) {
-            return self
-                .settle(ending(format!("{text}; DeskStatus was asked to end the session")), now);
+        if self.effective_request().options.end_session_when_no_member_online == Some(true) {
+            let reason = format!("{text}; Desk was asked to end the session");
+            return self.settle(no_agent_online(reason), now);
         }
         let deadline = self.event.deadline;
         if now.saturating_add(wait).is_ok_and(|next| next >= deadline) {
-            return self
-                .settle(ending(format!("{text}; its deadline comes before the next try")), now);
+            let reason = format!("{text}; the deadline comes before the next attempt");
+            return self.settle(no_agent_online(reason), now);
         }
         if self.interim.is_none() {
-            let reason = format!("{text}; asked again until {deadline}");
-            self.interim = Some(Interim::new(self.outcome(ending(reason), now)));
+            let reason = format!("{text}; retried until {deadline}");
+            self.interim = Some(Interim::new(self.outcome(no_agent_online(reason), now)));
         }
-        self.rounds += 1;
+        self.plan_retries += 1;
         self.plan.restart();
-        self.stepped = true;
+        self.target_untried = true;
         self.pause = Some(Step::Park(wait));
     }
+}
+
+fn no_agent_online(reason: String) -> Settlement {
+    Settlement::new(Status::NoAgentOnline).confirmed_by(ConfirmedBy::Reply).because(reason)
 }

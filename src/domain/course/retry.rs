@@ -1,8 +1,8 @@
-//! What a fault does to a course: retry, park, fail, wait for a repair, or ask first.
+//! What follows a fault: retry, park, fail, or leave it to the gate.
 //!
-//! Faults of one event are counted here; what concerns the whole worker (too fast, to be
-//! signed again, misconfigured) becomes a `Signal` for the gate, which then holds us.
-//! This file never retries a transfer that may have happened without asking after it.
+//! Faults of one event are counted here, in [`Attempts`], and [`RetryPolicy`] decides. What concerns
+//! all events (throttling, a bad signature, a misconfiguration) becomes a [`Signal`]; the gate then
+//! holds every event, so such a fault uses up no attempt.
 
 use std::time::Duration;
 
@@ -10,164 +10,184 @@ use jiff::Timestamp;
 
 use super::in_doubt::InDoubt;
 use super::settlement::Settlement;
-use super::{CompletedCall, Course, Moment, Signal, Step};
+use super::{CompletedCall, Course, Signal, Step};
+use crate::domain::backoff::Backoff;
 use crate::domain::reply::Reply;
-use crate::domain::verdict::{FEW_TRIES, IfPersistent, Verdict, VerdictClass};
+use crate::domain::verdict::{IfPersistent, PERMANENT_AFTER_ATTEMPTS, Verdict, VerdictClass};
 use crate::domain::wire::outcome::Status;
 
-/// What follows a fault, once it is known that nothing happened.
+/// Bursts of quick attempts with parking in between, until the deadline.
+#[derive(Debug, Clone)]
+pub struct RetryPolicy {
+    /// The waits between the attempts of a burst.
+    pub backoff: Backoff,
+    /// Attempts in a burst; at least 1.
+    pub quick_attempts: u32,
+    /// The waits between bursts; the last repeats. Empty: there is no second burst.
+    pub park: Vec<Duration>,
+}
+
+/// What follows a fault, once it is known that the call had no effect.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum RetryAction {
     Retry(Duration),
     Park(Duration),
     Fail,
-    Close,
+    /// The reply points at a wrong host, path or proxy, which every event would meet.
+    ShutGate,
 }
 
-/// What was counted so far.
+/// Counts of one event's faults.
 #[derive(Debug, Default)]
 pub(super) struct Attempts {
-    /// Faults in this burst of quick attempts.
-    failures: u32,
-    /// Bursts that ended.
+    failures_in_burst: u32,
+    /// Bursts that ended in a park.
     pub(super) parks: usize,
-    /// Unknown codes.
-    unknown: u32,
-    /// Replies in a row that look like a wrong host, path or proxy.
-    foreign: u32,
+    unknown_codes: u32,
+    /// Replies in a row that point at a wrong host, path or proxy.
+    misrouted_in_a_row: u32,
     throttled: u32,
-    /// Questions in a row that told no state.
-    pub(super) unclear: u32,
+    /// State queries in a row that returned no state.
+    pub(super) inconclusive_queries: u32,
 }
 
 impl Attempts {
-    pub(super) fn new_target(&mut self) {
-        self.failures = 0;
+    pub(super) fn start_burst(&mut self) {
+        self.failures_in_burst = 0;
+    }
+
+    /// Count a reply that may point at a wrong host, path or proxy. True once there were enough in a
+    /// row to blame the set-up and not a passing fault.
+    pub(super) fn is_misrouted(&mut self, verdict: &Verdict) -> bool {
+        let suspect = verdict.if_persistent == IfPersistent::Misconfigured;
+        self.misrouted_in_a_row += u32::from(suspect);
+        suspect && self.misrouted_in_a_row >= PERMANENT_AFTER_ATTEMPTS
+    }
+}
+
+impl RetryPolicy {
+    fn next_action(&self, attempts: &mut Attempts, verdict: &Verdict, jitter: f64) -> RetryAction {
+        if attempts.is_misrouted(verdict) {
+            return RetryAction::ShutGate;
+        }
+        if verdict.if_persistent == IfPersistent::Fail {
+            attempts.unknown_codes += 1;
+            if attempts.unknown_codes >= PERMANENT_AFTER_ATTEMPTS {
+                return RetryAction::Fail;
+            }
+        }
+        attempts.failures_in_burst += 1;
+        if attempts.failures_in_burst < self.quick_attempts {
+            return RetryAction::Retry(self.backoff.delay(attempts.failures_in_burst, jitter));
+        }
+        attempts.start_burst();
+        let wait = self.park.get(attempts.parks).or(self.park.last());
+        attempts.parks += 1;
+        wait.map_or(RetryAction::Fail, |wait| RetryAction::Park(*wait))
     }
 }
 
 impl Course<'_> {
-    /// A fault that may pass: in doubt ask first, else retry, park or end.
-    pub(super) fn fault(
+    /// A fault that may pass. If the call may have taken effect, the session's state is queried
+    /// before anything is retried.
+    pub(super) fn on_transient(
         &mut self,
         verdict: &Verdict,
         call: &CompletedCall,
-        moment: Moment,
+        jitter: f64,
     ) -> Signal {
-        let settling = self.settling(call, moment.now);
-        let after = self.after_fault(verdict, moment.jitter);
+        let settle_time = self.settle_time_left(call);
+        let action = self.policy.retry.next_action(&mut self.attempts, verdict, jitter);
         if !verdict.in_doubt {
-            return self.apply(after, verdict, moment.now);
+            return self.perform(action, verdict, call.finished_at);
         }
-        // The back-off is spent before the question, so that a retry follows it at once.
-        let (wait, owed) = match after {
-            RetryAction::Retry(wait) => (wait.max(settling), None),
-            later => (settling, Some(later)),
+        // The back-off is spent before the state query, so that a retry follows it at once.
+        let (wait, deferred) = match action {
+            RetryAction::Retry(wait) => (wait.max(settle_time), None),
+            other => (settle_time, Some(other)),
         };
-        if self.cannot_ask.is_some() {
-            self.unverified = true;
-            return self.apply(owed.unwrap_or(RetryAction::Retry(wait)), verdict, moment.now);
+        if self.state_query_unsupported.is_some() {
+            self.effect_unknown = true;
+            let action = deferred.unwrap_or(RetryAction::Retry(wait));
+            return self.perform(action, verdict, call.finished_at);
         }
-        self.doubt = Some(InDoubt::Ambiguous);
-        self.owed = owed;
+        self.in_doubt = Some(InDoubt::Ambiguous);
+        self.deferred_action = deferred;
         self.pause = Some(Step::Wait(wait));
         Signal::Success
     }
 
-    /// Go on with what the last fault owed, now that the doubt is gone.
-    pub(super) fn resume(&mut self, now: Timestamp) {
-        if let Some(after) = self.owed.take()
-            && let Some(last) = self.last.clone()
+    /// The call in doubt had no effect, or cannot be reconciled: do what its fault calls for.
+    pub(super) fn perform_deferred_action(&mut self, now: Timestamp) {
+        if let Some(action) = self.deferred_action.take()
+            && let Some(verdict) = self.last_verdict.clone()
         {
-            self.apply(after, &last, now);
+            self.perform(action, &verdict, now);
         }
     }
 
-    /// Slowed down, to be signed again, or misconfigured: the worker's gate holds us.
-    pub(super) fn hindered(
+    /// Throttled, a refused signature, or misconfigured: the gate decides when the next call starts.
+    pub(super) fn on_fault_for_all(
         &mut self,
         verdict: &Verdict,
-        begun: Timestamp,
-        moment: Moment,
+        call: &CompletedCall,
+        jitter: f64,
     ) -> Signal {
+        let now = call.finished_at;
         if verdict.class == VerdictClass::Throttled {
-            self.tries.throttled += 1;
-            let wait = self.policy.backoff.delay(self.tries.throttled, moment.jitter);
+            // A back-off of the event's own: without it, events that were throttled together would
+            // return together.
+            self.attempts.throttled += 1;
+            let wait = self.policy.retry.backoff.delay(self.attempts.throttled, jitter);
             self.pause = Some(Step::Wait(wait));
-            if verdict.signature_failed() {
-                self.resigned = true;
-                self.signature_after = Some(moment.now);
+            if verdict.too_many_bad_signatures() {
+                self.reauthenticated = true;
+                self.signature_after = Some(now);
             }
             return Signal::Throttled(verdict.pause);
         }
-        if verdict.class == VerdictClass::Resign && !self.resigned {
-            self.resigned = true;
-            self.signature_after = Some(begun);
+        if verdict.class == VerdictClass::Reauthenticate && !self.reauthenticated {
+            self.reauthenticated = true;
+            // A signature that another event requested meanwhile will do.
+            self.signature_after = Some(call.started_at);
             return Signal::Reauthenticating;
         }
-        // The key is read again for every probe.
-        self.signature_after = Some(moment.now);
+        // Every probe reads the key again, so that replacing the key file is repair enough.
+        self.signature_after = Some(now);
         Signal::Misconfigured(verdict.text.clone())
     }
 
-    /// An answer that judged the matter itself took the signature for good.
-    pub(super) fn note_signature(&mut self, reply: &Reply, class: VerdictClass) {
-        let hindered = matches!(
-            class,
-            VerdictClass::Throttled | VerdictClass::Resign | VerdictClass::Misconfigured
-        );
-        self.resigned &= hindered || reply.answer().is_none();
+    /// Note what a reply says about the signature: an answer to the request itself accepted it,
+    /// a lost answer says nothing.
+    pub(super) fn record_signature_result(&mut self, reply: &Reply, class: VerdictClass) {
+        self.reauthenticated &= class.concerns_all_events() || reply.answer().is_none();
         if reply.answer().is_some() {
-            self.tries.foreign = 0;
+            self.attempts.misrouted_in_a_row = 0;
         }
     }
 
-    /// Whether this has been said in a row often enough to blame host, path or proxy.
-    pub(super) fn is_foreign(&mut self, verdict: &Verdict) -> bool {
-        let foreign = verdict.if_persistent == IfPersistent::Misconfigured;
-        self.tries.foreign += u32::from(foreign);
-        foreign && self.tries.foreign >= FEW_TRIES
-    }
-
-    fn after_fault(&mut self, verdict: &Verdict, jitter: f64) -> RetryAction {
-        if self.is_foreign(verdict) {
-            return RetryAction::Close;
-        }
-        self.tries.unknown += u32::from(verdict.if_persistent == IfPersistent::Fail);
-        if verdict.if_persistent == IfPersistent::Fail && self.tries.unknown >= FEW_TRIES {
-            return RetryAction::Fail;
-        }
-        self.tries.failures += 1;
-        if self.tries.failures < self.policy.quick_attempts {
-            return RetryAction::Retry(self.policy.backoff.delay(self.tries.failures, jitter));
-        }
-        self.tries.failures = 0;
-        let park = self.policy.park.get(self.tries.parks).or(self.policy.park.last());
-        self.tries.parks += 1;
-        park.map_or(RetryAction::Fail, |wait| RetryAction::Park(*wait))
-    }
-
-    fn apply(&mut self, after: RetryAction, verdict: &Verdict, now: Timestamp) -> Signal {
-        match after {
+    fn perform(&mut self, action: RetryAction, verdict: &Verdict, now: Timestamp) -> Signal {
+        match action {
             RetryAction::Retry(wait) => self.pause = Some(Step::Wait(wait)),
             RetryAction::Park(wait) => self.pause = Some(Step::Park(wait)),
             RetryAction::Fail => {
                 let unknown =
-                    if self.unverified { "; the effect of a call is unknown" } else { "" };
+                    if self.effect_unknown { "; the effect of a call is unknown" } else { "" };
                 let reason = format!("{}{unknown}", verdict.text);
                 self.settle(Settlement::new(Status::Failed).because(reason), now);
             }
-            RetryAction::Close => return Signal::Misconfigured(verdict.text.clone()),
+            RetryAction::ShutGate => return Signal::Misconfigured(verdict.text.clone()),
         }
         Signal::Success
     }
 
-    /// So long Desk may still be working on this call.
-    fn settling(&self, call: &CompletedCall, now: Timestamp) -> Duration {
+    /// How long Desk may still be working on this call. A state query before that could miss the
+    /// effect of the call.
+    fn settle_time_left(&self, call: &CompletedCall) -> Duration {
         if call.reply.call_is_over() {
             return Duration::ZERO;
         }
-        let since = Duration::try_from(now.duration_since(call.begun)).unwrap_or_default();
-        self.policy.settle.saturating_sub(since)
+        let elapsed = call.finished_at.duration_since(call.started_at);
+        self.policy.settle.saturating_sub(Duration::try_from(elapsed).unwrap_or_default())
     }
 }

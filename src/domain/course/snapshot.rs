@@ -1,8 +1,9 @@
-//! What a course remembers while it is put away, and how it goes on from there.
+//! What the ledger stores of a course, and how a course goes on from it.
 //!
-//! A course that was put away cleanly goes on where it was. One whose worker stopped in the
-//! middle of a burst may have a call out: it is in doubt, and asks before it calls.
-//! This file never forgets an attempt, a target that was asked, or a doubt.
+//! A course that was parked resumes where it was. One whose process stopped in the middle of a burst
+//! may have a call in flight: it starts in doubt and queries the session's state before it transfers.
+
+use std::time::Duration;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -15,109 +16,113 @@ use crate::domain::reply::DeskStatus;
 use crate::domain::verdict::{IfPersistent, Verdict, VerdictClass};
 use crate::domain::wire::outcome::Tried;
 
-/// What is remembered.
+/// The state of a course as JSON in the ledger. Fields may be missing: another version may have
+/// written it.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Snapshot {
     attempts: u32,
-    asked: Vec<Tried>,
-    stepped: bool,
-    steps: usize,
+    tried: Vec<Tried>,
+    target_untried: bool,
+    plan_step: usize,
+    plan_retries: usize,
     parks: usize,
-    rounds: usize,
     interim: Option<Interim>,
-    doubt: Option<InDoubt>,
-    unverified: bool,
-    cannot_ask: Option<String>,
-    last: Option<Verdict>,
-    desk: Option<DeskStatus>,
+    in_doubt: Option<InDoubt>,
+    effect_unknown: bool,
+    state_query_unsupported: Option<String>,
+    last_verdict: Option<Verdict>,
+    last_answer: Option<DeskStatus>,
 }
 
 impl Snapshot {
-    /// One short line for people: what was the matter last.
+    /// What happened last, in one line for people.
     pub fn note(&self) -> String {
-        self.last.as_ref().map_or_else(|| "not called yet".into(), |last| last.text.clone())
+        let last = self.last_verdict.as_ref();
+        last.map_or_else(|| "not called yet".into(), |verdict| verdict.text.clone())
     }
 }
 
 impl<'a> Course<'a> {
-    /// What has to be remembered to go on later.
+    /// The state to store in the ledger.
     pub fn snapshot(&self) -> Snapshot {
         Snapshot {
-            attempts: self.attempts,
-            asked: self.asked.clone(),
-            stepped: self.stepped,
-            steps: self.plan.steps(),
-            parks: self.tries.parks,
-            rounds: self.rounds,
+            attempts: self.transfers,
+            tried: self.tried.clone(),
+            target_untried: self.target_untried,
+            plan_step: self.plan.step(),
+            plan_retries: self.plan_retries,
+            parks: self.attempts.parks,
             interim: self.interim.clone(),
-            doubt: self.doubt,
-            unverified: self.unverified,
-            cannot_ask: self.cannot_ask.clone(),
-            last: self.last.clone(),
-            desk: self.desk.clone(),
+            in_doubt: self.in_doubt,
+            effect_unknown: self.effect_unknown,
+            state_query_unsupported: self.state_query_unsupported.clone(),
+            last_verdict: self.last_verdict.clone(),
+            last_answer: self.last_answer.clone(),
         }
     }
 
-    /// Go on with a course that was put away until `due`.
+    /// The course of an event that was parked until `due`.
     pub fn resumed(
         event: &'a Event,
         policy: &'a Policy,
-        memory: Snapshot,
-        (due, now): (Timestamp, Timestamp),
+        snapshot: Snapshot,
+        due: Timestamp,
+        now: Timestamp,
     ) -> Self {
-        let mut course = Self::remembering(event, policy, memory, now);
-        let left = std::time::Duration::try_from(due.duration_since(now)).unwrap_or_default();
+        let mut course = Self::restored(event, policy, snapshot, now);
+        let left = Duration::try_from(due.duration_since(now)).unwrap_or_default();
         if course.settled.is_none() && !left.is_zero() {
             course.pause = Some(Step::Park(left));
         }
         course
     }
 
-    /// Go on with a course whose worker stopped while a call may have been out.
+    /// The course of an event whose process stopped while a call may have been in flight.
     pub fn interrupted(
         event: &'a Event,
         policy: &'a Policy,
-        memory: Snapshot,
+        snapshot: Snapshot,
         now: Timestamp,
     ) -> Self {
-        let mut course = Self::remembering(event, policy, memory, now);
+        let mut course = Self::restored(event, policy, snapshot, now);
         if course.settled.is_some() {
             return course;
         }
-        course.last = Some(Verdict {
+        course.last_verdict = Some(Verdict {
             class: VerdictClass::Transient,
             in_doubt: true,
             if_persistent: IfPersistent::KeepTrying,
             pause: None,
             code: None,
-            text: "the worker stopped while a call may have been out".into(),
+            text: "the process stopped while a call may have been in flight".into(),
         });
-        // The call may have begun a moment before we came: Desk may still be at it.
+        // The call may have started just before the crash, and Desk may still be working on it.
         course.pause = Some(Step::Wait(policy.settle));
-        match course.cannot_ask {
-            Some(_) => course.unverified = true,
-            None => course.doubt = Some(InDoubt::Ambiguous),
+        match course.state_query_unsupported {
+            Some(_) => course.effect_unknown = true,
+            None => course.in_doubt = Some(InDoubt::Ambiguous),
         }
         course
     }
 
-    fn remembering(event: &'a Event, policy: &'a Policy, memory: Snapshot, now: Timestamp) -> Self {
+    fn restored(event: &'a Event, policy: &'a Policy, snapshot: Snapshot, now: Timestamp) -> Self {
         let mut course = Self::new(event, policy, now);
-        for _ in 0..memory.steps {
+        // The routes may have changed since: a shorter plan ends at its last target.
+        for _ in 0..snapshot.plan_step {
             course.plan.advance();
         }
-        course.tries.parks = memory.parks;
-        course.rounds = memory.rounds;
-        course.interim = memory.interim.map(Interim::remembered);
-        course.attempts = memory.attempts;
-        course.stepped = memory.stepped || memory.asked.is_empty();
-        course.asked = memory.asked;
-        course.doubt = memory.doubt;
-        course.unverified = memory.unverified;
-        course.cannot_ask = memory.cannot_ask;
-        course.last = memory.last;
-        course.desk = memory.desk;
+        course.attempts.parks = snapshot.parks;
+        course.plan_retries = snapshot.plan_retries;
+        course.interim = snapshot.interim.map(Interim::restored);
+        course.transfers = snapshot.attempts;
+        course.target_untried = snapshot.target_untried || snapshot.tried.is_empty();
+        course.tried = snapshot.tried;
+        course.in_doubt = snapshot.in_doubt;
+        course.effect_unknown = snapshot.effect_unknown;
+        course.state_query_unsupported = snapshot.state_query_unsupported;
+        course.last_verdict = snapshot.last_verdict;
+        course.last_answer = snapshot.last_answer;
         course
     }
 }

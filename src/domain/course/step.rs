@@ -1,14 +1,10 @@
-//! What goes into a course and what comes out of it: the vocabulary between it and the shell.
-//!
-//! In: the `Policy` of every course, a `Moment`, a `CompletedCall` that came back. Out: the next `Step`,
-//! and what was `Assessment`, with a `Signal` for the worker's gate.
-//! This file never decides anything.
+//! The vocabulary between a course and its caller: rules and replies in, steps and assessments out.
 
 use std::time::Duration;
 
 use jiff::Timestamp;
 
-use crate::domain::backoff::Backoff;
+use super::retry::RetryPolicy;
 use crate::domain::reply::Reply;
 use crate::domain::request::DeskCommand;
 use crate::domain::route::Routes;
@@ -16,39 +12,36 @@ use crate::domain::signal::Signal;
 use crate::domain::verdict::Verdicts;
 use crate::domain::wire::outcome::{Message, Outcome};
 
-/// The rules of every course.
+/// The rules that all courses share.
 #[derive(Debug, Clone)]
 pub struct Policy {
     /// The table of codes.
     pub verdicts: Verdicts,
-    /// Waits between quick attempts.
-    pub backoff: Backoff,
-    /// Attempts before an event is parked; at least 1.
-    pub quick_attempts: u32,
-    /// Waits between bursts of quick attempts; the last repeats. Empty: no second burst.
-    pub park: Vec<Duration>,
-    /// So long Desk itself may still be working on a call that got no answer.
+    /// What follows a fault.
+    pub retry: RetryPolicy,
+    /// How long Desk may still be working on a call that got no answer, from its start.
     pub settle: Duration,
-    /// So long past the deadline a doubtful call is still asked after.
+    /// How long after the deadline a call in doubt is still reconciled.
     pub doubt_grace: Duration,
-    /// Whether Desk's default allocation may end the plan.
+    /// Whether Desk's default allocation may be the last target of a plan.
     pub default_target: bool,
-    /// What escalations get by what they say of themselves.
+    /// Targets, priority and options by the attributes of an escalation.
     pub routes: Routes,
 }
 
 /// What to do next.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Step {
-    /// Make this call with this body.
+    /// Make this call with this body, and report the reply with [`Course::on_reply`](super::Course::on_reply).
     Call(DeskCommand, Vec<u8>),
-    /// Wait a little; the event stays in hand.
+    /// Wait for seconds at most; the event stays claimed.
     Wait(Duration),
-    /// Wait long; the event may be put away meanwhile.
+    /// Wait for long; the event may be parked in the ledger meanwhile. No call is in doubt.
     Park(Duration),
-    /// Nobody is online yet: write down what the course remembers, then publish this, once.
+    /// Nobody is online yet. Store the [`Snapshot`](super::Snapshot), publish this, then call
+    /// [`Course::on_interim_published`](super::Course::on_interim_published).
     PublishInterim(Box<InterimOutcome>),
-    /// This is the final answer.
+    /// The final outcome.
     Settle(Box<Outcome>),
 }
 
@@ -57,35 +50,29 @@ pub enum Step {
 pub struct InterimOutcome {
     /// The record for the outcome topic.
     pub message: Message,
-    /// An earlier life wrote it down then, and may have published it; `None`: nobody did.
+    /// When a previous incarnation stored it. It may have been published since then, so the topic has
+    /// to be searched first. `None`: it is new.
     pub since: Option<Timestamp>,
 }
 
-/// The time, and a fresh random number in 0..1.
-#[derive(Debug, Clone, Copy)]
-pub struct Moment {
-    /// The time.
-    pub now: Timestamp,
-    /// Chance, for back-off.
-    pub jitter: f64,
-}
-
-/// One call that was made, and what came back.
+/// A call and what came back.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CompletedCall {
     /// Which call.
     pub command: DeskCommand,
-    /// When it began.
-    pub begun: Timestamp,
+    /// When it started.
+    pub started_at: Timestamp,
+    /// When it ended.
+    pub finished_at: Timestamp,
     /// What came back.
     pub reply: Reply,
 }
 
-/// What the course made of a reply.
+/// What the course concluded from a reply.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Assessment {
-    /// The word for the metric.
+    /// The word for the metric and the log.
     pub verdict: &'static str,
-    /// For the gate.
+    /// What the reply says about the service as a whole, for the gate.
     pub signal: Signal,
 }

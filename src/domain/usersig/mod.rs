@@ -1,9 +1,8 @@
-//! UserSig v2, the signature that Tencent Cloud wants in the URL of every call.
+//! UserSig 2.0, the signature that Tencent Cloud requires in the URL of every call.
 //!
-//! A UserSig is a small JSON object with an HMAC-SHA256 over its own fields, compressed with zlib
-//! and written in a base64 whose `+`, `/` and `=` became `*`, `-` and `_`. The worker signs; the
-//! simulated Desk decodes and verifies. The time is an argument everywhere, and both the key and
-//! the UserSig live in a secret type. This module never reads a clock and never prints a secret.
+//! A UserSig is a small JSON object with an HMAC-SHA256 over its own fields, compressed with zlib and
+//! written in base64, with `*`, `-` and `_` for `+`, `/` and `=`. The service signs; the simulated Desk
+//! decodes and verifies. Key and UserSig are of a secret type, so that no log can print them.
 
 use std::io::{Read, Write};
 
@@ -17,43 +16,43 @@ use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Serialize};
 use sha2::Sha256;
 
-/// What no honest UserSig exceeds once unpacked; stops a compression bomb.
+/// A real UserSig unpacks to a few hundred bytes; the limit stops a compression bomb.
 const MAX_UNPACKED_BYTES: u64 = 16 * 1024;
 
-/// Who signs: an administrator account of one IM app.
+/// The signing account: an administrator of one IM app.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Identity {
-    /// The number of the IM app behind the Desk app.
+    /// The SDKAppID of the IM app behind the Desk app.
     pub sdkappid: u64,
-    /// The account name, an App administrator.
+    /// The name of the account.
     pub identifier: String,
 }
 
-/// What a UserSig says about itself; nothing of it is verified yet.
+/// The unverified contents of a UserSig.
 #[derive(Debug)]
-pub struct Claims {
-    /// The account it was made for.
+pub struct UserSigClaims {
+    /// The account.
     pub identifier: String,
-    /// The IM app it was made for.
+    /// The SDKAppID of the IM app.
     pub sdkappid: u64,
-    /// When it was made, in Unix seconds.
+    /// When it was signed, in Unix seconds.
     pub made_at_unix: i64,
-    /// How long it holds from then on, in seconds.
+    /// How long it is valid from then on, in seconds.
     pub lifetime_s: u64,
-    /// A user buffer in base64, which Desk calls do not use.
+    /// A user buffer in base64. Calls to Desk use none, but other UserSigs may carry one.
     userbuf: Option<String>,
     /// The MAC in base64.
     sig: SecretString,
 }
 
-/// The text is not a UserSig: cut off, mistyped or of another version.
+/// The text is no UserSig: cut off, mistyped or of another version.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("the UserSig cannot be decoded")]
-pub struct Unreadable;
+pub struct UndecodableUserSig;
 
-/// Why a UserSig is refused; the texts follow Tencent's table of codes.
+/// Why a UserSig is refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum SigFault {
+pub enum UserSigFault {
     /// Its lifetime is over.
     #[error("the UserSig has expired")]
     Expired,
@@ -71,8 +70,8 @@ pub enum SigFault {
     OtherSdkappid,
 }
 
-impl SigFault {
-    /// The `ErrorCode` that Tencent gives for this fault.
+impl UserSigFault {
+    /// The `ErrorCode` with which Desk refuses it.
     pub fn code(self) -> i64 {
         match self {
             Self::Expired => 70001,
@@ -84,14 +83,14 @@ impl SigFault {
     }
 }
 
-/// Makes a UserSig that holds for `lifetime_s` seconds from `made_at_unix` on.
+/// Signs a UserSig that is valid for `lifetime_s` seconds from `made_at_unix` on.
 pub fn sign(
     identity: &Identity,
     key: &SecretString,
     made_at_unix: i64,
     lifetime_s: u64,
 ) -> SecretString {
-    let mut packed = Packed {
+    let mut packed = UserSigJson {
         ver: VERSION.to_owned(),
         identifier: identity.identifier.clone(),
         sdkappid: identity.sdkappid,
@@ -100,18 +99,19 @@ pub fn sign(
         sig: String::new(),
         userbuf: None,
     };
+    // The MAC covers the fields, not the JSON, so it can be a field of the same object.
     packed.sig = STANDARD.encode(mac(key, &packed.signed_text()).finalize().into_bytes());
     let json = serde_json::to_vec(&packed).expect("text and numbers always serialise");
     let mut zlib = ZlibEncoder::new(Vec::new(), Compression::default());
-    zlib.write_all(&json).expect("memory takes every byte");
-    let bytes = zlib.finish().expect("memory takes every byte");
+    zlib.write_all(&json).expect("writing to memory cannot fail");
+    let bytes = zlib.finish().expect("writing to memory cannot fail");
     SecretString::from(to_url_alphabet(&STANDARD.encode(bytes)))
 }
 
 /// Unpacks a UserSig without verifying it.
-pub fn decode(usersig: &str) -> Result<Claims, Unreadable> {
+pub fn decode(usersig: &str) -> Result<UserSigClaims, UndecodableUserSig> {
     let packed = unpack(usersig)?;
-    Ok(Claims {
+    Ok(UserSigClaims {
         identifier: packed.identifier,
         sdkappid: packed.sdkappid,
         made_at_unix: packed.time,
@@ -121,44 +121,47 @@ pub fn decode(usersig: &str) -> Result<Claims, Unreadable> {
     })
 }
 
-/// Says whether `usersig` was made for `identity` with `key` and still holds at `now_unix`.
+/// Checks that `usersig` was signed for `identity` with `key` and is valid at `now_unix`.
 pub fn verify(
     usersig: &str,
     identity: &Identity,
     key: &SecretString,
     now_unix: i64,
-) -> Result<(), SigFault> {
-    let claims = decode(usersig).map_err(|Unreadable| SigFault::Undecodable)?;
+) -> Result<(), UserSigFault> {
+    let claims = decode(usersig).map_err(|UndecodableUserSig| UserSigFault::Undecodable)?;
+    // The account is compared before the signature: "another account" is a more useful answer than
+    // "does not verify".
     if claims.identifier != identity.identifier {
-        return Err(SigFault::OtherIdentifier);
+        return Err(UserSigFault::OtherIdentifier);
     }
     if claims.sdkappid != identity.sdkappid {
-        return Err(SigFault::OtherSdkappid);
+        return Err(UserSigFault::OtherSdkappid);
     }
     if !claims.signed_with(key) {
-        return Err(SigFault::WrongKey);
+        return Err(UserSigFault::WrongKey);
     }
     if claims.expires_at_unix() <= now_unix {
-        return Err(SigFault::Expired);
+        return Err(UserSigFault::Expired);
     }
     Ok(())
 }
 
-impl Claims {
-    /// The first second at which it holds no more, in Unix seconds.
+impl UserSigClaims {
+    /// The first second at which it is no longer valid, in Unix seconds.
     pub fn expires_at_unix(&self) -> i64 {
         self.made_at_unix.saturating_add_unsigned(self.lifetime_s)
     }
 
     fn signed_with(&self, key: &SecretString) -> bool {
         let Ok(sig) = STANDARD.decode(self.sig.expose_secret()) else { return false };
-        let text = signed_text(&Signed {
+        let text = signed_text(&SignedFields {
             identifier: &self.identifier,
             sdkappid: self.sdkappid,
             time: self.made_at_unix,
             expire: self.lifetime_s,
             userbuf: self.userbuf.as_deref(),
         });
+        // Compares in constant time.
         mac(key, &text).verify_slice(&sig).is_ok()
     }
 }
@@ -167,7 +170,7 @@ const VERSION: &str = "2.0";
 
 /// The JSON inside a UserSig.
 #[derive(Serialize, Deserialize)]
-struct Packed {
+struct UserSigJson {
     #[serde(rename = "TLS.ver")]
     ver: String,
     #[serde(rename = "TLS.identifier")]
@@ -184,9 +187,9 @@ struct Packed {
     userbuf: Option<String>,
 }
 
-impl Packed {
+impl UserSigJson {
     fn signed_text(&self) -> String {
-        signed_text(&Signed {
+        signed_text(&SignedFields {
             identifier: &self.identifier,
             sdkappid: self.sdkappid,
             time: self.time,
@@ -196,8 +199,8 @@ impl Packed {
     }
 }
 
-/// The fields under the MAC.
-struct Signed<'a> {
+/// The fields that the MAC covers.
+struct SignedFields<'a> {
     identifier: &'a str,
     sdkappid: u64,
     time: i64,
@@ -205,8 +208,8 @@ struct Signed<'a> {
     userbuf: Option<&'a str>,
 }
 
-fn signed_text(signed: &Signed<'_>) -> String {
-    let Signed { identifier, sdkappid, time, expire, userbuf } = signed;
+fn signed_text(signed: &SignedFields<'_>) -> String {
+    let SignedFields { identifier, sdkappid, time, expire, userbuf } = signed;
     let mut text = format!(
         "TLS.identifier:{identifier}\nTLS.sdkappid:{sdkappid}\nTLS.time:{time}\nTLS.expire:{expire}\n"
     );
@@ -216,7 +219,7 @@ fn signed_text(signed: &Signed<'_>) -> String {
     text
 }
 
-/// The key is the characters as they stand; it looks like hexadecimal but is not decoded.
+/// The key looks like hexadecimal, but its characters are the key: it is not decoded.
 fn mac(key: &SecretString, text: &str) -> Hmac<Sha256> {
     let mut mac = Hmac::<Sha256>::new_from_slice(key.expose_secret().as_bytes())
         .expect("HMAC takes a key of any length");
@@ -224,15 +227,15 @@ fn mac(key: &SecretString, text: &str) -> Hmac<Sha256> {
     mac
 }
 
-fn unpack(usersig: &str) -> Result<Packed, Unreadable> {
-    let bytes = STANDARD.decode(from_url_alphabet(usersig)?).map_err(|_| Unreadable)?;
+fn unpack(usersig: &str) -> Result<UserSigJson, UndecodableUserSig> {
+    let bytes = STANDARD.decode(from_url_alphabet(usersig)?).map_err(|_| UndecodableUserSig)?;
     let mut json = Vec::new();
     ZlibDecoder::new(bytes.as_slice())
         .take(MAX_UNPACKED_BYTES)
         .read_to_end(&mut json)
-        .map_err(|_| Unreadable)?;
-    let packed: Packed = serde_json::from_slice(&json).map_err(|_| Unreadable)?;
-    if packed.ver == VERSION { Ok(packed) } else { Err(Unreadable) }
+        .map_err(|_| UndecodableUserSig)?;
+    let packed: UserSigJson = serde_json::from_slice(&json).map_err(|_| UndecodableUserSig)?;
+    if packed.ver == VERSION { Ok(packed) } else { Err(UndecodableUserSig) }
 }
 
 fn to_url_alphabet(base64: &str) -> String {
@@ -247,14 +250,14 @@ fn to_url_alphabet(base64: &str) -> String {
         .collect()
 }
 
-/// Characters of the plain alphabet are refused: they do not survive in a query string.
-fn from_url_alphabet(text: &str) -> Result<String, Unreadable> {
+/// Characters of the plain alphabet are refused: a query string does not preserve them.
+fn from_url_alphabet(text: &str) -> Result<String, UndecodableUserSig> {
     text.chars()
         .map(|c| match c {
             '*' => Ok('+'),
             '-' => Ok('/'),
             '_' => Ok('='),
-            '+' | '/' | '=' => Err(Unreadable),
+            '+' | '/' | '=' => Err(UndecodableUserSig),
             c => Ok(c),
         })
         .collect()

@@ -1,7 +1,4 @@
-//! The published vectors, the faults, and what holds for every identity and key.
-//!
-//! They are kept beside the file they test because they use its private parts. Tests here never
-//! read a clock.
+//! Vectors from Tencent's published libraries, the faults, and properties for any identity and key.
 
 use proptest::prelude::*;
 use serde_json::json;
@@ -11,7 +8,7 @@ use super::*;
 const K1: &str = "5bd2850fff3ecb11d7c805251c51ee463a25727bddc2385f3fa8bfee1bb93b5e";
 const K2: &str = "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";
 
-/// Made by Tencent's own Python library; the last one also by its npm sister.
+/// Signed by Tencent's Python library; its npm library returns the last one too.
 const LIBRARY_MADE: [&str; 4] = [
     "eJyrVgrxCdYrSy1SslJQMtIzUNJRAItkpqTmlWSmZUIkKjIT87NK82CSxSnZiQUFmSlAKUMTAyiAyqVWFGQWpYJkTE1NjRDiJZm5YFFzNPXFmekgG3zKHM1T9D3LzdODi-OKs8vCqpxcAvydnV2SSv2cy03cPcpDnA2SMgu0nUxslWoBHdYzUg__",
     "eJyrVgrxCdYrSy1SslJQMtIzUNJRAItkpqTmlWSmZUIkElNyM-NgUsUp2YkFBZkpQAkLKIDKpFYUZBalgsTNTAwMoIIlmbkgIUNzM3MjI1MzuHhxZjrI6DAfY-cM79Ss0KqqoAKf4Hx3l2LLgJTkIl-3wCjHyHKTgAKLPAMDR1PzgGRbpVoA1S4xtw__",
@@ -19,7 +16,7 @@ const LIBRARY_MADE: [&str; 4] = [
     "eJw9yssKwjAQheF3mW2lnbY0tQFXgiiI4K3gspiog0ksSQxe8N2FVDy7-*O8YbfcpkFa4FCkCKPYJKTxdKLIndBkyHnb*Zv9HZy4dn1PAniBcfngnrQEntdlxcYNQxxUPnqyEnj5F0dn4GCaOyZzJdTqyTZmhnXLDll2UcIWVWL2U6MXAdvXugnHCXy*LAwzKA__",
 ];
 
-struct Vector {
+struct SignatureVector {
     sdkappid: u64,
     key: &'static str,
     identifier: &'static str,
@@ -28,8 +25,8 @@ struct Vector {
     sig: &'static str,
 }
 
-const VECTORS: [Vector; 3] = [
-    Vector {
+const VECTORS: [SignatureVector; 3] = [
+    SignatureVector {
         sdkappid: 1_400_000_000,
         key: K1,
         identifier: "xiaojun",
@@ -37,7 +34,7 @@ const VECTORS: [Vector; 3] = [
         time: 1_700_000_000,
         sig: "LvA7d/Iw7gSsnskvVzBDPOCCDbuNCw4GHwTC0bip+B4=",
     },
-    Vector {
+    SignatureVector {
         sdkappid: 88_888_888,
         key: K2,
         identifier: "admin",
@@ -45,7 +42,7 @@ const VECTORS: [Vector; 3] = [
         time: 1_767_225_600,
         sig: "VL3GhKejUzzRpLSoGDs9PdcrMGQZAYw4Pp8n00A57Pc=",
     },
-    Vector {
+    SignatureVector {
         sdkappid: 20_000_001,
         key: K1,
         identifier: "administrator",
@@ -55,7 +52,7 @@ const VECTORS: [Vector; 3] = [
     },
 ];
 
-impl Vector {
+impl SignatureVector {
     fn identity(&self) -> Identity {
         Identity { sdkappid: self.sdkappid, identifier: self.identifier.to_owned() }
     }
@@ -66,7 +63,7 @@ impl Vector {
 }
 
 #[test]
-fn signs_what_the_published_libraries_sign() {
+fn signatures_equal_those_of_the_published_libraries() {
     for vector in VECTORS {
         let usersig = sign(&vector.identity(), &vector.key(), vector.time, vector.expire);
         let usersig = usersig.expose_secret();
@@ -82,7 +79,7 @@ fn signs_what_the_published_libraries_sign() {
 }
 
 #[test]
-fn the_library_made_strings_decode_and_verify() {
+fn strings_of_the_published_libraries_decode_and_verify() {
     for (usersig, vector) in LIBRARY_MADE.iter().zip([0, 1, 2, 2].map(|i| &VECTORS[i])) {
         let claims = decode(usersig).unwrap();
         assert_eq!(claims.identifier, vector.identifier);
@@ -95,8 +92,8 @@ fn the_library_made_strings_decode_and_verify() {
 }
 
 #[test]
-fn a_user_buffer_is_part_of_what_is_signed() {
-    let claims = Claims {
+fn the_signature_covers_the_user_buffer() {
+    let claims = UserSigClaims {
         identifier: "xiaojun".into(),
         sdkappid: 1_400_000_000,
         made_at_unix: 1_700_000_000,
@@ -105,11 +102,11 @@ fn a_user_buffer_is_part_of_what_is_signed() {
         sig: SecretString::from("QjT201xPkXk/aM1e+y0vakZb0K2iPrFue++0s5y6bFM="),
     };
     assert!(claims.signed_with(&SecretString::from(K1)));
-    assert!(!Claims { userbuf: None, ..claims }.signed_with(&SecretString::from(K1)));
+    assert!(!UserSigClaims { userbuf: None, ..claims }.signed_with(&SecretString::from(K1)));
 }
 
 #[test]
-fn each_fault_has_its_code() {
+fn each_fault_has_the_code_of_desk() {
     let [vector, other, _] = &VECTORS;
     let (identity, key, now) = (vector.identity(), vector.key(), vector.time);
     let good = sign(&identity, &key, now, 60);
@@ -127,12 +124,12 @@ fn each_fault_has_its_code() {
         (verify(good, &elsewhere, &key, now), Err(70014)),
     ];
     for (row, (got, expected)) in rows.into_iter().enumerate() {
-        assert_eq!(got.map_err(SigFault::code), expected, "row {row}");
+        assert_eq!(got.map_err(UserSigFault::code), expected, "row {row}");
     }
 }
 
 #[test]
-fn neither_claims_nor_a_signature_print_their_secret() {
+fn debug_output_of_claims_and_signature_hides_the_secret() {
     let printed = format!("{:?}", decode(LIBRARY_MADE[0]).unwrap());
     assert!(!printed.contains(VECTORS[0].sig));
     let usersig = sign(&VECTORS[0].identity(), &VECTORS[0].key(), 0, 1);
@@ -141,7 +138,7 @@ fn neither_claims_nor_a_signature_print_their_secret() {
 
 proptest! {
     #[test]
-    fn what_is_signed_verifies(
+    fn a_signature_verifies_until_its_last_second(
         sdkappid in any::<u64>(),
         identifier in "[^\n]{1,64}",
         key in ".{0,80}",

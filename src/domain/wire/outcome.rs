@@ -15,9 +15,9 @@ use serde_json::value::RawValue;
 use super::headers::{self, text_header};
 pub use super::message::{Channel, Message};
 use crate::domain::event::Event;
-use crate::domain::plan::Target;
 use crate::domain::record::Position;
 use crate::domain::reply::DeskStatus;
+use crate::domain::target::Target;
 
 /// What became of an escalation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]

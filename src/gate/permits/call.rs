@@ -18,7 +18,7 @@ pub(in crate::gate) const RESERVED_FOR: Duration = Duration::from_millis(10);
 pub(in crate::gate) struct CallPermits<W> {
     concurrency: usize,
     in_flight: usize,
-    /// Permits reserved for events that will ask within moments, and until when.
+    /// Permits reserved for events that will request one within moments, and until when.
     reserved: BTreeMap<Rank, Duration>,
     /// Waiters per command, in the order of [`DeskCommand::ALL`].
     waiting: [BTreeMap<Rank, W>; DeskCommand::ALL.len()],
@@ -28,7 +28,7 @@ pub(in crate::gate) struct CallPermits<W> {
 pub(in crate::gate) enum NextCall<W> {
     /// This waiter may call now; it counts as in flight.
     Granted { waiter: W, kind: CallKind },
-    /// Nobody may call now. Look again at this time, or, if there is none, after the next change.
+    /// No waiter may call now. Look again at this time, or, if there is none, after the next change.
     LookAgain(Option<Duration>),
 }
 
@@ -57,7 +57,7 @@ impl<W> CallPermits<W> {
     /// session, although it is the oldest, queues behind all others once per event.
     pub(in crate::gate) fn reserve(&mut self, rank: Rank, now: Duration) {
         let mut oldest = self.waiting.iter().filter_map(|waiting| waiting.keys().next()).peekable();
-        // With nobody waiting there is nobody to reserve it against.
+        // Without a waiter no other event could take the permit.
         if oldest.peek().is_some() && oldest.all(|waiting| rank < *waiting) {
             self.reserved.insert(rank, now + RESERVED_FOR);
         }
@@ -73,6 +73,7 @@ impl<W> CallPermits<W> {
         self.reserved.retain(|_, until| *until > now);
         let mut look_again = None;
         for (rank, command) in self.oldest_per_command() {
+            // Reservations of younger events do not count: the oldest goes first in any case.
             let reserved_for_older = self.reserved.range(..rank).count();
             if self.in_flight + reserved_for_older >= limit.calls {
                 look_again = earliest(look_again, limit.grows_at);
@@ -81,6 +82,7 @@ impl<W> CallPermits<W> {
             }
             let kind = match control.admit(command, now) {
                 Admission::Admitted(kind) => kind,
+                // The other command has a rate of its own and may still go.
                 Admission::AfterChange => continue,
                 Admission::NotBefore(at) => {
                     look_again = earliest(look_again, Some(at));

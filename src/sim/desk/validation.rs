@@ -15,7 +15,7 @@ use serde_json::{Map, Value};
 
 use super::contact_centre::{CommandRequest, TransferParameters};
 use super::stats::ApiCommand;
-use crate::domain::usersig::{self, Identity, SigFault};
+use crate::domain::usersig::{self, Identity, UserSigFault};
 
 /// Path of the commands.
 pub(super) const PREFIX: &str = "/v4/desk_http_svc/";
@@ -149,8 +149,8 @@ impl VerifiedSignature {
     }
 }
 
-impl From<SigFault> for Refusal {
-    fn from(fault: SigFault) -> Self {
+impl From<UserSigFault> for Refusal {
+    fn from(fault: UserSigFault) -> Self {
         Self::Code(fault.code(), fault.to_string())
     }
 }

@@ -5,7 +5,7 @@
 use std::time::Duration;
 
 use futures_util::future::join_all;
-use handoff::domain::codes::{CODES, Row};
+use handoff::domain::codes::{CODES, CodeRow};
 use handoff::domain::verdict::VerdictClass;
 use handoff::sim::desk::{ApiCommand, InjectedFault, SimulatedDeskSettings, SimulatedState};
 use serde_json::{Value, json};
@@ -42,12 +42,12 @@ fn status_after_one(class: VerdictClass) -> (&'static str, u64) {
         VerdictClass::Occupied | VerdictClass::Rejected => ("rejected", 1),
         VerdictClass::Transient
         | VerdictClass::Throttled
-        | VerdictClass::Resign
+        | VerdictClass::Reauthenticate
         | VerdictClass::Misconfigured => ("assigned", 2),
     }
 }
 
-fn check(row: &Row, outcome: &Value) {
+fn check(row: &CodeRow, outcome: &Value) {
     let (status, attempts) = status_after_one(row.class);
     assert_eq!(outcome["status"], status, "{} {}: {outcome}", row.code, row.class);
     assert_eq!(outcome["attempts"], attempts, "{} {}: {outcome}", row.code, row.class);
@@ -58,7 +58,7 @@ fn check(row: &Row, outcome: &Value) {
 }
 
 /// The session's state was asked for exactly where the code leaves open what has happened.
-fn check_questions(world: &World, row: &Row, session: &str) {
+fn check_questions(world: &World, row: &CodeRow, session: &str) {
     let log = world.desk.session(session).expect("it was called").log;
     let asked = log.iter().any(|call| call.command == ApiCommand::State);
     let is_open = row.in_doubt || row.class == VerdictClass::Occupied;
@@ -68,7 +68,8 @@ fn check_questions(world: &World, row: &Row, session: &str) {
 #[tokio::test(flavor = "multi_thread")]
 async fn every_code_once_then_success() {
     let world = world("codes").await;
-    let rows: Vec<&Row> = CODES.iter().filter(|row| row.class != VerdictClass::Throttled).collect();
+    let rows: Vec<&CodeRow> =
+        CODES.iter().filter(|row| row.class != VerdictClass::Throttled).collect();
     let events: Vec<_> = rows
         .iter()
         .map(|row| {
@@ -183,7 +184,7 @@ async fn a_question_that_fails_is_asked_again_and_one_that_cannot_be_asked_is_no
     let state = |fault: InjectedFault| fault.commands(&[ApiCommand::State]);
     let table = [
         ("502", vec![doubt(), state(InjectedFault::status(502)).times(2)], ("assigned", 2)),
-        ("resign", vec![doubt(), state(InjectedFault::error(70_001))], ("assigned", 2)),
+        ("reauthenticate", vec![doubt(), state(InjectedFault::error(70_001))], ("assigned", 2)),
         ("wrong", vec![doubt(), state(InjectedFault::error(60_021))], ("assigned", 2)),
         ("gone", vec![doubt(), state(InjectedFault::error(141_005))], ("rejected", 1)),
         ("cannot", vec![doubt(), state(InjectedFault::status(404))], ("assigned", 2)),

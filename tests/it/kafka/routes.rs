@@ -137,7 +137,7 @@ async fn nobody_online_is_told_once_and_tried_until_somebody_comes() {
     assert_eq!(interims["first"]["route"], "patient");
     assert_eq!(interims["first"]["attempts"], 2);
     let reason = interims["first"]["reason"].as_str().unwrap();
-    assert!(reason.contains("asked again until"), "{reason}");
+    assert!(reason.contains("retried until"), "{reason}");
     tokio::time::sleep(Duration::from_secs(2)).await;
     world.desk.change_staff(&StaffChange::agent("ben@x", true));
     let (interims, finals) = parted(world.outcomes(4).await);

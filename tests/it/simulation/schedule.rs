@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use fastrand::Rng;
 use handoff::domain::backoff::Backoff;
-use handoff::domain::course::Policy;
-use handoff::domain::plan::Target;
-use handoff::domain::route::{Draft, NoAgentPolicy, Routes};
+use handoff::domain::course::{Policy, RetryPolicy};
+use handoff::domain::route::{NoAgentPolicy, RouteConfig, Routes};
+use handoff::domain::target::Target;
 use handoff::domain::verdict::Verdicts;
 use jiff::Timestamp;
 use serde_json::json;
@@ -111,9 +111,11 @@ impl Schedule {
 fn policy(rng: &mut Rng) -> Policy {
     Policy {
         verdicts: Verdicts::default(),
-        backoff: Backoff::new(MS(200), MS(2_000)).unwrap(),
-        quick_attempts: rng.u32(1..5),
-        park: vec![S(rng.u64(1..5)), S(rng.u64(3..12))],
+        retry: RetryPolicy {
+            backoff: Backoff::new(MS(200), MS(2_000)).unwrap(),
+            quick_attempts: rng.u32(1..5),
+            park: vec![S(rng.u64(1..5)), S(rng.u64(3..12))],
+        },
         settle: S(3),
         doubt_grace: S(rng.u64(5..25)),
         default_target: true,
@@ -127,11 +129,11 @@ fn routes(rng: &mut Rng) -> Routes {
         return Routes::default();
     }
     let waits = vec![S(rng.u64(1..4)), S(rng.u64(2..9))];
-    let keep_trying = Draft {
+    let keep_trying = RouteConfig {
         name: "keep-trying".into(),
         targets: vec![Target::Named { agents: vec![], group: Some(7) }],
         while_nobody_online: NoAgentPolicy::KeepTrying(waits),
-        ..Draft::default()
+        ..RouteConfig::default()
     };
     Routes::compile(vec![keep_trying]).unwrap()
 }

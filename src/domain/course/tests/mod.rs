@@ -1,8 +1,8 @@
-//! The proof of `Course`: one driver for tables, properties and a model of Desk.
+//! The proof of [`Course`]: one driver for tables, properties and a model of Desk.
 //!
-//! `drive` walks a course as the shell does, on a clock of its own, with the gate's waits, and
-//! checks after every step what must hold on every walk (`Watch`).
-//! No test here ever sleeps or reads a clock.
+//! [`drive`] takes a course from its start to its outcome, with a clock of its own and with the waits
+//! of the gate. After every step, [`Invariants`] checks what must hold for every course. The tables
+//! (`table`, `in_doubt`, `no_agent`) are written in the short words of `words`.
 
 mod in_doubt;
 mod model;
@@ -15,8 +15,8 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use self::words::{Script, event, shown};
-use super::{CompletedCall, Course, InterimOutcome, Moment, Policy, Signal, Step};
+use self::words::{ReplyScript, event, shown};
+use super::{CompletedCall, Course, InterimOutcome, Policy, RetryPolicy, Signal, Step};
 use crate::domain::backoff::Backoff;
 use crate::domain::event::Event;
 use crate::domain::reply::{DeskStatus, Reply};
@@ -33,9 +33,11 @@ const START: Timestamp = Timestamp::constant(1_795_428_000, 0);
 fn policy() -> Policy {
     Policy {
         verdicts: Verdicts::default(),
-        backoff: Backoff::new(MS(200), MS(10_000)).unwrap(),
-        quick_attempts: 4,
-        park: vec![MS(30_000), MS(60_000)],
+        retry: RetryPolicy {
+            backoff: Backoff::new(MS(200), MS(10_000)).unwrap(),
+            quick_attempts: 4,
+            park: vec![MS(30_000), MS(60_000)],
+        },
         settle: MS(3_000),
         doubt_grace: MS(60_000),
         default_target: true,
@@ -43,29 +45,36 @@ fn policy() -> Policy {
     }
 }
 
+/// The policy with another number of quick attempts and other parks (in ms).
+fn policy_with(quick_attempts: u32, park: &[u64]) -> Policy {
+    let park = park.iter().map(|ms| MS(*ms)).collect();
+    let policy = policy();
+    Policy { retry: RetryPolicy { quick_attempts, park, ..policy.retry.clone() }, ..policy }
+}
+
 #[track_caller]
 fn check(words: &str, replies: &str, expected: &str) {
-    check_by(&policy(), words, replies, expected);
+    check_with(&policy(), words, replies, expected);
 }
 
 #[track_caller]
-fn check_by(policy: &Policy, words: &str, replies: &str, expected: &str) {
-    let walked = drive(&event(words), policy, &mut Script::new(replies));
-    assert_eq!(shown(&walked), expected, "\nevent: {words}\nreplies: {replies}");
+fn check_with(policy: &Policy, words: &str, replies: &str, expected: &str) {
+    let driven = drive(&event(words), policy, &mut ReplyScript::new(replies));
+    assert_eq!(shown(&driven), expected, "\nevent: {words}\nreplies: {replies}");
 }
 
-/// The reason must contain these words, the list of what was tried must be this.
+/// Checks that the outcome's reason contains `reason` and that its `tried` is exactly `tried`.
 #[track_caller]
-fn check_told(words: &str, replies: &str, (reason, tried): (&str, &str)) {
-    let outcome = drive(&event(words), &policy(), &mut Script::new(replies)).outcome;
-    let told = outcome.reason.unwrap_or_default();
-    assert!(told.contains(reason), "{told:?}\nevent: {words}\nreplies: {replies}");
+fn check_reported(words: &str, replies: &str, reason: &str, tried: &str) {
+    let outcome = drive(&event(words), &policy(), &mut ReplyScript::new(replies)).outcome;
+    let actual = outcome.reason.unwrap_or_default();
+    assert!(actual.contains(reason), "{actual:?}\nevent: {words}\nreplies: {replies}");
     assert_eq!(serde_json::to_string(&outcome.tried).unwrap(), tried);
 }
 
-/// Desk and chance, as a walk meets them.
-trait World {
-    /// The reply and how long it takes; `None`: the gate stays shut from now on.
+/// Desk and the random numbers, as a course meets them.
+trait DeskDouble {
+    /// The reply and its duration; `None`: the gate stays shut from now on.
     fn call(
         &mut self,
         command: DeskCommand,
@@ -77,118 +86,119 @@ trait World {
     }
 }
 
-/// What was seen on a walk, in order.
+/// What the driver observed, in order.
 #[derive(Debug, Clone, PartialEq)]
-enum Seen {
+enum Observed {
     Called(DeskCommand, Vec<u8>),
     Waited(Duration),
     Parked(Duration),
-    Told(InterimOutcome),
-    Noticed(Signal),
+    Published(InterimOutcome),
+    Signalled(Signal),
     Held,
 }
 
-/// A whole walk.
+/// A course from its start to its outcome.
 #[derive(Debug)]
-struct Walked {
-    seen: Vec<Seen>,
+struct Driven {
+    observed: Vec<Observed>,
     outcome: Outcome,
 }
 
-fn drive(event: &Event, policy: &Policy, world: &mut impl World) -> Walked {
+fn drive(event: &Event, policy: &Policy, desk: &mut impl DeskDouble) -> Driven {
     let mut course = Course::new(event, policy, START);
-    let (mut now, mut open_at, mut seen) = (START, START, Vec::new());
-    let mut watch = Watch::new(event, policy);
+    let (mut now, mut open_at, mut observed) = (START, START, Vec::new());
+    let mut invariants = Invariants::new(event, policy);
     for _ in 0..20_000 {
-        assert!(now <= watch.last_end(), "too late: {now}");
+        assert!(now <= invariants.last_end(), "past the end: {now}");
         match course.next(now) {
             Step::Settle(outcome) => {
-                watch.settled(&outcome);
+                invariants.settled(&outcome);
                 for later in [MS(0), MS(1), TIME_TO_LIVE * 2] {
                     assert_eq!(course.next(now + later), Step::Settle(outcome.clone()));
                 }
                 assert!(!course.in_doubt());
-                return Walked { seen, outcome: *outcome };
+                return Driven { observed, outcome: *outcome };
             }
             Step::Wait(wait) => {
                 now += wait;
-                seen.push(Seen::Waited(wait));
+                observed.push(Observed::Waited(wait));
             }
             Step::Park(wait) => {
-                assert!(!course.in_doubt(), "put away in doubt");
+                assert!(!course.in_doubt(), "parked in doubt");
                 now += wait;
-                seen.push(Seen::Parked(wait));
+                observed.push(Observed::Parked(wait));
             }
-            Step::PublishInterim(tell) => {
+            Step::PublishInterim(interim) => {
                 assert_eq!(
                     course.next(now),
-                    Step::PublishInterim(tell.clone()),
-                    "until it is told"
+                    Step::PublishInterim(interim.clone()),
+                    "until it is published"
                 );
-                watch.told(&tell, &course);
+                invariants.on_interim(&interim, &course);
                 course.on_interim_published();
-                seen.push(Seen::Told(*tell));
+                observed.push(Observed::Published(*interim));
             }
             Step::Call(command, body) => {
-                assert_eq!(course.next(now), Step::Call(command, body.clone()), "told again");
+                assert_eq!(course.next(now), Step::Call(command, body.clone()), "returned again");
                 if open_at > now {
                     now = open_at.min(course.gives_up_at());
                     continue;
                 }
-                watch.called(command, now, &course);
-                let Some((reply, took)) = world.call(command, &body, now) else {
+                invariants.called(command, now, &course);
+                let Some((reply, took)) = desk.call(command, &body, now) else {
                     now = course.gives_up_at();
-                    seen.push(Seen::Held);
+                    observed.push(Observed::Held);
                     continue;
                 };
-                seen.push(Seen::Called(command, body));
-                let call = CompletedCall { command, begun: now, reply };
+                observed.push(Observed::Called(command, body));
+                let call =
+                    CompletedCall { command, started_at: now, finished_at: now + took, reply };
                 now += took;
-                let heard = course.on_reply(&call, Moment { now, jitter: world.jitter() });
-                watch.on_reply(&call, &heard.signal);
-                watch.signature(&call, &heard.signal, (now, course.signature_after()));
-                open_at = match heard.signal {
+                let assessment = course.on_reply(&call, desk.jitter());
+                invariants.on_reply(&call, &assessment.signal);
+                invariants.on_signature(&call, &assessment.signal, course.signature_after());
+                open_at = match assessment.signal {
                     Signal::Misconfigured(_) => now + MS(5_000),
                     Signal::Throttled(pause) => now + pause.unwrap_or(MS(1_000)),
                     _ => now,
                 };
-                seen.push(Seen::Noticed(heard.signal));
+                observed.push(Observed::Signalled(assessment.signal));
             }
         }
     }
     panic!("it never settles");
 }
 
-/// What must hold on every walk, judged from the outside.
+/// What must hold for every course, judged from the outside.
 #[derive(Debug)]
-struct Watch {
+struct Invariants {
     event: Event,
     policy: Policy,
-    /// A transfer may have happened and no state was told since.
-    doubtful: bool,
-    cannot_ask: bool,
+    /// A transfer may have happened and no state was returned since.
+    in_doubt: bool,
+    state_query_unsupported: bool,
     /// Desk may work until then on a call that got no answer.
     busy_until: Timestamp,
     sent: u32,
     desk: Option<DeskStatus>,
     signature_after: Option<Timestamp>,
-    resigns: u32,
-    told: bool,
+    reauthentications: u32,
+    interim_published: bool,
 }
 
-impl Watch {
+impl Invariants {
     fn new(event: &Event, policy: &Policy) -> Self {
         Self {
             event: event.clone(),
             policy: policy.clone(),
-            doubtful: false,
-            cannot_ask: false,
+            in_doubt: false,
+            state_query_unsupported: false,
             busy_until: START,
             sent: 0,
             desk: None,
             signature_after: None,
-            resigns: 0,
-            told: false,
+            reauthentications: 0,
+            interim_published: false,
         }
     }
 
@@ -200,14 +210,14 @@ impl Watch {
         assert!(self.event.request.is_ok(), "an invalid event is never called for");
         match command {
             DeskCommand::TransferToHuman => {
-                assert!(!self.doubtful || self.cannot_ask, "a transfer in doubt");
+                assert!(!self.in_doubt || self.state_query_unsupported, "a transfer in doubt");
                 assert!(now < self.event.deadline, "a transfer past the deadline");
                 assert!(!course.in_doubt());
             }
             DeskCommand::GetSessionState => {
-                assert!(self.doubtful, "an idle question");
-                assert!(!self.cannot_ask, "asked where it cannot be asked");
-                assert!(now >= self.busy_until, "asked while DeskStatus may still be at work");
+                assert!(self.in_doubt, "a state query without a doubt");
+                assert!(!self.state_query_unsupported, "queried where it is unsupported");
+                assert!(now >= self.busy_until, "queried while Desk may still be at work");
                 assert!(now < self.event.deadline + self.policy.doubt_grace);
                 assert!(course.in_doubt());
             }
@@ -219,31 +229,29 @@ impl Watch {
             DeskCommand::TransferToHuman => self.transferred(call, signal),
             DeskCommand::GetSessionState => {
                 match self.policy.verdicts.of_state_query(&call.reply) {
-                    StateQueryResult::State(..) => self.doubtful = false,
-                    StateQueryResult::Unsupported(_) => self.cannot_ask = true,
+                    StateQueryResult::State(..) => self.in_doubt = false,
+                    StateQueryResult::Unsupported(_) => self.state_query_unsupported = true,
                     StateQueryResult::Inconclusive(_) => {}
                 }
             }
         }
-        self.resigns = if *signal == Signal::Reauthenticating { self.resigns + 1 } else { 0 };
-        assert!(self.resigns <= 1, "signed again twice in a row");
+        self.reauthentications =
+            if *signal == Signal::Reauthenticating { self.reauthentications + 1 } else { 0 };
+        assert!(self.reauthentications <= 1, "reauthenticated twice in a row");
     }
 
-    /// A bad signature is never used again, and for each probe of a wrong set-up the key is read.
-    fn signature(
-        &mut self,
-        call: &CompletedCall,
-        signal: &Signal,
-        (now, after): (Timestamp, Option<Timestamp>),
-    ) {
+    /// A bad signature is not used again, and each probe of a misconfiguration reads the key again.
+    fn on_signature(&mut self, call: &CompletedCall, signal: &Signal, after: Option<Timestamp>) {
         assert!(after >= self.signature_after, "an old signature again");
         self.signature_after = after;
         let code = call.reply.answer().map(|answer| answer.desk.code);
         match (signal, &call.reply) {
-            (Signal::Reauthenticating, _) => assert!(after >= Some(call.begun)),
+            (Signal::Reauthenticating, _) => assert!(after >= Some(call.started_at)),
             (Signal::Misconfigured(_), Reply::Http { .. }) => {}
-            (Signal::Misconfigured(_), _) => assert_eq!(after, Some(now)),
-            (Signal::Throttled(_), _) if code == Some(70050) => assert_eq!(after, Some(now)),
+            (Signal::Misconfigured(_), _) => assert_eq!(after, Some(call.finished_at)),
+            (Signal::Throttled(_), _) if code == Some(70050) => {
+                assert_eq!(after, Some(call.finished_at))
+            }
             _ => {}
         }
     }
@@ -251,46 +259,50 @@ impl Watch {
     fn transferred(&mut self, call: &CompletedCall, signal: &Signal) {
         let verdict = self.policy.verdicts.of_transfer(&call.reply);
         self.sent += u32::from(!matches!(call.reply, Reply::NotSent(_) | Reply::Unsigned(_)));
-        self.doubtful |= verdict.in_doubt || verdict.class == VerdictClass::Occupied;
+        self.in_doubt |= verdict.in_doubt || verdict.class == VerdictClass::Occupied;
         // Desk looked for an agent and found none: the session is with the bot.
-        self.doubtful &= verdict.class != VerdictClass::NoAgent;
+        self.in_doubt &= verdict.class != VerdictClass::NoAgent;
         if verdict.in_doubt && call.reply.answer().is_none() {
-            self.busy_until = call.begun + self.policy.settle;
+            self.busy_until = call.started_at + self.policy.settle;
         }
         match &call.reply {
             Reply::Answer(answer) => self.desk = Some(answer.desk.clone()),
-            _ => assert_ne!(*signal, Signal::Success, "silence is not fine"),
+            _ => assert_ne!(*signal, Signal::Success, "no answer is no success"),
         }
     }
 
-    fn told(&mut self, tell: &InterimOutcome, course: &Course<'_>) {
-        assert!(!self.told, "a second interim outcome");
-        assert!(!course.in_doubt() && !self.doubtful, "told in doubt");
-        assert_eq!(tell.since, None, "nobody else could have told it");
-        self.told = true;
+    fn on_interim(&mut self, interim: &InterimOutcome, course: &Course<'_>) {
+        assert!(!self.interim_published, "a second interim outcome");
+        assert!(!course.in_doubt() && !self.in_doubt, "published in doubt");
+        assert_eq!(interim.since, None, "no previous incarnation can have published it");
+        self.interim_published = true;
     }
 
     fn settled(&self, outcome: &Outcome) {
-        let good = matches!(outcome.status, Status::Assigned | Status::Queued);
+        let succeeded = matches!(outcome.status, Status::Assigned | Status::Queued);
         assert_eq!(outcome.attempts, self.sent, "transfers sent");
         assert_eq!(outcome.desk, self.desk, "the last answer to a transfer");
-        assert_eq!(outcome.reason.is_none(), good, "{:?}", outcome.reason);
+        assert_eq!(outcome.reason.is_none(), succeeded, "{:?}", outcome.reason);
         assert_ne!(outcome.reason.as_deref(), Some(""));
         assert!(outcome.agent_id.is_none() || outcome.status == Status::Assigned);
-        assert!(outcome.confirmed_by.is_some() || !good);
-        assert_eq!(outcome.target.is_some(), self.sent > 0, "the target that was asked last");
+        assert!(outcome.confirmed_by.is_some() || !succeeded);
+        assert_eq!(outcome.target.is_some(), self.sent > 0, "the target of the last transfer");
         assert_ne!(outcome.tried.len(), 1, "one target is no cascade");
         if let Some(last) = outcome.tried.last() {
-            assert_eq!(Some(&last.target), outcome.target.as_ref(), "the last one too");
+            assert_eq!(
+                Some(&last.target),
+                outcome.target.as_ref(),
+                "the last target is listed too"
+            );
         }
         match outcome.status {
             Status::Expired if self.sent == 0 => assert_eq!(outcome.confirmed_by, None),
             Status::Expired => {
                 assert_eq!(outcome.confirmed_by, Some(ConfirmedBy::SessionState));
             }
-            Status::Failed if self.doubtful => {
+            Status::Failed if self.in_doubt => {
                 let reason = outcome.reason.as_deref().unwrap_or_default();
-                assert!(reason.contains("unknown"), "a doubt was forgotten: {reason}");
+                assert!(reason.contains("unknown"), "the outcome hides a doubt: {reason}");
             }
             _ => {}
         }

@@ -1,9 +1,7 @@
-//! The truth of every outcome, against a small model of Desk.
+//! Every outcome is true: checked against a small model of Desk.
 //!
-//! The model has one session, acts on transfers, and loses answers; what it did before an
-//! answer was lost may take effect later, within the time Desk allows itself. At the end the
-//! outcome must say what the session's state says.
-//! The model never tells the course anything but through its replies.
+//! The model has one session, acts on transfers and loses answers. A transfer whose answer was lost may
+//! take effect later, within the settle time. At the end the outcome must agree with the session's state.
 
 use std::iter::Cycle;
 use std::time::Duration;
@@ -12,58 +10,58 @@ use std::vec::IntoIter;
 use jiff::Timestamp;
 use proptest::prelude::*;
 
-use super::no_agent::patient;
+use super::no_agent::keeps_trying;
 use super::words::{event, one_of, reply, target};
-use super::{MS, START, Seen, Walked, World, drive, policy};
+use super::{DeskDouble, Driven, MS, Observed, START, drive, policy, policy_with};
 use crate::domain::course::Policy;
 use crate::domain::reply::Reply;
 use crate::domain::request::DeskCommand;
 use crate::domain::wire::outcome::Status;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Session {
+enum SessionModel {
     Bot,
     Queue,
     Agent,
     Ended,
 }
 
-/// What becomes of one call.
+/// How the model handles one call.
 #[derive(Debug, Clone)]
-enum Fate {
-    /// Acted on and answered.
+enum CallFate {
+    /// Performed and answered.
     Answered,
-    /// Acted on after so long; the reply says nothing about it.
-    ActedOn(&'static str, Duration),
-    /// Not acted on, and this came back.
+    /// Performed after this time; the reply does not show it.
+    Performed(&'static str, Duration),
+    /// Not performed; this came back.
     Ignored(&'static str),
 }
 
 #[derive(Debug, Clone)]
-struct Turn {
-    fate: Fate,
+struct ModelTurn {
+    fate: CallFate,
     took: Duration,
-    /// What the console's allocation finds.
-    finds: Option<Session>,
+    /// What Desk's allocation finds.
+    finds: Option<SessionModel>,
 }
 
 #[derive(Debug)]
-struct Model {
-    session: Session,
-    /// What the session will be, and when.
-    pending: Option<(Timestamp, Session)>,
+struct DeskModel {
+    session: SessionModel,
+    /// The next state of the session, and when it begins.
+    pending: Option<(Timestamp, SessionModel)>,
     ends_at: Option<Timestamp>,
-    can_ask: bool,
-    turns: Cycle<IntoIter<Turn>>,
-    /// Whom the transfers named, in order.
+    has_state_query: bool,
+    turns: Cycle<IntoIter<ModelTurn>>,
+    /// The targets of the transfers, in order.
     targets: Vec<String>,
-    /// The state our transfers brought about, if they did.
-    effect: Option<Session>,
+    /// The state that a transfer caused, if one did.
+    effect: Option<SessionModel>,
     /// Transfers made although an earlier one had taken effect.
     needless: u32,
 }
 
-impl World for Model {
+impl DeskDouble for DeskModel {
     fn call(
         &mut self,
         command: DeskCommand,
@@ -73,12 +71,12 @@ impl World for Model {
         self.pass_time(now);
         let turn = self.turns.next().unwrap();
         let words = match (command, &turn.fate) {
-            (DeskCommand::GetSessionState, _) if !self.can_ask => "http 404".into(),
-            (_, Fate::Ignored(words)) => (*words).to_owned(),
-            (DeskCommand::GetSessionState, Fate::Answered) => self.state(),
-            (DeskCommand::GetSessionState, Fate::ActedOn(words, _)) => (*words).to_owned(),
-            (DeskCommand::TransferToHuman, Fate::Answered) => self.transfer(&turn, now),
-            (DeskCommand::TransferToHuman, Fate::ActedOn(words, late)) => {
+            (DeskCommand::GetSessionState, _) if !self.has_state_query => "http 404".into(),
+            (_, CallFate::Ignored(words)) => (*words).to_owned(),
+            (DeskCommand::GetSessionState, CallFate::Answered) => self.state(),
+            (DeskCommand::GetSessionState, CallFate::Performed(words, _)) => (*words).to_owned(),
+            (DeskCommand::TransferToHuman, CallFate::Answered) => self.transfer(&turn, now),
+            (DeskCommand::TransferToHuman, CallFate::Performed(words, late)) => {
                 self.transfer(&turn, now + *late);
                 (*words).to_owned()
             }
@@ -92,78 +90,88 @@ impl World for Model {
     }
 }
 
-impl Model {
+impl DeskModel {
     fn pass_time(&mut self, now: Timestamp) {
         if let Some((at, session)) = self.pending
             && at <= now
         {
             self.pending = None;
-            if self.session == Session::Bot {
+            if self.session == SessionModel::Bot {
                 (self.session, self.effect) = (session, Some(session));
             }
         }
         if self.ends_at.is_some_and(|at| at <= now) {
-            self.session = Session::Ended;
+            self.session = SessionModel::Ended;
         }
     }
 
-    /// Act at that time; what an answer would say.
-    fn transfer(&mut self, turn: &Turn, at: Timestamp) -> String {
-        assert_eq!(self.pending, None, "called while DeskStatus was at work");
+    /// Perform a transfer at this time; returns what an answer would say.
+    fn transfer(&mut self, turn: &ModelTurn, at: Timestamp) -> String {
+        assert_eq!(self.pending, None, "called while Desk was at work");
         self.needless += u32::from(self.effect.is_some());
-        if self.session == Session::Bot {
+        if self.session == SessionModel::Bot {
             self.pending = turn.finds.map(|session| (at, session));
         }
         let words = match (self.session, turn.finds) {
-            (Session::Bot, None) => "141001",
-            (Session::Bot, Some(Session::Agent)) => "0 a@x",
-            (Session::Bot, Some(_)) => "0 queue",
-            (Session::Agent | Session::Queue, _) => "141003",
-            (Session::Ended, _) => "141005",
+            (SessionModel::Bot, None) => "141001",
+            (SessionModel::Bot, Some(SessionModel::Agent)) => "0 a@x",
+            (SessionModel::Bot, Some(_)) => "0 queue",
+            (SessionModel::Agent | SessionModel::Queue, _) => "141003",
+            (SessionModel::Ended, _) => "141005",
         };
         words.to_owned()
     }
 
     fn state(&self) -> String {
         let words = match self.session {
-            Session::Bot => "Chatbot",
-            Session::Queue => "Queueing",
-            Session::Agent => "Agent a@x",
-            Session::Ended => "NotInSession",
+            SessionModel::Bot => "Chatbot",
+            SessionModel::Queue => "Queueing",
+            SessionModel::Agent => "Agent a@x",
+            SessionModel::Ended => "NotInSession",
         };
         words.to_owned()
     }
 
-    fn check(&mut self, walked: &Walked) {
+    fn check(&mut self, driven: &Driven) {
         let state_then = self.session;
-        // What is still under way happens after the outcome is told: it must not prove it wrong.
+        // What is still pending happens after the outcome: it must not make it untrue.
         let ended = self.ends_at.take();
         self.pass_time(Timestamp::MAX);
-        let outcome = &walked.outcome;
+        let outcome = &driven.outcome;
         let reason = outcome.reason.as_deref().unwrap_or_default();
         match outcome.status {
             Status::Assigned => {
-                assert!(self.effect == Some(Session::Agent) || state_then == Session::Agent);
+                assert!(
+                    self.effect == Some(SessionModel::Agent) || state_then == SessionModel::Agent
+                );
                 assert!(outcome.agent_id.as_deref().is_none_or(|agent| agent == "a@x"));
             }
             Status::Queued => {
-                assert!(self.effect == Some(Session::Queue) || state_then == Session::Queue);
+                assert!(
+                    self.effect == Some(SessionModel::Queue) || state_then == SessionModel::Queue
+                );
             }
             Status::NoAgentOnline | Status::Expired => assert_eq!(self.effect, None, "{reason}"),
             Status::Rejected => {
-                let gone = state_then == Session::Ended && ended.is_some();
-                let said = reason.contains("may have") || reason.contains("cannot be asked");
-                assert!(self.effect.is_none() || said, "{reason}");
-                assert!(self.session == Session::Bot || gone || said, "{reason}");
+                let ended_meanwhile = state_then == SessionModel::Ended && ended.is_some();
+                let admitted = reason.contains("may have") || reason.contains("cannot be asked");
+                assert!(self.effect.is_none() || admitted, "{reason}");
+                assert!(
+                    self.session == SessionModel::Bot || ended_meanwhile || admitted,
+                    "{reason}"
+                );
             }
             Status::Failed => {
                 assert!(self.effect.is_none() || reason.contains("unknown"), "{reason}");
             }
         }
-        assert!(self.needless == 0 || !self.can_ask, "a transfer after one that took effect");
+        assert!(
+            self.needless == 0 || !self.has_state_query,
+            "a transfer after one that took effect"
+        );
         self.targets.dedup();
-        if walked.seen.iter().any(|seen| matches!(seen, Seen::Told(_))) {
-            // Of several rounds only the last is told.
+        if driven.observed.iter().any(|observed| matches!(observed, Observed::Published(_))) {
+            // Of several passes the outcome lists only the last.
             return;
         }
         let tried: Vec<_> = outcome.tried.iter().map(|tried| &tried.target).collect();
@@ -172,33 +180,39 @@ impl Model {
     }
 }
 
-fn any_turn() -> impl Strategy<Value = Turn> {
+fn any_turn() -> impl Strategy<Value = ModelTurn> {
     let lost = one_of(&["lost", "http 502", "http 200"]);
-    let doubtful = one_of(&["141002", "60008", "70500", "70999"]);
+    let in_doubt = one_of(&["141002", "60008", "70500", "70999"]);
     let faults = ["refused", "60014", "60007", "60021", "70001", "70050", "http 403", "141002"];
     let late = (0u64..=policy().settle.as_millis() as u64).prop_map(MS);
     let fate = prop_oneof![
-        3 => Just(Fate::Answered),
-        3 => (lost.clone(), late).prop_map(|(words, late)| Fate::ActedOn(words, late)),
-        1 => doubtful.prop_map(|words| Fate::ActedOn(words, MS(0))),
-        3 => one_of(&faults).prop_map(Fate::Ignored),
-        1 => lost.prop_map(Fate::Ignored),
+        3 => Just(CallFate::Answered),
+        3 => (lost.clone(), late).prop_map(|(words, late)| CallFate::Performed(words, late)),
+        1 => in_doubt.prop_map(|words| CallFate::Performed(words, MS(0))),
+        3 => one_of(&faults).prop_map(CallFate::Ignored),
+        1 => lost.prop_map(CallFate::Ignored),
     ];
-    let found = [Some(Session::Agent), Some(Session::Queue), None];
+    let found = [Some(SessionModel::Agent), Some(SessionModel::Queue), None];
     let took = prop_oneof![Just(0), 0u64..=5_000].prop_map(MS);
-    (fate, took, one_of(&found)).prop_map(|(fate, took, finds)| Turn { fate, took, finds })
+    (fate, took, one_of(&found)).prop_map(|(fate, took, finds)| ModelTurn { fate, took, finds })
 }
 
-fn any_model() -> impl Strategy<Value = Model> {
-    let sessions = [Session::Bot, Session::Bot, Session::Bot, Session::Queue, Session::Agent];
+fn any_model() -> impl Strategy<Value = DeskModel> {
+    let sessions = [
+        SessionModel::Bot,
+        SessionModel::Bot,
+        SessionModel::Bot,
+        SessionModel::Queue,
+        SessionModel::Agent,
+    ];
     let ends = prop_oneof![2 => Just(None), 1 => (0u64..60_000).prop_map(Some)];
     let turns = prop::collection::vec(any_turn(), 1..20);
     (one_of(&sessions), ends, prop::bool::weighted(0.8), turns).prop_map(
-        |(session, ends, can_ask, turns)| Model {
+        |(session, ends, has_state_query, turns)| DeskModel {
             session,
             pending: None,
             ends_at: ends.map(|ms| START + MS(ms)),
-            can_ask,
+            has_state_query,
             turns: turns.into_iter().cycle(),
             targets: Vec::new(),
             effect: None,
@@ -211,12 +225,14 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(1_500))]
 
     #[test]
-    fn the_outcome_says_what_desk_did(
+    fn the_outcome_agrees_with_what_desk_did(
         mut desk in any_model(), ttl in 0u64..120_000, quick in 1u32..5, grace in 0u64..90_000,
-        requested_target in one_of(&["", "a@x", "a@x 7"]), routes in one_of(&[policy().routes, patient().routes]),
+        requested_target in one_of(&["", "a@x", "a@x 7"]),
+        routes in one_of(&[policy().routes, keeps_trying().routes]),
     ) {
-        let policy = Policy { quick_attempts: quick, doubt_grace: MS(grace), routes, ..policy() };
-        let walked = drive(&event(&format!("{requested_target} ttl={ttl}")), &policy, &mut desk);
-        desk.check(&walked);
+        let policy = policy_with(quick, &[30_000, 60_000]);
+        let policy = Policy { doubt_grace: MS(grace), routes, ..policy };
+        let driven = drive(&event(&format!("{requested_target} ttl={ttl}")), &policy, &mut desk);
+        desk.check(&driven);
     }
 }

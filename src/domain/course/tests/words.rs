@@ -1,8 +1,10 @@
-//! The short words in which the tables are written: events, replies, and what was seen.
+//! The short words in which the tables are written.
 //!
-//! An event: `a@x 7 strict ttl=60000`. A reply: `0 a@x`, `0 queue`, `141002`, `lost@5000`
-//! (took 5 s), `http 502`, `refused`, `unsigned`, `Agent a@x`, `Chatbot`.
-//! This file never knows what is expected.
+//! - An event: `a@x 7 strict ttl=60000` (agents, group, flags).
+//! - A reply: `0 a@x`, `0 queue`, `141002`, `lost@5000` (after 5 s), `http 502`, `refused`, `unsigned`;
+//!   to a state query `Agent a@x`, `Chatbot`.
+//! - What follows: `to 7`, `query`, `wait 200`, `park 30000`, `interim`, `held` (by a gate that stays
+//!   shut), a signal such as `[throttled 0]`, and `= assigned a@x by Reply`.
 
 use std::fmt::Debug;
 use std::time::Duration;
@@ -11,7 +13,7 @@ use jiff::Timestamp;
 use proptest::prelude::*;
 use proptest::sample::Select;
 
-use super::{MS, START, Seen, TIME_TO_LIVE, Walked, World};
+use super::{DeskDouble, Driven, MS, Observed, START, TIME_TO_LIVE};
 use crate::domain::event::{Event, TransferRequest};
 use crate::domain::record::Position;
 use crate::domain::reply::{DeskAnswer, DeskStatus, Reply};
@@ -19,17 +21,17 @@ use crate::domain::request::DeskCommand;
 use crate::domain::signal::Signal;
 
 pub(super) fn event(words: &str) -> Event {
-    let mut ask = TransferRequest::default();
+    let mut request = TransferRequest::default();
     let (mut ttl, mut invalid) = (TIME_TO_LIVE, false);
     for word in words.split_whitespace() {
         match word {
-            "strict" => ask.requested_target.strict = true,
+            "strict" => request.requested_target.strict = true,
             "invalid" => invalid = true,
-            "huge" => ask.requested_target.agents = vec!["agent@example.com".into(); 1000],
-            word if word.contains('@') => ask.requested_target.agents.push(word.into()),
+            "huge" => request.requested_target.agents = vec!["agent@example.com".into(); 1000],
+            word if word.contains('@') => request.requested_target.agents.push(word.into()),
             word => match word.strip_prefix("ttl=") {
                 Some(ms) => ttl = MS(ms.parse().unwrap()),
-                None => ask.requested_target.group = Some(word.parse().unwrap()),
+                None => request.requested_target.group = Some(word.parse().unwrap()),
             },
         }
     }
@@ -40,20 +42,20 @@ pub(super) fn event(words: &str) -> Event {
         requested_at: START,
         deadline: START + ttl,
         trace: Vec::new(),
-        request: if invalid { Err("priority is 11; allowed is ...".into()) } else { Ok(ask) },
+        request: if invalid { Err("priority is 11; allowed is ...".into()) } else { Ok(request) },
     }
 }
 
-/// A script of replies, one after the other; at its end the gate is shut for good.
-pub(super) struct Script<'a>(std::str::Split<'a, &'static str>);
+/// Replies one after the other; after the last one the gate stays shut.
+pub(super) struct ReplyScript<'a>(std::str::Split<'a, &'static str>);
 
-impl<'a> Script<'a> {
+impl<'a> ReplyScript<'a> {
     pub(super) fn new(replies: &'a str) -> Self {
         Self(replies.split(" | "))
     }
 }
 
-impl World for Script<'_> {
+impl DeskDouble for ReplyScript<'_> {
     fn call(&mut self, _: DeskCommand, _: &[u8], _: Timestamp) -> Option<(Reply, Duration)> {
         self.0.next().filter(|words| !words.is_empty()).map(reply)
     }
@@ -91,10 +93,10 @@ fn answer(word: &str, rest: &[&str]) -> DeskAnswer {
     }
 }
 
-/// A walk as words: its steps, and `=` its outcome.
-pub(super) fn shown(walked: &Walked) -> String {
-    let mut words: Vec<String> = walked.seen.iter().filter_map(seen).collect();
-    let outcome = &walked.outcome;
+/// A driven course in words: its steps, and `=` with its outcome.
+pub(super) fn shown(driven: &Driven) -> String {
+    let mut words: Vec<String> = driven.observed.iter().filter_map(observed).collect();
+    let outcome = &driven.outcome;
     let mut end = format!("= {}", outcome.status);
     if let Some(agent) = &outcome.agent_id {
         end += &format!(" {agent}");
@@ -106,21 +108,21 @@ pub(super) fn shown(walked: &Walked) -> String {
     words.join(", ")
 }
 
-fn seen(seen: &Seen) -> Option<String> {
-    Some(match seen {
-        Seen::Called(DeskCommand::GetSessionState, _) => "ask".into(),
-        Seen::Called(DeskCommand::TransferToHuman, body) => format!("to {}", target(body)),
-        Seen::Waited(wait) => format!("wait {}", wait.as_millis()),
-        Seen::Parked(wait) => format!("park {}", wait.as_millis()),
-        Seen::Told(_) => "tell".into(),
-        Seen::Held => "held".into(),
-        Seen::Noticed(Signal::Success | Signal::NoResponse(_)) => return None,
-        Seen::Noticed(Signal::Throttled(pause)) => {
-            format!("[slow {}]", pause.map_or(0, |pause| pause.as_millis()))
+fn observed(observed: &Observed) -> Option<String> {
+    Some(match observed {
+        Observed::Called(DeskCommand::GetSessionState, _) => "query".into(),
+        Observed::Called(DeskCommand::TransferToHuman, body) => format!("to {}", target(body)),
+        Observed::Waited(wait) => format!("wait {}", wait.as_millis()),
+        Observed::Parked(wait) => format!("park {}", wait.as_millis()),
+        Observed::Published(_) => "interim".into(),
+        Observed::Held => "held".into(),
+        Observed::Signalled(Signal::Success | Signal::NoResponse(_)) => return None,
+        Observed::Signalled(Signal::Throttled(pause)) => {
+            format!("[throttled {}]", pause.map_or(0, |pause| pause.as_millis()))
         }
-        Seen::Noticed(Signal::Reauthenticating) => "[resign]".into(),
-        Seen::Noticed(Signal::Misconfigured(_)) => "[closed]".into(),
-        Seen::Noticed(Signal::StateQueryUnsupported(_)) => "[cannot ask]".into(),
+        Observed::Signalled(Signal::Reauthenticating) => "[reauthenticate]".into(),
+        Observed::Signalled(Signal::Misconfigured(_)) => "[shut]".into(),
+        Observed::Signalled(Signal::StateQueryUnsupported(_)) => "[unsupported]".into(),
     })
 }
 
@@ -133,7 +135,7 @@ pub(super) fn target(body: &[u8]) -> String {
     if parts.is_empty() { "default".into() } else { parts.join("+") }
 }
 
-/// One of these, by chance.
+/// One of these, at random.
 pub(super) fn one_of<T: Clone + Debug>(values: &[T]) -> Select<T> {
     prop::sample::select(values.to_vec())
 }
