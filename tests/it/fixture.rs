@@ -21,7 +21,7 @@ fn values(records: &[Received]) -> Vec<&str> {
 }
 
 #[tokio::test]
-async fn what_was_produced_is_read_back_whole() {
+async fn a_produced_record_is_read_back_unchanged() {
     let bootstrap = kafka::shared().await;
     let topic = unique("whole");
     create_topic(bootstrap, &topic, 3).await;
@@ -121,7 +121,7 @@ async fn first_record_of_a_group(bootstrap: &str, topic: &str, settings: &[(&str
 
 #[tokio::test]
 #[should_panic(expected = "there is no topic")]
-async fn no_topic_comes_into_being_by_itself() {
+async fn topics_are_not_created_automatically() {
     read_to_end(kafka::shared().await, &unique("absent")).await;
 }
 

@@ -1,6 +1,5 @@
-//! Every code of Desk, and what can come back in place of one, from record to outcome.
-//!
-//! This file never asserts what a code means beyond the class that the table gives it.
+//! Every error code of Desk, and everything else that may come back instead of one, from record to
+//! outcome. The expected class of each code comes from the table in `domain::codes`.
 
 use std::time::Duration;
 
@@ -87,7 +86,7 @@ async fn every_code_once_then_success() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn every_throttling_code_slows_down_and_then_succeeds() {
+async fn every_throttling_code_delays_the_call_and_then_succeeds() {
     let throttling = CODES.iter().filter(|row| row.class == VerdictClass::Throttled);
     // Each with a worker of its own: they would slow each other down.
     join_all(throttling.map(|row| async move {
@@ -104,7 +103,7 @@ async fn every_throttling_code_slows_down_and_then_succeeds() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn unknown_codes_and_everything_that_is_no_answer() {
+async fn unknown_codes_and_transport_errors_end_as_their_class_says() {
     let world = world("transport").await;
     let html = "<html>sign in to the network</html>";
     let table = [
@@ -148,7 +147,7 @@ async fn unknown_codes_and_everything_that_is_no_answer() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_a_session_state_makes_of_141003_and_of_a_lost_answer() {
+async fn the_session_state_decides_after_141003_and_after_a_lost_answer() {
     let world = world("states").await;
     let occupied = || vec![transfer(InjectedFault::error(141_003))];
     let table = [
@@ -178,7 +177,7 @@ async fn what_a_session_state_makes_of_141003_and_of_a_lost_answer() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_question_that_fails_is_asked_again_and_one_that_cannot_be_asked_is_not() {
+async fn a_failed_state_query_is_repeated_and_an_unsupported_one_is_not() {
     let world = world("questions").await;
     let doubt = || transfer(InjectedFault::error(141_002));
     let state = |fault: InjectedFault| fault.commands(&[ApiCommand::State]);
@@ -200,7 +199,7 @@ async fn a_question_that_fails_is_asked_again_and_one_that_cannot_be_asked_is_no
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn agents_then_group_then_default_each_told_in_tried() {
+async fn the_cascade_tries_agents_group_and_default_and_lists_them_in_tried() {
     let world = world("cascade").await;
     let nobody = |times| vec![transfer(InjectedFault::error(141_001)).times(times)];
     let target = json!({"agents": ["a@x"], "group": 7});
@@ -233,7 +232,7 @@ async fn agents_then_group_then_default_each_told_in_tried() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn at_the_deadline_what_is_known_decides() {
+async fn at_the_deadline_the_last_known_result_decides_the_status() {
     let mut world = world("deadline").await;
     world.set("ESCALATION__DOUBT_GRACE_S", "2").set("DESK__OUTAGE_AFTER", "1000");
     let soon = (handoff::clock::Clock::system().now() + Duration::from_secs(4)).to_string();

@@ -1,4 +1,4 @@
-//! What outlives a crash: `kill -9` under load, calls in doubt, parked retries, repeated ids.
+//! Crash safety: `kill -9` under load, calls in doubt, parked retries, repeated ids.
 
 use std::time::Duration;
 
@@ -24,7 +24,7 @@ async fn until(what: impl Fn() -> bool) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn killed_under_load_again_and_again_and_each_event_is_answered_once() {
+async fn repeated_kills_under_load_answer_each_event_once() {
     let latency = LatencyRange { min_ms: 5, max_ms: 80 };
     let mut world = World::new(
         "kill",
@@ -60,7 +60,7 @@ async fn killed_under_load_again_and_again_and_each_event_is_answered_once() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_call_that_was_out_is_asked_after_and_never_made_again() {
+async fn a_call_in_flight_at_a_crash_is_reconciled_before_any_retry() {
     let mut world = World::new("out", 1, SimulatedDeskSettings::default()).await;
     world.set("KAFKA__CONSUMER_PROPERTIES__GROUP_INSTANCE_ID", "one");
     world.set("DESK__TIMEOUT_MS", "20000").set("DESK__SETTLE_MS", "500");
@@ -82,7 +82,7 @@ async fn a_call_that_was_out_is_asked_after_and_never_made_again() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_parked_event_holds_its_session_and_nobody_else_also_after_a_crash() {
+async fn a_parked_event_delays_only_its_session_also_after_a_crash() {
     let mut world = World::new("park", 1, SimulatedDeskSettings::default()).await;
     world.set("KAFKA__CONSUMER_PROPERTIES__GROUP_INSTANCE_ID", "one");
     world.set("RETRY__INITIAL_MS", "10").set("RETRY__MAX_MS", "20");
@@ -128,7 +128,7 @@ async fn an_id_is_answered_once_and_belongs_to_one_session() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_answer_written_down_and_not_published_is_published_once_after_the_crash() {
+async fn an_outcome_stored_but_not_published_is_published_once_after_a_crash() {
     let mut broker = Broker::start().await;
     let mut world =
         World::on(broker.bootstrap(), "unpublished", 2, SimulatedDeskSettings::default()).await;

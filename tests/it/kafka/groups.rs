@@ -1,6 +1,5 @@
-//! Three workers that join and leave by SIGTERM under load, with each of the group protocols.
-//!
-//! This file never kills a worker: what a `kill -9` can do is said in the README.
+//! Three workers join and leave by SIGTERM under load, with each group protocol. Crashes are tested
+//! in `crash`.
 
 use std::time::Duration;
 
@@ -97,7 +96,7 @@ async fn a_static_member_comes_back_to_its_partitions() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn sigterm_waits_for_what_is_in_doubt_and_leaves_what_is_not() {
+async fn sigterm_resolves_calls_in_doubt_and_releases_the_other_events() {
     let mut world = World::new("drain", 1, SimulatedDeskSettings::default()).await;
     world.set("DESK__TIMEOUT_MS", "1500").set("DESK__CONNECT_TIMEOUT_MS", "500");
     use handoff::sim::desk::InjectedFault;

@@ -1,6 +1,5 @@
-//! The ledger's database is away, or refuses: nothing begins, nothing is lost, it goes on by itself.
-//!
-//! This file never restarts a worker to make it go on.
+//! The ledger's database is unavailable or refuses writes: no call is made, nothing is lost, and the
+//! worker continues without a restart once the database is repaired.
 
 use std::path::Path;
 use std::time::Duration;
@@ -18,7 +17,7 @@ async fn publish(world: &World, ids: std::ops::Range<usize>) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_database_stops_and_starts_and_nobody_restarts_the_worker() {
+async fn the_worker_survives_a_stopped_database_without_a_restart() {
     let server = Server::start().await;
     let mut world = World::new("db-away", 2, SimulatedDeskSettings::default()).await;
     let port = free_port();
@@ -100,7 +99,7 @@ async fn a_damaged_file_is_refused_and_nothing_is_lost() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_full_disk_pauses_the_worker_and_it_goes_on_by_itself() {
+async fn a_full_disk_pauses_the_worker_until_there_is_space_again() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().display().to_string();
     let mount = ["-t", "tmpfs", "-o", "size=16m", "handoff-test", &path];

@@ -1,6 +1,6 @@
-//! The service on a real Apache Kafka and the simulated Desk: what is claimed, seen in the topics.
+//! The service on a real Apache Kafka and the simulated Desk, judged by what is in the topics.
 //!
-//! Every test has its own topics, group and Desk. Nothing here is ever proved on a mock.
+//! Each test has its own topics, group and Desk.
 
 mod audit;
 mod codes;

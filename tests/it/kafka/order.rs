@@ -1,6 +1,4 @@
-//! Ten thousand events: each session's calls in order and never at once, one answer each.
-//!
-//! This file never measures speed.
+//! Order and exclusion under load: ten thousand events, one call at a time per session, in order.
 
 use std::collections::HashMap;
 
@@ -13,7 +11,7 @@ const EVENTS: usize = 10_000;
 const SESSIONS: usize = 500;
 
 #[tokio::test(flavor = "multi_thread")]
-async fn ten_thousand_events_of_five_hundred_sessions() {
+async fn ten_thousand_events_keep_the_order_of_their_sessions() {
     let latency = LatencyRange { min_ms: 1, max_ms: 15 };
     let options = SimulatedDeskSettings {
         latency,

@@ -1,5 +1,5 @@
-//! Outages and repairs: the broker, Desk, a wrong key. The worker is not restarted, and no
-//! event may fail because of an outage.
+//! Outages of the broker and of Desk, and a wrong secret key. No worker is restarted, and no event
+//! fails because of the outage.
 
 use std::time::Duration;
 
@@ -18,7 +18,7 @@ async fn publish(world: &World, ids: std::ops::Range<usize>) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_broker_is_away_for_ten_seconds() {
+async fn a_broker_outage_of_ten_seconds_loses_nothing() {
     let mut broker = Broker::start().await;
     let world = World::on(broker.bootstrap(), "outage", 3, SimulatedDeskSettings::default()).await;
     let worker = world.process();
@@ -39,7 +39,7 @@ async fn the_broker_is_away_for_ten_seconds() {
 
 /// In a group that the broker runs only the worker itself measures how long it has had no contact.
 #[tokio::test(flavor = "multi_thread")]
-async fn who_is_cut_off_from_the_group_stops_before_it_is_given_up() {
+async fn a_worker_without_its_coordinator_stops_before_its_session_times_out() {
     let mut broker = Broker::start().await;
     let slow = SimulatedDeskSettings {
         latency: LatencyRange::exactly(2_000),
@@ -83,7 +83,7 @@ async fn who_is_cut_off_from_the_group_stops_before_it_is_given_up() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn desk_is_out_for_ten_seconds() {
+async fn a_desk_outage_of_ten_seconds_fails_no_event() {
     let mut world = World::new("desk-out", 3, SimulatedDeskSettings::default()).await;
     world.set("DESK__PROBE_INITIAL_MS", "500").set("DESK__PROBE_MAX_MS", "1000");
     let worker = world.process();

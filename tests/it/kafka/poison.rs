@@ -1,6 +1,4 @@
-//! Records that nobody can read: one dead letter each, and no neighbour waits for it.
-//!
-//! This file never sends the same poison twice in one partition without a good event between.
+//! Malformed records get one dead letter each and delay no other record.
 
 use std::time::Duration;
 
@@ -11,7 +9,7 @@ use crate::support::kafka::Record;
 use crate::support::worker::{World, by_event, escalation};
 
 #[tokio::test(flavor = "multi_thread")]
-async fn each_poisonous_record_gets_its_one_dead_letter() {
+async fn each_malformed_record_gets_exactly_one_dead_letter() {
     let world = World::new("poison", 3, SimulatedDeskSettings::default()).await;
     let deep =
         format!(r#"{{"session_id":"s","attributes":{}1{}}}"#, "[".repeat(5000), "]".repeat(5000));
@@ -102,7 +100,7 @@ async fn an_invalid_field_is_answered_rejected_and_named() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_slow_session_and_an_expired_event_hold_nobody_up() {
+async fn a_slow_session_and_an_expired_event_delay_no_other_session() {
     use handoff::sim::desk::{ApiCommand, InjectedFault};
     let mut world = World::new("slow", 1, SimulatedDeskSettings::default()).await;
     world.set("DESK__TIMEOUT_MS", "20000");

@@ -1,7 +1,7 @@
-//! The quota belongs to the group: its instances share it by their partitions, while they come and go.
+//! The quota belongs to the group: its instances share it by their partitions while they come and go.
 //!
-//! What is counted is what arrives at the simulated Desk. `scripts/bench --only quota` demands more of a quiet
-//! machine. This file never lets an instance know of another.
+//! Measured by what arrives at the simulated Desk. `scripts/bench --only quota` sets tighter limits on
+//! a quiet machine.
 
 use std::time::Duration;
 

@@ -1,8 +1,7 @@
-//! Routes: by attribute, as a cascade, and with retries while nobody is online, also across a
+//! Routes: chosen by attributes, run as a cascade, retried while no agent is online, also across a
 //! `kill -9`.
 //!
-//! The simulated Desk's staff is switched on and off; every outcome in the topic is counted.
-//! This file never scripts a reply: Desk says by itself who is there.
+//! The simulated Desk answers by its agents, who are switched on and off; no reply is injected.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -87,7 +86,7 @@ fn parted(outcomes: Vec<Value>) -> (BTreeMap<String, Value>, BTreeMap<String, Va
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_attributes_choose_the_route_and_its_targets_are_asked_in_order() {
+async fn attributes_choose_the_route_and_its_targets_are_tried_in_order() {
     let world = world("routes").await;
     let german = json!({"lang": "de"});
     let strict = json!({"agents": ["dora@x"], "strict": true});
@@ -125,7 +124,7 @@ async fn the_attributes_choose_the_route_and_its_targets_are_asked_in_order() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn nobody_online_is_told_once_and_tried_until_somebody_comes() {
+async fn no_agent_online_publishes_one_interim_outcome_and_keeps_trying() {
     let world = world("patient").await;
     world.desk.change_staff(&StaffChange::everyone(false));
     let second = json!({"id": "second", "session_id": "s-first"});
@@ -151,7 +150,7 @@ async fn nobody_online_is_told_once_and_tried_until_somebody_comes() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn at_the_deadline_nobody_online_is_the_final_answer() {
+async fn no_agent_online_is_the_final_outcome_at_the_deadline() {
     let world = world("nobody").await;
     world.desk.change_staff(&StaffChange::everyone(false));
     let within =
@@ -178,7 +177,7 @@ async fn at_the_deadline_nobody_online_is_the_final_answer() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn killed_between_interim_and_final_there_is_one_of_each() {
+async fn a_kill_between_interim_and_final_outcome_yields_one_of_each() {
     const EVENTS: usize = 60;
     let mut world = world("patient-kill").await;
     world.set("KAFKA__CONSUMER_PROPERTIES__SESSION_TIMEOUT_MS", "6000");

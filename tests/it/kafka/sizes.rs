@@ -1,5 +1,5 @@
-//! Topics that accept only small messages: no partition is blocked, and no more is omitted than
-//! necessary.
+//! Topics that accept only small messages: no partition is blocked, and nothing is truncated
+//! without need.
 
 use handoff::sim::desk::SimulatedDeskSettings;
 use serde_json::{Map, Value, json};
@@ -32,7 +32,7 @@ fn outcome(record: &Received) -> Value {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_letter_that_is_too_large_goes_without_its_value_then_with_our_headers_only() {
+async fn a_dead_letter_that_is_too_large_loses_its_value_then_all_but_our_headers() {
     let world = world("large", "2000").await;
     let value = vec![b'x'; 5000];
     let headers = Record::new("k", "x").header("own", vec![b'h'; 3000]);
@@ -63,7 +63,7 @@ async fn a_letter_that_is_too_large_goes_without_its_value_then_with_our_headers
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_outcome_that_is_too_large_goes_without_its_details() {
+async fn an_outcome_that_is_too_large_loses_its_details() {
     let world = world("large-outcome", "2000").await;
     let long = "n".repeat(200);
     let attributes: Map<_, _> = (0..50).map(|n| (format!("{n}{long}"), json!([long]))).collect();
@@ -94,7 +94,7 @@ async fn an_outcome_that_is_too_large_goes_without_its_details() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn small_messages_arrive_whole_though_their_batches_are_too_large() {
+async fn small_messages_in_batches_that_are_too_large_arrive_untruncated() {
     const EACH: usize = 300;
     let mut world = world("batches", "20000").await;
     // Long enough for one batch of them all.

@@ -1,8 +1,8 @@
-//! Cleans up after the test process, however it ends: also when it is killed.
+//! Cleans up after the test process, also when it is killed.
 //!
-//! A guard is a small shell that waits at the read end of a pipe whose write end only this process has.
-//! At the end of the process the kernel closes it, the shell wakes up and cleans.
-//! It never leaves anything to `Drop` alone: statics are not dropped, a killed process drops nothing.
+//! A guard is a small shell that reads from a pipe whose write end only this process has. When the
+//! process ends, the kernel closes the pipe, the read returns and the shell cleans up. `Drop` alone
+//! would not do: statics are not dropped, and a killed process drops nothing.
 
 use std::{
     io::Write,

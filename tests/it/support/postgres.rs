@@ -1,10 +1,10 @@
 //! A real PostgreSQL for the tests.
 //!
-//! [`schema`] is a schema of its own in the one server that all tests of a process share; [`Server`] is one
-//! that a test may stop and start. It is found in this order: `HANDOFF_TEST_POSTGRES=url`; Docker, with the image
-//! `HANDOFF_TEST_POSTGRES_IMAGE` (postgres:17-alpine); `initdb` and `pg_ctl` on this machine, as the user
-//! `postgres` where the tests run as root. A server started here ends with the test process, however that ends.
-//! Where there is none the test fails: nothing here ever skips a test.
+//! [`schema`] creates a schema in the one server that all tests of a process share; [`Server`] is one
+//! that a test may stop and start. Looked for in this order: `HANDOFF_TEST_POSTGRES=url`; Docker, with
+//! the image `HANDOFF_TEST_POSTGRES_IMAGE` (postgres:17-alpine); `initdb` and `pg_ctl` on this machine,
+//! run as the user `postgres` where the tests run as root. A server started here ends with the test
+//! process, however that ends. Without a server the test fails; it is not skipped.
 
 use std::{
     path::{Path, PathBuf},

@@ -1,8 +1,8 @@
-//! A test's own world: topics on a real Kafka, a simulated Desk, and workers between them.
+//! A test's environment: topics on a real Kafka, a simulated Desk, and workers between them.
 //!
-//! A worker is either the real program in a process of its own (for signals) or the same
-//! service inside the test's process (for speed). Topics and group are the test's own.
-//! This file never looks into the service: it sees what comes out of the topics.
+//! A worker is either the real program in its own process (for signals) or the same service inside
+//! the test's process (for speed). Tests see only what comes out of the topics, the log and the admin
+//! port.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;

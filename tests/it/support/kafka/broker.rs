@@ -1,8 +1,8 @@
-//! Brokers: the one that all tests of a process share, and those that a test starts, stops and starts again.
+//! Brokers: the one that all tests of a process share, and those that a test stops and starts.
 //!
-//! Quick for tests where Kafka's defaults are slow: no initial rebalance delay, sessions of 6 seconds and
-//! heartbeats of half a second with the KIP-848 protocol, sessions from 1 second on with the classic one.
-//! A topic comes into being only by being created. It never changes what a test could measure otherwise.
+//! Tuned where Kafka's defaults are slow for tests: no initial rebalance delay, KIP-848 sessions of
+//! 6 seconds with heartbeats every half second, classic sessions from 1 second on. Topics are not
+//! created automatically.
 
 use std::{collections::BTreeMap, net::TcpListener, time::Duration};
 

@@ -1,8 +1,7 @@
-//! What a test does with topics and groups, each in one call: create, produce, read, ask for offsets.
+//! Topics and groups for tests, one call each: create, produce, read, commit, look up offsets.
 //!
-//! Every call makes its own client and drops it before it returns. Offsets leave as plain numbers:
-//! a `TopicPartitionList` kept alive would hang the drop of its consumer.
-//! A helper that fails panics, and so the test fails: it never hides what the broker refused.
+//! Every call creates a client and drops it before it returns. Offsets are returned as plain numbers:
+//! a living `TopicPartitionList` would block the drop of its consumer. A refusal by the broker panics.
 
 use std::{
     sync::atomic::{AtomicU32, Ordering},

@@ -1,7 +1,7 @@
 //! Kafka as a container: an image that takes the `KAFKA_*` variables of `apache/kafka`.
 //!
-//! The broker listens inside at the very port that it has outside, so that the address it advertises
-//! is true on both sides. It never pulls an image behind the back of [`Image::find`].
+//! The broker listens inside on the same port as outside, so that the address it advertises is right
+//! on both sides.
 
 use std::{collections::BTreeMap, time::Duration};
 

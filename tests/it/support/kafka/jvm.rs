@@ -1,8 +1,9 @@
-//! Kafka as a Java process on this machine: java 17 or later, and the jars that `scripts/kafka-jars` fetches.
+//! Kafka as a Java process on this machine: Java 17 or later, and the jars that
+//! `scripts/kafka-jars` fetches.
 //!
-//! Java keeps an archive of the loaded classes beside the jars: with it a broker starts in half the time.
-//! The data stay in a folder of their own until the broker is dropped, so a stopped or killed broker
-//! starts again with what it had. It never talks to the broker: only processes and files.
+//! Java keeps an archive of the loaded classes beside the jars, which halves the start-up time. The
+//! data folder stays until the broker is dropped, so a stopped or killed broker starts again with its
+//! data.
 
 use std::{
     collections::BTreeMap,

@@ -1,6 +1,6 @@
-//! Which way a broker is had on this machine: the order of the ways, and the words where there is none.
+//! Chooses how to start a broker on this machine, and reports the options where there is none.
 //!
-//! A way that was asked for by name is taken or the test fails. It never falls through to another one then.
+//! A way that was requested by name is used or the test fails; there is no fallback then.
 
 use std::path::PathBuf;
 

@@ -1,10 +1,10 @@
-//! A real Apache Kafka for the tests, and what a test does to it.
+//! A real Apache Kafka for the tests, and helpers for its topics.
 //!
-//! [`shared`] is one broker for the whole test process; [`Broker`] is one that a test may stop and start.
-//! It is found in this order: `HANDOFF_TEST_KAFKA=host:port`; Docker, with the image
+//! [`shared`] is one broker for the whole test process; [`Broker`] is one that a test may stop and
+//! start. Looked for in this order: `HANDOFF_TEST_KAFKA=host:port`; Docker, with the image
 //! `HANDOFF_TEST_KAFKA_IMAGE`; Java 17 and the jars of Kafka. `HANDOFF_TEST_KAFKA_VIA=given|docker|jvm`
-//! forces one of them. A broker started here ends with the test process, however that ends.
-//! Where there is no broker the test fails: nothing here ever skips a test.
+//! forces one of them. A broker started here ends with the test process, however that ends. Without a
+//! broker the test fails; it is not skipped.
 
 mod broker;
 mod client;

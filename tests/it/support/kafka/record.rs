@@ -1,6 +1,4 @@
-//! Records as a test writes and reads them: owned, comparable, with nothing of the client in them.
-//!
-//! They never say what the bytes mean.
+//! Records as a test writes and reads them: owned and comparable, without client types.
 
 use rdkafka::{
     Message,
