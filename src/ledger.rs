@@ -11,7 +11,7 @@ use jiff::Timestamp;
 
 use crate::domain::ledger_entry::{Claim, ClaimResult, Park, RecoveredEntry, WriteResult};
 use crate::domain::record::Position;
-use crate::domain::wire::outcome::Message;
+use crate::domain::wire::Message;
 
 /// The store of events that survives the process.
 pub trait Ledger: Send + Sync + 'static {

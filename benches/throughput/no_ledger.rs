@@ -9,7 +9,7 @@ use anyhow::Result;
 use handoff::app::{Companions, Service};
 use handoff::domain::ledger_entry::{Claim, ClaimResult, Park, PriorClaim, WriteResult};
 use handoff::domain::record::Position;
-use handoff::domain::wire::outcome::Message;
+use handoff::domain::wire::Message;
 use handoff::ledger::{Ledger, Recovered};
 use handoff::{config, telemetry};
 use jiff::Timestamp;

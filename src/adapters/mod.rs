@@ -4,6 +4,6 @@
 //! each other, and each sees only its own settings, not the configuration.
 
 pub mod admin;
-pub mod desk;
-pub mod kafka;
+pub(crate) mod desk;
+pub(crate) mod kafka;
 pub mod ledger;

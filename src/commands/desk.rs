@@ -42,7 +42,7 @@ All faults and controls are described in docs/simulated-desk.md.";
 /// and injects faults on request (every code, latency, lost answers, outages).
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES, allow_negative_numbers = true)]
-pub struct DeskArgs {
+pub(crate) struct DeskArgs {
     /// Address to listen on; port 0 takes a free port
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:8080")]
     listen: SocketAddr,
@@ -109,7 +109,7 @@ pub struct DeskArgs {
 }
 
 /// Serves until `shutdown`. [`Failure::Unavailable`] means that the address cannot be listened on.
-pub async fn run(args: DeskArgs, shutdown: CancellationToken) -> Result<(), Failure> {
+pub(crate) async fn run(args: DeskArgs, shutdown: CancellationToken) -> Result<(), Failure> {
     let schedule =
         args.schedule.as_deref().map(read_schedule).transpose().map_err(Failure::Usage)?;
     let listen = args.listen;

@@ -3,17 +3,17 @@
 //! A command returns `Result<(), Failure>`; the variant of [`Failure`] decides the exit code.
 //! Modules that several commands share: `lines` (output), `table`, `values` (argument types).
 
-pub mod audit;
-pub mod check;
-pub mod demo;
-pub mod desk;
-pub mod events;
+pub(crate) mod audit;
+pub(crate) mod check;
+pub(crate) mod demo;
+pub(crate) mod desk;
+pub(crate) mod events;
 mod lines;
-pub mod outcomes;
-pub mod publish;
-pub mod run;
+pub(crate) mod outcomes;
+pub(crate) mod publish;
+pub(crate) mod run;
 mod table;
-pub mod usersig;
+pub(crate) mod usersig;
 mod values;
 
 use std::ffi::OsString;

@@ -7,7 +7,7 @@ use crate::config::Config;
 use crate::{app, telemetry};
 
 /// Runs the service until `shutdown`, then drains it.
-pub async fn run(config: Config, shutdown: CancellationToken) -> Result<(), Failure> {
+pub(crate) async fn run(config: Config, shutdown: CancellationToken) -> Result<(), Failure> {
     telemetry::start_log(&config.log).map_err(Failure::Configuration)?;
     for warning in &config.warnings {
         tracing::warn!(warning, "questionable configuration");

@@ -13,7 +13,7 @@ use crate::domain::usersig;
 /// Arguments of `handoff usersig`.
 #[derive(Debug, clap::Args)]
 #[command(after_help = AFTER_HELP)]
-pub struct UsersigArgs {
+pub(crate) struct UsersigArgs {
     /// Lifetime in hours (default: desk.signature_lifetime_h)
     #[arg(long, value_name = "HOURS", value_parser = clap::value_parser!(u64).range(1..=438_000))]
     lifetime: Option<u64>,
@@ -29,7 +29,7 @@ Query the state of a session by hand:
     -H 'Content-Type: application/json' -d '{\"SessionId\":\"fd8a2e30-...\"}'";
 
 /// Prints a UserSig.
-pub async fn run(
+pub(crate) async fn run(
     args: &UsersigArgs,
     file: Option<&Path>,
     env: Vec<(String, String)>,

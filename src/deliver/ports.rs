@@ -11,7 +11,7 @@ use crate::domain::course::Policy;
 use crate::domain::record::Position;
 use crate::domain::reply::Reply;
 use crate::domain::request::DeskCommand;
-use crate::domain::wire::outcome::Message;
+use crate::domain::wire::Message;
 use crate::gate::Gate;
 use crate::health::Health;
 use crate::lease::{FencingToken, Lease};

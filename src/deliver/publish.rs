@@ -13,7 +13,8 @@ use super::{
     Context, Delivery, Ended, OutcomePublisher as _, Ports, Published, PublishedBy, TaskEvent,
 };
 use crate::domain::ledger_entry::{Claim, WriteResult};
-use crate::domain::wire::outcome::{Message, Outcome};
+use crate::domain::wire::Message;
+use crate::domain::wire::outcome::Outcome;
 use crate::lease::FencingToken;
 use crate::ledger::Ledger as _;
 

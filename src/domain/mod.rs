@@ -8,7 +8,7 @@
 //!
 //! Nothing here waits, reads a clock, a file or the environment, or logs.
 
-pub mod audit;
+pub(crate) mod audit;
 pub mod backoff;
 pub mod codes;
 pub mod course;
@@ -19,9 +19,9 @@ pub mod record;
 pub mod reply;
 pub mod request;
 pub mod route;
-pub mod signal;
+pub(crate) mod signal;
 pub mod target;
 pub mod usersig;
 pub mod verdict;
-pub mod watermark;
+pub(crate) mod watermark;
 pub mod wire;

@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 
 /// The offsets of one partition that were started and are unfinished, during one assignment.
 #[derive(Debug, Default)]
-pub struct Watermark {
+pub(crate) struct Watermark {
     unfinished: BTreeSet<i64>,
     /// One past the highest offset started.
     next: i64,
@@ -17,7 +17,7 @@ pub struct Watermark {
 
 impl Watermark {
     /// Start an offset. Returns whether it was new.
-    pub fn start(&mut self, offset: i64) -> bool {
+    pub(crate) fn start(&mut self, offset: i64) -> bool {
         // A client that is paused in the middle of a fetch delivers its last record twice; the
         // first delivery may be finished by now.
         if offset + 1 == self.next {
@@ -28,7 +28,7 @@ impl Watermark {
     }
 
     /// Finish an offset. Returns the watermark if it moved: the offset to commit.
-    pub fn finish(&mut self, offset: i64) -> Option<i64> {
+    pub(crate) fn finish(&mut self, offset: i64) -> Option<i64> {
         if !self.unfinished.remove(&offset) {
             return None;
         }
@@ -42,7 +42,7 @@ impl Watermark {
     }
 
     /// How far reading is ahead of the watermark, in offsets.
-    pub fn span(&self) -> usize {
+    pub(crate) fn span(&self) -> usize {
         usize::try_from(self.next - self.lowest_unfinished()).unwrap_or(0)
     }
 

@@ -18,7 +18,7 @@ use rdkafka::producer::DefaultProducerContext;
 const REQUEST_INTERVAL: Duration = Duration::from_millis(5);
 
 /// A running broker; dropping it stops it.
-pub struct EmbeddedBroker {
+pub(crate) struct EmbeddedBroker {
     bootstrap_servers: String,
     /// Dropping it stops the thread.
     running: Option<SyncSender<()>>,
@@ -27,7 +27,7 @@ pub struct EmbeddedBroker {
 
 impl EmbeddedBroker {
     /// Starts a broker with these topics, given as name and number of partitions.
-    pub fn start(topics: &[(&str, i32)]) -> anyhow::Result<Self> {
+    pub(crate) fn start(topics: &[(&str, i32)]) -> anyhow::Result<Self> {
         let topics: Vec<_> =
             topics.iter().map(|(name, partitions)| ((*name).to_owned(), *partitions)).collect();
         let (started_sender, started) = sync_channel(1);
@@ -43,7 +43,7 @@ impl EmbeddedBroker {
     }
 
     /// The address, as `host:port`.
-    pub fn bootstrap_servers(&self) -> &str {
+    pub(crate) fn bootstrap_servers(&self) -> &str {
         &self.bootstrap_servers
     }
 }

@@ -16,7 +16,7 @@ use crate::domain::ledger_entry::{
     WriteResult, apply,
 };
 use crate::domain::record::Position;
-use crate::domain::wire::outcome::Message;
+use crate::domain::wire::Message;
 use crate::ledger::{Ledger, Recovered};
 
 /// The ledger in memory, as one owner sees it.

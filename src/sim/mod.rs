@@ -4,6 +4,6 @@
 //! on a laptop runs what the tests verify. [`desk`] and [`broker`] speak the real protocols over
 //! real sockets; the worker cannot tell them from the real systems.
 
-pub mod broker;
+pub(crate) mod broker;
 pub mod desk;
 pub mod ledger;

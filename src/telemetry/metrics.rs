@@ -16,7 +16,8 @@ use prometheus_client::registry::{Registry, Unit};
 use crate::domain::event::MalformedClass;
 use crate::domain::request::DeskCommand;
 use crate::domain::signal::ShutReason;
-use crate::domain::wire::outcome::{Channel, Status};
+use crate::domain::wire::Channel;
+use crate::domain::wire::outcome::Status;
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct StatusLabel {

@@ -53,7 +53,7 @@ pub enum KeySource {
 }
 
 /// The client; shared by all tasks that call Desk.
-pub struct DeskClient {
+pub(crate) struct DeskClient {
     http: reqwest::Client,
     signer: Signer,
     hosts: Hosts,
@@ -63,7 +63,7 @@ pub struct DeskClient {
 
 /// A reply and the time by Desk's clock.
 #[derive(Debug)]
-pub struct DatedReply {
+pub(crate) struct DatedReply {
     /// The reply.
     pub reply: Reply,
     /// The `Date` header, if there is one.
@@ -75,7 +75,11 @@ const MAX_ANSWER_BYTES: usize = 64 * 1024;
 
 impl DeskClient {
     /// Creates the client. It connects at the first call.
-    pub fn new(settings: DeskClientSettings, clock: Clock, rng: Rng) -> anyhow::Result<Self> {
+    pub(crate) fn new(
+        settings: DeskClientSettings,
+        clock: Clock,
+        rng: Rng,
+    ) -> anyhow::Result<Self> {
         // Fails only if another provider is installed already, which is used then.
         drop(rustls::crypto::ring::default_provider().install_default());
         let mut http = reqwest::Client::builder()
@@ -99,7 +103,7 @@ impl DeskClient {
     }
 
     /// Makes one call. A signature made at or before `signature_after` is renewed first.
-    pub async fn call_dated(
+    pub(crate) async fn call_dated(
         &self,
         command: DeskCommand,
         body: Vec<u8>,

@@ -44,7 +44,7 @@ const METADATA_LIMIT: Duration = Duration::from_secs(3);
 const COORDINATOR: &str = "GroupCoordinator";
 
 /// What the consumer's thread needs besides its settings.
-pub struct ConsumerDeps {
+pub(crate) struct ConsumerDeps {
     /// Receives records and rebalances.
     pub inbound: mpsc::Sender<Inbound>,
     /// How long revoked partitions may drain.

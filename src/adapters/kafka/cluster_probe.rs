@@ -26,7 +26,7 @@ const POLL: Duration = Duration::from_millis(100);
 
 /// The probe; clones share one client.
 #[derive(Clone)]
-pub struct ClusterProbe {
+pub(crate) struct ClusterProbe {
     settings: KafkaSettings,
     client: Arc<BaseConsumer<ErrorRecorder>>,
     limit: Duration,
@@ -34,7 +34,7 @@ pub struct ClusterProbe {
 
 /// Why a question has no good answer.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum ProbeError {
+pub(crate) enum ProbeError {
     /// An ACL is missing.
     Denied,
     /// The topic does not exist.
@@ -47,7 +47,7 @@ pub enum ProbeError {
 
 /// The shape of a topic.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct TopicInfo {
+pub(crate) struct TopicInfo {
     /// The number of partitions.
     pub partitions: usize,
     /// The number of replicas of the partition that has the fewest.
@@ -58,7 +58,7 @@ pub struct TopicInfo {
 
 /// The group's committed offsets in the escalations topic.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct GroupOffsets {
+pub(crate) struct GroupOffsets {
     /// The number of partitions with a committed offset.
     pub committed: usize,
     /// The number of records after the committed offsets, in these partitions.
@@ -67,7 +67,7 @@ pub struct GroupOffsets {
 
 /// Which records a topic accepts.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct TopicLimits {
+pub(crate) struct TopicLimits {
     /// The largest batch of records.
     pub max_message_bytes: u64,
     /// A compacted topic refuses records without a key.
@@ -76,21 +76,21 @@ pub struct TopicLimits {
 
 impl ClusterProbe {
     /// Create the client; an error means that librdkafka refuses a property.
-    pub fn new(settings: KafkaSettings, limit: Duration) -> anyhow::Result<Self> {
+    pub(crate) fn new(settings: KafkaSettings, limit: Duration) -> anyhow::Result<Self> {
         let config = settings.reader_config();
         let client = Arc::new(config.create_with_context(ErrorRecorder::default()).map_err(plain)?);
         Ok(Self { settings, client, limit })
     }
 
     /// The number of brokers in the cluster.
-    pub fn brokers(&self) -> Result<usize, ProbeError> {
+    pub(crate) fn brokers(&self) -> Result<usize, ProbeError> {
         let topic = &self.settings.topics.escalations;
         let metadata = self.client.fetch_metadata(Some(topic), self.limit);
         metadata.map(|metadata| metadata.brokers().len()).map_err(|error| self.error(&error))
     }
 
     /// The shape of this topic.
-    pub fn topic(&self, name: &str) -> Result<TopicInfo, ProbeError> {
+    pub(crate) fn topic(&self, name: &str) -> Result<TopicInfo, ProbeError> {
         let metadata = self.client.fetch_metadata(Some(name), self.limit);
         let metadata = metadata.map_err(|error| self.error(&error))?;
         let found = metadata.topics().iter().find(|found| found.name() == name);
@@ -109,7 +109,7 @@ impl ClusterProbe {
     }
 
     /// Whether we may read this topic: fetches at its end.
-    pub fn can_read(&self, topic: &str) -> Result<(), ProbeError> {
+    pub(crate) fn can_read(&self, topic: &str) -> Result<(), ProbeError> {
         let until = Instant::now() + self.limit;
         let mut follower = TopicFollower::open(&self.settings, topic, &Boundary::End, self.limit)
             .map_err(|error| self.reader_error(&error))?;
@@ -123,7 +123,7 @@ impl ClusterProbe {
     }
 
     /// The group's committed offsets, of a topic with this many partitions.
-    pub fn group_offsets(&self, partitions: usize) -> Result<GroupOffsets, ProbeError> {
+    pub(crate) fn group_offsets(&self, partitions: usize) -> Result<GroupOffsets, ProbeError> {
         let topic = &self.settings.topics.escalations;
         let mut list = TopicPartitionList::with_capacity(partitions);
         for partition in (0..).take(partitions) {
@@ -149,7 +149,7 @@ impl ClusterProbe {
 
     /// Whether we may commit the group's offsets, and so whether we may join it: both need the same
     /// ACL.
-    pub fn can_commit(&self, partitions: usize) -> Result<(), ProbeError> {
+    pub(crate) fn can_commit(&self, partitions: usize) -> Result<(), ProbeError> {
         // The offset is for a partition that does not exist: the coordinator checks the ACL first
         // and then has nowhere to store it, so the group's offsets stay as they are.
         const FAR_BEYOND: i32 = 1_000_000;
@@ -183,7 +183,7 @@ impl ClusterProbe {
     }
 
     /// Which records these topics accept, by name.
-    pub async fn topic_limits(
+    pub(crate) async fn topic_limits(
         &self,
         topics: &[&str],
     ) -> Result<BTreeMap<String, TopicLimits>, ProbeError> {
@@ -204,7 +204,7 @@ impl ClusterProbe {
 
     /// Whether an idempotent producer gets its producer id, which needs the right to write to some
     /// topic. Writes nothing.
-    pub async fn can_create_producer(&self) -> Result<(), ProbeError> {
+    pub(crate) async fn can_create_producer(&self) -> Result<(), ProbeError> {
         let mut config = self.settings.producer_config();
         // Only the statistics say whether the id has arrived.
         config.set("statistics.interval.ms", "100");

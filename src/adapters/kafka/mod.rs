@@ -27,14 +27,14 @@ mod topics;
 use anyhow::anyhow;
 use rdkafka::error::KafkaError;
 
-pub use callbacks::ConsumerDeps;
-pub use cluster_probe::{ClusterProbe, GroupOffsets, ProbeError, TopicInfo, TopicLimits};
-pub use outcome_producer::OutcomeProducer;
-pub use range_reader::{Boundary, NoSuchPartition, RangeReader, TopicFollower};
-pub use record_publisher::{OutgoingRecord, PublishReceipt, RecordPublisher};
-pub use settings::{DRAIN_OVERHEAD, KafkaSettings, TopicNames, is_kip848};
-pub use source::{ConsumerThread, KafkaSource};
-pub use topics::{create_topics, missing_topics, partition_count};
+pub(crate) use callbacks::ConsumerDeps;
+pub(crate) use cluster_probe::{ClusterProbe, GroupOffsets, ProbeError, TopicInfo};
+pub(crate) use outcome_producer::OutcomeProducer;
+pub(crate) use range_reader::{Boundary, RangeReader, TopicFollower};
+pub(crate) use record_publisher::{OutgoingRecord, PublishReceipt, RecordPublisher};
+pub(crate) use settings::{DRAIN_OVERHEAD, KafkaSettings, TopicNames, is_kip848};
+pub(crate) use source::KafkaSource;
+pub(crate) use topics::{create_topics, missing_topics, partition_count};
 
 /// The text of an error where no broker answers.
 fn no_answer(settings: &KafkaSettings) -> String {

@@ -27,7 +27,7 @@ use super::{KafkaSettings, plain};
 use crate::clock::Clock;
 use crate::deliver::{OutcomePublisher, Published, PublishedBy};
 use crate::domain::record::Position;
-use crate::domain::wire::outcome::{Channel, Message};
+use crate::domain::wire::{Channel, Message};
 use crate::lease::{FencingToken, Lease};
 
 const RETRY_PAUSE: Duration = Duration::from_secs(1);
@@ -37,7 +37,7 @@ const FAILURES_SETTLE: Duration = Duration::from_millis(100);
 
 /// The producer; clones share it.
 #[derive(Clone)]
-pub struct OutcomeProducer {
+pub(crate) struct OutcomeProducer {
     batched: ReplaceableProducer,
     /// Sends each message in a batch of its own; created when it is first needed.
     unbatched: ReplaceableProducer,
@@ -51,7 +51,7 @@ pub struct OutcomeProducer {
 
 impl OutcomeProducer {
     /// Create the producer; it connects to the brokers in the background.
-    pub fn start(
+    pub(crate) fn start(
         settings: &KafkaSettings,
         lease: Arc<Lease>,
         clock: Clock,
@@ -75,7 +75,7 @@ impl OutcomeProducer {
     }
 
     /// Wait at most `limit` per client until everything enqueued is acknowledged.
-    pub fn flush(&self, limit: Duration) {
+    pub(crate) fn flush(&self, limit: Duration) {
         for client in [&self.batched, &self.unbatched] {
             if let Err(error) = client.flush(limit) {
                 error!(%error, "not all published messages are acknowledged");

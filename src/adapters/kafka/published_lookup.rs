@@ -17,7 +17,7 @@ use tracing::warn;
 use super::KafkaSettings;
 use super::range_reader::{Boundary, TopicFollower};
 use crate::domain::record::{Position, Record};
-use crate::domain::wire::outcome::{Channel, Message};
+use crate::domain::wire::{Channel, Message};
 
 /// How far the clocks of brokers and workers may differ.
 const MAX_CLOCK_SKEW: Duration = Duration::from_secs(300);

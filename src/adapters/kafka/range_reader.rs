@@ -25,7 +25,7 @@ const POLL: Duration = Duration::from_millis(200);
 
 /// Where reading begins or ends, in every partition.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Boundary {
+pub(crate) enum Boundary {
     /// At the oldest record that is still there.
     Oldest,
     /// This many records before the end of each partition.
@@ -40,10 +40,10 @@ pub enum Boundary {
 
 /// The topic has no such partition.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct NoSuchPartition(pub i32);
+pub(crate) struct NoSuchPartition(pub i32);
 
 /// Reads a fixed range of a topic.
-pub struct RangeReader {
+pub(crate) struct RangeReader {
     client: TopicClient,
     limit: Duration,
     /// The offsets that existed when the topic was opened, by partition.
@@ -55,7 +55,11 @@ pub struct RangeReader {
 impl RangeReader {
     /// Look up the topic and its offsets; at first the range is all of it. Each request to the
     /// brokers may take `limit`, and reading fails after that long without an answer.
-    pub fn open(settings: &KafkaSettings, topic: &str, limit: Duration) -> anyhow::Result<Self> {
+    pub(crate) fn open(
+        settings: &KafkaSettings,
+        topic: &str,
+        limit: Duration,
+    ) -> anyhow::Result<Self> {
         let client = TopicClient::connect(settings, topic)?;
         let mut available = BTreeMap::new();
         for partition in client.partitions(settings, limit)? {
@@ -71,7 +75,7 @@ impl RangeReader {
     }
 
     /// Begin here.
-    pub fn start_at(&mut self, boundary: &Boundary) -> anyhow::Result<()> {
+    pub(crate) fn start_at(&mut self, boundary: &Boundary) -> anyhow::Result<()> {
         let offsets = self.offsets(boundary)?;
         for (partition, range) in &mut self.ranges {
             if let Some(offset) = offsets.get(partition) {
@@ -82,7 +86,7 @@ impl RangeReader {
     }
 
     /// End before this boundary.
-    pub fn end_at(&mut self, boundary: &Boundary) -> anyhow::Result<()> {
+    pub(crate) fn end_at(&mut self, boundary: &Boundary) -> anyhow::Result<()> {
         let offsets = self.offsets(boundary)?;
         for (partition, range) in &mut self.ranges {
             if let Some(offset) = offsets.get(partition) {
@@ -93,7 +97,7 @@ impl RangeReader {
     }
 
     /// Read these partitions only.
-    pub fn select_partitions(&mut self, partitions: &[i32]) -> Result<(), NoSuchPartition> {
+    pub(crate) fn select_partitions(&mut self, partitions: &[i32]) -> Result<(), NoSuchPartition> {
         self.ranges.retain(|partition, _| partitions.contains(partition));
         match partitions.iter().find(|partition| !self.ranges.contains_key(partition)) {
             Some(missing) => Err(NoSuchPartition(*missing)),
@@ -102,14 +106,14 @@ impl RangeReader {
     }
 
     /// The offsets that are read, by partition.
-    pub fn ranges(&self) -> &BTreeMap<i32, Range<i64>> {
+    pub(crate) fn ranges(&self) -> &BTreeMap<i32, Range<i64>> {
         &self.ranges
     }
 
     /// A time before which records may have been deleted: of each partition that no longer begins
     /// at offset 0 take the oldest record, of these the youngest. `now` where a partition has lost
     /// all its records, `None` where no partition has lost any.
-    pub fn trimmed_until(&self, now: Timestamp) -> anyhow::Result<Option<Timestamp>> {
+    pub(crate) fn trimmed_until(&self, now: Timestamp) -> anyhow::Result<Option<Timestamp>> {
         let mut until = None;
         for (partition, range) in self.available.iter().filter(|(_, range)| range.start > 0) {
             let oldest = self.record_at(*partition, range.start)?;
@@ -119,7 +123,7 @@ impl RangeReader {
     }
 
     /// The record at this offset or, where that was deleted, the next one.
-    pub fn record_at(&self, partition: i32, offset: i64) -> anyhow::Result<Option<Record>> {
+    pub(crate) fn record_at(&self, partition: i32, offset: i64) -> anyhow::Result<Option<Record>> {
         let Some(available) = self.available.get(&partition) else { return Ok(None) };
         if offset >= available.end {
             return Ok(None);
@@ -134,7 +138,7 @@ impl RangeReader {
     }
 
     /// Read every record of the range, in the order of each partition.
-    pub fn read(&self, mut take: impl FnMut(Record)) -> anyhow::Result<()> {
+    pub(crate) fn read(&self, mut take: impl FnMut(Record)) -> anyhow::Result<()> {
         self.read_ranges(self.ranges.clone(), |record| {
             take(record);
             ControlFlow::Continue(())
@@ -213,7 +217,7 @@ impl RangeReader {
 }
 
 /// Reads a topic from a boundary on, past the end it had when it was opened.
-pub struct TopicFollower {
+pub(crate) struct TopicFollower {
     client: TopicClient,
     /// The partitions that are not read to their end yet, and where that was at the opening.
     behind: BTreeMap<i32, i64>,
@@ -221,7 +225,7 @@ pub struct TopicFollower {
 
 impl TopicFollower {
     /// Look up the topic and begin; each request to the brokers may take `limit`.
-    pub fn open(
+    pub(crate) fn open(
         settings: &KafkaSettings,
         topic: &str,
         start: &Boundary,
@@ -236,12 +240,12 @@ impl TopicFollower {
     }
 
     /// Everything that was there at the opening has been read.
-    pub fn is_at_end(&self) -> bool {
+    pub(crate) fn is_at_end(&self) -> bool {
         self.behind.is_empty()
     }
 
     /// The next record, if one comes within `wait`. An error means that no more will come.
-    pub fn next(&mut self, wait: Duration) -> anyhow::Result<Option<Record>> {
+    pub(crate) fn next(&mut self, wait: Duration) -> anyhow::Result<Option<Record>> {
         match self.client.poll(wait)? {
             Polled::Record(record) => {
                 let (partition, next) = (record.position.partition, record.position.offset + 1);

@@ -20,14 +20,14 @@ use crate::domain::record::{Header, Position};
 const QUEUE_FULL_PAUSE: Duration = Duration::from_millis(20);
 
 /// The producer.
-pub struct RecordPublisher {
+pub(crate) struct RecordPublisher {
     client: FutureProducer<ThrottledErrors>,
     limit: Duration,
 }
 
 /// A record to publish.
 #[derive(Debug, Clone)]
-pub struct OutgoingRecord {
+pub(crate) struct OutgoingRecord {
     /// The topic.
     pub topic: String,
     /// The key; records with the same key go to the same partition.
@@ -39,7 +39,7 @@ pub struct OutgoingRecord {
 }
 
 /// A record that was enqueued and is not acknowledged yet.
-pub struct PublishReceipt {
+pub(crate) struct PublishReceipt {
     topic: String,
     delivery: DeliveryFuture,
     limit: Duration,
@@ -47,7 +47,7 @@ pub struct PublishReceipt {
 
 impl RecordPublisher {
     /// A producer that gives up on a record `limit` after it was enqueued.
-    pub fn start(settings: &KafkaSettings, limit: Duration) -> anyhow::Result<Self> {
+    pub(crate) fn start(settings: &KafkaSettings, limit: Duration) -> anyhow::Result<Self> {
         let mut config = settings.producer_config();
         // Another name of the property that is set in the next line.
         config.remove("delivery.timeout.ms");
@@ -60,7 +60,7 @@ impl RecordPublisher {
     }
 
     /// Enqueue a record; waits only while the queue is full.
-    pub async fn enqueue(&self, record: &OutgoingRecord) -> anyhow::Result<PublishReceipt> {
+    pub(crate) async fn enqueue(&self, record: &OutgoingRecord) -> anyhow::Result<PublishReceipt> {
         let mut headers = OwnedHeaders::new_with_capacity(record.headers.len());
         for (key, value) in &record.headers {
             headers = headers.insert(KafkaHeader { key, value: value.as_ref() });
@@ -86,7 +86,7 @@ impl RecordPublisher {
 
 impl PublishReceipt {
     /// Wait for the broker's acknowledgement. Returns the position of the record.
-    pub async fn acknowledged(self) -> anyhow::Result<Position> {
+    pub(crate) async fn acknowledged(self) -> anyhow::Result<Position> {
         let Self { topic, delivery, limit } = self;
         match delivery.await.context("the producer ended")? {
             Ok(delivery) => Ok(Position {

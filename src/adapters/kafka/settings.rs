@@ -11,10 +11,10 @@ use anyhow::Context as _;
 use rdkafka::ClientConfig;
 
 use super::plain;
-use crate::domain::wire::outcome::Channel;
+use crate::domain::wire::Channel;
 
 /// A drain may take this much longer than its budget: to report its end, to publish and to commit.
-pub const DRAIN_OVERHEAD: Duration = Duration::from_secs(10);
+pub(crate) const DRAIN_OVERHEAD: Duration = Duration::from_secs(10);
 
 /// librdkafka's default, and Kafka's for groups of the KIP-848 protocol.
 const SESSION_TIMEOUT: Duration = Duration::from_secs(45);
@@ -185,7 +185,7 @@ impl KafkaSettings {
 }
 
 /// Whether this value of `group.protocol` selects KIP-848. librdkafka ignores case here.
-pub fn is_kip848(group_protocol: &str) -> bool {
+pub(crate) fn is_kip848(group_protocol: &str) -> bool {
     group_protocol.eq_ignore_ascii_case("consumer")
 }
 

@@ -27,10 +27,10 @@ const POLL: Duration = Duration::from_millis(100);
 const BATCH: usize = 32;
 
 /// The consumer's thread. It returns an error when the client has failed for good.
-pub type ConsumerThread = JoinHandle<anyhow::Result<()>>;
+pub(crate) type ConsumerThread = JoinHandle<anyhow::Result<()>>;
 
 /// The consumer as `consume` sees it: stores offsets, pauses and resumes partitions.
-pub struct KafkaSource {
+pub(crate) struct KafkaSource {
     /// Weak: the thread owns the client and must be the one that closes it.
     client: Weak<BaseConsumer<ConsumerCallbacks>>,
     topic: Arc<str>,
@@ -38,7 +38,7 @@ pub struct KafkaSource {
 
 impl KafkaSource {
     /// Subscribe to the escalations topic and poll until `deps.stop` is cancelled.
-    pub fn start(
+    pub(crate) fn start(
         settings: &KafkaSettings,
         deps: ConsumerDeps,
     ) -> anyhow::Result<(Self, ConsumerThread)> {

@@ -15,7 +15,7 @@ use super::{KafkaSettings, no_answer, plain};
 
 /// Create the configured topics that are missing, with the broker's default number of partitions
 /// and replicas. Returns what the broker refused; an error means that it did not answer.
-pub async fn create_topics(
+pub(crate) async fn create_topics(
     settings: &KafkaSettings,
     limit: Duration,
 ) -> anyhow::Result<Vec<String>> {
@@ -37,7 +37,10 @@ pub async fn create_topics(
 }
 
 /// The configured topics that do not exist; an error means that no broker answers.
-pub fn missing_topics(settings: &KafkaSettings, limit: Duration) -> anyhow::Result<Vec<String>> {
+pub(crate) fn missing_topics(
+    settings: &KafkaSettings,
+    limit: Duration,
+) -> anyhow::Result<Vec<String>> {
     let lookup = TopicLookup::new(settings, limit)?;
     let mut missing = Vec::new();
     for name in settings.topics.all() {
@@ -49,7 +52,7 @@ pub fn missing_topics(settings: &KafkaSettings, limit: Duration) -> anyhow::Resu
 }
 
 /// The number of partitions of a topic; `None` where it does not exist.
-pub fn partition_count(
+pub(crate) fn partition_count(
     settings: &KafkaSettings,
     topic: &str,
     limit: Duration,

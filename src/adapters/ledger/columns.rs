@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::domain::ledger_entry::{EntryState, HistoryItem, HistoryKind};
 use crate::domain::record::{Header, Position, Record};
-use crate::domain::wire::outcome::{Channel, Message};
+use crate::domain::wire::{Channel, Message};
 
 #[derive(Serialize, Deserialize)]
 #[serde(untagged)]

@@ -46,7 +46,7 @@ use crate::domain::ledger_entry::{
     Claim, ClaimResult, CommandResult, LedgerCommand, Park, WriteResult,
 };
 use crate::domain::record::Position;
-use crate::domain::wire::outcome::Message;
+use crate::domain::wire::Message;
 use crate::ledger::{Ledger, Recovered};
 
 /// Between two attempts to read what previous owners left.

@@ -41,7 +41,7 @@ outcome retention may have deleted.";
 /// needed.
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES, allow_negative_numbers = true)]
-pub struct AuditArgs {
+pub(crate) struct AuditArgs {
     /// Audit escalations from this time on: how long ago (90s, 1h30m) or a time
     /// (2026-11-23T10:00:00Z)
     #[arg(long, value_name = "WHEN", value_parser = parse_time)]
@@ -82,7 +82,7 @@ pub struct AuditArgs {
 }
 
 /// Runs the command.
-pub async fn run(
+pub(crate) async fn run(
     args: AuditArgs,
     file: Option<&Path>,
     env: Vec<(String, String)>,

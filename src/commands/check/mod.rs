@@ -49,7 +49,7 @@ Exit codes: 0 nothing FAILs, 69 a live check FAILs, 78 the configuration is wron
 /// Safe beside a running service: it joins no group, commits nothing and transfers nothing.
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
-pub struct CheckArgs {
+pub(crate) struct CheckArgs {
     /// Also publish a record to the outcome topic and to the dead-letter topic
     #[arg(long)]
     write: bool,
@@ -71,7 +71,7 @@ impl Findings {
 }
 
 /// Runs the checks and prints a line for each.
-pub async fn run(
+pub(crate) async fn run(
     args: CheckArgs,
     file: Option<&Path>,
     env: Result<Vec<(String, String)>, Failure>,

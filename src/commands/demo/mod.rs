@@ -45,7 +45,7 @@ const WARM_UP: Duration = Duration::from_millis(600);
 /// leaves nothing behind, takes about 4 seconds.
 #[derive(Debug, clap::Args)]
 #[command(allow_negative_numbers = true)]
-pub struct DemoArgs {
+pub(crate) struct DemoArgs {
     /// Publish this many plain escalations too, to see the speed
     #[arg(long, value_name = "NUMBER", default_value_t = 0,
           value_parser = clap::value_parser!(u64).range(..=20_000))]
@@ -67,7 +67,7 @@ enum End {
 }
 
 /// Runs the demo to its end or until `shutdown`.
-pub async fn run(args: DemoArgs, shutdown: CancellationToken) -> Result<(), Failure> {
+pub(crate) async fn run(args: DemoArgs, shutdown: CancellationToken) -> Result<(), Failure> {
     let limit = LIMIT + Duration::from_secs(args.events / EVENTS_PER_SECOND);
     let deadline = Instant::now() + limit;
     let (end, summary) = run_until(&args, deadline, &shutdown).await.map_err(Failure::Bug)?;

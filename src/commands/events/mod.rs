@@ -14,7 +14,7 @@ use crate::domain::ledger_entry::{EntryState, LedgerEntry, key};
 
 /// The subcommands.
 #[derive(Debug, clap::Subcommand)]
-pub enum EventsCommand {
+pub(crate) enum EventsCommand {
     /// Show one escalation: state, attempts, codes, history, outcome and where it was published
     Show(EventsShowArgs),
 }
@@ -32,7 +32,7 @@ Exit codes: 0 shown, 1 the ledger has no such entry, 69 the ledger cannot be rea
 /// The arguments of `handoff events show`.
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
-pub struct EventsShowArgs {
+pub(crate) struct EventsShowArgs {
     /// The escalation's id, or the position of its record as TOPIC/PARTITION/OFFSET
     id: String,
 
@@ -42,7 +42,7 @@ pub struct EventsShowArgs {
 }
 
 /// Runs a subcommand.
-pub async fn run(
+pub(crate) async fn run(
     command: EventsCommand,
     file: Option<&Path>,
     env: Vec<(String, String)>,

@@ -12,7 +12,7 @@ use super::state;
 use crate::commands::lines::{sanitize, styled};
 use crate::commands::table::{Cell, Table, TableRow};
 use crate::domain::ledger_entry::{EntryState, HistoryItem, LedgerEntry};
-use crate::domain::wire::outcome::{Channel, Message};
+use crate::domain::wire::{Channel, Message};
 
 const HISTORY_COLUMNS: &[&str] = &["TIME", "WHAT", "BY", "NOTE"];
 

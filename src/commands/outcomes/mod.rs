@@ -54,7 +54,7 @@ written by handoff check --write are not shown.";
 /// the kafka section of the configuration is needed.
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES, allow_negative_numbers = true)]
-pub struct OutcomesArgs {
+pub(crate) struct OutcomesArgs {
     /// Show only the last NUMBER that match [default: 20, without --since]
     #[arg(long, value_name = "NUMBER", value_parser = clap::value_parser!(u64).range(1..=1_000_000))]
     last: Option<u64>,
@@ -123,7 +123,7 @@ enum OutputItem {
 }
 
 /// Runs the command.
-pub async fn run(
+pub(crate) async fn run(
     args: OutcomesArgs,
     file: Option<&Path>,
     env: Vec<(String, String)>,

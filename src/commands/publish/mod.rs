@@ -59,7 +59,7 @@ acknowledge all of them, 78 bad configuration.";
 /// and not published. Only the kafka section of the configuration is needed.
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES, allow_negative_numbers = true)]
-pub struct PublishArgs {
+pub(crate) struct PublishArgs {
     /// A file with escalations; - for standard input, one per line
     #[arg(value_name = "FILE", required_unless_present = "session", conflicts_with_all = EscalationArgs::IDS)]
     file: Option<PathBuf>,
@@ -77,7 +77,7 @@ pub struct PublishArgs {
 }
 
 /// Runs the command.
-pub async fn run(
+pub(crate) async fn run(
     args: PublishArgs,
     file: Option<&Path>,
     env: Vec<(String, String)>,

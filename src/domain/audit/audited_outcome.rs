@@ -8,7 +8,7 @@ use crate::domain::wire::outcome::{OutcomeRecord, Status};
 
 /// An outcome with what the audit compares.
 #[derive(Debug, Clone)]
-pub struct AuditedOutcome {
+pub(crate) struct AuditedOutcome {
     /// The identity of the escalation.
     pub event_id: String,
     /// The session.
@@ -34,7 +34,7 @@ pub struct AuditedOutcome {
 impl AuditedOutcome {
     /// Reads a record of the outcome topic. The error says why it is not an outcome; it is a
     /// fragment without a subject.
-    pub fn read(record: &Record) -> Result<Self, String> {
+    pub(crate) fn read(record: &Record) -> Result<Self, String> {
         let Some(value) = record.value.as_deref() else { return Err("the value is null".into()) };
         let outcome = OutcomeRecord::parse(value).map_err(|error| error.to_string())?;
         // Identities are required here: an outcome without them cannot be matched.

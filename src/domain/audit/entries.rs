@@ -114,6 +114,7 @@ impl AuditEntries {
     }
 
     /// Returns the memory that the entries occupy, unused capacity included.
+    #[cfg(test)]
     pub(super) fn size_bytes(&self) -> usize {
         self.0.iter().map(|bucket| bucket.capacity() * size_of::<AuditEntry>()).sum()
     }

@@ -11,7 +11,7 @@ use crate::domain::record::{Position, Record};
 use crate::domain::wire::escalation::Decoded;
 
 /// The records of the range that were read so far.
-pub struct Escalations {
+pub(crate) struct Escalations {
     rules: AuditRules,
     entries: AuditEntries,
     malformed: Vec<MalformedEntry>,
@@ -21,7 +21,7 @@ pub struct Escalations {
 
 impl Escalations {
     /// Returns `None` if the range has a partition beyond 65535, which an entry cannot hold.
-    pub fn new(rules: AuditRules) -> Option<Self> {
+    pub(crate) fn new(rules: AuditRules) -> Option<Self> {
         let mut partitions = rules.range.partitions.keys();
         let all_fit = partitions.all(|partition| u16::try_from(*partition).is_ok());
         let (entries, report) = (AuditEntries::default(), AuditReport::default());
@@ -30,7 +30,7 @@ impl Escalations {
 
     /// Adds a record of the range, decoded as if it had been received at `recorded`. Each record
     /// may be added only once.
-    pub fn add(&mut self, record: &Record, decoded: &Decoded, recorded: Timestamp) {
+    pub(crate) fn add(&mut self, record: &Record, decoded: &Decoded, recorded: Timestamp) {
         self.report.records += 1;
         self.earliest = Some(self.earliest.map_or(recorded, |earliest| earliest.min(recorded)));
         match decoded {
@@ -41,18 +41,18 @@ impl Escalations {
     }
 
     /// Counts a record that is never an escalation, such as one of `handoff check`.
-    pub fn skip(&mut self) {
+    pub(crate) fn skip(&mut self) {
         self.report.records += 1;
         self.report.not_for_us += 1;
     }
 
     /// Returns the time of the earliest record.
-    pub fn earliest(&self) -> Option<Timestamp> {
+    pub(crate) fn earliest(&self) -> Option<Timestamp> {
         self.earliest
     }
 
     /// Ends the first half: sorts the entries so that outcomes can be matched.
-    pub fn into_matcher(mut self) -> Matcher {
+    pub(crate) fn into_matcher(mut self) -> Matcher {
         self.entries.sort();
         self.malformed.sort_unstable_by_key(|malformed| malformed.record);
         Matcher::new(self.rules, self.entries, self.malformed, self.report)

@@ -14,7 +14,7 @@ use super::report::{AuditFinding, AuditReport, FindingKind};
 use crate::domain::record::Position;
 
 /// The escalations of the range, and the outcomes and dead letters that were read so far.
-pub struct Matcher {
+pub(crate) struct Matcher {
     rules: AuditRules,
     entries: AuditEntries,
     malformed: Vec<MalformedEntry>,
@@ -39,7 +39,7 @@ impl Matcher {
     }
 
     /// Adds an outcome.
-    pub fn add_outcome(&mut self, outcome: &AuditedOutcome) {
+    pub(crate) fn add_outcome(&mut self, outcome: &AuditedOutcome) {
         if !outcome.is_final {
             self.report.interim += 1;
             return;
@@ -88,7 +88,7 @@ impl Matcher {
 
     /// Adds an outcome that was published before the range begins. It can only satisfy an identity
     /// that has no outcome yet; it is not judged itself.
-    pub fn add_earlier(&mut self, outcome: &AuditedOutcome) {
+    pub(crate) fn add_earlier(&mut self, outcome: &AuditedOutcome) {
         if let Some(first) = self.entries.group_mut(identity_key(&outcome.event_id)).first_mut()
             && outcome.is_final
         {
@@ -97,7 +97,7 @@ impl Matcher {
     }
 
     /// Adds a dead letter of the record at this position.
-    pub fn add_dead_letter(&mut self, source: &Position) {
+    pub(crate) fn add_dead_letter(&mut self, source: &Position) {
         match u16::try_from(source.partition) {
             Ok(partition) if self.rules.range.covers(source) => {
                 let source = RecordId { partition, offset: source.offset };
@@ -108,7 +108,7 @@ impl Matcher {
     }
 
     /// Adds a record that is neither an outcome nor a dead letter.
-    pub fn add_unreadable(&mut self, position: &Position, note: &str) {
+    pub(crate) fn add_unreadable(&mut self, position: &Position, note: &str) {
         let (source, event_id) = (None, None);
         let seen_at = Some(position.clone());
         let finding = AuditFinding { source, seen_at, event_id, note: note.to_owned() };
@@ -116,21 +116,22 @@ impl Matcher {
     }
 
     /// Returns how many identities have no final outcome although they are due.
-    pub fn overdue(&self, now: Timestamp) -> usize {
+    pub(crate) fn overdue(&self, now: Timestamp) -> usize {
         let now = seconds(now);
         let groups = self.entries.groups();
         groups.filter(|group| group[0].outcome.is_none() && group[0].due < now).count()
     }
 
     /// Returns the memory that the entries occupy.
-    pub fn size_bytes(&self) -> usize {
+    #[cfg(test)]
+    pub(crate) fn size_bytes(&self) -> usize {
         self.entries.size_bytes()
             + self.malformed.capacity() * size_of::<MalformedEntry>()
             + self.dead_letters.capacity() * size_of::<DeadLetterEntry>()
     }
 
     /// Judges what was read, as of `now`. All outcomes and dead letters must have been added.
-    pub fn judge(self, now: Timestamp) -> AuditReport {
+    pub(crate) fn judge(self, now: Timestamp) -> AuditReport {
         let Self { rules, entries, malformed, mut dead_letters, report } = self;
         dead_letters.sort_unstable_by_key(|dead_letter| dead_letter.source);
         let mut judge = Judge { rules, dead_letters, report, now: seconds(now) };

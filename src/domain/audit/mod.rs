@@ -23,14 +23,14 @@ use jiff::Timestamp;
 
 use super::record::Position;
 
-pub use self::audited_outcome::AuditedOutcome;
-pub use self::escalations::Escalations;
-pub use self::matcher::Matcher;
-pub use self::report::{AuditFinding, AuditReport, FindingKind, FindingList};
+pub(crate) use self::audited_outcome::AuditedOutcome;
+pub(crate) use self::escalations::Escalations;
+pub(crate) use self::matcher::Matcher;
+pub(crate) use self::report::{AuditFinding, AuditReport, FindingKind};
 
 /// What is audited, and with which limits.
 #[derive(Debug, Clone)]
-pub struct AuditRules {
+pub(crate) struct AuditRules {
     /// The audited records of the escalations topic.
     pub range: AuditRange,
     /// How long after its deadline an escalation may be decided.
@@ -45,7 +45,7 @@ pub struct AuditRules {
 
 /// The audited records of the escalations topic.
 #[derive(Debug, Clone)]
-pub struct AuditRange {
+pub(crate) struct AuditRange {
     /// The topic.
     pub topic: Arc<str>,
     /// The offsets of each audited partition.
@@ -54,7 +54,7 @@ pub struct AuditRange {
 
 impl AuditRange {
     /// Returns whether the record at this position is audited.
-    pub fn covers(&self, position: &Position) -> bool {
+    pub(crate) fn covers(&self, position: &Position) -> bool {
         let offsets = self.partitions.get(&position.partition);
         position.topic == self.topic
             && offsets.is_some_and(|offsets| offsets.contains(&position.offset))

@@ -7,7 +7,7 @@ use crate::domain::wire::outcome::Status;
 
 /// The kinds of findings.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum FindingKind {
+pub(crate) enum FindingKind {
     /// No final outcome, past deadline and grace.
     Missing,
     /// Two final outcomes that differ in status, agent or session.
@@ -32,7 +32,7 @@ pub enum FindingKind {
 
 impl FindingKind {
     /// All kinds, the worst first.
-    pub const ALL: [Self; 10] = [
+    pub(crate) const ALL: [Self; 10] = [
         Self::Missing,
         Self::Contradictory,
         Self::Doubled,
@@ -46,7 +46,7 @@ impl FindingKind {
     ];
 
     /// The word in the table and in the JSON.
-    pub fn as_str(self) -> &'static str {
+    pub(crate) fn as_str(self) -> &'static str {
         match self {
             Self::Missing => "missing",
             Self::Contradictory => "contradictory",
@@ -62,7 +62,7 @@ impl FindingKind {
     }
 
     /// Explains the kind in the summary.
-    pub fn explanation(self) -> &'static str {
+    pub(crate) fn explanation(self) -> &'static str {
         match self {
             Self::Missing => "no final outcome, past deadline and grace",
             Self::Contradictory => "final outcomes that say different things",
@@ -80,7 +80,7 @@ impl FindingKind {
 
 /// One finding, or one escalation that is still open.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub struct AuditFinding {
+pub(crate) struct AuditFinding {
     /// The position of the escalation's record, where it is known.
     pub source: Option<Position>,
     /// The record of the outcome or dead-letter topic that shows the fault, where there is one.
@@ -93,7 +93,7 @@ pub struct AuditFinding {
 
 /// The findings of one kind.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct FindingList {
+pub(crate) struct FindingList {
     /// The exact number of findings.
     pub count: u64,
     /// The first few, in the order of the records.
@@ -102,7 +102,7 @@ pub struct FindingList {
 
 /// The result of an audit.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct AuditReport {
+pub(crate) struct AuditReport {
     /// The number of records in the range.
     pub records: u64,
     /// The number of escalations, each identity counted once.
@@ -133,12 +133,12 @@ pub struct AuditReport {
 
 impl AuditReport {
     /// Returns whether there are no findings.
-    pub fn is_clean(&self) -> bool {
+    pub(crate) fn is_clean(&self) -> bool {
         self.findings.is_empty()
     }
 
     /// Returns the number of findings of this kind.
-    pub fn count(&self, kind: FindingKind) -> u64 {
+    pub(crate) fn count(&self, kind: FindingKind) -> u64 {
         self.findings.get(&kind).map_or(0, |findings| findings.count)
     }
 

@@ -132,7 +132,7 @@ impl TopicContents {
 }
 
 fn found(report: &AuditReport) -> BTreeMap<FindingKind, BTreeSet<SourceOffset>> {
-    let sources = |findings: &FindingList| {
+    let sources = |findings: &super::report::FindingList| {
         let sources = findings.first.iter().filter_map(|finding| finding.source.as_ref());
         sources.map(|source| (source.partition, source.offset)).collect()
     };

@@ -13,7 +13,8 @@ use super::settlement::Settlement;
 use super::{Course, InterimOutcome, Step};
 use crate::domain::event::{Event, TransferRequest};
 use crate::domain::verdict::Verdict;
-use crate::domain::wire::outcome::{ConfirmedBy, Message, Outcome, Status};
+use crate::domain::wire::Message;
+use crate::domain::wire::outcome::{ConfirmedBy, Outcome, Status};
 
 /// The interim outcome of an event, as the ledger stores it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

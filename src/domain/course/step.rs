@@ -10,7 +10,8 @@ use crate::domain::request::DeskCommand;
 use crate::domain::route::Routes;
 use crate::domain::signal::Signal;
 use crate::domain::verdict::Verdicts;
-use crate::domain::wire::outcome::{Message, Outcome};
+use crate::domain::wire::Message;
+use crate::domain::wire::outcome::Outcome;
 
 /// The rules that all courses share.
 #[derive(Debug, Clone)]

@@ -6,7 +6,7 @@ use jiff::Timestamp;
 
 use super::{EntryState, HistoryItem, HistoryKind, LedgerEntry, append_history};
 use crate::domain::record::{Position, Record};
-use crate::domain::wire::outcome::Message;
+use crate::domain::wire::Message;
 
 /// A change to an entry.
 #[derive(Debug, Clone, PartialEq, Eq)]

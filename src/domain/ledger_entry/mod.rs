@@ -19,7 +19,7 @@ pub use self::command::{
     WriteResult, apply,
 };
 use super::record::{Position, Record};
-use super::wire::outcome::Message;
+use super::wire::Message;
 
 /// Items that a history keeps from its beginning.
 const FIRST_ITEMS: usize = 8;

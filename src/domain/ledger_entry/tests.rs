@@ -5,7 +5,7 @@
 
 use proptest::prelude::*;
 
-use super::super::wire::outcome::Channel;
+use super::super::wire::Channel;
 use super::*;
 
 fn at(second: i64) -> Timestamp {

@@ -3,39 +3,39 @@
 use crate::domain::record::Header;
 
 /// The media type of the value.
-pub const CONTENT_TYPE: &str = "content-type";
+pub(crate) const CONTENT_TYPE: &str = "content-type";
 /// Of an escalation: its type, for producers that cannot write it into the value.
-pub const TYPE: &str = "handoff-type";
+pub(crate) const TYPE: &str = "handoff-type";
 /// The W3C trace context of an escalation, copied to its outcome.
-pub const TRACEPARENT: &str = "traceparent";
+pub(crate) const TRACEPARENT: &str = "traceparent";
 /// The vendor part of the trace context.
-pub const TRACESTATE: &str = "tracestate";
+pub(crate) const TRACESTATE: &str = "tracestate";
 
 /// Of an outcome: its status.
-pub const STATUS: &str = "handoff-status";
+pub(crate) const STATUS: &str = "handoff-status";
 /// Of an outcome: the identity of the escalation.
-pub const EVENT_ID: &str = "handoff-event-id";
+pub(crate) const EVENT_ID: &str = "handoff-event-id";
 /// Of a truncated outcome: the fields and headers that were cut or removed.
-pub const DETAILS_OMITTED: &str = "handoff-details-omitted";
+pub(crate) const DETAILS_OMITTED: &str = "handoff-details-omitted";
 
 /// Of a dead letter: the class of the error. It is the first header that the service adds.
-pub const ERROR_CLASS: &str = "handoff-error-class";
+pub(crate) const ERROR_CLASS: &str = "handoff-error-class";
 /// Of a dead letter: one sentence about the error.
-pub const ERROR: &str = "handoff-error";
+pub(crate) const ERROR: &str = "handoff-error";
 /// Of a dead letter: the topic of the malformed record.
-pub const SOURCE_TOPIC: &str = "handoff-source-topic";
+pub(crate) const SOURCE_TOPIC: &str = "handoff-source-topic";
 /// Of a dead letter: the partition of the malformed record.
-pub const SOURCE_PARTITION: &str = "handoff-source-partition";
+pub(crate) const SOURCE_PARTITION: &str = "handoff-source-partition";
 /// Of a dead letter: the offset of the malformed record.
-pub const SOURCE_OFFSET: &str = "handoff-source-offset";
+pub(crate) const SOURCE_OFFSET: &str = "handoff-source-offset";
 /// Of a dead letter: the timestamp of the malformed record, where it has one.
-pub const SOURCE_TIMESTAMP: &str = "handoff-source-timestamp";
+pub(crate) const SOURCE_TIMESTAMP: &str = "handoff-source-timestamp";
 /// Of a dead letter: when the service first read the malformed record.
-pub const FIRST_SEEN: &str = "handoff-first-seen";
+pub(crate) const FIRST_SEEN: &str = "handoff-first-seen";
 /// Of a truncated dead letter: the size of the removed value in bytes.
-pub const VALUE_OMITTED: &str = "handoff-value-omitted";
+pub(crate) const VALUE_OMITTED: &str = "handoff-value-omitted";
 /// Of a truncated dead letter: the size of the removed key and headers in bytes.
-pub const HEADERS_OMITTED: &str = "handoff-headers-omitted";
+pub(crate) const HEADERS_OMITTED: &str = "handoff-headers-omitted";
 
 pub(super) fn text_header(name: &str, value: &str) -> Header {
     (name.to_owned(), Some(value.as_bytes().to_vec()))

@@ -6,7 +6,7 @@
 
 pub mod dead_letter;
 pub mod escalation;
-pub mod headers;
+pub(crate) mod headers;
 mod message;
 pub mod outcome;
 mod truncate;

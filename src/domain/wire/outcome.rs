@@ -13,7 +13,7 @@ use serde::{Deserialize, Deserializer, Serialize, de};
 use serde_json::value::RawValue;
 
 use super::headers::{self, text_header};
-pub use super::message::{Channel, Message};
+use super::message::{Channel, Message};
 use crate::domain::event::Event;
 use crate::domain::record::Position;
 use crate::domain::reply::DeskStatus;

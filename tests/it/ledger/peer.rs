@@ -11,7 +11,7 @@ use handoff::{
     domain::{
         ledger_entry::{Claim, ClaimResult, LedgerEntry, Park, RecoveredEntry},
         record::{Position, Record},
-        wire::outcome::{Channel, Message},
+        wire::{Channel, Message},
     },
     ledger::{Ledger as _, Recovered},
     sim::ledger::MemoryLedger,

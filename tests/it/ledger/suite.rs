@@ -6,7 +6,7 @@ use futures_util::future::join_all;
 use handoff::domain::{
     ledger_entry::{Claim, ClaimResult, EntryState, HistoryKind, Park, PriorClaim},
     record::{Position, Record},
-    wire::outcome::{Channel, Message},
+    wire::{Channel, Message},
 };
 use jiff::Timestamp;
 

@@ -8,7 +8,8 @@ use std::sync::Arc;
 
 use handoff::domain::ledger_entry::{Claim, EntryState, LedgerEntry};
 use handoff::domain::wire::dead_letter::DeadLetter;
-use handoff::domain::wire::outcome::{Channel, Message, OutcomeRecord};
+use handoff::domain::wire::outcome::OutcomeRecord;
+use handoff::domain::wire::{Channel, Message};
 use jiff::Timestamp;
 
 use super::desk::{ObservedCall, SimSessionState};

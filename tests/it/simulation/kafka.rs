@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use handoff::domain::record::{Position, Record};
-use handoff::domain::wire::outcome::Message;
+use handoff::domain::wire::Message;
 use jiff::Timestamp;
 use tokio::sync::{Notify, mpsc};
 use tokio::time::{Instant, sleep};

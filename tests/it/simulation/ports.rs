@@ -13,7 +13,7 @@ use futures_util::FutureExt as _;
 use handoff::deliver::{OutcomePublisher, Published, PublishedBy};
 use handoff::domain::ledger_entry::{Claim, ClaimResult, Park, WriteResult};
 use handoff::domain::record::Position;
-use handoff::domain::wire::outcome::Message;
+use handoff::domain::wire::Message;
 use handoff::lease::FencingToken;
 use handoff::ledger::{Ledger, Recovered};
 use handoff::sim::ledger::MemoryLedger;

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::time::Duration;
 
-use handoff::domain::wire::outcome::{Channel, Message};
+use handoff::domain::wire::{Channel, Message};
 use handoff::sim::ledger::MemoryLedger;
 use jiff::Timestamp;
 use tokio::sync::Notify;

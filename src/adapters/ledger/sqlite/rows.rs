@@ -17,7 +17,7 @@ use crate::domain::ledger_entry::{
     EntryState, HistoryItem, HistoryKind, LedgerEntry, append_history,
 };
 use crate::domain::record::Position;
-use crate::domain::wire::outcome::Message;
+use crate::domain::wire::Message;
 
 pub(super) fn stored_row(row: &Row<'_>) -> anyhow::Result<StoredRow> {
     let key: Arc<str> = row.get("key")?;

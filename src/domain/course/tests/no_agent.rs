@@ -12,7 +12,7 @@ use crate::domain::course::{Course, InterimOutcome, Policy, Snapshot, Step};
 use crate::domain::event::{Event, TransferOptions};
 use crate::domain::route::{NoAgentPolicy, RouteConfig, Routes};
 use crate::domain::target::Target;
-use crate::domain::wire::outcome::Message;
+use crate::domain::wire::Message;
 
 fn group(group: u64) -> Target {
     Target::Named { agents: Vec::new(), group: Some(group) }
