@@ -74,13 +74,13 @@ const SLOW_START_STEP: Duration = Duration::from_secs(1);
 pub(super) struct CircuitBreaker {
     policy: BreakerPolicy,
     unanswered_in_a_row: u32,
-    outage: Option<Outage>,
+    outage: Option<ShutPeriod>,
     /// When the last outage ended.
     opened_at: Option<Duration>,
 }
 
 #[derive(Debug)]
-struct Outage {
+struct ShutPeriod {
     shut: GateShut,
     since: Duration,
     probe_interval: Duration,
@@ -169,7 +169,7 @@ impl CircuitBreaker {
             }
         };
         let probe_interval = self.policy.probe_initial;
-        self.outage = Some(Outage {
+        self.outage = Some(ShutPeriod {
             shut: shut.clone(),
             since: now,
             probe_interval,

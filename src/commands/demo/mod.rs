@@ -60,7 +60,7 @@ pub(crate) struct DemoArgs {
     verbose: bool,
 }
 
-enum End {
+enum DemoEnd {
     Complete,
     TimedOut,
     Stopped,
@@ -72,13 +72,13 @@ pub(crate) async fn run(args: DemoArgs, shutdown: CancellationToken) -> Result<(
     let deadline = Instant::now() + limit;
     let (end, summary) = run_until(&args, deadline, &shutdown).await.map_err(Failure::Bug)?;
     match (end, summary.is_as_expected()) {
-        (End::Stopped, _) => Err(Failure::Stopped),
+        (DemoEnd::Stopped, _) => Err(Failure::Stopped),
         (_, true) => Ok(()),
-        (End::TimedOut, false) => {
+        (DemoEnd::TimedOut, false) => {
             let limit = limit.as_secs();
             Err(Failure::Bug(anyhow!("outcomes are missing after {limit} s; see --verbose")))
         }
-        (End::Complete, false) => {
+        (DemoEnd::Complete, false) => {
             Err(Failure::Bug(anyhow!("the results are not as expected; see --verbose")))
         }
     }
@@ -88,7 +88,7 @@ async fn run_until(
     args: &DemoArgs,
     deadline: Instant,
     shutdown: &CancellationToken,
-) -> anyhow::Result<(End, DemoSummary)> {
+) -> anyhow::Result<(DemoEnd, DemoSummary)> {
     let mut results = DemoResults::new(cases::all(args.events));
     let mut output = DemoOutput::new(args.json, args.events as usize);
     let fixture = DemoFixture::start(results.cases(), args.verbose)?;
@@ -98,10 +98,10 @@ async fn run_until(
     let admin = worker.admin();
     let end = tokio::select! {
         done = publish_and_wait(&fixture, admin, &mut reader, &mut results, &mut output) => {
-            done.map(|()| End::Complete)?
+            done.map(|()| DemoEnd::Complete)?
         }
-        () = sleep_until(deadline) => End::TimedOut,
-        () = shutdown.cancelled() => End::Stopped,
+        () = sleep_until(deadline) => DemoEnd::TimedOut,
+        () = shutdown.cancelled() => DemoEnd::Stopped,
         error = worker.ended() => return Err(error),
     };
     let skipped = admin.skipped().await?;
@@ -115,8 +115,8 @@ async fn run_until(
     let observations = Observations { skipped, offsets, desk };
     let summary = DemoSummary::new(&results, &observations, output.started(), ended);
     match end {
-        End::Stopped => output.stopped(results.answered()),
-        End::Complete | End::TimedOut => output.summary(&summary),
+        DemoEnd::Stopped => output.stopped(results.answered()),
+        DemoEnd::Complete | DemoEnd::TimedOut => output.summary(&summary),
     }
     Ok((end, summary))
 }

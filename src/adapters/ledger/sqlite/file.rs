@@ -97,7 +97,9 @@ pub(super) fn explain(file: &Path, error: rusqlite::Error) -> anyhow::Error {
         Some(5 | 6) => "is locked by another program",
         Some(8) => "cannot be written: the file or its folder is read-only",
         Some(10) => "cannot be read or written: the disk reports an error",
-        Some(11 | 26) => "is damaged, or not a ledger: restore it, or move it away to begin anew",
+        Some(11 | 26) => {
+            "is damaged, or not a ledger: restore it, or move it away to start an empty one"
+        }
         Some(13) => "cannot grow: the disk is full",
         Some(14) => "cannot be opened: see that the folder exists and who may read and write there",
         _ => "failed",
