@@ -1,7 +1,4 @@
-//! What a claim finds, who may change an entry, and how long a story gets.
-//!
-//! They are kept beside the file they test because that one is long enough. Tests here never
-//! touch a database: the suite in `tests/it/ledger` does.
+//! What a claim returns, which owner may change an entry, and how long a history gets.
 
 use proptest::prelude::*;
 
@@ -43,11 +40,11 @@ fn command(number: u8, second: i64) -> LedgerCommand {
     }
 }
 
-/// Perform by numbers: (command, owner); the entry and the last reply.
-fn after(deeds: &[(u8, &str)]) -> (Option<LedgerEntry>, CommandResult) {
+/// Applies commands, given as numbers with their owners; returns the entry and the last result.
+fn after(commands: &[(u8, &str)]) -> (Option<LedgerEntry>, CommandResult) {
     let mut entry = None;
     let mut last = CommandResult::Write(WriteResult::Refused);
-    for (second, (number, owner)) in (0..).zip(deeds) {
+    for (second, (number, owner)) in (0..).zip(commands) {
         let owner: Arc<str> = (*owner).into();
         let actor = Actor { owner: &owner, now: at(second) };
         let applied = apply(entry.clone(), &command(*number, second), actor);
@@ -57,8 +54,8 @@ fn after(deeds: &[(u8, &str)]) -> (Option<LedgerEntry>, CommandResult) {
     (entry, last)
 }
 
-fn words(deeds: &[(u8, &str)]) -> String {
-    match after(deeds).1 {
+fn words(commands: &[(u8, &str)]) -> String {
+    match after(commands).1 {
         CommandResult::Write(result) => result.is_done().to_string(),
         CommandResult::Claim(ClaimResult::Resumed(PriorClaim { parked_until: None, .. })) => {
             "open".into()
@@ -73,7 +70,7 @@ fn words(deeds: &[(u8, &str)]) -> String {
 }
 
 #[test]
-fn what_a_claim_finds() {
+fn a_claim_returns_the_state_of_the_entry() {
     let (claim, other_record, other_session) = ((0, "a"), (1, "a"), (2, "a"));
     let (park, settle, publish) = ((3, "a"), (4, "a"), (5, "a"));
     let conflict = "conflict { session_id: some(\"s\") }";
@@ -91,7 +88,7 @@ fn what_a_claim_finds() {
 }
 
 #[test]
-fn who_may_change_an_entry() {
+fn only_the_last_claimant_changes_an_unsettled_entry() {
     assert_eq!(words(&[(3, "a")]), "false", "nothing was claimed");
     assert_eq!(words(&[(4, "a")]), "false");
     assert_eq!(words(&[(5, "a")]), "false");
@@ -108,7 +105,7 @@ fn who_may_change_an_entry() {
 }
 
 #[test]
-fn a_long_story_keeps_its_beginning_and_its_end() {
+fn a_long_history_keeps_its_beginning_and_its_end() {
     let many: Vec<_> = std::iter::repeat_n([(0, "a"), (3, "a")], 100).flatten().collect();
     let entry = after(&many).0.unwrap();
     let seconds: Vec<_> =
@@ -120,18 +117,18 @@ fn a_long_story_keeps_its_beginning_and_its_end() {
 
 proptest! {
     #[test]
-    fn an_answer_once_given_never_changes(
-        deeds in prop::collection::vec((0u8..6, prop::sample::select(vec!["a", "b"])), 0..40)
+    fn a_stored_answer_never_changes(
+        commands in prop::collection::vec((0u8..6, prop::sample::select(vec!["a", "b"])), 0..40)
     ) {
         let mut answer = None;
-        for length in 0..=deeds.len() {
-            let Some(entry) = after(&deeds[..length]).0 else { continue };
+        for length in 0..=commands.len() {
+            let Some(entry) = after(&commands[..length]).0 else { continue };
             if answer.is_some() {
                 prop_assert_eq!(&answer, &entry.answer);
             }
             let settled = matches!(entry.state, EntryState::Settled { .. } | EntryState::Published { .. });
             prop_assert_eq!(settled, entry.answer.is_some());
-            // Whoever may commit its offset has put the record away.
+            // An offset may be committed only when the record is stored.
             let parked = entry.history.iter().any(|step| step.kind == HistoryKind::Parked);
             let published = matches!(entry.state, EntryState::Published { .. });
             prop_assert_eq!(entry.record.is_some(), parked && !published);

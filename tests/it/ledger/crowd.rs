@@ -1,4 +1,4 @@
-//! What every ledger does when many ask at once. It never relies on who comes first where nobody promised it.
+//! What every ledger does with many commands at once.
 
 use std::time::Duration;
 
@@ -7,15 +7,15 @@ use handoff::domain::ledger_entry::{Claim, ClaimResult, EntryState, Park};
 use handoff::domain::record::Position;
 use tokio::time::timeout;
 
-use super::peer::{Peer, World, answer, claim, keeping, parking};
+use super::peer::{Peer, TestLedger, answer, claim, park_event, park_with_record};
 
-pub(super) async fn deeds_on_one_key_keep_their_order(world: &World) {
-    let peer = world.peer("a").await;
+pub(super) async fn commands_on_one_key_keep_their_order(test_ledger: &TestLedger) {
+    let peer = test_ledger.peer("a").await;
     // Asked for in one breath, so that they lie in one queue.
     let (first, second, parked, settled, other, ()) = tokio::join!(
         peer.claim(claim("k", 1)),
         peer.claim(claim("k", 1)),
-        peer.park("k", parking(9, "{}")),
+        peer.park("k", park_event(9, "{}")),
         peer.settle("k", answer("it")),
         peer.claim(claim("k", 2)),
         peer.mark_published("k", None),
@@ -27,15 +27,15 @@ pub(super) async fn deeds_on_one_key_keep_their_order(world: &World) {
     assert!(matches!(peer.entry("k").await.unwrap().state, EntryState::Published { .. }));
 }
 
-pub(super) async fn ten_thousand_deeds_at_once(world: &World) {
-    let peer = world.peer("a").await;
+pub(super) async fn ten_thousand_commands_at_once_are_all_stored(test_ledger: &TestLedger) {
+    let peer = test_ledger.peer("a").await;
     let one = |number: i64| {
         let peer = peer.clone();
         async move {
             let key = format!("event-{number}");
             let text = format!("{{\"number\":{number}}}");
             assert_eq!(peer.claim(claim(&key, number)).await, ClaimResult::Fresh);
-            let kept = keeping(number, &claim(&key, number));
+            let kept = park_with_record(number, &claim(&key, number));
             assert!(peer.park(&key, Park { snapshot: text.clone(), ..kept }).await);
             assert!(peer.settle(&key, answer(&text)).await);
             if number % 2 == 0 {
@@ -59,8 +59,8 @@ pub(super) async fn ten_thousand_deeds_at_once(world: &World) {
     }
 }
 
-pub(super) async fn whoever_stops_waiting_harms_nobody(world: &World) {
-    let peer = world.peer("a").await;
+pub(super) async fn an_abandoned_command_affects_no_other(test_ledger: &TestLedger) {
+    let peer = test_ledger.peer("a").await;
     for round in 0..20 {
         let some = (0..200).map(|n| peer.claim(claim(&format!("{round}-{n}"), round * 1_000 + n)));
         let given_up = timeout(Duration::from_micros(300 * round as u64), join_all(some)).await;
@@ -72,11 +72,11 @@ pub(super) async fn whoever_stops_waiting_harms_nobody(world: &World) {
     }
 }
 
-pub(super) async fn two_owners_at_once_agree(world: &World) {
-    if !world.is_shared() {
-        return one_owner_counts(&world.peer("only").await).await;
+pub(super) async fn of_two_concurrent_owners_one_wins_each_event(test_ledger: &TestLedger) {
+    if !test_ledger.is_shared() {
+        return one_owner_counts(&test_ledger.peer("only").await).await;
     }
-    let (a, b) = (world.peer("a").await, world.peer("b").await);
+    let (a, b) = (test_ledger.peer("a").await, test_ledger.peer("b").await);
     // In opposite orders, so that they would meet crosswise.
     let up = join_all((0..800).map(|n| a.claim(claim(&format!("{n:03}"), n))));
     let down = join_all((0..800).rev().map(|n| b.claim(claim(&format!("{n:03}"), n))));
@@ -95,8 +95,8 @@ pub(super) async fn two_owners_at_once_agree(world: &World) {
     for (n, key) in keys.iter().enumerate() {
         assert!(by_a[n] != by_b[n], "{key}: exactly one of them is the owner");
         let winner = if by_a[n] { "a" } else { "b" };
-        let story = a.entry(key).await.unwrap();
-        assert_eq!((&*story.owner, story.answer), (winner, Some(answer(winner))));
+        let entry = a.entry(key).await.unwrap();
+        assert_eq!((&*entry.owner, entry.answer), (winner, Some(answer(winner))));
     }
 }
 
@@ -107,17 +107,18 @@ async fn one_owner_counts(peer: &Peer) {
     assert_eq!(claimed.iter().filter(|claimed| **claimed == ClaimResult::Fresh).count(), 800);
 }
 
-/// The same random deeds here and in snapshot: the same replies, the same stories.
-pub(super) async fn every_ledger_replies_as_the_one_in_memory(world: &World) {
-    let mut chance = fastrand::Rng::with_seed(20_261_123);
-    let model = World::memory();
+/// The same random commands here and in memory give the same results and the same entries.
+pub(super) async fn every_ledger_behaves_like_the_one_in_memory(test_ledger: &TestLedger) {
+    let mut rng = fastrand::Rng::with_seed(20_261_123);
+    let model = TestLedger::memory();
     for chapter in ["a", "b", "a"] {
-        let (peer, memory) = (world.peer(chapter).await, model.peer(chapter).await);
+        let (peer, memory) = (test_ledger.peer(chapter).await, model.peer(chapter).await);
         for number in 0..250 {
-            let key = format!("key-{}", chance.u8(..12));
-            let deed = (chance.u8(..10), chance.i64(..3), number);
-            let (here, there) = (tell(&peer, &key, deed).await, tell(&memory, &key, deed).await);
-            assert_eq!(here, there, "{chapter} {key} {deed:?}");
+            let key = format!("key-{}", rng.u8(..12));
+            let command = RandomCommand { kind: rng.u8(..10), variant: rng.i64(..3), number };
+            let (here, there) =
+                (command.perform(&peer, &key).await, command.perform(&memory, &key).await);
+            assert_eq!(here, there, "{chapter} {key} {command:?}");
         }
         for key in 0..12 {
             let key = format!("key-{key}");
@@ -128,23 +129,38 @@ pub(super) async fn every_ledger_replies_as_the_one_in_memory(world: &World) {
     }
 }
 
-async fn tell(peer: &Peer, key: &str, (deed, choice, number): (u8, i64, i64)) -> String {
-    // Every key has its own offsets.
-    let offset: i64 = key.bytes().map(i64::from).sum::<i64>() * 10;
-    match deed {
-        0..=4 => {
-            let session = if choice == 2 && deed == 0 { "other" } else { "s" };
-            let offset = offset + i64::from(choice == 1 && deed == 1);
-            let claim = Claim { session_id: Some(session.into()), ..claim(key, offset) };
-            format!("{:?}", peer.claim(claim).await)
-        }
-        5 => peer.park(key, parking(number, &number.to_string())).await.to_string(),
-        6..=7 => peer.park(key, keeping(number, &claim(key, offset))).await.to_string(),
-        8 => peer.settle(key, answer(&number.to_string())).await.to_string(),
-        _ => {
-            let place = Position { topic: "outcomes".into(), partition: 1, offset: number };
-            peer.mark_published(key, (choice > 0).then_some(place)).await;
-            String::new()
+/// A command that is drawn at random.
+#[derive(Debug, Clone, Copy)]
+struct RandomCommand {
+    kind: u8,
+    variant: i64,
+    number: i64,
+}
+
+impl RandomCommand {
+    /// Returns the result as text.
+    async fn perform(self, peer: &Peer, key: &str) -> String {
+        let Self { kind, variant, number } = self;
+
+        // Every key has its own offsets.
+        let offset: i64 = key.bytes().map(i64::from).sum::<i64>() * 10;
+        match kind {
+            0..=4 => {
+                let session = if variant == 2 && kind == 0 { "other" } else { "s" };
+                let offset = offset + i64::from(variant == 1 && kind == 1);
+                let claim = Claim { session_id: Some(session.into()), ..claim(key, offset) };
+                format!("{:?}", peer.claim(claim).await)
+            }
+            5 => peer.park(key, park_event(number, &number.to_string())).await.to_string(),
+            6..=7 => {
+                peer.park(key, park_with_record(number, &claim(key, offset))).await.to_string()
+            }
+            8 => peer.settle(key, answer(&number.to_string())).await.to_string(),
+            _ => {
+                let position = Position { topic: "outcomes".into(), partition: 1, offset: number };
+                peer.mark_published(key, (variant > 0).then_some(position)).await;
+                String::new()
+            }
         }
     }
 }

@@ -1,5 +1,4 @@
-//! Files that are no ledger: refused in words that say so, and left as they are. Nothing here ever opens one by
-//! another way than the service and its tools do.
+//! Files that are no ledger: they are refused with a clear error, and not changed.
 
 use std::fs;
 
@@ -34,7 +33,7 @@ async fn another_programs_database_is_refused_and_left_as_it_is() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn another_programs_unfinished_change_is_left_alone() {
+async fn another_programs_unfinished_transaction_is_left_alone() {
     let folder = tempfile::tempdir().unwrap();
     let theirs = folder.path().join("theirs.db");
     let connection = rusqlite::Connection::open(&theirs).unwrap();

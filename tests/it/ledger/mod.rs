@@ -1,7 +1,7 @@
-//! The ledger: one suite for the one in memory, SQLite and PostgreSQL, and what only one of them can suffer.
+//! The ledgers: one suite for memory, SQLite and PostgreSQL, and the failures of each database.
 //!
-//! `suite` and `crowd` say what every ledger does, `peer` gives them one; `foreign` has what is no ledger. Nothing
-//! here ever asserts how a database is laid out inside.
+//! `suite` and `crowd` test what every ledger does, on a ledger from `peer`; `foreign` has files that
+//! are no ledger.
 
 mod crowd;
 mod foreign;
@@ -15,32 +15,32 @@ macro_rules! on_every_ledger {
     ($($part:ident :: $case:ident),+ $(,)?) => {
         mod in_memory { $(
             #[tokio::test(flavor = "multi_thread")]
-            async fn $case() { super::$part::$case(&super::peer::World::memory()).await; }
+            async fn $case() { super::$part::$case(&super::peer::TestLedger::memory()).await; }
         )+ }
         mod on_sqlite { $(
             #[tokio::test(flavor = "multi_thread")]
-            async fn $case() { super::$part::$case(&super::peer::World::sqlite()).await; }
+            async fn $case() { super::$part::$case(&super::peer::TestLedger::sqlite()).await; }
         )+ }
         mod on_postgres { $(
             #[tokio::test(flavor = "multi_thread")]
-            async fn $case() { super::$part::$case(&super::peer::World::postgres().await).await; }
+            async fn $case() { super::$part::$case(&super::peer::TestLedger::postgres().await).await; }
         )+ }
     };
 }
 
 on_every_ledger!(
-    suite::a_claim_finds_what_was_left,
-    suite::a_new_owner_takes_over_and_the_late_one_changes_nothing,
-    suite::the_first_answer_stays,
-    suite::unfinished_events_are_found_by_their_partition,
-    suite::an_acknowledgement_is_noted_once,
-    suite::any_text_is_an_identity,
-    suite::any_bytes_come_back,
-    suite::published_events_are_forgotten_by_age,
-    suite::the_story_says_who_did_what,
-    crowd::deeds_on_one_key_keep_their_order,
-    crowd::ten_thousand_deeds_at_once,
-    crowd::whoever_stops_waiting_harms_nobody,
-    crowd::two_owners_at_once_agree,
-    crowd::every_ledger_replies_as_the_one_in_memory,
+    suite::a_claim_returns_what_the_last_one_left,
+    suite::a_fenced_owner_changes_nothing,
+    suite::the_first_answer_wins,
+    suite::recovery_returns_the_unfinished_events_of_its_partitions,
+    suite::an_acknowledgement_is_stored_once,
+    suite::any_text_can_be_an_id,
+    suite::any_bytes_survive_a_round_trip,
+    suite::published_events_are_pruned_by_age,
+    suite::the_history_says_who_did_what,
+    crowd::commands_on_one_key_keep_their_order,
+    crowd::ten_thousand_commands_at_once_are_all_stored,
+    crowd::an_abandoned_command_affects_no_other,
+    crowd::of_two_concurrent_owners_one_wins_each_event,
+    crowd::every_ledger_behaves_like_the_one_in_memory,
 );

@@ -1,7 +1,7 @@
-//! A ledger as one owner sees it, whichever it is, and the values the tests put into it.
+//! Ledgers for the suite, and the values that the tests store in them.
 //!
-//! A `World` is one ledger, empty at first; its peers are the instances that share it. SQLite has one
-//! instance, so its second peer replaces the first. It never hides what a ledger replies.
+//! A [`TestLedger`] is an empty ledger; its peers are the instances that share it. SQLite serves one
+//! instance, so there a second peer replaces the first, as after a restart.
 
 use std::{sync::Arc, sync::Mutex, time::Duration};
 
@@ -23,24 +23,24 @@ use tokio::time::sleep;
 
 use crate::support::postgres;
 
-/// A ledger that several owners may share.
-pub(super) enum World {
+/// A ledger under test.
+pub(super) enum TestLedger {
     Memory(MemoryLedger),
     Sqlite(TempDir, Mutex<Option<Peer>>),
     Postgres(String),
 }
 
-/// It, as one owner sees it.
+/// The ledger as one owner sees it.
 #[derive(Clone)]
 pub(super) enum Peer {
     Memory(MemoryLedger),
-    Database(SqlLedger, Arc<Task>),
+    Database(SqlLedger, Arc<WriterTask>),
 }
 
-/// The ledger's work; it ends when nobody holds the ledger.
-pub(super) struct Task(Mutex<Option<JoinHandle<()>>>);
+/// The writer; it ends when every clone of its ledger is dropped.
+pub(super) struct WriterTask(Mutex<Option<JoinHandle<()>>>);
 
-impl World {
+impl TestLedger {
     pub(super) fn memory() -> Self {
         Self::Memory(MemoryLedger::new("nobody", Clock::from_fn(now)))
     }
@@ -92,7 +92,7 @@ pub(super) async fn open(url: &str, owner: &str) -> Peer {
     try_open(url, owner).await.unwrap_or_else(|error| panic!("{error:#}"))
 }
 
-/// Its thread ends soon after its work was dropped.
+/// Waits for the lock, because the thread of the previous writer ends a moment later.
 async fn open_when_free(url: &str, owner: &str) -> Peer {
     for _ in 0..500 {
         match try_open(url, owner).await {
@@ -109,7 +109,7 @@ pub(super) async fn try_open(url: &str, owner: &str) -> anyhow::Result<Peer> {
     let (ledger, work) = ledger::open(&settings(url, owner)).await?;
     #[expect(clippy::disallowed_methods, reason = "`Peer::end` awaits it")]
     let task = tokio::spawn(work);
-    Ok(Peer::Database(ledger, Arc::new(Task(Mutex::new(Some(task))))))
+    Ok(Peer::Database(ledger, Arc::new(WriterTask(Mutex::new(Some(task))))))
 }
 
 /// The error of an attempt to open it, as a person reads it.
@@ -163,15 +163,15 @@ pub(super) fn answer(text: &str) -> Arc<Message> {
     })
 }
 
-/// Put away, and Kafka delivers it again.
-pub(super) fn parking(second: i64, snapshot: &str) -> Park {
+/// Parks without the record: Kafka delivers it again.
+pub(super) fn park_event(second: i64, snapshot: &str) -> Park {
     let (snapshot, note) = (snapshot.into(), "4 calls, last 60008".into());
     Park { until: at(second), snapshot, note, record: None }
 }
 
-/// Put away for good: its offset may be committed.
-pub(super) fn keeping(second: i64, claim: &Claim) -> Park {
-    Park { record: Some(record(claim)), ..parking(second, "[1]") }
+/// Parks with the record, so that its offset may be committed.
+pub(super) fn park_with_record(second: i64, claim: &Claim) -> Park {
+    Park { record: Some(record(claim)), ..park_event(second, "[1]") }
 }
 
 impl Peer {
@@ -231,7 +231,7 @@ impl Peer {
         }
     }
 
-    /// Why it does not work, if it does not.
+    /// Why the ledger is unavailable, if it is.
     pub(super) fn problem(&self) -> Option<String> {
         match self {
             Self::Memory(_) => None,
@@ -239,7 +239,7 @@ impl Peer {
         }
     }
 
-    /// The instance is gone, as after `kill -9`; whoever still waits waits for ever.
+    /// Ends the instance as `kill -9` does; commands in progress never complete.
     async fn abort(self) {
         if let Self::Database(_, task) = self {
             let work = task.0.lock().unwrap().take().expect("it ends once");

@@ -1,6 +1,5 @@
-//! What only PostgreSQL can suffer: a server that goes, many instances that start at once.
-//!
-//! Nothing here ever stands in for the server.
+//! The failures of PostgreSQL, on a real server: it stops, connections break, many instances start
+//! at once.
 
 use std::time::Duration;
 
@@ -11,12 +10,12 @@ use handoff::{
 };
 use tokio::time::sleep;
 
-use super::peer::{answer, claim, keeping, key_of, open, refusal, try_open};
+use super::peer::{answer, claim, key_of, open, park_with_record, refusal, try_open};
 use super::suite;
 use crate::support::postgres::{Server, execute, schema};
 
 #[tokio::test(flavor = "multi_thread")]
-async fn ten_instances_may_start_at_once() {
+async fn ten_instances_can_start_at_once() {
     let url = schema().await;
     let owners = ["a", "b", "c", "d", "e", "f", "g", "h", "i", "j"];
     for opened in join_all(owners.map(|owner| try_open(&url, owner))).await {
@@ -44,13 +43,13 @@ async fn a_tool_creates_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn no_message_tells_the_password() {
+async fn no_error_contains_the_password() {
     let url = "postgres://me:geheim@127.0.0.1:1/ledger?sslmode=disable";
     let refused = refusal(url).await;
     assert!(refused.contains("postgres://127.0.0.1:1/ledger"), "{refused}");
     assert!(!refused.contains("geheim") && !refused.contains("me:"), "{refused}");
-    let place = LedgerUrl::parse(url).unwrap();
-    assert_eq!(format!("{place} {place:?}").matches("geheim").count(), 0);
+    let parsed = LedgerUrl::parse(url).unwrap();
+    assert_eq!(format!("{parsed} {parsed:?}").matches("geheim").count(), 0);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -70,18 +69,18 @@ async fn urls_are_checked() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_row_that_cannot_be_read_holds_up_its_own_event_only() {
+async fn an_unreadable_row_blocks_only_its_own_event() {
     let url = schema().await;
     let peer = open(&url, "a").await;
-    suite::a_row_that_cannot_be_read(&peer, async |sql| execute(&url, sql).await.unwrap()).await;
+    suite::an_unreadable_row(&peer, async |sql| execute(&url, sql).await.unwrap()).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_server_that_goes_is_waited_for() {
+async fn a_stopped_server_is_waited_for() {
     let server = Server::start().await;
     let peer = open(server.url(), "a").await;
     peer.claim(claim("before", 1)).await;
-    peer.park("before", keeping(9, &claim("before", 1))).await;
+    peer.park("before", park_with_record(9, &claim("before", 1))).await;
     server.stop().await;
 
     let waiting = join_all((10..30).map(|n| {
@@ -103,7 +102,7 @@ async fn a_server_that_goes_is_waited_for() {
 
 /// Connections are cut again and again while everything is on its way: each reply is still the true one.
 #[tokio::test(flavor = "multi_thread")]
-async fn cut_connections_lose_and_double_nothing() {
+async fn lost_connections_lose_and_repeat_nothing() {
     let url = format!("{}&application_name=cut", schema().await);
     let peer = open(&url, "a").await;
     let cut = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity
@@ -133,8 +132,8 @@ async fn cut_connections_lose_and_double_nothing() {
     // The last cut may still be on its way, and a reader tells it at once.
     sleep(Duration::from_millis(500)).await;
     for key in ["0-0", "29-49", "20-20"] {
-        let story = peer.entry(key).await.unwrap();
-        assert!(matches!(story.state, EntryState::Published { .. }), "{key}");
-        assert_eq!((story.version, story.history.len()), (3, 3), "{key}: nothing was done twice");
+        let entry = peer.entry(key).await.unwrap();
+        assert!(matches!(entry.state, EntryState::Published { .. }), "{key}");
+        assert_eq!((entry.version, entry.history.len()), (3, 3), "{key}: nothing was done twice");
     }
 }

@@ -1,6 +1,5 @@
-//! What only SQLite can suffer: its file, its folder, its disk. Every refusal says what to repair.
-//!
-//! Nothing here ever stands in for the file system: what fails, fails for real.
+//! The failures of SQLite: its file, its folder, its disk. They are real failures of a real file
+//! system, and every error says what to repair.
 
 use std::{fs, process::Command, time::Duration};
 
@@ -12,7 +11,9 @@ use rusqlite::Connection;
 use tempfile::TempDir;
 use tokio::time::{sleep, timeout};
 
-use super::peer::{Peer, answer, at, claim, keeping, open, parking, refusal, sqlite_url};
+use super::peer::{
+    Peer, answer, at, claim, open, park_event, park_with_record, refusal, sqlite_url,
+};
 use super::suite;
 use crate::support::guard::Guard;
 
@@ -24,9 +25,9 @@ fn run(connection: &Connection, sql: &str) {
     connection.execute_batch(sql).unwrap();
 }
 
-/// Wait until it complains, and return the complaint.
-async fn complaint(peer: &Peer) -> String {
-    let told = async {
+/// Waits for a problem, and returns it.
+async fn reported_problem(peer: &Peer) -> String {
+    let problem = async {
         loop {
             if let Some(problem) = peer.problem() {
                 return problem;
@@ -34,18 +35,18 @@ async fn complaint(peer: &Peer) -> String {
             sleep(Duration::from_millis(20)).await;
         }
     };
-    timeout(Duration::from_secs(20), told).await.expect("it complains")
+    timeout(Duration::from_secs(20), problem).await.expect("it reports a problem")
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_was_done_is_there_after_a_restart() {
+async fn entries_survive_a_restart() {
     let folder = folder();
     let url = sqlite_url(&folder);
     let peer = open(&url, "a").await;
     for (offset, key) in (0..).zip(["open", "parked", "settled"]) {
         peer.claim(claim(key, offset)).await;
     }
-    peer.park("parked", parking(9, "{}")).await;
+    peer.park("parked", park_event(9, "{}")).await;
     peer.settle("settled", answer("it")).await;
     peer.end().await;
     let peer = open(&url, "b").await;
@@ -66,8 +67,8 @@ async fn a_second_service_on_the_same_file_is_refused_and_a_tool_is_not() {
     let reader = LedgerReader::open(&LedgerUrl::parse(&url).unwrap()).await.unwrap();
     assert_eq!(reader.entry("k").await.unwrap().unwrap().state, EntryState::Open);
     peer.settle("k", answer("it")).await;
-    let story = reader.entry("k").await.unwrap().unwrap();
-    assert_eq!(story.answer, Some(answer("it")), "it sees what happens meanwhile");
+    let entry = reader.entry("k").await.unwrap().unwrap();
+    assert_eq!(entry.answer, Some(answer("it")), "it sees what happens meanwhile");
     drop(reader);
     peer.end().await;
     open(&url, "b").await;
@@ -76,8 +77,8 @@ async fn a_second_service_on_the_same_file_is_refused_and_a_tool_is_not() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_tool_creates_nothing() {
     let folder = folder();
-    let place = LedgerUrl::parse(&sqlite_url(&folder)).unwrap();
-    let error = format!("{:#}", LedgerReader::open(&place).await.err().unwrap());
+    let url = LedgerUrl::parse(&sqlite_url(&folder)).unwrap();
+    let error = format!("{:#}", LedgerReader::open(&url).await.err().unwrap());
     assert!(error.contains("is not there (yet)"), "{error}");
     assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
 }
@@ -161,7 +162,7 @@ async fn a_read_only_file_is_refused() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn it_waits_while_another_program_locks_the_file() {
+async fn a_file_locked_by_another_program_is_waited_for() {
     let folder = folder();
     let url = sqlite_url(&folder);
     let peer = open(&url, "a").await;
@@ -171,31 +172,31 @@ async fn it_waits_while_another_program_locks_the_file() {
         let peer = peer.clone();
         async move { peer.claim(claim("k", 1)).await }
     };
-    let (told, claimed, ()) = tokio::join!(complaint(&peer), claiming, async {
-        complaint(&peer).await;
+    let (problem, claimed, ()) = tokio::join!(reported_problem(&peer), claiming, async {
+        reported_problem(&peer).await;
         run(&other, "COMMIT");
     });
-    assert!(told.contains("is locked by another program"), "{told}");
+    assert!(problem.contains("is locked by another program"), "{problem}");
     assert_eq!(claimed, ClaimResult::Fresh);
     assert_eq!(peer.problem(), None);
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_cannot_be_looked_up_holds_up_nobody_else() {
+async fn a_failed_recovery_delays_no_other_command() {
     let folder = folder();
     let peer = open(&sqlite_url(&folder), "a").await;
     let parked = claim("k", 1);
     peer.claim(parked.clone()).await;
-    assert!(peer.park("k", keeping(9, &parked)).await);
+    assert!(peer.park("k", park_with_record(9, &parked)).await);
     let other = Connection::open(folder.path().join("ledger.db")).unwrap();
     let view = "SELECT sql FROM sqlite_schema WHERE name = 'handoff_ledger'";
     let view: String = other.query_row(view, [], |row| row.get(0)).unwrap();
-    let lacking = view.replace("e.record,", "");
-    assert_ne!(view, lacking);
-    run(&other, &format!("DROP VIEW handoff_ledger; {lacking}"));
+    let incomplete = view.replace("e.record,", "");
+    assert_ne!(view, incomplete);
+    run(&other, &format!("DROP VIEW handoff_ledger; {incomplete}"));
     let busy = async {
         sleep(Duration::from_secs(2)).await;
-        assert_eq!(peer.problem(), None, "what it is told it takes");
+        assert_eq!(peer.problem(), None, "writes go on");
         assert_eq!(peer.claim(claim("other", 2)).await, ClaimResult::Fresh);
         assert!(
             matches!(peer.claim(parked.clone()).await, ClaimResult::Resumed(_)),
@@ -209,11 +210,11 @@ async fn what_cannot_be_looked_up_holds_up_nobody_else() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_row_that_cannot_be_read_holds_up_its_own_event_only() {
+async fn an_unreadable_row_blocks_only_its_own_event() {
     let folder = folder();
     let peer = open(&sqlite_url(&folder), "a").await;
     let other = Connection::open(folder.path().join("ledger.db")).unwrap();
-    suite::a_row_that_cannot_be_read(&peer, async |sql| run(&other, sql)).await;
+    suite::an_unreadable_row(&peer, async |sql| run(&other, sql)).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -233,7 +234,7 @@ async fn a_full_disk_is_waited_for() {
     // Until nothing more goes in.
     drop(fs::write(&filler, vec![0; 2 << 20]));
     let large = || {
-        let mut large = keeping(9, &claim("large", 2));
+        let mut large = park_with_record(9, &claim("large", 2));
         large.record.as_mut().unwrap().value = Some(vec![b'x'; 100_000]);
         large
     };
@@ -241,12 +242,12 @@ async fn a_full_disk_is_waited_for() {
         let peer = peer.clone();
         async move { peer.park("large", large()).await }
     };
-    let (told, parked, ()) = tokio::join!(complaint(&peer), parking, async {
-        complaint(&peer).await;
+    let (problem, parked, ()) = tokio::join!(reported_problem(&peer), parking, async {
+        reported_problem(&peer).await;
         sleep(Duration::from_millis(500)).await;
         fs::remove_file(&filler).unwrap();
     });
-    assert!(told.contains("the disk is full"), "{told}");
+    assert!(problem.contains("the disk is full"), "{problem}");
     assert!(parked);
     assert_eq!(peer.problem(), None);
     assert!(peer.entry("before").await.is_some());

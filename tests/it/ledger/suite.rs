@@ -1,4 +1,4 @@
-//! What every ledger does, one deed after the other. It never looks inside.
+//! What every ledger does with one command after the other.
 
 use std::sync::Arc;
 
@@ -11,18 +11,19 @@ use handoff::domain::{
 use jiff::Timestamp;
 
 use super::peer::{
-    Peer, World, answer, at, claim, keeping, key_of, now, parking, position, record,
+    Peer, TestLedger, answer, at, claim, key_of, now, park_event, park_with_record, position,
+    record,
 };
 
-pub(super) async fn a_claim_finds_what_was_left(world: &World) {
-    let peer = world.peer("a").await;
+pub(super) async fn a_claim_returns_what_the_last_one_left(test_ledger: &TestLedger) {
+    let peer = test_ledger.peer("a").await;
     assert_eq!(peer.claim(claim("k", 1)).await, ClaimResult::Fresh);
     let open =
         PriorClaim { snapshot: None, first_seen: at(0), claimed_at: at(1), parked_until: None };
     let again = Claim { at: at(7), first_seen: at(6), ..claim("k", 1) };
     assert_eq!(peer.claim(again).await, ClaimResult::Resumed(open));
 
-    assert!(peer.park("k", parking(90, r#"{"attempts":4}"#)).await);
+    assert!(peer.park("k", park_event(90, r#"{"attempts":4}"#)).await);
     let parked = PriorClaim {
         snapshot: Some(r#"{"attempts":4}"#.into()),
         first_seen: at(0),
@@ -56,25 +57,25 @@ pub(super) async fn a_claim_finds_what_was_left(world: &World) {
     assert_eq!(peer.claim(claim("escalations/0/9", 9)).await, conflict);
 }
 
-pub(super) async fn a_new_owner_takes_over_and_the_late_one_changes_nothing(world: &World) {
-    let late = world.peer("late").await;
+pub(super) async fn a_fenced_owner_changes_nothing(test_ledger: &TestLedger) {
+    let late = test_ledger.peer("late").await;
     late.claim(claim("open", 1)).await;
     late.claim(claim("parked", 2)).await;
-    assert!(late.park("parked", parking(50, "{}")).await);
+    assert!(late.park("parked", park_event(50, "{}")).await);
 
-    let late = world.is_shared().then_some(late);
-    let new = world.peer("new").await;
+    let late = test_ledger.is_shared().then_some(late);
+    let new = test_ledger.peer("new").await;
     for (key, offset) in [("open", 1), ("parked", 2)] {
         assert!(matches!(new.claim(claim(key, offset)).await, ClaimResult::Resumed(_)), "{key}");
     }
-    // With SQLite the late one is a process that ended: there is nobody left to be late.
+    // With SQLite the previous owner is a process that has ended.
     if let Some(late) = &late {
         for key in ["open", "parked"] {
-            assert!(!late.park(key, parking(99, "late")).await, "{key}");
+            assert!(!late.park(key, park_event(99, "late")).await, "{key}");
             assert!(!late.settle(key, answer("late")).await, "{key}");
         }
     }
-    assert!(new.park("open", parking(60, "new")).await);
+    assert!(new.park("open", park_event(60, "new")).await);
     assert!(new.settle("parked", answer("new")).await);
     let open = new.entry("open").await.unwrap();
     assert_eq!(
@@ -87,23 +88,25 @@ pub(super) async fn a_new_owner_takes_over_and_the_late_one_changes_nothing(worl
     assert_eq!(notes[2], ("new", "taken over"));
 }
 
-pub(super) async fn the_first_answer_stays(world: &World) {
-    let peer = world.peer("a").await;
+pub(super) async fn the_first_answer_wins(test_ledger: &TestLedger) {
+    let peer = test_ledger.peer("a").await;
     assert!(!peer.settle("k", answer("of nothing")).await);
-    assert!(!peer.park("k", parking(9, "{}")).await);
+    assert!(!peer.park("k", park_event(9, "{}")).await);
     peer.claim(claim("k", 1)).await;
     assert!(peer.settle("k", answer("first")).await);
     assert!(!peer.settle("k", answer("first")).await, "the same one is not news either");
     assert!(!peer.settle("k", answer("second")).await);
-    assert!(!peer.park("k", parking(9, "{}")).await);
+    assert!(!peer.park("k", park_event(9, "{}")).await);
     peer.mark_published("k", None).await;
     assert!(!peer.settle("k", answer("third")).await);
     assert_eq!(peer.entry("k").await.unwrap().answer, Some(answer("first")));
 }
 
-pub(super) async fn unfinished_events_are_found_by_their_partition(world: &World) {
-    let peer = world.peer("a").await;
-    let place = |key, partition, offset| {
+pub(super) async fn recovery_returns_the_unfinished_events_of_its_partitions(
+    test_ledger: &TestLedger,
+) {
+    let peer = test_ledger.peer("a").await;
+    let claim_at = |key, partition, offset| {
         let mut claim = claim(key, offset);
         claim.source = position(partition, offset);
         claim
@@ -111,30 +114,30 @@ pub(super) async fn unfinished_events_are_found_by_their_partition(world: &World
     for (key, partition, offset) in
         [("z", 1, 4), ("open", 1, 10), ("p", 2, 3), ("settled", 1, 7), ("done", 1, 8), ("x", 3, 1)]
     {
-        let claim = place(key, partition, offset);
+        let claim = claim_at(key, partition, offset);
         peer.claim(claim.clone()).await;
-        assert!(peer.park(key, keeping(70, &claim)).await);
+        assert!(peer.park(key, park_with_record(70, &claim)).await);
         if key != "p" {
             peer.claim(claim).await;
         }
     }
     // Kafka delivers these again: their offsets cannot be committed.
-    peer.claim(place("fresh", 1, 11)).await;
-    peer.claim(place("left", 1, 12)).await;
-    assert!(peer.park("left", parking(1, "{}")).await);
-    peer.claim(place("answered", 1, 13)).await;
+    peer.claim(claim_at("fresh", 1, 11)).await;
+    peer.claim(claim_at("left", 1, 12)).await;
+    assert!(peer.park("left", park_event(1, "{}")).await);
+    peer.claim(claim_at("answered", 1, 13)).await;
     assert!(peer.settle("answered", answer("it")).await);
     assert!(peer.settle("settled", answer("it")).await);
     assert!(peer.settle("done", answer("it")).await);
     peer.mark_published("done", None).await;
 
-    let peer = world.peer("next").await;
+    let peer = test_ledger.peer("next").await;
     let rows = peer.recover("escalations", &[2, 1, 7]).await;
     let keys: Vec<_> = rows.iter().map(key_of).collect();
     assert_eq!(keys, ["z", "settled", "open", "p"], "in the order of the records");
     assert_eq!(rows[1].state, EntryState::Settled { at: at(2) });
     assert_eq!(rows[2].state, EntryState::Open);
-    assert_eq!(rows[2].record, record(&place("open", 1, 10)));
+    assert_eq!(rows[2].record, record(&claim_at("open", 1, 10)));
     assert_eq!(rows[2].first_seen, at(0));
     assert_eq!(rows[3].state, EntryState::Parked { until: at(70) });
 
@@ -149,27 +152,28 @@ pub(super) async fn unfinished_events_are_found_by_their_partition(world: &World
     assert_eq!(peer.recover("escalations", &[]).await, []);
 }
 
-pub(super) async fn an_acknowledgement_is_noted_once(world: &World) {
-    let peer = world.peer("a").await;
-    let place = |offset| Position { topic: "outcomes".into(), partition: 3, offset };
-    peer.mark_published("nothing", Some(place(1))).await;
+pub(super) async fn an_acknowledgement_is_stored_once(test_ledger: &TestLedger) {
+    let peer = test_ledger.peer("a").await;
+    let position_at = |offset| Position { topic: "outcomes".into(), partition: 3, offset };
+    peer.mark_published("nothing", Some(position_at(1))).await;
     assert_eq!(peer.entry("nothing").await, None);
     peer.claim(claim("k", 1)).await;
-    peer.mark_published("k", Some(place(1))).await;
+    peer.mark_published("k", Some(position_at(1))).await;
     assert_eq!(peer.entry("k").await.unwrap().state, EntryState::Open, "there is no answer yet");
-    peer.park("k", keeping(9, &claim("k", 1))).await;
+    peer.park("k", park_with_record(9, &claim("k", 1))).await;
     peer.settle("k", answer("it")).await;
     assert_eq!(peer.entry("k").await.unwrap().record, Some(record(&claim("k", 1))));
-    peer.mark_published("k", Some(place(2))).await;
-    peer.mark_published("k", Some(place(3))).await;
-    let story = peer.entry("k").await.unwrap();
-    let state = EntryState::Published { settled_at: at(2), at: now(), position: Some(place(2)) };
-    assert_eq!((story.state, story.record), (state, None), "the original is not needed any more");
-    assert_eq!(story.answer, Some(answer("it")));
+    peer.mark_published("k", Some(position_at(2))).await;
+    peer.mark_published("k", Some(position_at(3))).await;
+    let entry = peer.entry("k").await.unwrap();
+    let state =
+        EntryState::Published { settled_at: at(2), at: now(), position: Some(position_at(2)) };
+    assert_eq!((entry.state, entry.record), (state, None), "the original is not needed any more");
+    assert_eq!(entry.answer, Some(answer("it")));
 }
 
-pub(super) async fn any_text_is_an_identity(world: &World) {
-    let peer = world.peer("a").await;
+pub(super) async fn any_text_can_be_an_id(test_ledger: &TestLedger) {
+    let peer = test_ledger.peer("a").await;
     let long = "ö".repeat(128);
     assert_eq!(long.len(), 256);
     let keys = [
@@ -206,20 +210,20 @@ pub(super) async fn any_text_is_an_identity(world: &World) {
     for (offset, key) in (0..).zip(keys) {
         let claim = Claim { session_id: Some(key.into()), ..claim(key, offset) };
         assert_eq!(peer.claim(claim.clone()).await, ClaimResult::Fresh, "{key:?}");
-        let parking = Park { snapshot: key.into(), ..keeping(9, &claim) };
-        assert!(peer.park(key, parking).await, "{key:?}");
+        let park = Park { snapshot: key.into(), ..park_with_record(9, &claim) };
+        assert!(peer.park(key, park).await, "{key:?}");
         assert!(peer.settle(key, answer(key)).await, "{key:?}");
-        let story = peer.entry(key).await.unwrap();
-        assert_eq!(story.session_id.as_deref(), Some(key));
-        assert_eq!(story.snapshot.as_deref(), Some(key));
-        assert_eq!(story.answer, Some(answer(key)));
+        let entry = peer.entry(key).await.unwrap();
+        assert_eq!(entry.session_id.as_deref(), Some(key));
+        assert_eq!(entry.snapshot.as_deref(), Some(key));
+        assert_eq!(entry.answer, Some(answer(key)));
     }
     let found = peer.recover("escalations", &[0]).await;
     assert_eq!(found.iter().map(key_of).collect::<Vec<_>>(), keys);
 }
 
-pub(super) async fn any_bytes_come_back(world: &World) {
-    let peer = world.peer("a").await;
+pub(super) async fn any_bytes_survive_a_round_trip(test_ledger: &TestLedger) {
+    let peer = test_ledger.peer("a").await;
     let all: Vec<u8> = (0..=255).collect();
     let bytes =
         [None, Some(vec![]), Some(vec![0]), Some(b"\"\\u0000\"".to_vec()), Some(all.clone())];
@@ -242,23 +246,23 @@ pub(super) async fn any_bytes_come_back(world: &World) {
         let fresh = Claim { source, deadline: Some(deadline), ..claim(&key, 0) };
         peer.claim(fresh.clone()).await;
         let record = Some(record);
-        peer.park(&key, Park { record: record.clone(), ..parking(9, "{}") }).await;
+        peer.park(&key, Park { record: record.clone(), ..park_event(9, "{}") }).await;
         let (value, channel) = (bytes.clone(), Channel::DeadLetters);
         let letter = Arc::new(Message { channel, key: bytes, value, headers });
         assert!(peer.settle(&key, letter.clone()).await);
-        let story = peer.entry(&key).await.unwrap();
-        assert_eq!(story.record, record);
-        assert_eq!((story.answer, story.deadline), (Some(letter.clone()), Some(deadline)));
+        let entry = peer.entry(&key).await.unwrap();
+        assert_eq!(entry.record, record);
+        assert_eq!((entry.answer, entry.deadline), (Some(letter.clone()), Some(deadline)));
         let settled = ClaimResult::Settled { answer: letter, published: false, at: at(2) };
         assert_eq!(peer.claim(fresh).await, settled);
     }
 }
 
-pub(super) async fn published_events_are_forgotten_by_age(world: &World) {
-    let peer = world.peer("a").await;
+pub(super) async fn published_events_are_pruned_by_age(test_ledger: &TestLedger) {
+    let peer = test_ledger.peer("a").await;
     for (offset, key) in (0..).zip(["open", "parked", "settled"]) {
         peer.claim(claim(key, offset)).await;
-        peer.park(key, keeping(9, &claim(key, offset))).await;
+        peer.park(key, park_with_record(9, &claim(key, offset))).await;
     }
     peer.claim(claim("open", 0)).await;
     peer.settle("settled", answer("it")).await;
@@ -281,20 +285,20 @@ pub(super) async fn published_events_are_forgotten_by_age(world: &World) {
     );
 }
 
-pub(super) async fn the_story_says_who_did_what(world: &World) {
-    let peer = world.peer("a").await;
+pub(super) async fn the_history_says_who_did_what(test_ledger: &TestLedger) {
+    let peer = test_ledger.peer("a").await;
     peer.claim(claim("k", 1)).await;
-    peer.park("k", parking(30, "{}")).await;
-    let peer = world.peer("b").await;
+    peer.park("k", park_event(30, "{}")).await;
+    let peer = test_ledger.peer("b").await;
     peer.claim(Claim { at: at(31), ..claim("k", 1) }).await;
     peer.settle("k", answer("it")).await;
     peer.mark_published("k", Some(position(5, 6))).await;
     let history = peer.entry("k").await.unwrap().history;
-    let told: Vec<_> =
+    let items: Vec<_> =
         history.iter().map(|step| (step.at, step.kind, &*step.owner, &*step.note)).collect();
     let until = format!("until {}; 4 calls, last 60008", at(30));
     assert_eq!(
-        told,
+        items,
         [
             (at(1), HistoryKind::Claimed, "a", ""),
             (now(), HistoryKind::Parked, "a", &*until),
@@ -305,8 +309,8 @@ pub(super) async fn the_story_says_who_did_what(world: &World) {
     );
 }
 
-/// `run` is the hand that damages a row behind the ledger's back, and repairs it.
-pub(super) async fn a_row_that_cannot_be_read(peer: &Peer, run: impl AsyncFn(&str)) {
+/// `run` executes SQL beside the ledger: it damages a row, and repairs it.
+pub(super) async fn an_unreadable_row(peer: &Peer, run: impl AsyncFn(&str)) {
     let elsewhere = |key, offset, partition| {
         let mut claim = claim(key, offset);
         claim.source.partition = partition;
@@ -314,9 +318,9 @@ pub(super) async fn a_row_that_cannot_be_read(peer: &Peer, run: impl AsyncFn(&st
     };
     let (damaged, beside) = (claim("damaged", 1), claim("beside", 2));
     let sound = elsewhere("sound", 3, damaged.source.partition + 1);
-    for put_away in [&damaged, &beside, &sound] {
-        peer.claim(put_away.clone()).await;
-        assert!(peer.park(&put_away.key, keeping(9, put_away)).await);
+    for parked in [&damaged, &beside, &sound] {
+        peer.claim(parked.clone()).await;
+        assert!(peer.park(&parked.key, park_with_record(9, parked)).await);
     }
     run("CREATE TABLE kept AS SELECT key, history FROM handoff_events").await;
     run("UPDATE handoff_events SET history = '{' WHERE key = 'damaged'").await;
