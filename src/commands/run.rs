@@ -8,7 +8,7 @@ use crate::{app, telemetry};
 
 /// Runs the service until `shutdown`, then drains it.
 pub(crate) async fn run(config: Config, shutdown: CancellationToken) -> Result<(), Failure> {
-    telemetry::start_log(&config.log).map_err(Failure::Configuration)?;
+    let _log = telemetry::start_service_log(&config.log).map_err(Failure::Configuration)?;
     for warning in &config.warnings {
         tracing::warn!(warning, "questionable configuration");
     }

@@ -2,7 +2,12 @@
 //!
 //! A log line is a fixed lower-case phrase plus fields; docs/operations.md explains the phrases.
 
+use std::backtrace::Backtrace;
+use std::sync::OnceLock;
+
+use tracing_appender::non_blocking::{ErrorCounter, NonBlockingBuilder, WorkerGuard};
 use tracing_subscriber::EnvFilter;
+use tracing_subscriber::fmt::MakeWriter;
 
 /// The format of a log line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -22,13 +27,56 @@ pub struct LogSettings {
     pub format: LogFormat,
 }
 
-/// Starts logging to standard error, for the whole process. A second start has no effect.
+/// Lines that may wait for a slow reader of standard error: a few MiB at most.
+const BUFFERED_LINES: usize = 8192;
+
+/// Counts the lines that [`start_service_log`] dropped. Static, because the log itself is
+/// process-wide.
+static DROPPED: OnceLock<ErrorCounter> = OnceLock::new();
+
+/// Starts the log of a command that talks to people: each line is written before the command goes
+/// on. A second start has no effect.
 pub fn start_log(settings: &LogSettings) -> anyhow::Result<()> {
+    start(settings, std::io::stderr)
+}
+
+/// Starts the log of the service: a thread of its own writes the lines to standard error, so that
+/// a reader that stalls or has gone cannot stall or end the service. Lines beyond
+/// [`BUFFERED_LINES`] are dropped and counted. The guard writes what is buffered when it is
+/// dropped, for at most a second.
+pub fn start_service_log(settings: &LogSettings) -> anyhow::Result<WorkerGuard> {
+    let (writer, guard) = NonBlockingBuilder::default()
+        .lossy(true)
+        .buffered_lines_limit(BUFFERED_LINES)
+        .thread_name("log")
+        .finish(std::io::stderr());
+    DROPPED.get_or_init(|| writer.error_counter());
+    start(settings, writer)?;
+    // The default hook writes to standard error itself: it would block on a stalled reader, and
+    // panic again on a closed one.
+    std::panic::set_hook(Box::new(|panic| {
+        let backtrace = Backtrace::capture();
+        tracing::error!(%panic, %backtrace, "panicked: a bug");
+    }));
+    Ok(guard)
+}
+
+/// Lines that were dropped because nobody read standard error.
+pub fn dropped_lines() -> u64 {
+    DROPPED.get().map_or(0, |dropped| dropped.dropped_lines() as u64)
+}
+
+fn start<W>(settings: &LogSettings, writer: W) -> anyhow::Result<()>
+where
+    W: for<'w> MakeWriter<'w> + Send + Sync + 'static,
+{
     let filter = EnvFilter::try_new(&settings.level)
         .map_err(|error| anyhow::anyhow!("log.level {:?}: {error}", settings.level))?;
     let builder = tracing_subscriber::fmt()
         .with_env_filter(filter)
-        .with_writer(std::io::stderr)
+        .with_writer(writer)
+        // It would report a failed write by eprintln!, which panics when standard error is closed.
+        .log_internal_errors(false)
         .with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr()));
     // `try_init` fails when a log is already running, for example when one test binary starts
     // several services. The first log keeps running, so the error is dropped.

@@ -6,8 +6,9 @@
 
 use std::time::Duration;
 
-use prometheus_client::encoding::EncodeLabelSet;
-use prometheus_client::metrics::counter::Counter;
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::{DescriptorEncoder, EncodeLabelSet, EncodeMetric as _};
+use prometheus_client::metrics::counter::{ConstCounter, Counter};
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
@@ -49,6 +50,19 @@ struct ReasonLabel {
 struct PartitionLabel {
     topic: String,
     partition: i32,
+}
+
+/// Reads the log's own counter at each scrape.
+#[derive(Debug)]
+struct DroppedLines;
+
+impl Collector for DroppedLines {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), std::fmt::Error> {
+        let counter = ConstCounter::new(super::dropped_lines());
+        let help = "Log lines dropped because standard error was not read";
+        let kind = counter.metric_type();
+        counter.encode(encoder.encode_descriptor("log_lines_dropped", help, None, kind)?)
+    }
 }
 
 /// All metrics of the process.
@@ -141,6 +155,7 @@ impl Metrics {
         r.register("intake_paused", help, self.intake_paused.clone());
         r.register("records_skipped", "Records of another type, skipped", self.skipped.clone());
         r.register("commit_failures", "Offset commits that failed", self.commit_failures.clone());
+        r.register_collector(Box::new(DroppedLines));
         r.register("outcomes", "Final outcomes acknowledged", self.outcomes.clone());
         let help = "Interim outcomes acknowledged";
         r.register("interim_outcomes", help, self.interim_outcomes.clone());

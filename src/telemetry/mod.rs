@@ -6,5 +6,5 @@
 pub mod log;
 pub mod metrics;
 
-pub use self::log::{LogFormat, LogSettings, start_log};
+pub use self::log::{LogFormat, LogSettings, dropped_lines, start_log, start_service_log};
 pub use self::metrics::Metrics;
