@@ -11,6 +11,7 @@ use super::{Delivery, DeskApi as _, Ended, Ports};
 use crate::domain::course::{CompletedCall, Course};
 use crate::domain::ledger_entry::Claim;
 use crate::domain::request::DeskCommand;
+use crate::domain::signal::Signal;
 use crate::gate::{CallPermit, ClaimPermit};
 use crate::lease::FencingToken;
 
@@ -81,7 +82,7 @@ impl<P: Ports> Delivery<'_, P> {
                     return Ok(Hold::Claimed { permit, token });
                 }
                 drop(permit);
-                self.make_call(course, call, call_permit).await;
+                self.make_call(course, call, call_permit, token).await;
                 Ok(Hold::Claimed { permit: None, token })
             }
             Waited::DeadlineReached => Ok(Hold::Claimed { permit, token }),
@@ -92,7 +93,13 @@ impl<P: Ports> Delivery<'_, P> {
         }
     }
 
-    async fn make_call(&self, course: &mut Course<'_>, call: DeskCall, permit: CallPermit) {
+    async fn make_call(
+        &self,
+        course: &mut Course<'_>,
+        call: DeskCall,
+        permit: CallPermit,
+        token: FencingToken,
+    ) {
         let DeskCall { command, body } = call;
         let started_at = self.context.clock.now();
         let started = Instant::now();
@@ -118,6 +125,11 @@ impl<P: Ports> Delivery<'_, P> {
             self.turn.call_returned();
             None
         };
+        let no_response = matches!(assessment.signal, Signal::NoResponse(_));
+        if no_response && !self.context.lease.accepts(token) {
+            // The call timed out while this process was paused: that says nothing about Desk.
+            return;
+        }
         permit.report(&assessment.signal, next);
     }
 }

@@ -27,6 +27,8 @@ use crate::telemetry::Metrics;
 
 const RECEIVED: Timestamp = Timestamp::constant(1_795_428_000, 0);
 
+const HOUR: Duration = Duration::from_secs(3600);
+
 /// What a port does wrong, or the pause that happens during its use.
 #[derive(Debug, Clone, Copy, PartialEq)]
 enum PortFault {
@@ -35,6 +37,8 @@ enum PortFault {
     PauseDuringClaim,
     PauseDuringSettle,
     PauseDuringSearch,
+    /// The call's reply is lost meanwhile.
+    PauseDuringCall,
 }
 
 /// How often each port was used.
@@ -76,7 +80,7 @@ impl ProcessUnderTest {
     }
 }
 
-/// Desk, which assigns every event to agent `a`.
+/// Desk, which assigns every event to agent `a`, and says so when the state is queried.
 struct FakeDesk(Arc<ProcessUnderTest>);
 
 /// A topic to which another instance publishes the message while this process is paused.
@@ -96,7 +100,12 @@ impl Ports for FakePorts {
 impl DeskApi for FakeDesk {
     async fn call(&self, _: DeskCommand, _: Vec<u8>, _: Option<Timestamp>) -> Reply {
         self.0.calls.fetch_add(1, Ordering::Relaxed);
-        Reply::Answer(DeskAnswer { agent_id: Some("a".into()), ..DeskAnswer::default() })
+        if *self.0.fault.lock() == PortFault::PauseDuringCall {
+            self.0.pause_if(PortFault::PauseDuringCall).await;
+            return Reply::Lost("timed out".into());
+        }
+        let (agent_id, state) = (Some("a".into()), Some("Agent".into()));
+        Reply::Answer(DeskAnswer { agent_id, state, ..DeskAnswer::default() })
     }
 }
 
@@ -173,7 +182,8 @@ async fn context(fault: PortFault) -> (Context<FakePorts>, Arc<ProcessUnderTest>
         calls: AtomicUsize::new(0),
         published: AtomicUsize::new(0),
     });
-    let breaker = BreakerPolicy { probe_initial: second, probe_max: second, outage_after: 3 };
+    // One call without a reply would shut the gate for longer than any test here waits.
+    let breaker = BreakerPolicy { probe_initial: HOUR, probe_max: HOUR, outage_after: 1 };
     let context = Context {
         desk: FakeDesk(process.clone()),
         outcomes: FakeTopic(process.clone()),
@@ -296,4 +306,12 @@ async fn an_event_whose_ledger_entry_cannot_be_read_is_reported_and_not_called()
     let blocked =
         (Ended::Blocked, vec![TaskEvent::Blocked], PortUses { claims: 1, calls: 0, published: 0 });
     assert_eq!(delivered(PortFault::UnreadableEntry).await, blocked);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_time_out_during_a_pause_of_the_process_does_not_count_against_desk() {
+    let start = Instant::now();
+    let counts = answered(PortFault::PauseDuringCall).await;
+    assert_eq!(counts, PortUses { claims: 2, calls: 2, published: 1 });
+    assert!(start.elapsed() < HOUR, "the gate was shut");
 }

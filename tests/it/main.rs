@@ -9,12 +9,14 @@
 //! - `ledger`: one suite for the ledgers in memory, in SQLite and in PostgreSQL.
 //! - `cli_kafka`: the commands that use Kafka, judged by output and exit code.
 //! - `chaos`: workers, Kafka, database and Desk break at random; a checker compares the results.
+//! - `field`: faults seen in the field, one file per kind, by the smallest input that shows each.
 //! - `fixture`: whether the Kafka fixture does what the other tests rely on.
 //! - `support`: starts Kafka, PostgreSQL and workers for the tests.
 
 mod chaos;
 mod cli_kafka;
 mod demo;
+mod field;
 mod fixture;
 mod kafka;
 mod ledger;

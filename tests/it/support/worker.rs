@@ -118,16 +118,26 @@ impl World {
     /// A worker in a process of its own.
     pub(crate) fn process(&self) -> Process {
         let log = tempfile::NamedTempFile::new().expect("a file for the log");
-        let child = Command::new(env!("CARGO_BIN_EXE_handoff"))
+        let child = self.start(log.reopen().expect("the log file opens").into());
+        Process { child, log }
+    }
+
+    /// The same, with its log in the caller's hands.
+    pub(crate) fn process_logging_to(&self, log: Stdio) -> Process {
+        let child = self.start(log);
+        Process { child, log: tempfile::NamedTempFile::new().expect("an empty file") }
+    }
+
+    fn start(&self, log: Stdio) -> Child {
+        Command::new(env!("CARGO_BIN_EXE_handoff"))
             .arg("run")
             .env_clear()
             .envs(self.env())
             .stdin(Stdio::null())
             .stdout(Stdio::null())
-            .stderr(log.reopen().expect("the log file opens"))
+            .stderr(log)
             .spawn()
-            .expect("the worker starts");
-        Process { child, log }
+            .expect("the worker starts")
     }
 
     /// Publish escalations, keyed by their session.
