@@ -252,7 +252,8 @@ impl Service {
             metrics: self.metrics,
         };
         let mut consuming = spawn_owned(consume(received, source, self.intake, Arc::new(context)));
-        let faultless = tokio::select! {
+        // Which part ended first, and whether by a fault.
+        let first_end = tokio::select! {
             ended = &mut consuming => ended.context("consuming ended"),
             companion = companions.join_next() => match companion {
                 Some(Err(error)) => Err(error).context("a part of the worker ended"),
@@ -264,7 +265,7 @@ impl Service {
         let left_group = spawn_blocking(move || thread.join()).await?;
         // A task that has ended must not be awaited a second time.
         let drained = if consuming.is_finished() { Ok(()) } else { consuming.await };
-        faultless?;
+        first_end?;
         drained.context("consuming ended")?;
         left_group.map_err(|_| anyhow!("the consumer's thread panicked"))?
     }

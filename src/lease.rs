@@ -20,8 +20,9 @@ use crate::clock::millis;
 const MAX_POLL_GAP: Duration = Duration::from_secs(5);
 /// After a pause the client needs this long to learn which partitions it has lost.
 const REJOIN_TIME: Duration = Duration::from_secs(3);
-/// Two thirds of the broker's session time-out for groups of the KIP-848 protocol. Only there the
-/// client does not count the time-out itself: with the classic protocols librdkafka revokes.
+/// Two thirds of the broker's default session time-out. Needed only under KIP-848, where librdkafka
+/// does not notice that its session has timed out; with the classic protocols it revokes the
+/// partitions itself.
 const MAX_COORDINATOR_SILENCE: Duration = Duration::from_secs(30);
 const CHECK_INTERVAL: Duration = Duration::from_millis(50);
 

@@ -26,8 +26,8 @@ pub(super) struct AssignedOffset {
     pub(super) offset: i64,
 }
 
-/// How far the event of an offset is that was recovered from the ledger. Kafka may deliver its
-/// record as well, before or after it is finished.
+/// The state of a recovered event, by its offset. Kafka may deliver its record as well, before or
+/// after the event is finished.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum RecoveredOffset {
     Unfinished,

@@ -87,7 +87,7 @@ pub struct IntakeSettings {
     pub drain: Duration,
 }
 
-/// How many task reports are handled before the state that depends on them is updated.
+/// How many more task reports are handled, after the first, before the state that depends on them is updated.
 const REPORT_BATCH: usize = 32;
 
 /// Nothing else wakes the loop when a drain's time is up or a hold becomes a pause.

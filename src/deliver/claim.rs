@@ -20,8 +20,8 @@ const MAX_CLAIM_AGE: Duration = Duration::from_secs(1);
 
 /// How this delivery holds its event between two steps of the course.
 ///
-/// A claim permit is kept until the call begins. It bounds how many events are claimed at a time,
-/// and with that how many calls a crash leaves in doubt.
+/// A claim permit is kept until the call begins. It bounds how many events wait for their call with a
+/// claim in the ledger.
 pub(super) enum Hold {
     /// Claimed: a call may begin while the lease accepts the token.
     Claimed { permit: Option<ClaimPermit>, token: FencingToken },

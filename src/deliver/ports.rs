@@ -20,7 +20,7 @@ use crate::telemetry::Metrics;
 
 /// Desk's API.
 pub trait DeskApi: Send + Sync + 'static {
-    /// Make one call, with a UserSig that was created at or after `signature_after`.
+    /// Make one call, with a UserSig that was created after `signature_after`.
     fn call(
         &self,
         command: DeskCommand,

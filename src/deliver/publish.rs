@@ -13,8 +13,9 @@ use super::{
     Context, Delivery, Ended, OutcomePublisher as _, Ports, Published, PublishedBy, TaskEvent,
 };
 use crate::domain::ledger_entry::{Claim, WriteResult};
-use crate::domain::wire::Message;
+use crate::domain::wire::dead_letter::DeadLetter;
 use crate::domain::wire::outcome::Outcome;
+use crate::domain::wire::{Channel, Message};
 use crate::lease::FencingToken;
 use crate::ledger::Ledger as _;
 
@@ -60,10 +61,21 @@ impl Unpublished {
         on_enqueued: impl FnOnce(),
     ) {
         let (channel, label) = (self.message.channel, self.message.label().to_owned());
+        let is_dead_letter = channel == Channel::DeadLetters;
+        let dead_letter = is_dead_letter.then(|| DeadLetter::read(&self.message.headers));
         let published = self.publish(context, on_enqueued).await;
         if published.by == PublishedBy::Us {
             context.metrics.published_from_outbox(channel, &label);
-            info!(event.key = %key, status = label, "published an outcome stored before the restart");
+            match dead_letter {
+                Some(DeadLetter { class, error, .. }) => {
+                    warn!(event.key = %key, class, error, "record sent to the dead-letter topic");
+                }
+                None => info!(
+                    event.key = %key,
+                    status = label,
+                    "published an outcome stored before the restart"
+                ),
+            }
         }
         context.ledger.mark_published(key, Some(published.position)).await;
     }

@@ -38,7 +38,7 @@ use crate::telemetry::Metrics;
 pub struct Gate {
     claim_permits: Arc<ClaimPermits>,
     inner: Mutex<GateInner>,
-    /// Wakes [`Gate::drive`] when `look_again` has become earlier.
+    /// Wakes [`Gate::drive`] when `look_again` has changed to another time.
     changed: Notify,
     /// The moment from which the pure parts count time.
     epoch: Instant,

@@ -110,9 +110,9 @@ impl RangeReader {
         &self.ranges
     }
 
-    /// A time before which records may have been deleted: of each partition that no longer begins
-    /// at offset 0 take the oldest record, of these the youngest. `now` where a partition has lost
-    /// all its records, `None` where no partition has lost any.
+    /// A time before which records may have been deleted: the latest of the oldest timestamps of all
+    /// partitions that no longer begin at offset 0. `now` where a partition has lost all its records,
+    /// `None` where no partition has lost any.
     pub(crate) fn trimmed_until(&self, now: Timestamp) -> anyhow::Result<Option<Timestamp>> {
         let mut until = None;
         for (partition, range) in self.available.iter().filter(|(_, range)| range.start > 0) {

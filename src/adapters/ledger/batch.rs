@@ -76,7 +76,7 @@ pub(super) struct BatchAttempt<'a> {
     pub(super) results: BatchResults,
     /// The rows to write. A command without a change has its result already.
     pub(super) changes: Arc<[RowChange]>,
-    /// Of each change the index of its command in the batch.
+    /// For each change, the index of its command in the batch.
     pub(super) command_indexes: Vec<usize>,
 }
 

@@ -31,9 +31,10 @@ pub enum Status {
     NoAgentOnline,
     /// The escalation can never succeed.
     Rejected,
-    /// The deadline passed without an answer from Desk.
+    /// The deadline passed before any transfer took effect: no call was made, or the session's
+    /// state shows that the call had none.
     Expired,
-    /// Every call failed until the deadline.
+    /// Faults used up the attempts or the time, or the effect of a call is unknown.
     Failed,
 }
 

@@ -1,7 +1,8 @@
 //! Claim permits: how many events may be claimed in the ledger and wait for their call.
 //!
 //! A claim says that a call may be in flight, so every claimed event has to be reconciled after a
-//! crash. Claiming only what is called soon keeps that number near twice `desk.concurrency`.
+//! crash. These are about 4 x `desk.concurrency` events: those in flight, twice as many with a claim
+//! permit, and one behind each call.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -11,7 +12,7 @@ use tokio::sync::oneshot;
 
 use super::Rank;
 
-/// One event is in flight and one is ready to follow, so that a call never waits for a claim.
+/// Two events are claimed and ready for each call, so that a call does not wait for a claim.
 const PERMITS_PER_CALL: usize = 2;
 /// Even a service with few calls at once claims in batches worth a commit.
 const MIN_PERMITS: usize = 16;

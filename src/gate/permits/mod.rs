@@ -1,8 +1,9 @@
 //! Two bounded sets of permits, granted oldest event first.
 //!
 //! A claim permit ([`claim`]) bounds how many events are claimed in the ledger before their call; a
-//! call permit ([`call`]) bounds how many calls are in flight. They are separate because a claim is a
-//! write: an event that waits for the rate limiter must not keep the others from being claimed.
+//! call permit ([`call`]) bounds how many calls are in flight. They are separate so that claims run
+//! ahead of calls: while `desk.concurrency` calls are in flight, the next events are claimed already
+//! and can call at once.
 
 pub(super) mod call;
 pub(super) mod claim;

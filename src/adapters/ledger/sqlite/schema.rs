@@ -51,7 +51,12 @@ pub(super) fn inspect(connection: &Connection) -> rusqlite::Result<Schema> {
         let is_empty = connection.query_row(count, (), |row| row.get::<_, i64>(0))? == 0;
         return Ok(if is_empty { Schema::Empty } else { Schema::Foreign });
     }
-    Ok(compare(connection.query_row(NEWEST, (), |row| row.get(0))?))
+    let newest = connection.query_row(NEWEST, (), |row| row.get(0))?;
+    // A development build before 0.1.0 numbered other migrations.
+    let column = "SELECT 1 FROM pragma_table_info('handoff_ledger') WHERE name = 'state'";
+    let is_ledger = connection.query_row(column, (), |_| Ok(())).optional()?.is_some();
+    let schema = compare(newest);
+    Ok(if matches!(schema, Schema::Current) && !is_ledger { Schema::Foreign } else { schema })
 }
 
 /// Applies the missing migrations in one transaction; leaves a newer schema as it is.
