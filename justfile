@@ -1,5 +1,7 @@
 # Shortcuts for the scripts; `just` lists them. Nothing depends on just.
 
+set positional-arguments
+
 _list:
     @just --list
 
@@ -11,9 +13,13 @@ fast:
 lint:
     scripts/lint
 
+# Makes this machine ready to build and test
+setup:
+    scripts/setup
+
 # All tests; installs or names what is missing
 test *args:
-    scripts/test {{args}}
+    scripts/test "$@"
 
 # Licences, sources, banned crates and advisories
 deny:
@@ -29,7 +35,7 @@ demo:
 
 # Throughput beside a plain loop
 bench *args:
-    scripts/bench {{args}}
+    scripts/bench "$@"
 
 # Random faults on real parts, for MINUTES
 chaos minutes="5":

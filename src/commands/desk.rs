@@ -170,7 +170,7 @@ fn read_schedule(file: &std::path::Path) -> anyhow::Result<FaultSchedule> {
 fn greeting(endpoint: &str, admin: &Identity, key: &str) -> String {
     let Identity { sdkappid, identifier } = admin;
     format!(
-        "simulated SimulatedDesk at {endpoint}; the worker finds it with \
+        "simulated Desk at {endpoint}; the worker finds it with \
          HANDOFF__DESK__ENDPOINT={endpoint} HANDOFF__DESK__SDKAPPID={sdkappid} \
          HANDOFF__DESK__IDENTIFIER={identifier} HANDOFF__DESK__SECRET_KEY={key}"
     )

@@ -285,7 +285,7 @@ fn policy(raw: &mut RawConfig) -> Option<Policy> {
             quick_attempts: to_u32(quick_attempts?),
             park: park?,
         },
-        settle: Duration::from_millis(settle_ms?),
+        settle_time: Duration::from_millis(settle_ms?),
         doubt_grace: doubt_grace?,
         default_target: default_target?,
         routes: routes?,

@@ -243,6 +243,7 @@ impl<P: Ports, S: Source> EventLoop<P, S> {
                     self.finish(at);
                 }
             }
+            // Released, or fenced or blocked while draining: the next owner finishes it.
             TaskReport::Ended(_, TaskEnd::Delivered(_) | TaskEnd::Aborted) => {}
             TaskReport::Ended(at, TaskEnd::Panicked) => {
                 let (partition, offset) = (at.assignment.partition, at.offset);

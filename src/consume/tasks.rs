@@ -26,9 +26,9 @@ use crate::domain::record::Record;
 use crate::domain::wire::escalation::{DecodeRules, Decoded, decode};
 use crate::gate::Ticket;
 
-/// If another instance claims our event, wait this many `settle` times before claiming it back: a
+/// If another instance claims our event, wait this many settle times before claiming it back: a
 /// live owner has reconciled and answered by then.
-const RECLAIM_AFTER_SETTLES: u32 = 3;
+const RECLAIM_AFTER_SETTLE_TIMES: u32 = 3;
 const MIN_RECLAIM_DELAY: Duration = Duration::from_secs(1);
 
 /// A task that runs.
@@ -341,7 +341,7 @@ async fn may_reclaim(end: Ended, draining: &CancellationToken, policy: &Policy) 
     tokio::select! {
         biased;
         () = draining.cancelled() => false,
-        () = sleep((policy.settle * RECLAIM_AFTER_SETTLES).max(MIN_RECLAIM_DELAY)) => true,
+        () = sleep((policy.settle_time * RECLAIM_AFTER_SETTLE_TIMES).max(MIN_RECLAIM_DELAY)) => true,
     }
 }
 

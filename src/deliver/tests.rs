@@ -196,7 +196,7 @@ async fn context(fault: PortFault) -> (Context<FakePorts>, Arc<ProcessUnderTest>
                 quick_attempts: 1,
                 park: vec![],
             },
-            settle: second,
+            settle_time: second,
             doubt_grace: second,
             default_target: true,
             routes: Routes::default(),

@@ -187,3 +187,12 @@ pub const CODES: &[CodeRow] = &[
     row(141016, Occupied, "user already in a human session"),
     row(141017, NoAgent, "assignment failed, nobody online"),
 ];
+
+// The table is searched by bisection.
+const _: () = {
+    let mut row = 1;
+    while row < CODES.len() {
+        assert!(CODES[row - 1].code < CODES[row].code, "CODES must be in ascending order");
+        row += 1;
+    }
+};

@@ -303,7 +303,8 @@ async fn acknowledged(
         Ok(Err((error, _))) => Err(error),
         Err(cancelled) => {
             error!(error = %cancelled, "Kafka producer dropped a message unanswered");
-            Err(KafkaError::Canceled)
+            // Not `Canceled`, which means that it was never enqueued: this one may have arrived.
+            Err(KafkaError::MessageProduction(RDKafkaErrorCode::PurgeInflight))
         }
     }
 }

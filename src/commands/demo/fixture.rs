@@ -87,7 +87,7 @@ impl DemoFixture {
     /// An introduction for people.
     pub(super) fn introduction(&self) -> String {
         let LatencyRange { min_ms, max_ms } = LATENCY;
-        let settle = self.config.policy.settle.as_secs_f64();
+        let settle = self.config.policy.settle_time.as_secs_f64();
         format!(
             "An embedded Kafka broker, a simulated Desk and the real worker, all in this process. A \
              call to\nDesk takes {min_ms} to {max_ms} ms, and much goes wrong. After a lost answer \

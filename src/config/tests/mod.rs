@@ -128,7 +128,7 @@ fn the_environment_replaces_the_file_and_the_file_the_defaults() {
     let config = good(file, &[("HANDOFF__KAFKA__GROUP_ID", "env")]);
     assert_eq!(config.kafka.group_id, "env");
     assert_eq!(config.concurrency, 7);
-    assert_eq!(config.policy.settle, Duration::from_secs(1));
+    assert_eq!(config.policy.settle_time, Duration::from_secs(1));
     assert_eq!(config.kafka.topics.escalations, "handoff.escalations");
 }
 

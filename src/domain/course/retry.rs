@@ -188,6 +188,6 @@ impl Course<'_> {
             return Duration::ZERO;
         }
         let elapsed = call.finished_at.duration_since(call.started_at);
-        self.policy.settle.saturating_sub(Duration::try_from(elapsed).unwrap_or_default())
+        self.policy.settle_time.saturating_sub(Duration::try_from(elapsed).unwrap_or_default())
     }
 }

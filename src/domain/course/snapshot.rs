@@ -98,7 +98,7 @@ impl<'a> Course<'a> {
             text: "the process stopped while a call may have been in flight".into(),
         });
         // The call may have started just before the crash, and Desk may still be working on it.
-        course.pause = Some(Step::Wait(policy.settle));
+        course.pause = Some(Step::Wait(policy.settle_time));
         match course.state_query_unsupported {
             Some(_) => course.effect_unknown = true,
             None => course.in_doubt = Some(InDoubt::Ambiguous),

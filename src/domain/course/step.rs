@@ -21,7 +21,7 @@ pub struct Policy {
     /// What follows a fault.
     pub retry: RetryPolicy,
     /// How long Desk may still be working on a call that got no answer, from its start.
-    pub settle: Duration,
+    pub settle_time: Duration,
     /// How long after the deadline a call in doubt is still reconciled.
     pub doubt_grace: Duration,
     /// Whether Desk's default allocation may be the last target of a plan.

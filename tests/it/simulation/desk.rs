@@ -73,7 +73,7 @@ struct CallResult {
 
 impl SimDesk {
     pub(super) fn new(schedule: &Schedule, rng: Rng) -> Self {
-        let settle_ms = schedule.policy.settle.as_millis() as u64;
+        let settle_ms = schedule.policy.settle_time.as_millis() as u64;
         Self { rng, settle_ms, sessions: BTreeMap::new(), transfers: 0 }
     }
 

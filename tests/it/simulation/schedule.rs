@@ -116,7 +116,7 @@ fn policy(rng: &mut Rng) -> Policy {
             quick_attempts: rng.u32(1..5),
             park: vec![S(rng.u64(1..5)), S(rng.u64(3..12))],
         },
-        settle: S(3),
+        settle_time: S(3),
         doubt_grace: S(rng.u64(5..25)),
         default_target: true,
         routes: routes(rng),

@@ -122,9 +122,7 @@ const LAYERS: &[(&str, u8)] = &[
 const ALLOWED_USES: &[(&str, &str, &str)] = &[
     ("config", "adapters", "the settings of an adapter are defined beside it"),
     ("gate", "telemetry", "the gate reports its state"),
-    ("telemetry", "gate", "the labels of a metric are the gate's reasons"),
     ("health", "lease", "an expired lease is a reason not to be ready"),
-    ("lease", "health", "an expired lease is a reason not to be ready"),
 ];
 
 #[test]

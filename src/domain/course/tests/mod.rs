@@ -38,7 +38,7 @@ fn policy() -> Policy {
             quick_attempts: 4,
             park: vec![MS(30_000), MS(60_000)],
         },
-        settle: MS(3_000),
+        settle_time: MS(3_000),
         doubt_grace: MS(60_000),
         default_target: true,
         routes: Routes::default(),
@@ -263,7 +263,7 @@ impl Invariants {
         // Desk looked for an agent and found none: the session is with the bot.
         self.in_doubt &= verdict.class != VerdictClass::NoAgent;
         if verdict.in_doubt && call.reply.answer().is_none() {
-            self.busy_until = call.started_at + self.policy.settle;
+            self.busy_until = call.started_at + self.policy.settle_time;
         }
         match &call.reply {
             Reply::Answer(answer) => self.desk = Some(answer.desk.clone()),

@@ -184,7 +184,7 @@ fn any_turn() -> impl Strategy<Value = ModelTurn> {
     let lost = one_of(&["lost", "http 502", "http 200"]);
     let in_doubt = one_of(&["141002", "60008", "70500", "70999"]);
     let faults = ["refused", "60014", "60007", "60021", "70001", "70050", "http 403", "141002"];
-    let late = (0u64..=policy().settle.as_millis() as u64).prop_map(MS);
+    let late = (0u64..=policy().settle_time.as_millis() as u64).prop_map(MS);
     let fate = prop_oneof![
         3 => Just(CallFate::Answered),
         3 => (lost.clone(), late).prop_map(|(words, late)| CallFate::Performed(words, late)),

@@ -229,7 +229,7 @@ fn after_a_crash_the_stored_interim_outcome_is_published_byte_for_byte() {
     assert!(matches!(resumed.next(later), Step::Call(..)), "then the plan is tried again");
     // In doubt it is published only after the reconciliation.
     let mut interrupted = Course::interrupted(&event, &policy, stored(&course), later);
-    assert_eq!(interrupted.next(later), Step::Wait(policy.settle));
+    assert_eq!(interrupted.next(later), Step::Wait(policy.settle_time));
     assert!(matches!(interrupted.next(later), Step::Call(super::DeskCommand::GetSessionState, _)));
     // Past the deadline only the final outcome is left.
     let snapshot = stored(&course);
