@@ -10,7 +10,7 @@ use super::peer::{refusal, sqlite_url};
 async fn a_file_that_is_no_ledger_is_refused() {
     let folder = tempfile::tempdir().unwrap();
     let (url, file) = (sqlite_url(&folder), folder.path().join("ledger.db"));
-    fs::write(&file, "this was never a database, but a letter to somebody".repeat(100)).unwrap();
+    fs::write(&file, "this was never a database, but a note to somebody".repeat(100)).unwrap();
     let refused = refusal(&url).await;
     assert!(refused.contains("is damaged, or not a ledger"), "{refused}");
     assert!(refused.contains("ledger.db"), "{refused}");

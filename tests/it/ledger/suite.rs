@@ -50,9 +50,9 @@ pub(super) async fn a_claim_returns_what_the_last_one_left(test_ledger: &TestLed
     assert_eq!(peer.claim(other).await, conflict);
     assert_eq!(peer.claim(Claim { session_id: None, ..claim("k", 1) }).await, conflict);
 
-    let letter = Claim { session_id: None, deadline: None, ..claim("escalations/0/9", 9) };
-    assert_eq!(peer.claim(letter.clone()).await, ClaimResult::Fresh);
-    assert!(matches!(peer.claim(letter).await, ClaimResult::Resumed(_)));
+    let dead_letter = Claim { session_id: None, deadline: None, ..claim("escalations/0/9", 9) };
+    assert_eq!(peer.claim(dead_letter.clone()).await, ClaimResult::Fresh);
+    assert!(matches!(peer.claim(dead_letter).await, ClaimResult::Resumed(_)));
     let conflict = ClaimResult::Conflict { session_id: None };
     assert_eq!(peer.claim(claim("escalations/0/9", 9)).await, conflict);
 }
@@ -248,12 +248,12 @@ pub(super) async fn any_bytes_survive_a_round_trip(test_ledger: &TestLedger) {
         let record = Some(record);
         peer.park(&key, Park { record: record.clone(), ..park_event(9, "{}") }).await;
         let (value, channel) = (bytes.clone(), Channel::DeadLetters);
-        let letter = Arc::new(Message { channel, key: bytes, value, headers });
-        assert!(peer.settle(&key, letter.clone()).await);
+        let dead_letter = Arc::new(Message { channel, key: bytes, value, headers });
+        assert!(peer.settle(&key, dead_letter.clone()).await);
         let entry = peer.entry(&key).await.unwrap();
         assert_eq!(entry.record, record);
-        assert_eq!((entry.answer, entry.deadline), (Some(letter.clone()), Some(deadline)));
-        let settled = ClaimResult::Settled { answer: letter, published: false, at: at(2) };
+        assert_eq!((entry.answer, entry.deadline), (Some(dead_letter.clone()), Some(deadline)));
+        let settled = ClaimResult::Settled { answer: dead_letter, published: false, at: at(2) };
         assert_eq!(peer.claim(fresh).await, settled);
     }
 }
