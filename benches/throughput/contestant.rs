@@ -27,7 +27,7 @@ pub(crate) enum Kind {
     Handoff,
     /// The same without a ledger: not for any other use.
     NoLedger,
-    /// A plain loop with a lane per session, without a ledger.
+    /// A plain loop with a queue per session, without a ledger.
     Plain,
 }
 

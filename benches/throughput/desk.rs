@@ -43,7 +43,7 @@ impl Desk {
         Ok(serde_json::from_str(&self.get("stats").await?)?)
     }
 
-    /// How long a transfer took on average, as Desk saw it: a little more than it was told, as timers are.
+    /// How long a transfer took on average, as Desk saw it: a little more than configured, as timers are.
     pub(crate) async fn took(&self) -> Result<Duration> {
         let transfers = self.stats().await?.of(handoff::sim::desk::ApiCommand::Transfer);
         Ok(Duration::from_micros(transfers.took_us / transfers.calls.max(1)))

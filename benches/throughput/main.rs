@@ -68,7 +68,7 @@ struct Args {
     #[arg(long, hide = true)]
     bench: bool,
 
-    /// Be a contestant: told by the environment as `handoff run` is
+    /// Be a contestant: configured by the environment as `handoff run` is
     #[arg(long = "as", hide = true)]
     as_contestant: Option<contestant::Kind>,
 }

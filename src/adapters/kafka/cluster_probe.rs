@@ -32,7 +32,7 @@ pub(crate) struct ClusterProbe {
     limit: Duration,
 }
 
-/// Why a question has no good answer.
+/// Why a request failed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum ProbeError {
     /// An ACL is missing.

@@ -5,7 +5,7 @@
 //! gives up. For the other subcommands: [`RangeReader`] and
 //! [`TopicFollower`] read a topic without joining a group,
 //! [`RecordPublisher`] publishes records within a time limit, [`ClusterProbe`] asks the cluster
-//! questions that change nothing. Read [`settings`](KafkaSettings) first for the client
+//! requests that change nothing. Read [`settings`](KafkaSettings) first for the client
 //! properties that the promises of the service rest on.
 
 mod callbacks;

@@ -175,7 +175,7 @@ async fn a_range_by_offsets_or_by_time() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn events_show_prints_the_history_of_an_escalation_during_and_after_a_run() {
-    let mut world = World::new("story", 1, SimulatedDeskSettings::default()).await;
+    let mut world = World::new("history", 1, SimulatedDeskSettings::default()).await;
     world.set("RETRY__INITIAL_MS", "10").set("RETRY__MAX_MS", "20").set("RETRY__PARK_MS", "6000");
     world.desk.schedule(
         InjectedFault::error(60_014).commands(&[ApiCommand::Transfer]).session("s").times(4),
@@ -195,12 +195,12 @@ async fn events_show_prints_the_history_of_an_escalation_during_and_after_a_run(
     world.outcomes(1).await;
     worker.stop().await;
     let ran = run(&world, &["events", "show", "e", "--json"]).await;
-    let story = ran.json();
-    assert_eq!((&story["state"], &story["key"]), (&json!("published"), &json!("id:e")), "{story}");
-    assert_eq!(story["outcome"]["status"], "assigned");
-    assert_eq!(story["outcome"]["attempts"], 5);
+    let shown = ran.json();
+    assert_eq!((&shown["state"], &shown["key"]), (&json!("published"), &json!("id:e")), "{shown}");
+    assert_eq!(shown["outcome"]["status"], "assigned");
+    assert_eq!(shown["outcome"]["attempts"], 5);
     let what: Vec<_> =
-        story["history"].as_array().unwrap().iter().map(|s| s["what"].clone()).collect();
+        shown["history"].as_array().unwrap().iter().map(|s| s["what"].clone()).collect();
     assert_eq!(what, ["claimed", "parked", "claimed", "settled", "published"]);
     let ran = run(&world, &["events", "show", "e"]).await;
     assert!(ran.out.contains("outcome     assigned to "), "{}", ran.out);

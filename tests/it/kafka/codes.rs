@@ -178,7 +178,7 @@ async fn the_session_state_decides_after_141003_and_after_a_lost_answer() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_failed_state_query_is_repeated_and_an_unsupported_one_is_not() {
-    let world = world("questions").await;
+    let world = world("state-queries").await;
     let doubt = || transfer(InjectedFault::error(141_002));
     let state = |fault: InjectedFault| fault.commands(&[ApiCommand::State]);
     let table = [

@@ -127,8 +127,8 @@ async fn a_wrong_key_is_repaired_while_the_worker_runs() {
     assert!(metrics.contains("handoff_gate_shut{reason=\"misconfigured\"} 1"), "{metrics}");
     let calls = world.desk.stats().of(ApiCommand::Transfer).calls;
     assert!((2..100).contains(&calls), "probed slowly: {calls} calls");
-    let told = worker.log().matches("gate shut: no call can succeed").count();
-    assert_eq!(told, 1, "one line says what to repair:\n{}", worker.log());
+    let times = worker.log().matches("gate shut: no call can succeed").count();
+    assert_eq!(times, 1, "one line says what to repair:\n{}", worker.log());
 
     std::fs::write(&key, format!("{DEMO_KEY}\n")).unwrap();
     let answered = by_event(world.outcomes(100).await);

@@ -102,15 +102,15 @@ async fn attributes_choose_the_route_and_its_targets_are_tried_in_order() {
     let worker = world.worker();
     let answered = by_event(world.outcomes(5).await);
     worker.stop().await;
-    let told = |id: &str| {
+    let outcome_of = |id: &str| {
         let outcome = &answered[id];
         [&outcome["status"], &outcome["route"], &outcome["agent_id"]].map(Value::clone)
     };
-    assert_eq!(told("vip"), ["assigned", "vip", "vera@x"].map(Value::from));
-    assert_eq!(told("german"), ["assigned", "german", "anna@x"].map(Value::from));
-    assert_eq!(told("own"), ["assigned", "german", "vera@x"].map(Value::from));
-    assert_eq!(told("strict")[..2], ["no_agent_online", "german"].map(Value::from));
-    assert_eq!(told("other")[..2], [Value::from("assigned"), Value::Null]);
+    assert_eq!(outcome_of("vip"), ["assigned", "vip", "vera@x"].map(Value::from));
+    assert_eq!(outcome_of("german"), ["assigned", "german", "anna@x"].map(Value::from));
+    assert_eq!(outcome_of("own"), ["assigned", "german", "vera@x"].map(Value::from));
+    assert_eq!(outcome_of("strict")[..2], ["no_agent_online", "german"].map(Value::from));
+    assert_eq!(outcome_of("other")[..2], [Value::from("assigned"), Value::Null]);
     assert_eq!(
         answered["german"]["tried"],
         json!([
@@ -188,7 +188,7 @@ async fn a_kill_between_interim_and_final_outcome_yields_one_of_each() {
     for (round, ids) in ids.chunks(EVENTS / 3).enumerate() {
         let worker = world.process();
         world.publish(ids.iter().map(|id| patient(id))).await;
-        // Some are told by then, some are about to be.
+        // Some are published by then, some are about to be.
         world.outcomes(round * EVENTS / 3 + 3).await;
         worker.kill().await;
     }

@@ -129,7 +129,7 @@ async fn lost_connections_lose_and_repeat_nothing() {
         () = work => {}
         () = cutting => {}
     }
-    // The last cut may still be on its way, and a reader tells it at once.
+    // The last cut may still be on its way, and a reader reports it at once.
     sleep(Duration::from_millis(500)).await;
     for key in ["0-0", "29-49", "20-20"] {
         let entry = peer.entry(key).await.unwrap();

@@ -258,16 +258,16 @@ fn partitions(consumer: &BaseConsumer, topic: &str) -> i32 {
 }
 
 /// Asks with a consumer that is in no group that a test looks at.
-async fn ask<T, F>(bootstrap: &str, question: F) -> T
+async fn ask<T, F>(bootstrap: &str, request: F) -> T
 where
     T: Send + 'static,
     F: FnOnce(&BaseConsumer) -> T + Send + 'static,
 {
-    ask_as(bootstrap, "test-reader", question).await
+    ask_as(bootstrap, "test-reader", request).await
 }
 
 /// Consumers block, and so does their end: both on a thread where that hurts nobody.
-async fn ask_as<T, F>(bootstrap: &str, group: &str, question: F) -> T
+async fn ask_as<T, F>(bootstrap: &str, group: &str, request: F) -> T
 where
     T: Send + 'static,
     F: FnOnce(&BaseConsumer) -> T + Send + 'static,
@@ -277,7 +277,7 @@ where
     config.set("enable.partition.eof", "true").set("fetch.wait.max.ms", "10");
     let work = spawn_blocking(move || {
         let consumer: BaseConsumer = config.create().expect("a consumer");
-        question(&consumer)
+        request(&consumer)
     });
     match work.await {
         Ok(answer) => answer,

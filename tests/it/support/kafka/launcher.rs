@@ -90,7 +90,7 @@ async fn record(jvm: &jvm::Jvm, recorder: jvm::Jvm) -> Result<()> {
     jvm.adopt(&recorder)
 }
 
-#[expect(clippy::disallowed_methods, reason = "tests are told by the environment where Kafka is")]
+#[expect(clippy::disallowed_methods, reason = "the environment says where Kafka is")]
 fn variable(name: &str) -> Option<String> {
     std::env::var(name).ok().filter(|value| !value.is_empty())
 }
