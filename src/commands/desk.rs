@@ -3,6 +3,7 @@
 //! It prints its address and the settings with which the worker finds it, serves until it is
 //! stopped, and then prints what it has counted. It prints no key except the public demo key.
 
+use std::io::Write as _;
 use std::net::{SocketAddr, TcpListener};
 use std::path::PathBuf;
 
@@ -122,11 +123,16 @@ pub(crate) async fn run(args: DeskArgs, shutdown: CancellationToken) -> Result<(
     if let Some(schedule) = schedule {
         desk.schedule(schedule);
     }
-    anstream::println!("{}", greeting(&desk.endpoint(), &admin, key_hint));
+    print_or_go_on(&greeting(&desk.endpoint(), &admin, key_hint));
     shutdown.cancelled().await;
     desk.stop().await;
-    anstream::println!("{}", summary(&desk.stats()));
+    print_or_go_on(&summary(&desk.stats()));
     Ok(())
+}
+
+/// The simulated Desk serves also where nobody can read what it prints.
+fn print_or_go_on(text: &str) {
+    writeln!(anstream::stdout(), "{text}").unwrap_or_default();
 }
 
 fn settings(args: DeskArgs) -> anyhow::Result<(SimulatedDeskSettings, &'static str)> {
