@@ -9,6 +9,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use anyhow::ensure;
 use serde::{Deserialize, Serialize};
 
 /// An agent.
@@ -69,6 +70,17 @@ impl StaffChange {
     pub fn agent(id: impl Into<String>, online: bool) -> Self {
         let (id, online) = (Some(id.into()), Some(online));
         Self::update(AgentUpdate { id, online, ..AgentUpdate::default() })
+    }
+
+    /// Fails if it, or one of its updates, changes nothing.
+    pub(super) fn check(&self) -> anyhow::Result<()> {
+        let has_effect = |update: &AgentUpdate| {
+            update.online.is_some() || update.busy.is_some() || update.capacity.is_some()
+        };
+        ensure!(*self != Self::default(), "it changes nothing: give agents or updates");
+        let all_have_effect = self.updates.iter().all(has_effect);
+        ensure!(all_have_effect, "an update changes nothing: give online, busy or capacity");
+        Ok(())
     }
 
     fn update(update: AgentUpdate) -> Self {

@@ -73,7 +73,9 @@ async fn schedule(State(desk): State<Arc<DeskState>>, body: Bytes) -> Response {
 }
 
 async fn change_staff(State(desk): State<Arc<DeskState>>, body: Bytes) -> Response {
-    apply(&body, |change: StaffChange| desk.contact_centre.change_staff(&change))
+    let change = serde_json::from_slice::<StaffChange>(&body).map_err(anyhow::Error::new);
+    let change = change.and_then(|change| change.check().map(|()| change));
+    answer(change.map(|change| desk.contact_centre.change_staff(&change)))
 }
 
 async fn reset(State(desk): State<Arc<DeskState>>) -> Response {

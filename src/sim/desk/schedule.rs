@@ -28,11 +28,15 @@ pub struct FaultSchedule {
 }
 
 impl FaultSchedule {
-    /// Parses a schedule and checks the range of each number.
+    /// Parses a schedule and checks the range of each number, and that each part has an effect.
     pub fn parse(json: &[u8]) -> anyhow::Result<Self> {
         let schedule: Self = serde_json::from_slice(json)?;
+        ensure!(schedule != Self::default(), "the schedule is empty");
         for (number, fault) in (1..).zip(&schedule.faults) {
             fault.check().with_context(|| format!("fault {number}"))?;
+        }
+        for (number, change) in (1..).zip(&schedule.staff_changes) {
+            change.check().with_context(|| format!("staff change {number}"))?;
         }
         schedule.latency.unwrap_or_default().check().context("latency")?;
         Ok(schedule)
@@ -171,6 +175,14 @@ impl LatencyRange {
     }
 }
 
+impl ScheduledStaffChange {
+    fn check(&self) -> anyhow::Result<()> {
+        let has_condition = self.after_transfers.is_some() || self.after_ms.is_some();
+        ensure!(has_condition, "it has no condition: give after_transfers or after_ms");
+        self.change.check()
+    }
+}
+
 pub(super) const ANY_SESSION: &str = "*";
 const LONGEST_MS: u64 = 3_600_000;
 
@@ -178,6 +190,13 @@ impl InjectedFault {
     fn check(&self) -> anyhow::Result<()> {
         let chance = self.chance;
         ensure!((0.0..=1.0).contains(&chance), "chance is {chance}; it must be from 0 to 1");
+        ensure!(!self.commands.is_empty(), "commands is empty, so it applies to no call");
+        ensure!(!self.session.is_empty(), "session is empty, so it applies to no call");
+        let none = LatencyRange::default();
+        let changes_something = self.answer != InjectedAnswer::Normal
+            || self.delay != none
+            || self.answer_delay != none;
+        ensure!(changes_something, "it changes nothing: give it an answer or a delay");
         if let InjectedAnswer::Status { status, .. } = self.answer {
             ensure!(
                 (200..=599).contains(&status),

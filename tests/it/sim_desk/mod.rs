@@ -257,7 +257,8 @@ async fn the_controls_work_over_http() {
     let misspelt = post_control("schedule", json!({"faults": [{"anwser": "hang"}]})).await;
     assert_eq!(misspelt.status(), 400);
     assert!(misspelt.text().await.unwrap().contains("anwser"));
-    let impossible = post_control("schedule", json!({"faults": [{}, {"chance": 7}]})).await;
+    let impossible =
+        post_control("schedule", json!({"faults": [{"answer": "hang"}, {"chance": 7}]})).await;
     assert_eq!(impossible.status(), 400);
     assert!(
         impossible.text().await.unwrap().contains("fault 2: chance is 7; it must be from 0 to 1")

@@ -86,6 +86,29 @@ fn a_schedule_is_plain_json() {
 }
 
 #[test]
+fn a_part_that_changes_nothing_is_an_error() {
+    let check = |schedule: serde_json::Value, expected: &str| {
+        let error = FaultSchedule::parse(schedule.to_string().as_bytes()).err();
+        assert_eq!(error.map(|e| format!("{e:#}")).unwrap_or_default(), expected, "{schedule}");
+    };
+    check(json!({}), "the schedule is empty");
+    check(json!({"faults": []}), "the schedule is empty");
+    check(json!({"faults": [{}]}), "fault 1: it changes nothing: give it an answer or a delay");
+    let to_no_call = "fault 2: commands is empty, so it applies to no call";
+    check(json!({"faults": [{"answer": "hang"}, {"answer": "hang", "commands": []}]}), to_no_call);
+    let to_no_call = "fault 1: session is empty, so it applies to no call";
+    check(json!({"faults": [{"answer": "hang", "session": ""}]}), to_no_call);
+    let unconditional = "staff change 1: it has no condition: give after_transfers or after_ms";
+    check(json!({"staff_changes": [{"change": {"agents": []}}]}), unconditional);
+    let no_change = "staff change 1: it changes nothing: give agents or updates";
+    check(json!({"staff_changes": [{"after_ms": 1}]}), no_change);
+    let no_change = "staff change 1: an update changes nothing: give online, busy or capacity";
+    check(json!({"staff_changes": [{"after_ms": 1, "change": {"updates": [{}]}}]}), no_change);
+    check(json!({"faults": [{"delay": {"min_ms": 1}}]}), "");
+    check(json!({"limit_per_second": 0}), "");
+}
+
+#[test]
 fn an_unknown_field_is_an_error() {
     for wrong in [
         json!({"fault": []}),
