@@ -208,11 +208,11 @@ impl Service {
             };
             let Some(problem) = problem else { break };
             // It may wait for days: log each problem once.
-            if reported.as_ref() != Some(&problem) {
-                error!(error = problem, "waiting to start");
-                reported = Some(problem.clone());
+            if reported.as_ref() != Some(&problem.what) {
+                error!(error = problem.text, "waiting to start");
+                reported = Some(problem.what);
             }
-            self.health.set_waiting_for(Some(problem));
+            self.health.set_waiting_for(Some(problem.text));
             // Nobody polls yet, and waiting here is not stalling: a restart would not help.
             self.lease.renew();
             self.health.report_progress();
@@ -256,7 +256,7 @@ impl Service {
         let first_end = tokio::select! {
             ended = &mut consuming => ended.context("consuming ended"),
             companion = companions.join_next() => match companion {
-                Some(Err(error)) => Err(error).context("a part of the worker ended"),
+                Some(Err(error)) => Err(error).context("a part of the service ended"),
                 _ => Err(anyhow!("the admin port ended")),
             },
         };
@@ -324,16 +324,31 @@ async fn create_topics(settings: &kafka::KafkaSettings, shutdown: &CancellationT
     }
 }
 
+/// Why the service waits for its topics.
+struct TopicsProblem {
+    what: String,
+    /// The same with its cause, which varies with the broker that was asked.
+    text: String,
+}
+
+impl TopicsProblem {
+    fn new(what: String) -> Self {
+        Self { text: what.clone(), what }
+    }
+}
+
 /// Which topics are missing, or why that cannot be found out; `None` where all of them exist.
-async fn topics_problem(settings: kafka::KafkaSettings) -> Option<String> {
+async fn topics_problem(settings: kafka::KafkaSettings) -> Option<TopicsProblem> {
     match spawn_blocking(move || kafka::missing_topics(&settings, TOPIC_LOOKUP_TIMEOUT)).await {
         Ok(Ok(missing)) if missing.is_empty() => None,
-        Ok(Ok(missing)) => Some(format!(
+        Ok(Ok(missing)) => Some(TopicsProblem::new(format!(
             "topics that do not exist: {}; create them, or set kafka.create_topics = true",
             missing.join(", ")
-        )),
-        Ok(Err(error)) => Some(format!("{error:#}")),
-        Err(panicked) => Some(panicked.to_string()),
+        ))),
+        Ok(Err(error)) => {
+            Some(TopicsProblem { what: error.to_string(), text: format!("{error:#}") })
+        }
+        Err(panicked) => Some(TopicsProblem::new(panicked.to_string())),
     }
 }
 

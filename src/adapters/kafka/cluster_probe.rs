@@ -18,7 +18,7 @@ use rdkafka::{ClientContext, Offset, Statistics, TopicPartitionList};
 use tokio::time::{Instant, sleep};
 use tracing::debug;
 
-use super::log_throttle::ThrottledErrors;
+use super::log_throttle::{ThrottledErrors, bare_text};
 use super::range_reader::{Boundary, TopicFollower};
 use super::{KafkaSettings, plain};
 
@@ -321,9 +321,7 @@ impl ClientContext for ErrorRecorder {
     fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
         debug!(facility, "{message}");
         if matches!(level, RDKafkaLogLevel::Error | RDKafkaLogLevel::Warning) {
-            // Drop librdkafka's prefix "[thrd:localhost:9092/bootstrap]: ".
-            let text = message.split_once("]: ").map_or(message, |(_, text)| text);
-            text.clone_into(&mut self.0.lock().last_error);
+            bare_text(message).clone_into(&mut self.0.lock().last_error);
         }
     }
 

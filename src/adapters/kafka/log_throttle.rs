@@ -3,6 +3,8 @@
 //! In a broker outage librdkafka reports errors several times a second. One warning per ten
 //! seconds is logged, with the number of those that were suppressed since.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -53,10 +55,37 @@ macro_rules! warn_throttled {
 }
 pub(super) use warn_throttled;
 
-/// The context of clients that need no callbacks: logs their errors, throttled.
+/// The context of clients that need no callbacks: logs their errors, throttled, and keeps the last
+/// connection error; clones share both.
+#[derive(Clone, Default)]
+pub(super) struct ThrottledErrors(Arc<ErrorState>);
+
 #[derive(Default)]
-pub(super) struct ThrottledErrors {
+struct ErrorState {
     throttle: LogThrottle,
+    /// Errors are kept and not logged: `metadata` reports the last one.
+    is_quiet: AtomicBool,
+    last_error: Mutex<String>,
+}
+
+impl ThrottledErrors {
+    /// The client's last error, in librdkafka's words; may be empty. While no broker answers, it is
+    /// why the last connection failed.
+    pub(super) fn last_error(&self) -> String {
+        self.0.last_error.lock().clone()
+    }
+
+    /// Whether errors are kept without being logged.
+    pub(super) fn set_quiet(&self, is_quiet: bool) {
+        self.0.is_quiet.store(is_quiet, Relaxed);
+    }
+}
+
+/// The text of a message of librdkafka's log, without the thread before it
+/// ("[thrd:localhost:9092/bootstrap]: ") and the time behind it (" (after 0ms in state CONNECT)").
+pub(super) fn bare_text(message: &str) -> &str {
+    let text = message.split_once("]: ").map_or(message, |(_, text)| text);
+    text.split_once(" (after ").map_or(text, |(text, _)| text)
 }
 
 impl ConsumerContext for ThrottledErrors {}
@@ -76,13 +105,29 @@ impl ClientContext for ThrottledErrors {
         {
             return;
         }
-        warn_throttled!(self.throttle, %error, reason, "Kafka client error");
+        // "All brokers down" follows the error that says why: that one is kept.
+        if error.rdkafka_error_code() != Some(Code::AllBrokersDown) {
+            bare_text(reason).clone_into(&mut self.0.last_error.lock());
+        }
+        if self.0.is_quiet.load(Relaxed) {
+            return;
+        }
+        warn_throttled!(self.0.throttle, %error, reason, "Kafka client error");
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_text_of_a_message_has_no_thread_and_no_time() {
+        let message = "[thrd:b:9/bootstrap]: b:9/bootstrap: Connect to ipv4#127.0.0.1:9 failed: \
+                       Connection refused (after 3ms in state CONNECT)";
+        let text = "b:9/bootstrap: Connect to ipv4#127.0.0.1:9 failed: Connection refused";
+        assert_eq!(bare_text(message), text);
+        assert_eq!(bare_text("unknown"), "unknown");
+    }
 
     #[tokio::test(start_paused = true)]
     async fn one_warning_per_interval_is_logged_and_the_others_are_counted() {

@@ -12,6 +12,7 @@ mod callbacks;
 mod cluster_probe;
 mod inbound;
 mod log_throttle;
+mod metadata;
 mod outcome_producer;
 mod published_lookup;
 mod range_reader;
@@ -35,15 +36,6 @@ pub(crate) use record_publisher::{OutgoingRecord, PublishReceipt, RecordPublishe
 pub(crate) use settings::{DRAIN_OVERHEAD, KafkaSettings, TopicNames, is_kip848};
 pub(crate) use source::KafkaSource;
 pub(crate) use topics::{create_topics, missing_topics, partition_count};
-
-/// The text of an error where no broker answers.
-fn no_answer(settings: &KafkaSettings) -> String {
-    format!(
-        "no answer from {}: check that kafka.bootstrap_servers names the brokers, that they run, \
-         and that security.protocol and sasl.* match them",
-        settings.bootstrap_servers
-    )
-}
 
 /// An error that is safe to show: without the value of a property, which may be a password, and
 /// without librdkafka's habit of printing the code twice.

@@ -17,8 +17,9 @@ use rdkafka::{Offset, TopicPartitionList};
 use tokio::time::Instant;
 
 use super::log_throttle::ThrottledErrors;
+use super::metadata::fetch_metadata;
 use super::records::to_record;
-use super::{KafkaSettings, no_answer, plain};
+use super::{KafkaSettings, plain};
 use crate::domain::record::Record;
 
 const POLL: Duration = Duration::from_millis(200);
@@ -291,11 +292,7 @@ impl TopicClient {
     /// The numbers of the topic's partitions.
     fn partitions(&self, settings: &KafkaSettings, limit: Duration) -> anyhow::Result<Vec<i32>> {
         let topic = &*self.topic;
-        let metadata = self
-            .consumer
-            .fetch_metadata(Some(topic), limit)
-            .map_err(plain)
-            .with_context(|| no_answer(settings))?;
+        let metadata = fetch_metadata(&self.consumer, settings, topic, limit)?;
         let found = metadata.topics().iter().find(|found| found.name() == topic);
         if let Some(error) = found.and_then(|found| found.error()) {
             let error = anyhow::Error::new(RDKafkaErrorCode::from(error));

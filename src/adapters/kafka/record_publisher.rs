@@ -22,6 +22,7 @@ const QUEUE_FULL_PAUSE: Duration = Duration::from_millis(20);
 /// The producer.
 pub(crate) struct RecordPublisher {
     client: FutureProducer<ThrottledErrors>,
+    errors: ThrottledErrors,
     limit: Duration,
 }
 
@@ -42,6 +43,7 @@ pub(crate) struct OutgoingRecord {
 pub(crate) struct PublishReceipt {
     topic: String,
     delivery: DeliveryFuture,
+    errors: ThrottledErrors,
     limit: Duration,
 }
 
@@ -52,11 +54,12 @@ impl RecordPublisher {
         // Another name of the property that is set in the next line.
         config.remove("delivery.timeout.ms");
         config.set("message.timeout.ms", limit.as_millis().to_string());
+        let errors = ThrottledErrors::default();
         let client = config
-            .create_with_context(ThrottledErrors::default())
+            .create_with_context(errors.clone())
             .map_err(plain)
             .context("failed to create the Kafka producer")?;
-        Ok(Self { client, limit })
+        Ok(Self { client, errors, limit })
     }
 
     /// Enqueue a record; waits only while the queue is full.
@@ -72,7 +75,8 @@ impl RecordPublisher {
             let error = match self.client.send_result(outgoing) {
                 Ok(delivery) => {
                     let topic = record.topic.clone();
-                    return Ok(PublishReceipt { topic, delivery, limit: self.limit });
+                    let (errors, limit) = (self.errors.clone(), self.limit);
+                    return Ok(PublishReceipt { topic, delivery, errors, limit });
                 }
                 Err((error, _)) => error,
             };
@@ -87,7 +91,7 @@ impl RecordPublisher {
 impl PublishReceipt {
     /// Wait for the broker's acknowledgement. Returns the position of the record.
     pub(crate) async fn acknowledged(self) -> anyhow::Result<Position> {
-        let Self { topic, delivery, limit } = self;
+        let Self { topic, delivery, errors, limit } = self;
         match delivery.await.context("the producer ended")? {
             Ok(delivery) => Ok(Position {
                 topic: topic.into(),
@@ -95,10 +99,15 @@ impl PublishReceipt {
                 offset: delivery.offset,
             }),
             Err((error, _)) => match error.rdkafka_error_code() {
-                Some(RDKafkaErrorCode::MessageTimedOut) => Err(anyhow!(
-                    "{topic} did not acknowledge the record within {} s; it may still be there",
-                    limit.as_secs()
-                )),
+                Some(RDKafkaErrorCode::MessageTimedOut) => {
+                    let cause = errors.last_error();
+                    let cause = if cause.is_empty() { cause } else { format!(": {cause}") };
+                    let seconds = limit.as_secs();
+                    Err(anyhow!(
+                        "{topic} did not acknowledge the record within {seconds} s; it may still \
+                         be there{cause}"
+                    ))
+                }
                 _ => Err(plain(error).context(format!("{topic} refuses the record"))),
             },
         }

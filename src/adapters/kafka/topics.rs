@@ -7,11 +7,12 @@ use std::time::Duration;
 use anyhow::Context as _;
 use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
 use rdkafka::config::FromClientConfigAndContext as _;
-use rdkafka::consumer::{BaseConsumer, Consumer as _};
+use rdkafka::consumer::BaseConsumer;
 use rdkafka::error::RDKafkaErrorCode;
 
 use super::log_throttle::ThrottledErrors;
-use super::{KafkaSettings, no_answer, plain};
+use super::metadata::fetch_metadata;
+use super::{KafkaSettings, plain};
 
 /// Create the configured topics that are missing, with the broker's default number of partitions
 /// and replicas. Returns what the broker refused; an error means that it did not answer.
@@ -77,11 +78,7 @@ impl<'a> TopicLookup<'a> {
     }
 
     fn partition_count(&self, topic: &str) -> anyhow::Result<Option<usize>> {
-        let metadata = self
-            .client
-            .fetch_metadata(Some(topic), self.limit)
-            .map_err(plain)
-            .with_context(|| no_answer(self.settings))?;
+        let metadata = fetch_metadata(&self.client, self.settings, topic, self.limit)?;
         let found = metadata.topics().iter().find(|found| found.name() == topic);
         Ok(found.filter(|t| t.error().is_none()).map(|t| t.partitions().len()).filter(|n| *n > 0))
     }

@@ -62,8 +62,9 @@ pub(crate) async fn run(
         }
     }
     Err(Failure::Findings(format!(
-        "{url} has no entry for {:?}: the record was not read yet or is not for us, or the entry is \
-         older than ledger.retention_days; handoff outcomes --event shows what is in the topic",
+        "{url} has no entry for {:?}: its record was not read yet, was skipped for its type, or was \
+         answered more than ledger.retention_days ago; handoff outcomes --event shows what is in \
+         the topic",
         args.id
     )))
 }

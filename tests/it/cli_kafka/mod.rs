@@ -2,6 +2,7 @@
 //!
 //! Each test has its own topics. The service itself is not running; see `kafka` for tests of it.
 
+mod broker_away;
 mod check;
 mod outcomes;
 mod publish;
