@@ -54,7 +54,8 @@ const SET_BY_BROKER: [&str; 4] = [
 
 /// Reads the section; `None` after recording a problem.
 pub(super) fn read(raw: &mut RawConfig) -> Option<KafkaSettings> {
-    let bootstrap_servers = raw.text("kafka.bootstrap_servers");
+    let wanted = "host:port pairs separated by commas, as \"kafka-1:9092,kafka-2:9092\"";
+    let bootstrap_servers = raw.parsed("kafka.bootstrap_servers", wanted, brokers);
     let group_id = raw.text("kafka.group_id");
     let topics = topics(raw);
     let properties = properties(raw, SHARED);
@@ -122,6 +123,22 @@ impl<'a> ClientProperties<'a> {
     fn uses_kip848(&self) -> bool {
         self.get("group.protocol").is_some_and(|(_, value)| is_kip848(value))
     }
+}
+
+/// The list of brokers, without blanks; `None` unless each is a host and a port. Of a list with a
+/// typo librdkafka would use the rest, or wait for ever.
+fn brokers(text: &str) -> Option<String> {
+    let is_host = |host: &str| {
+        let is_ipv6 = host.starts_with('[') && host.ends_with(']');
+        let is_legal = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);
+        !host.is_empty() && (is_ipv6 || host.chars().all(is_legal))
+    };
+    let is_port = |port: &str| port.parse::<u16>().is_ok_and(|port| port > 0);
+    let is_broker = |broker: &&str| {
+        broker.rsplit_once(':').is_some_and(|(host, port)| is_host(host) && is_port(port))
+    };
+    let brokers: Vec<_> = text.split(',').map(str::trim).collect();
+    brokers.iter().all(is_broker).then(|| brokers.join(","))
 }
 
 fn topics(raw: &mut RawConfig) -> Option<TopicNames> {

@@ -98,7 +98,8 @@ pub fn load(
     }
 }
 
-/// The variables named `HANDOFF__...` as text; an error if one of them is not UTF-8.
+/// The variables named `HANDOFF__...` as text; an error if one of them is not UTF-8, or if another
+/// was probably meant to be one of them.
 pub fn utf8_variables(
     env: impl IntoIterator<Item = (OsString, OsString)>,
 ) -> anyhow::Result<Vec<(String, String)>> {
@@ -106,6 +107,7 @@ pub fn utf8_variables(
     for (name, value) in env {
         let shown = name.to_string_lossy().into_owned();
         if !shown.starts_with(origins::PREFIX) {
+            problems.extend(misspelt_variable(&shown));
             continue;
         }
         match (name.into_string(), value.into_string()) {
@@ -117,6 +119,18 @@ pub fn utf8_variables(
         }
     }
     if problems.is_empty() { Ok(variables) } else { Err(error_of(&problems)) }
+}
+
+/// The problem of a variable that looks like a key and is not read, such as `HANDOFF_DESK__REGION`.
+///
+/// Only the two underscores tell a key from the variables that Kubernetes sets for a service
+/// named handoff (`HANDOFF_PORT`) and from those of the tests (`HANDOFF_TEST_KAFKA`).
+fn misspelt_variable(name: &str) -> Option<String> {
+    let upper = name.to_uppercase();
+    let key = upper.strip_prefix("HANDOFF_")?;
+    let is_key = key.contains("__") || key.starts_with('_');
+    let right = format!("{}{}", origins::PREFIX, key.trim_start_matches('_'));
+    is_key.then(|| format!("the variable {name} is not read: write {right}"))
 }
 
 /// Loads the configuration of a tool. A missing identity or key of Desk is not an error here;

@@ -6,10 +6,11 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::io::Read as _;
 use std::path::Path;
 
 use ::config::{Environment, File, FileFormat, Map, Source, Value, ValueKind};
-use anyhow::Context;
+use anyhow::{Context as _, anyhow, ensure};
 
 use super::DEFAULTS;
 
@@ -21,6 +22,9 @@ pub(super) const SHARED: &str = "kafka.properties";
 pub(super) const CONSUMER: &str = "kafka.consumer_properties";
 /// The section of librdkafka's properties for the producer.
 pub(super) const PRODUCER: &str = "kafka.producer_properties";
+
+/// More than any configuration has. A device such as /dev/zero has no end.
+const MAX_FILE_BYTES: u64 = 1 << 20;
 
 /// Where a value was written, in ascending order of precedence.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -52,7 +56,7 @@ pub(super) fn read(
     });
     if let Some(path) = file {
         let name = path.display().to_string();
-        let text = fs::read_to_string(path)
+        let text = read_file(path)
             .with_context(|| format!("failed to read the configuration file {name}"))?;
         flatten(String::new(), parse_toml(&text, &name)?, &mut |key, kind| {
             values.insert(key, RawValue { kind, origin: Origin::File });
@@ -64,15 +68,35 @@ pub(super) fn read(
     Ok(values)
 }
 
+/// Reads a file, or a pipe, of at most [`MAX_FILE_BYTES`].
+fn read_file(path: &Path) -> anyhow::Result<String> {
+    let mut text = Vec::new();
+    fs::File::open(path)?.take(MAX_FILE_BYTES + 1).read_to_end(&mut text)?;
+    let is_short = text.len() as u64 <= MAX_FILE_BYTES;
+    ensure!(is_short, "it is longer than {MAX_FILE_BYTES} bytes");
+    String::from_utf8(text).map_err(|_| anyhow!("it is not UTF-8"))
+}
+
 fn parse_toml(text: &str, name: &str) -> anyhow::Result<Map<String, Value>> {
     File::from_str(text, FileFormat::Toml).collect().map_err(|error| {
         let mut message = without_quoted_lines(&error.to_string());
-        // The library names neither the number nor the limit.
+        // The library names neither the number nor its line nor the limit.
         if message.starts_with("number too large") {
-            message.push_str(&format!(": no number may be above {}", i64::MAX));
+            let line = text.lines().position(has_too_large_number).map(|line| line + 1);
+            let line = line.map(|line| format!(" (line {line})")).unwrap_or_default();
+            message.push_str(&format!("{line}: no number may be above {}", i64::MAX));
         }
-        anyhow::anyhow!("failed to read the configuration file {name}: {message}")
+        anyhow!("failed to read the configuration file {name}: {message}")
     })
+}
+
+/// Whether a line of TOML has a number above the limit, outside of texts and comments.
+fn has_too_large_number(line: &str) -> bool {
+    let code = line.split('"').step_by(2).map(|code| code.split('#').next().unwrap_or_default());
+    let is_digit = |c: char| c.is_ascii_digit() || c == '_';
+    code.flat_map(|code| code.split(|c| !is_digit(c)))
+        .map(|digits| digits.replace('_', ""))
+        .any(|digits| !digits.is_empty() && digits.parse::<i64>().is_err())
 }
 
 /// Removes the lines of the file that the parser's message quotes: they may hold a secret.
@@ -94,7 +118,7 @@ fn parse_environment(
     for pair in names.windows(2) {
         let ((one_key, one), (other_key, other)) = (&pair[0], &pair[1]);
         // The library would take one of the two at random: names differ in case, or in `.` and `_`.
-        anyhow::ensure!(
+        ensure!(
             one_key != other_key,
             "the variables {one} and {other} set the same key: keep one of them"
         );

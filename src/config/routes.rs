@@ -180,8 +180,9 @@ impl RouteReader<'_> {
             None if named => Some(Target::Named { agents, group }),
             // `default = false` says nothing about whom to ask, so it is rejected as well.
             _ => {
-                let what = "a target has agents, a group, or both, or else `default` = true";
-                self.add_problem(&format!("{what}; one has not"));
+                self.add_problem(
+                    "a target must have `agents`, `group`, or both; or else only `default` = true",
+                );
                 None
             }
         }

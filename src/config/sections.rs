@@ -213,7 +213,7 @@ fn base_url(raw: &mut RawConfig, key: &str, given: Located<String>) -> Option<St
         return url.map(|url| url.origin().ascii_serialization());
     }
     let kind = ValueKind::from(if text.contains('@') { "..@.." } else { text.as_str() });
-    let wanted = "http:// or https://, a host, perhaps a port, no more";
+    let wanted = "a URL of scheme, host and optional port, as https://console.tim.qq.com";
     raw.reject(key, &RawValue { kind, origin }, wanted);
     None
 }

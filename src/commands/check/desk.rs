@@ -120,7 +120,7 @@ fn judge(what: &str, reply: &Reply, verdicts: &Verdicts) -> Finding {
         verdict::StateQueryResult::Unsupported(text) => {
             return Finding::fail(
                 what,
-                format!("{text}: not Desk, or not all of its API"),
+                format!("{text}: this host is not Desk, or lacks a part of its API"),
                 NETWORK,
             );
         }
@@ -161,7 +161,7 @@ fn judge(what: &str, reply: &Reply, verdicts: &Verdicts) -> Finding {
 
 /// The text of the code's row says what to fix.
 fn setup_failure(what: &str, verdict: &Verdict) -> Finding {
-    Finding::fail(what, format!("refuses us: {}", verdict.text), "")
+    Finding::fail(what, format!("refuses the calls of the service: {}", verdict.text), "")
 }
 
 fn is_remote_without_tls(endpoint: &str) -> bool {
@@ -237,14 +237,14 @@ mod tests {
         check_code(141002, Level::Warn, "a transient error");
         check_code(70009, Level::Fail, "check that the secret key is this SDKAppID's");
         check_code(70020, Level::Fail, "check desk.sdkappid against desk.region");
-        check_code(90009, Level::Fail, "App administrator rights needed");
+        check_code(90009, Level::Fail, "is not an App administrator");
         check_code(70050, Level::Fail, "signature failed too often");
     }
 
     #[test]
     fn a_reply_without_an_answer_is_a_failure() {
         let http = |status| Reply::Http { status, retry_after: None };
-        check_judge(&http(404), Level::Fail, "not Desk");
+        check_judge(&http(404), Level::Fail, "is not Desk");
         check_judge(&http(502), Level::Fail, "HTTP 502");
         check_judge(&Reply::NotSent("refused".into()), Level::Fail, "cannot be reached: refused");
         check_judge(&Reply::Lost("timed out".into()), Level::Fail, "did not answer: timed out");

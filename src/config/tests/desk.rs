@@ -57,7 +57,7 @@ fn region_or_endpoint_of_the_later_origin_wins() {
 
 #[test]
 fn an_endpoint_is_scheme_host_and_port() {
-    let wanted = "must be http:// or https://, a host, perhaps a port, no more";
+    let wanted = "must be a URL of scheme, host and optional port, as https://console.tim.qq.com";
     for bad in ["console.tim.qq.com", "ftp://a", "https://a/v4", "https://a?x=1", "https://", "a:1"]
     {
         check(

@@ -29,6 +29,29 @@ fn a_variable_is_utf8_and_sets_a_key_once() {
 }
 
 #[test]
+fn a_variable_that_looks_like_a_key_is_read_or_refused() {
+    let error = |name: &str| {
+        let error = utf8_variables([(OsString::from(name), OsString::from("1"))]).err();
+        error.map(|error| error.to_string()).unwrap_or_default()
+    };
+    for name in ["HANDOFF_DESK__REGION", "handoff__desk__region", "Handoff_desk__Region"] {
+        let refused = format!("the variable {name} is not read: write HANDOFF__DESK__REGION");
+        assert!(error(name).ends_with(&refused), "{name}: {}", error(name));
+    }
+    for name in [
+        "HANDOFF_CONFIG",
+        "HANDOFF_TEST_KAFKA",
+        "HANDOFF_CI_CONTAINER_TESTS",
+        "HANDOFF_SIM_SECRET_KEY",
+        "HANDOFF_PORT_9464_TCP",
+        "HANDOFF",
+        "OTHER__KEY",
+    ] {
+        assert_eq!(error(name), "", "{name}");
+    }
+}
+
+#[test]
 fn an_unknown_parameter_of_the_ledger_is_refused_without_its_value() {
     let url = "postgres://u:p@h/d?sslmode=require&pasword=s3cr3t";
     let error = load(None, owned(&[("HANDOFF__LEDGER__URL", url)])).unwrap_err().to_string();

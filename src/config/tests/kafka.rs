@@ -17,6 +17,30 @@ fn topic_names_are_legal_and_distinct() {
 }
 
 #[test]
+fn each_broker_is_a_host_and_a_port() {
+    let servers = |text: &'static str| [("HANDOFF__KAFKA__BOOTSTRAP_SERVERS", text)];
+    let good = |text| good("", &servers(text)).kafka.bootstrap_servers;
+    assert_eq!(good("kafka-1:9092, 10.0.0.2:1,[::1]:65535"), "kafka-1:9092,10.0.0.2:1,[::1]:65535");
+    for wrong in [
+        "kafka",
+        "kafka:",
+        ":9092",
+        "a:9092,",
+        "a:9092;b:9092",
+        "a:0",
+        "http://a:9092",
+        "a b:1",
+        "::1:1",
+    ] {
+        let refused = format!(
+            "`kafka.bootstrap_servers` = {wrong:?} in the environment: must be host:port pairs \
+             separated by commas, as \"kafka-1:9092,kafka-2:9092\""
+        );
+        check("", &servers(wrong), &[&refused]);
+    }
+}
+
+#[test]
 fn properties_are_passed_through_under_librdkafkas_names() {
     let config = good(
         "[kafka.properties]\nsecurity.protocol = \"ssl\"\n\"client.id\" = \"file\"\n\

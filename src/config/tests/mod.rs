@@ -352,9 +352,19 @@ fn verdicts_are_overridden_by_code() {
 }
 
 #[test]
-fn a_number_above_the_largest_integer_is_reported() {
-    let error = load_with("[desk]\nconcurrency = 99_999_999_999_999_999_999\n", &[]).unwrap_err();
-    let end = "F: number too large to fit in target type: no number may be above \
+fn a_number_above_the_largest_integer_is_found() {
+    let toml = "[desk]\nidentifier = \"99999999999999999999\"  # 99999999999999999999\nsdkappid = \
+                99_999_999_999_999_999_999";
+    let error = load_with(toml, &[]).unwrap_err();
+    let end = "F: number too large to fit in target type (line 3): no number may be above \
                9223372036854775807";
     assert!(error.ends_with(end), "{error}");
+}
+
+#[test]
+fn a_file_has_an_end() {
+    let endless = load(Some(Path::new("/dev/zero")), owned(&NEEDED)).unwrap_err();
+    let expected =
+        "failed to read the configuration file /dev/zero: it is longer than 1048576 bytes";
+    assert_eq!(format!("{endless:#}"), expected);
 }

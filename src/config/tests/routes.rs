@@ -140,8 +140,8 @@ fn wrong_types_and_contradictions_are_reported_together() {
          targets = [{ agents = \"a\" }, { group = 0 }, { group = 7, default = true }, {}]",
     );
     let half = "of route 1 in F: must be";
-    let one = "route 1 in F: a target has agents, a group, or both, or else `default` = true; one \
-               has not";
+    let one = "route 1 in F: a target must have `agents`, `group`, or both; or else only `default` \
+               = true";
     let words = "a text, a number, true or false, or a list of them, not empty";
     check(
         &[wrong, with("priority = -1"), with("name = \"x\"\ntargets = []")].join("\n"),
