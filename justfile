@@ -29,7 +29,7 @@ deny:
 ci:
     .ci/run
 
-# The worker, a broker and a simulated Desk in one process
+# The service, a broker and a simulated Desk in one process
 demo:
     cargo demo
 

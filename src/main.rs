@@ -3,8 +3,7 @@
 use std::ffi::OsString;
 use std::process::ExitCode;
 
-use clap::Parser as _;
-use handoff::commands::{Cli, print_error};
+use handoff::commands::{Cli, Failure, as_failure, print_error};
 
 // An event is a few hundred small allocations, made on one thread and freed on another. With the
 // system's allocator they take a fifth of the processor time.
@@ -16,7 +15,10 @@ static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 const EX_SOFTWARE: u8 = 70;
 
 fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let cli = match Cli::parse_from_args(std::env::args_os()) {
+        Ok(cli) => cli,
+        Err(error) => return print_usage(&error),
+    };
     let runtime = match tokio::runtime::Runtime::new() {
         Ok(runtime) => runtime,
         Err(error) => {
@@ -29,10 +31,21 @@ fn main() -> ExitCode {
     runtime.shutdown_background();
     match result {
         Ok(()) => ExitCode::SUCCESS,
-        Err(failure) => {
-            print_error(&format!("handoff: {}", failure.text()));
-            failure.code()
-        }
+        Err(failure) => fail(&failure),
+    }
+}
+
+fn fail(failure: &Failure) -> ExitCode {
+    print_error(&format!("handoff: {}", failure.text()));
+    failure.code()
+}
+
+/// Prints the help or the version to standard output, or an error of the command line.
+fn print_usage(error: &clap::Error) -> ExitCode {
+    match as_failure(error.print()) {
+        // A closed standard error leaves nowhere to report anything.
+        Err(failure) if !error.use_stderr() => fail(&failure),
+        _ => ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(EX_SOFTWARE)),
     }
 }
 

@@ -1,6 +1,6 @@
 //! `handoff desk`: serves the simulated Desk, for staging and for tests in any language.
 //!
-//! It prints its address and the settings with which the worker finds it, serves until it is
+//! It prints its address and the settings with which the service finds it, serves until it is
 //! stopped, and then prints what it has counted. It prints no key except the public demo key.
 
 use std::io::Write as _;
@@ -12,6 +12,7 @@ use secrecy::{ExposeSecret as _, SecretString};
 use tokio_util::sync::CancellationToken;
 
 use super::Failure;
+use super::values::whole;
 use crate::domain::usersig::Identity;
 use crate::sim::desk::{
     Agent, ApiCommand, DEMO_KEY, DeskStats, FaultSchedule, LatencyRange, SimulatedDesk,
@@ -45,12 +46,12 @@ All faults and controls are described in docs/simulated-desk.md.";
 #[command(after_help = EXAMPLES, allow_negative_numbers = true)]
 pub(crate) struct DeskArgs {
     /// Address to listen on; port 0 takes a free port
-    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:8080")]
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:8080", value_parser = parse_address)]
     listen: SocketAddr,
 
     /// The SDKAppID that calls must carry
     #[arg(long, value_name = "NUMBER", default_value_t = 1_400_000_000)]
-    #[arg(value_parser = clap::value_parser!(u64).range(1..=9_999_999_999))]
+    #[arg(value_parser = whole::<u64>(1..=9_999_999_999))]
     sdkappid: u64,
 
     /// The administrator account that calls must be signed for
@@ -77,6 +78,7 @@ pub(crate) struct DeskArgs {
 
     /// Calls per command in any one second, above which 60007 is returned; 0 for no limit
     #[arg(long, value_name = "NUMBER", default_value_t = 0)]
+    #[arg(value_parser = whole::<u32>(0..=u32::MAX.into()))]
     limit_per_second: u32,
 
     /// The agents, each as login or login:group; without any, every requested agent is online
@@ -102,10 +104,12 @@ pub(crate) struct DeskArgs {
 
     /// Number of calls in the log of each session
     #[arg(long, value_name = "NUMBER", default_value_t = 32)]
+    #[arg(value_parser = whole::<usize>(0..=1_000_000))]
     calls_kept: usize,
 
     /// Seed of latencies and fault probabilities
     #[arg(long, value_name = "NUMBER", default_value_t = 0)]
+    #[arg(value_parser = whole::<u64>(0..=u64::MAX))]
     seed: u64,
 }
 
@@ -176,7 +180,7 @@ fn read_schedule(file: &std::path::Path) -> anyhow::Result<FaultSchedule> {
 fn greeting(endpoint: &str, admin: &Identity, key: &str) -> String {
     let Identity { sdkappid, identifier } = admin;
     format!(
-        "simulated Desk at {endpoint}; the worker finds it with \
+        "simulated Desk at {endpoint}; the service finds it with \
          HANDOFF__DESK__ENDPOINT={endpoint} HANDOFF__DESK__SDKAPPID={sdkappid} \
          HANDOFF__DESK__IDENTIFIER={identifier} HANDOFF__DESK__SECRET_KEY={key}"
     )
@@ -212,6 +216,10 @@ fn summary(stats: &DeskStats) -> String {
         }
     }
     text
+}
+
+fn parse_address(text: &str) -> Result<SocketAddr, String> {
+    text.parse().map_err(|_| "it must be an IP address and a port, as 127.0.0.1:8080".to_owned())
 }
 
 fn parse_latency(text: &str) -> Result<LatencyRange, String> {

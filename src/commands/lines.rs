@@ -7,6 +7,7 @@ use std::io::{ErrorKind, Stdout, Write as _};
 
 use anstream::AutoStream;
 use anstyle::Style;
+use anyhow::anyhow;
 
 use super::Failure;
 
@@ -40,14 +41,29 @@ impl StdoutLines {
     }
 
     fn finish(&mut self, written: std::io::Result<()>) -> Result<(), Failure> {
-        match written {
-            Err(error) if error.kind() == ErrorKind::BrokenPipe => {
-                self.is_closed = true;
-                Ok(())
-            }
-            other => other.map_err(|error| Failure::Unavailable(error.into())),
-        }
+        self.is_closed |= written.as_ref().is_err_and(is_closed_pipe);
+        as_failure(written)
     }
+}
+
+/// Writes to standard output. A closed pipe is not a failure, as in `handoff man | head`.
+pub(crate) fn print(bytes: &[u8]) -> Result<(), Failure> {
+    let mut out = std::io::stdout().lock();
+    as_failure(out.write_all(bytes).and_then(|()| out.flush()))
+}
+
+/// Makes a failed write to standard output a failure of the command, except for a closed pipe.
+pub fn as_failure(written: std::io::Result<()>) -> Result<(), Failure> {
+    match written {
+        Err(error) if !is_closed_pipe(&error) => {
+            Err(Failure::Unavailable(anyhow!(error).context("failed to write to standard output")))
+        }
+        _ => Ok(()),
+    }
+}
+
+fn is_closed_pipe(error: &std::io::Error) -> bool {
+    error.kind() == ErrorKind::BrokenPipe
 }
 
 /// Writes a line to standard error.

@@ -1,7 +1,8 @@
 //! The command line: one module per subcommand, each with its arguments and a `run` function.
 //!
 //! A command returns `Result<(), Failure>`; the variant of [`Failure`] decides the exit code.
-//! Modules that several commands share: `lines` (output), `table`, `values` (argument types).
+//! Modules that several commands share: `lines` (output), `table`, `values` (argument types),
+//! `signals`.
 
 pub(crate) mod audit;
 pub(crate) mod check;
@@ -9,9 +10,11 @@ pub(crate) mod demo;
 pub(crate) mod desk;
 pub(crate) mod events;
 mod lines;
+mod man;
 pub(crate) mod outcomes;
 pub(crate) mod publish;
 pub(crate) mod run;
+mod signals;
 mod table;
 pub(crate) mod usersig;
 mod values;
@@ -20,10 +23,14 @@ use std::ffi::OsString;
 use std::path::Path;
 use std::process::ExitCode;
 
-use clap::{Args, CommandFactory, Parser, Subcommand};
+use clap::error::ErrorKind;
+use clap::parser::ValueSource;
+use clap::{Args, CommandFactory, FromArgMatches as _, Parser, Subcommand};
 use tokio_util::sync::CancellationToken;
 
-pub use self::lines::print_error;
+pub(crate) use self::lines::print;
+pub use self::lines::{as_failure, print_error};
+use self::signals::run_until_signal;
 use crate::config::{self, Config, ToolConfig};
 use crate::telemetry::{self, LogFormat, LogSettings};
 
@@ -120,8 +127,8 @@ enum CliCommand {
     Usersig(usersig::UsersigArgs),
     /// Print the completion script for a shell
     Completions(CompletionsArgs),
-    /// Print the man page (troff)
-    Man,
+    /// Print a man page (troff)
+    Man(man::ManArgs),
 }
 
 #[derive(Debug, Args)]
@@ -130,7 +137,28 @@ struct CompletionsArgs {
     shell: clap_complete::Shell,
 }
 
+impl CliCommand {
+    /// Whether the subcommand reads the configuration of the service.
+    fn is_configured(&self) -> bool {
+        !matches!(self, Self::Demo(_) | Self::Desk(_) | Self::Completions(_) | Self::Man(_))
+    }
+}
+
 impl Cli {
+    /// Parses the command line.
+    pub fn parse_from_args(args: impl IntoIterator<Item = OsString>) -> Result<Self, clap::Error> {
+        let mut command = Self::command();
+        let matches = command.try_get_matches_from_mut(args)?;
+        let cli = Self::from_arg_matches(&matches).map_err(|error| error.format(&mut command))?;
+        // HANDOFF_CONFIG may be set for the other subcommands.
+        let has_option = matches.value_source("config") == Some(ValueSource::CommandLine);
+        if has_option && !cli.command.is_configured() {
+            let text = "this subcommand reads no configuration: omit --config";
+            return Err(command.error(ErrorKind::ArgumentConflict, text));
+        }
+        Ok(cli)
+    }
+
     /// Runs the subcommand. `env` returns the environment, which is read only where needed.
     pub async fn run(self, env: fn() -> Vec<(OsString, OsString)>) -> Result<(), Failure> {
         let file = self.config.filter(|name| !name.is_empty());
@@ -158,13 +186,7 @@ impl Cli {
                 clap_complete::generate(args.shell, &mut Self::command(), "handoff", &mut out);
                 print(&out)
             }
-            CliCommand::Man => {
-                let mut out = Vec::new();
-                clap_mangen::Man::new(Self::command())
-                    .render(&mut out)
-                    .map_err(|error| Failure::Bug(error.into()))?;
-                print(&out)
-            }
+            CliCommand::Man(args) => man::run(&args),
         }
     }
 }
@@ -193,53 +215,27 @@ pub(crate) fn start_log_of_warnings() {
     drop(telemetry::start_log(&settings));
 }
 
-/// Writes to standard output. A closed pipe is not a failure, as in `handoff man | head`.
-pub(crate) fn print(bytes: &[u8]) -> Result<(), Failure> {
-    use std::io::Write as _;
-    match std::io::stdout().write_all(bytes) {
-        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
-            Err(Failure::Unavailable(error.into()))
-        }
-        _ => Ok(()),
-    }
-}
-
-/// Runs `work` to its end. The first SIGTERM or SIGINT cancels `shutdown`, so that the work drains;
-/// the second drops the work.
-pub(crate) async fn run_until_signal(
-    work: impl Future<Output = Result<(), Failure>>,
-    shutdown: CancellationToken,
-) -> Result<(), Failure> {
-    tokio::pin!(work);
-    tokio::select! {
-        done = &mut work => return done,
-        signal = received_signal() => signal?,
-    }
-    tracing::info!("draining; a second signal stops without draining");
-    shutdown.cancel();
-    tokio::select! {
-        done = &mut work => done,
-        signal = received_signal() => signal.and(Err(Failure::Interrupted)),
-    }
-}
-
-async fn received_signal() -> Result<(), Failure> {
-    use tokio::signal::unix::{SignalKind, signal};
-    let listen = |kind| signal(kind).map_err(|error| Failure::Bug(error.into()));
-    let (mut term, mut int) = (listen(SignalKind::terminate())?, listen(SignalKind::interrupt())?);
-    tokio::select! {
-        _ = term.recv() => {}
-        _ = int.recv() => {}
-    }
-    Ok(())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    fn error_of(words: &[&str]) -> String {
+        let words = ["handoff"].iter().chain(words).map(OsString::from);
+        Cli::parse_from_args(words).err().map(|error| error.to_string()).unwrap_or_default()
+    }
+
     #[test]
     fn verify_cli() {
         Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn the_configuration_file_is_refused_where_it_would_be_ignored() {
+        for words in [["demo", "--config", "f"], ["--config", "f", "desk"], ["man", "--config", ""]]
+        {
+            assert!(error_of(&words).contains("reads no configuration"), "{words:?}");
+        }
+        assert_eq!(error_of(&["run", "--config", "f"]), "");
+        assert_eq!(error_of(&["demo"]), "");
     }
 }

@@ -6,6 +6,7 @@ use std::path::Path;
 
 use secrecy::ExposeSecret as _;
 
+use super::values::whole;
 use super::{Failure, load, print};
 use crate::clock::Clock;
 use crate::domain::usersig;
@@ -15,7 +16,7 @@ use crate::domain::usersig;
 #[command(after_help = AFTER_HELP)]
 pub(crate) struct UsersigArgs {
     /// Lifetime in hours (default: desk.signature_lifetime_h)
-    #[arg(long, value_name = "HOURS", value_parser = clap::value_parser!(u64).range(1..=438_000))]
+    #[arg(long, value_name = "HOURS", value_parser = whole::<u64>(1..=438_000))]
     lifetime: Option<u64>,
 }
 

@@ -2,9 +2,28 @@
 //!
 //! The message of a parser says what is allowed, because clap shows nothing else.
 
+use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use jiff::{Span, SpanRelativeTo, Timestamp};
+
+/// A parser of whole numbers in this range.
+pub(crate) fn whole<T: TryFrom<u64>>(
+    range: RangeInclusive<u64>,
+) -> impl Fn(&str) -> Result<T, String> + Clone {
+    move |text| {
+        let number = text.parse().ok().filter(|number| range.contains(number));
+        number.and_then(|number| T::try_from(number).ok()).ok_or_else(|| {
+            let (least, most) = (range.start(), range.end());
+            format!("it must be a whole number from {least} to {most}")
+        })
+    }
+}
+
+/// Parses an RFC 3339 time.
+pub(crate) fn parse_timestamp(text: &str) -> Result<Timestamp, String> {
+    text.parse().map_err(|_| "it must be an RFC 3339 time, as 2026-11-23T10:05:00Z".to_owned())
+}
 
 /// Parses a span of time: `90s`, `10m`, `1h30m`, `2d`, `500ms`. A day has 24 hours.
 pub(crate) fn parse_span(text: &str) -> Result<Duration, String> {
@@ -61,6 +80,16 @@ mod tests {
             ["", " ", "90", "s", "1x", "-1s", "1mo", "99999999999999999999s", "9999999999999999d"]
         {
             check(wrong, None);
+        }
+    }
+
+    #[test]
+    fn a_number_outside_its_range_is_refused_with_the_range() {
+        let parse = whole::<u16>(1..=1_000);
+        assert_eq!(parse("1000"), Ok(1_000));
+        for wrong in ["0", "1001", "x", "-1", "1.5", "", "99999999999999999999"] {
+            let error = Err("it must be a whole number from 1 to 1000".to_owned());
+            assert_eq!(parse(wrong), error, "{wrong:?}");
         }
     }
 

@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use self::run::AuditRun;
 use self::selection::OffsetArg;
-use super::values::{TimeArg, parse_span, parse_time};
+use super::values::{TimeArg, parse_span, parse_time, whole};
 use super::{Failure, load_for_tools, start_log_of_warnings};
 use crate::clock::Clock;
 
@@ -65,7 +65,7 @@ pub(crate) struct AuditArgs {
 
     /// How many findings of each kind are listed
     #[arg(long, value_name = "NUMBER", default_value_t = 10)]
-    #[arg(value_parser = clap::value_parser!(u16).range(0..=1_000))]
+    #[arg(value_parser = whole::<u16>(0..=1_000))]
     show: u16,
 
     /// Require the ledger: exit with code 69 if it cannot be read

@@ -42,7 +42,7 @@ header handoff-type: check and the key handoff-check; readers of these topics sk
 it the permission to write there is not verified.
 
 Run it as the user and on the host of the service, before the first start and after every change.
-Exit codes: 0 nothing FAILs, 69 a live check FAILs, 78 the configuration is wrong.";
+Exit codes: 0 no check failed, 69 a live check failed, 78 the configuration is wrong.";
 
 /// Check the configuration, then the ledger, Kafka and Desk live
 ///
@@ -111,11 +111,11 @@ pub(crate) async fn run(
     let failed = printed? + usize::from(ledger.level == Level::Fail);
     match failed {
         _ if is_misconfigured => {
-            Err(Failure::Configuration(anyhow!("the configuration FAILs, see above")))
+            Err(Failure::Configuration(anyhow!("the configuration is wrong, see FAIL above")))
         }
         0 => Ok(()),
-        1 => Err(Failure::Unavailable(anyhow!("1 check FAILs"))),
-        n => Err(Failure::Unavailable(anyhow!("{n} checks FAIL"))),
+        1 => Err(Failure::Unavailable(anyhow!("1 check failed"))),
+        n => Err(Failure::Unavailable(anyhow!("{n} checks failed"))),
     }
 }
 

@@ -1,6 +1,6 @@
-//! The surroundings of the worker in the demo: broker, simulated Desk and configuration.
+//! The surroundings of the service in the demo: broker, simulated Desk and configuration.
 //!
-//! The worker is configured as in production, from the defaults and environment variables; the
+//! The service is configured as in production, from the defaults and environment variables; the
 //! variables are built here.
 
 use std::collections::HashMap;
@@ -15,8 +15,8 @@ use tokio::task::spawn_blocking;
 use super::case::DemoCase;
 use super::cases;
 use super::reader::PublishedReader;
+use super::service::DemoService;
 use super::temp_folder::TempFolder;
-use super::worker::DemoWorker;
 use crate::adapters::kafka::{ClusterProbe, GroupOffsets, OutgoingRecord, RecordPublisher};
 use crate::config::{self, Config};
 use crate::domain::record::Position;
@@ -35,7 +35,7 @@ const LIMIT: Duration = Duration::from_secs(10);
 /// The latency of calls to Desk.
 const LATENCY: LatencyRange = LatencyRange { min_ms: 20, max_ms: 60 };
 
-/// Broker, simulated Desk and the worker's configuration.
+/// Broker, simulated Desk and the service's configuration.
 pub(super) struct DemoFixture {
     broker: EmbeddedBroker,
     desk: SimulatedDesk,
@@ -66,7 +66,7 @@ impl DemoFixture {
             agents: cases::staff(),
             ..SimulatedDeskSettings::default()
         })?;
-        // Before the worker starts, so that no call can see the default state.
+        // Before the service starts, so that no call can see the default state.
         for case in cases {
             if let Some(change) = &case.initial {
                 desk.change_session(change);
@@ -89,21 +89,21 @@ impl DemoFixture {
         let LatencyRange { min_ms, max_ms } = LATENCY;
         let settle = self.config.policy.settle_time.as_secs_f64();
         format!(
-            "An embedded Kafka broker, a simulated Desk and the real worker, all in this process. A \
+            "An embedded Kafka broker, a simulated Desk and the real service, all in this process. A \
              call to\nDesk takes {min_ms} to {max_ms} ms, and much goes wrong. After a lost answer \
-             the worker waits for Desk's\nown time limit of {settle} s and then queries the state \
+             the service waits for Desk's\nown time limit of {settle} s and then queries the state \
              of the session. \"known by\" is Desk's reply,\nor that state.\n"
         )
     }
 
-    /// Opens a reader of what the worker publishes.
+    /// Opens a reader of what the service publishes.
     pub(super) fn open_reader(&self) -> anyhow::Result<PublishedReader> {
         PublishedReader::open(&self.config.kafka)
     }
 
-    /// Starts the worker as `handoff run` does.
-    pub(super) async fn start_worker(&self) -> anyhow::Result<DemoWorker> {
-        DemoWorker::start(self.config.clone()).await
+    /// Starts the service as `handoff run` does.
+    pub(super) async fn start_service(&self) -> anyhow::Result<DemoService> {
+        DemoService::start(self.config.clone()).await
     }
 
     /// Publishes all records at once and returns their positions.
@@ -144,7 +144,7 @@ impl DemoFixture {
     }
 }
 
-/// The variables that configure a worker for this broker and this Desk.
+/// The variables that configure a service for this broker and this Desk.
 fn environment(
     broker: &EmbeddedBroker,
     desk: &SimulatedDesk,

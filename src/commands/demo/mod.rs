@@ -1,6 +1,6 @@
 //! `handoff demo`: the whole service in one process, with nothing else installed.
 //!
-//! [`DemoFixture`] starts an embedded broker and a simulated Desk, `worker` the real worker. The
+//! [`DemoFixture`] starts an embedded broker and a simulated Desk, `service` the real service. The
 //! demo publishes the escalations of `cases`, prints each outcome as it arrives, and finally
 //! compares the outcomes with the expected ones, which can fail ([`DemoResults`]). The
 //! configuration of this machine is not read, and nothing leaves 127.0.0.1.
@@ -12,9 +12,9 @@ mod output;
 mod published;
 mod reader;
 mod results;
+mod service;
 mod summary;
 mod temp_folder;
-mod worker;
 
 use std::time::Duration;
 
@@ -26,18 +26,19 @@ use self::fixture::DemoFixture;
 use self::output::DemoOutput;
 use self::reader::PublishedReader;
 use self::results::{DemoResults, Observations};
+use self::service::AdminPort;
 use self::summary::DemoSummary;
-use self::worker::AdminPort;
 use super::Failure;
+use super::values::whole;
 
 const LIMIT: Duration = Duration::from_secs(30);
 /// The limit grows by a second for this many additional events.
 const EVENTS_PER_SECOND: u64 = 200;
-/// The embedded broker accepts the worker's producer only half a second after its start; events
+/// The embedded broker accepts the service's producer only half a second after its start; events
 /// published earlier would seem slow.
 const WARM_UP: Duration = Duration::from_millis(600);
 
-/// Run the worker with an embedded broker and a simulated Desk
+/// Run the service with an embedded broker and a simulated Desk
 ///
 /// Publishes a batch in which much goes wrong (lost answers, internal errors, nobody online, bad
 /// records), shows each outcome as it arrives, and checks at the end that every escalation was
@@ -48,14 +49,14 @@ const WARM_UP: Duration = Duration::from_millis(600);
 pub(crate) struct DemoArgs {
     /// Publish this many plain escalations too, to see the speed
     #[arg(long, value_name = "NUMBER", default_value_t = 0,
-          value_parser = clap::value_parser!(u64).range(..=20_000))]
+          value_parser = whole::<u64>(0..=20_000))]
     events: u64,
 
     /// One JSON object per line
     #[arg(long)]
     json: bool,
 
-    /// Show the worker's log on standard error
+    /// Show the service's log on standard error
     #[arg(long)]
     verbose: bool,
 }
@@ -70,7 +71,11 @@ enum DemoEnd {
 pub(crate) async fn run(args: DemoArgs, shutdown: CancellationToken) -> Result<(), Failure> {
     let limit = LIMIT + Duration::from_secs(args.events / EVENTS_PER_SECOND);
     let deadline = Instant::now() + limit;
-    let (end, summary) = run_until(&args, deadline, &shutdown).await.map_err(Failure::Bug)?;
+    let mut output = DemoOutput::new(args.json, args.events as usize);
+    let ended = run_until(&args, &mut output, deadline, &shutdown).await;
+    // Lines that nobody could read are no success, whatever they say.
+    output.into_result()?;
+    let (end, summary) = ended.map_err(Failure::Bug)?;
     match (end, summary.is_as_expected()) {
         (DemoEnd::Stopped, _) => Err(Failure::Stopped),
         (_, true) => Ok(()),
@@ -86,27 +91,30 @@ pub(crate) async fn run(args: DemoArgs, shutdown: CancellationToken) -> Result<(
 
 async fn run_until(
     args: &DemoArgs,
+    output: &mut DemoOutput,
     deadline: Instant,
     shutdown: &CancellationToken,
 ) -> anyhow::Result<(DemoEnd, DemoSummary)> {
     let mut results = DemoResults::new(cases::all(args.events));
-    let mut output = DemoOutput::new(args.json, args.events as usize);
     let fixture = DemoFixture::start(results.cases(), args.verbose)?;
     let mut reader = fixture.open_reader()?;
     output.introduction(&fixture.introduction());
-    let mut worker = fixture.start_worker().await?;
-    let admin = worker.admin();
+    let mut service = fixture.start_service().await?;
+    let admin = service.admin();
     let end = tokio::select! {
-        done = publish_and_wait(&fixture, admin, &mut reader, &mut results, &mut output) => {
+        done = publish_and_wait(&fixture, admin, &mut reader, &mut results, output) => {
             done.map(|()| DemoEnd::Complete)?
         }
         () = sleep_until(deadline) => DemoEnd::TimedOut,
-        () = shutdown.cancelled() => DemoEnd::Stopped,
-        error = worker.ended() => return Err(error),
+        () = shutdown.cancelled() => {
+            output.stopping();
+            DemoEnd::Stopped
+        }
+        error = service.ended() => return Err(error),
     };
     let skipped = admin.skipped().await?;
-    worker.stop().await?;
-    // The worker has stopped, so this includes everything that it published at its end.
+    service.stop().await?;
+    // The service has stopped, so this includes everything that it published at its end.
     for record in reader.remaining().await? {
         output.published(&record, results.add(&record));
     }

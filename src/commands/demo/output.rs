@@ -1,6 +1,5 @@
 //! What the demo prints: a table or JSON lines, then the summary.
 
-use std::io::Write as _;
 use std::time::Duration;
 
 use anstyle::{AnsiColor, Style};
@@ -11,6 +10,8 @@ use tokio::time::Instant;
 use super::case::DemoCase;
 use super::published::{PublishedContent, PublishedRecord, describe_tried};
 use super::summary::DemoSummary;
+use crate::commands::Failure;
+use crate::commands::lines::{StdoutLines, print_error};
 use crate::domain::wire::dead_letter::DeadLetter;
 use crate::domain::wire::outcome::OutcomeRecord;
 
@@ -20,6 +21,9 @@ const DIM: Style = Style::new().dimmed();
 const BOLD: Style = Style::new().bold();
 
 pub(super) struct DemoOutput {
+    lines: StdoutLines,
+    /// The result of all writes so far: after a failed one nothing more is written.
+    written: Result<(), Failure>,
     json: bool,
     started: Instant,
     plain: usize,
@@ -37,13 +41,14 @@ enum JsonLine<'a> {
 
 impl DemoOutput {
     pub(super) fn new(json: bool, plain: usize) -> Self {
-        Self { json, started: Instant::now(), plain, plain_seen: 0 }
+        let lines = StdoutLines::new();
+        Self { lines, written: Ok(()), json, started: Instant::now(), plain, plain_seen: 0 }
     }
 
     /// For people only.
-    pub(super) fn introduction(&self, text: &str) {
+    pub(super) fn introduction(&mut self, text: &str) {
         if !self.json {
-            print(text);
+            self.put(text);
         }
     }
 
@@ -53,7 +58,7 @@ impl DemoOutput {
         if !self.json {
             let columns =
                 ["after", "session", "published", "became", "agent", "calls", "ms", "known by"];
-            print(&format!("{BOLD}{}{BOLD:#}", row(&columns)));
+            self.put(&format!("{BOLD}{}{BOLD:#}", row(&columns)));
         }
     }
 
@@ -62,64 +67,87 @@ impl DemoOutput {
         self.started
     }
 
-    /// Prints a record that the worker published, with the case it belongs to.
+    /// Prints a record that the service published, with the case it belongs to.
     pub(super) fn published(&mut self, record: &PublishedRecord, case: Option<&DemoCase>) {
         let at = record.at.saturating_duration_since(self.started);
         if self.json {
-            return print_json(&json_line(record, case, at));
+            return self.put_json(&json_line(record, case, at));
         }
-        match (case, &record.content) {
+        let lines = match (case, &record.content) {
             (Some(case), PublishedContent::Outcome(outcome, _)) if case.plain => {
                 self.plain(at, outcome)
             }
-            (Some(case), PublishedContent::Outcome(outcome, _)) => print_outcome(at, case, outcome),
+            (Some(case), PublishedContent::Outcome(outcome, _)) => outcome_rows(at, case, outcome),
             (Some(case), PublishedContent::DeadLetter(dead_letter)) => {
-                print_dead_letter(at, case, dead_letter)
+                dead_letter_rows(at, case, dead_letter)
             }
-            _ => print(&format!("{}  unexpected: {}", seconds(at), record.describe())),
-        }
+            _ => vec![format!("{}  unexpected: {}", seconds(at), record.describe())],
+        };
+        lines.iter().for_each(|line| self.put(line));
     }
 
-    pub(super) fn summary(&self, summary: &DemoSummary) {
+    pub(super) fn summary(&mut self, summary: &DemoSummary) {
         if self.json {
-            return print_json(&JsonLine::Summary(summary));
+            return self.put_json(&JsonLine::Summary(summary));
         }
-        print("");
+        self.put("");
         for (word, text) in summary.lines() {
-            print(&format!("{DIM}{word:>12}{DIM:#}  {text}"));
+            self.put(&format!("{DIM}{word:>12}{DIM:#}  {text}"));
         }
         if summary.is_as_expected() {
             let good = AnsiColor::Green.on_default().bold();
-            return print(&format!("{good}{}{good:#}", summary.verdict()));
+            return self.put(&format!("{good}{}{good:#}", summary.verdict()));
         }
         let bad = AnsiColor::Red.on_default().bold();
-        print(&format!("{bad}differences{bad:#}"));
+        self.put(&format!("{bad}differences{bad:#}"));
         let all = summary.differences();
         for difference in all.iter().take(MAX_DIFFERENCES) {
-            print(&format!("  {}", difference.what));
-            print(&format!("      expected  {}", difference.expected));
-            print(&format!("      got       {}", difference.got));
+            self.put(&format!("  {}", difference.what));
+            self.put(&format!("      expected  {}", difference.expected));
+            self.put(&format!("      got       {}", difference.got));
         }
         if let Some(more) = all.len().checked_sub(MAX_DIFFERENCES).filter(|more| *more > 0) {
-            print(&format!("  and {more} more"));
+            self.put(&format!("  and {more} more"));
         }
+    }
+
+    /// A signal asks the demo to stop, which takes as long as the calls in flight.
+    pub(super) fn stopping(&self) {
+        print_error("stopping: the calls in flight end first, at most a few seconds");
     }
 
     /// A signal stopped the demo early.
-    pub(super) fn stopped(&self, answered: usize) {
+    pub(super) fn stopped(&mut self, answered: usize) {
         if !self.json {
-            print(&format!("stopped early: {answered} answered, nothing compared"));
+            self.put(&format!("stopped early: {answered} answered, nothing compared"));
         }
     }
 
-    /// Prints ten lines about all plain escalations together.
-    fn plain(&mut self, at: Duration, outcome: &OutcomeRecord) {
+    /// Whether everything could be written.
+    pub(super) fn into_result(self) -> Result<(), Failure> {
+        self.written
+    }
+
+    /// Ten rows about all plain escalations together.
+    fn plain(&mut self, at: Duration, outcome: &OutcomeRecord) -> Vec<String> {
         self.plain_seen += 1;
         let tenth = self.plain.div_ceil(10).max(1);
-        if self.plain_seen.is_multiple_of(tenth) || self.plain_seen == self.plain {
-            let text = format!("{} of {} plain escalations", self.plain_seen, self.plain);
-            let status = outcome.status.as_str();
-            print(&row(&[&seconds(at), "", &text, &colored(status), "", "", "", ""]));
+        if !self.plain_seen.is_multiple_of(tenth) && self.plain_seen != self.plain {
+            return vec![];
+        }
+        let text = format!("{} of {} plain escalations", self.plain_seen, self.plain);
+        let status = outcome.status.as_str();
+        vec![row(&[&seconds(at), "", &text, &colored(status), "", "", "", ""])]
+    }
+
+    fn put_json(&mut self, line: &JsonLine<'_>) {
+        // Texts and numbers always serialize.
+        self.put(&serde_json::to_string(line).unwrap_or_default());
+    }
+
+    fn put(&mut self, line: &str) {
+        if self.written.is_ok() {
+            self.written = self.lines.put(line);
         }
     }
 }
@@ -144,7 +172,7 @@ fn json_line<'a>(
     }
 }
 
-fn print_outcome(at: Duration, case: &DemoCase, outcome: &OutcomeRecord) {
+fn outcome_rows(at: Duration, case: &DemoCase, outcome: &OutcomeRecord) -> Vec<String> {
     let known_by = match outcome.confirmed_by.as_deref() {
         Some("session_state") => "state",
         Some(other) => other,
@@ -155,25 +183,25 @@ fn print_outcome(at: Duration, case: &DemoCase, outcome: &OutcomeRecord) {
     let number = |n: Option<u64>| n.map_or_else(|| "-".to_owned(), |n| n.to_string());
     let (calls, ms) = (number(outcome.attempts), number(outcome.elapsed_ms));
     let description = &case.description;
-    print(&row(&[&seconds(at), &case.session, description, &status, agent, &calls, &ms, known_by]));
+    let cells = [&seconds(at), &case.session, description, &status, agent, &calls, &ms, known_by];
+    let mut rows = vec![row(&cells)];
     if outcome.tried.len() > 1 {
         let tried: Vec<_> = outcome.tried.iter().map(describe_tried).collect();
-        print_details(&format!("tried {}", tried.join(", then ")));
+        rows.push(details(&format!("tried {}", tried.join(", then "))));
     }
-    if let Some(reason) = &outcome.reason {
-        print_details(reason);
-    }
+    rows.extend(outcome.reason.as_deref().map(details));
+    rows
 }
 
-fn print_dead_letter(at: Duration, case: &DemoCase, dead_letter: &DeadLetter) {
+fn dead_letter_rows(at: Duration, case: &DemoCase, dead_letter: &DeadLetter) -> Vec<String> {
     let status = colored("dead letter");
-    print(&row(&[&seconds(at), &case.session, &case.description, &status, "-", "-", "-", "-"]));
-    print_details(dead_letter.error.as_deref().unwrap_or_default());
+    let cells = [&seconds(at), &case.session, &case.description, &status, "-", "-", "-", "-"];
+    vec![row(&cells), details(dead_letter.error.as_deref().unwrap_or_default())]
 }
 
 /// Details of the row above.
-fn print_details(text: &str) {
-    print(&format!("{:17}{DIM}{text}{DIM:#}", ""));
+fn details(text: &str) -> String {
+    format!("{:17}{DIM}{text}{DIM:#}", "")
 }
 
 fn row(cells: &[&str; 8]) -> String {
@@ -200,14 +228,4 @@ fn colored(status: &str) -> String {
 
 fn seconds(at: Duration) -> String {
     format!("{:.2} s", at.as_secs_f64())
-}
-
-fn print_json(line: &JsonLine<'_>) {
-    // Texts and numbers always serialize.
-    print(&serde_json::to_string(line).unwrap_or_default());
-}
-
-fn print(line: &str) {
-    // A closed standard output is not a failure of the demo.
-    writeln!(anstream::stdout(), "{line}").unwrap_or_default();
 }

@@ -1,4 +1,4 @@
-//! The records that the worker published, parsed as any consumer of the topics would parse them.
+//! The records that the service published, parsed as any consumer of the topics would parse them.
 
 use serde_json::value::RawValue;
 use tokio::time::Instant;
@@ -8,7 +8,7 @@ use crate::domain::target::Target;
 use crate::domain::wire::dead_letter::DeadLetter;
 use crate::domain::wire::outcome::{OutcomeRecord, Tried};
 
-/// A record that the worker published.
+/// A record that the service published.
 #[derive(Debug)]
 pub(super) struct PublishedRecord {
     pub(super) at: Instant,

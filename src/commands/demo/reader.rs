@@ -1,6 +1,6 @@
-//! Reads what the worker publishes: as it arrives, and once more from the first to the last record.
+//! Reads what the service publishes: as it arrives, and once more from the first to the last record.
 //!
-//! The second pass starts after the worker has stopped, so that no record can be missed.
+//! The second pass starts after the service has stopped, so that no record can be missed.
 
 use std::collections::HashSet;
 use std::time::Duration;
@@ -18,7 +18,7 @@ use crate::domain::record::{Position, Record};
 const POLL_TIMEOUT: Duration = Duration::from_millis(20);
 const LIMIT: Duration = Duration::from_secs(10);
 
-/// Follows the two topics that the worker writes to.
+/// Follows the two topics that the service writes to.
 pub(super) struct PublishedReader {
     settings: KafkaSettings,
     arriving: mpsc::UnboundedReceiver<(Record, Instant)>,

@@ -17,7 +17,7 @@ use tokio::time::Instant;
 use self::window::{Overflow, Window};
 use super::lines::{StdoutLines, print_error};
 use super::table::{self, Table};
-use super::values::{TimeArg, parse_time};
+use super::values::{TimeArg, parse_time, whole};
 use super::{CHECK_HEADER, Failure, load_for_tools, start_log_of_warnings};
 use crate::adapters::kafka::{Boundary, KafkaSettings, TopicFollower};
 use crate::clock::Clock;
@@ -56,7 +56,7 @@ written by handoff check --write are not shown.";
 #[command(after_help = EXAMPLES, allow_negative_numbers = true)]
 pub(crate) struct OutcomesArgs {
     /// Show only the last NUMBER that match [default: 20, without --since]
-    #[arg(long, value_name = "NUMBER", value_parser = clap::value_parser!(u64).range(1..=1_000_000))]
+    #[arg(long, value_name = "NUMBER", value_parser = whole::<u64>(1..=1_000_000))]
     last: Option<u64>,
 
     /// Show records from this time on: how long ago (90s, 1h30m) or a time (2026-11-23T10:00:00Z)

@@ -1,21 +1,15 @@
-//! One escalation to publish: built from arguments, and examined with the service's decoder.
-//!
-//! Everything that would keep the service from calling Desk is a fault here: a skipped type, a
-//! dead letter, the outcome `rejected`, a deadline in the past. Only [`decode`] decides that.
+//! One escalation to publish, built from arguments.
 
-use std::sync::Arc;
+use std::collections::BTreeSet;
 use std::time::Duration;
 
+use anyhow::ensure;
 use jiff::Timestamp;
 use serde_json::{Map, Value, json};
 
-use super::input::InputItem;
-use crate::commands::values::parse_span;
+use crate::commands::values::{parse_span, parse_timestamp};
 use crate::domain::event::TransferOptions;
-use crate::domain::record::{Position, Record};
-use crate::domain::wire::escalation::{
-    DecodeRules, Decoded, EscalationFields, FIELDS, TARGET_FIELDS, decode,
-};
+use crate::domain::wire::escalation::{EscalationFields, TARGET_FIELDS};
 
 /// The arguments that make up an escalation.
 #[derive(Debug, clap::Args)]
@@ -37,7 +31,7 @@ pub(super) struct EscalationArgs {
     agents: Vec<String>,
 
     /// The group whose agents may take it
-    #[arg(long, value_name = "NUMBER")]
+    #[arg(long, value_name = "NUMBER", value_parser = parse_group)]
     group: Option<i64>,
 
     /// Only these agents and this group may take it
@@ -45,7 +39,7 @@ pub(super) struct EscalationArgs {
     strict: bool,
 
     /// Position in Desk's queue: 0 is the highest, 9 the lowest
-    #[arg(long, value_name = "0-9")]
+    #[arg(long, value_name = "0-9", value_parser = parse_priority)]
     priority: Option<i64>,
 
     /// Deadline, counted from now: 90s, 5m
@@ -53,7 +47,7 @@ pub(super) struct EscalationArgs {
     expires_in: Option<Duration>,
 
     /// Deadline: 2026-11-23T10:05:00Z
-    #[arg(long, value_name = "TIME")]
+    #[arg(long, value_name = "TIME", value_parser = parse_timestamp)]
     expires_at: Option<Timestamp>,
 
     /// An attribute for routing; repeat for more
@@ -80,6 +74,16 @@ impl EscalationArgs {
         "attributes",
         "options",
     ];
+
+    /// Refuses arguments of which one would be lost.
+    pub(super) fn check(&self) -> anyhow::Result<()> {
+        let attributes = self.attributes.iter().map(|(name, _)| name.as_str());
+        ensure_distinct("--attribute", attributes)?;
+        ensure_distinct("--option", self.options.iter().map(|(name, _)| name.as_str()))?;
+        let has_target = !self.agents.is_empty() || self.group.is_some();
+        ensure!(has_target || !self.strict, "--strict needs a target: add --agent or --group");
+        Ok(())
+    }
 
     /// Returns the JSON of the escalation, with only the fields that were given.
     pub(super) fn to_json(&self, now: Timestamp) -> Vec<u8> {
@@ -117,6 +121,23 @@ fn object(fields: impl Iterator<Item = (impl Into<String>, Value)>) -> Option<Va
     (!object.is_empty()).then_some(Value::Object(object))
 }
 
+fn ensure_distinct<'a>(option: &str, names: impl Iterator<Item = &'a str>) -> anyhow::Result<()> {
+    let mut seen = BTreeSet::new();
+    for name in names {
+        ensure!(seen.insert(name), "{option} {name} is given twice: keep one of them");
+    }
+    Ok(())
+}
+
+// Their ranges are the decoder's: with --unchecked a number outside is published too.
+fn parse_group(text: &str) -> Result<i64, String> {
+    text.parse().map_err(|_| format!("a group is a whole number from 1 to {}", i64::MAX))
+}
+
+fn parse_priority(text: &str) -> Result<i64, String> {
+    text.parse().map_err(|_| "a priority is a whole number from 0 to 9".to_owned())
+}
+
 fn parse_attribute(text: &str) -> Result<(String, String), String> {
     match text.split_once('=') {
         Some((name, value)) if !name.is_empty() => Ok((name.to_owned(), value.to_owned())),
@@ -135,79 +156,6 @@ fn parse_option(text: &str) -> Result<(String, Value), String> {
     // Anything but a number or a boolean is text; the decoder says what is allowed.
     let value = serde_json::from_str(value).unwrap_or_else(|_| json!(value));
     Ok((name.to_owned(), value))
-}
-
-/// Returns a warning for each field that the service ignores because it does not know it.
-pub(super) fn unknown_fields(item: &InputItem) -> Vec<String> {
-    let Ok(Value::Object(written)) = serde_json::from_slice(&item.value) else { return vec![] };
-    let inside = |name: &str, known: &[&str]| {
-        let fields = written.get(name).and_then(Value::as_object);
-        let fields = fields.into_iter().flat_map(Map::keys);
-        let unknown = fields.filter(|field| !known.contains(&field.as_str()));
-        unknown.map(|field| ignored(&format!("{name}.{field}"), known)).collect::<Vec<_>>()
-    };
-    let top = written.keys().filter(|field| !FIELDS.contains(&field.as_str()));
-    let top = top.map(|field| ignored(field, &FIELDS));
-    top.chain(inside("target", &TARGET_FIELDS))
-        .chain(inside("options", &TransferOptions::NAMES))
-        .collect()
-}
-
-fn ignored(field: &str, known: &[&str]) -> String {
-    format!("{field} is ignored by the service, which knows {}", known.join(", "))
-}
-
-/// What the service will make of an item.
-#[derive(Debug, Default)]
-pub(super) struct Examination {
-    /// The line of the input; `None` for arguments.
-    pub(super) line: Option<usize>,
-    /// The session, where it can be read.
-    pub(super) session_id: Option<Arc<str>>,
-    /// The escalation's own id, where it has one.
-    pub(super) event_id: Option<Arc<str>>,
-    /// Why the service would not call Desk.
-    pub(super) fault: Option<String>,
-}
-
-/// Decodes an item as the service will, as if it were received now.
-pub(super) fn examine(item: &InputItem, rules: &DecodeRules, now: Timestamp) -> Examination {
-    // The record has no position yet. An event whose id is this position has no id of its own.
-    let nowhere = Position { topic: "".into(), partition: -1, offset: -1 };
-    let record = Record {
-        position: nowhere.clone(),
-        timestamp: Some(now),
-        key: None,
-        value: Some(item.value.clone()),
-        headers: Vec::new(),
-    };
-    let line = item.line;
-    let with_fault =
-        |fault: String| Examination { line, fault: Some(fault), ..Examination::default() };
-    let event = match decode(&record, rules, now) {
-        Decoded::NotForUs => {
-            let types = rules.types.join(", ");
-            return with_fault(format!(
-                "its type is not one of escalation.types ({types}): skipped"
-            ));
-        }
-        Decoded::Malformed(malformed) => return with_fault(malformed.error),
-        Decoded::Event(event) => event,
-    };
-    let fault = match &event.request {
-        Err(problems) => Some(problems.clone()),
-        Ok(_) if event.deadline <= now => {
-            Some(format!("its deadline has passed: {}", event.deadline))
-        }
-        Ok(_) => None,
-    };
-    let has_id = *event.id != *nowhere.to_string();
-    Examination {
-        line,
-        session_id: Some(event.session_id),
-        event_id: has_id.then_some(event.id),
-        fault,
-    }
 }
 
 #[cfg(test)]
@@ -276,79 +224,20 @@ mod tests {
     }
 
     #[test]
-    fn the_decoder_knows_every_option() {
-        for name in TransferOptions::NAMES {
-            let value = format!(r#"{{"session_id":"s","options":{{"{name}":"no"}}}}"#);
-            check(&value, S, Some(&format!("options.{name} is \"no\"; ")));
-        }
-    }
-
-    #[test]
-    fn the_decoder_knows_every_field_and_other_fields_are_reported() {
-        for name in FIELDS.into_iter().filter(|name| *name != "context") {
-            let item = InputItem {
-                line: None,
-                value: format!(r#"{{"session_id":"s","{name}":[[]]}}"#).into(),
-            };
-            let examined = examine(&item, &rules(), NOW.parse().unwrap());
-            assert!(examined.fault.is_some_and(|fault| fault.contains(name)), "{name}");
-        }
-        let json = r#"{"sesion_id":"s","context":{"a":1},"target":{"agent":"a","strict":true},
-            "options":{"disable_queueing":true},"attributes":{"any":"1"}}"#;
-        let item = InputItem { line: None, value: json.into() };
-        let named: Vec<_> = unknown_fields(&item)
-            .iter()
-            .map(|text| text.split(' ').next().unwrap().to_owned())
-            .collect();
-        assert_eq!(named, ["sesion_id", "target.agent", "options.disable_queueing"]);
-    }
-
-    fn rules() -> DecodeRules {
-        DecodeRules {
-            types: vec!["escalation".into()],
-            max_bytes: 1_000,
-            time_to_live: Duration::from_secs(600),
-        }
-    }
-
-    #[derive(Debug, Default, PartialEq)]
-    struct ExpectedIds<'a> {
-        session: Option<&'a str>,
-        event: Option<&'a str>,
-    }
-
-    const NONE: ExpectedIds<'_> = ExpectedIds { session: None, event: None };
-    const S: ExpectedIds<'_> = ExpectedIds { session: Some("s"), event: None };
-
-    fn check(value: &str, ids: ExpectedIds<'_>, fault: Option<&str>) {
-        let item = InputItem { line: Some(1), value: value.as_bytes().to_vec() };
-        let examined = examine(&item, &rules(), NOW.parse().unwrap());
-        let (session, event) = (examined.session_id.as_deref(), examined.event_id.as_deref());
-        assert_eq!(ExpectedIds { session, event }, ids, "{value}");
-        let text = examined.fault.as_deref();
-        let is_expected = match (text, fault) {
-            (Some(text), Some(fault)) => text.starts_with(fault),
-            (text, fault) => text.is_none() && fault.is_none(),
+    fn arguments_of_which_one_would_be_lost_are_refused() {
+        let check = |words: &[&str], expected: &str| {
+            let words = [&["--session", "s"], words].concat();
+            let error = fields(&words).unwrap().check().err();
+            let text = error.map(|error| error.to_string()).unwrap_or_default();
+            assert_eq!(text, expected, "{words:?}");
         };
-        assert!(is_expected, "{value}: {text:?}");
-    }
-
-    #[test]
-    fn everything_that_prevents_a_call_is_a_fault() {
-        check(r#"{"session_id":"s"}"#, S, None);
-        check(
-            r#"{"session_id":7,"id":"e"}"#,
-            ExpectedIds { session: Some("7"), event: Some("e") },
-            None,
-        );
-        check(r#"{"session_id":"s","priority":11}"#, S, Some("priority is 11; "));
-        check("{}", NONE, Some("session_id is missing"));
-        check("[]", NONE, Some("JSON, but not an object"));
-        check("{", NONE, Some("not JSON: "));
-        check(r#"{"type":"x","session_id":"s"}"#, NONE, Some("its type is not one of "));
-        let old = r#"{"session_id":"s","expires_at":"2026-11-23T09:00:00Z"}"#;
-        check(old, S, Some("its deadline has passed: 2026-11-23T09:00:00Z"));
-        let old = r#"{"session_id":"s","requested_at":"2026-11-23T09:00:00Z"}"#;
-        check(old, S, Some("its deadline has passed: 2026-11-23T09:10:00Z"));
+        check(&["--attribute", "a=1", "--attribute", "b=1", "--strict", "--group", "7"], "");
+        let twice = "--attribute a is given twice: keep one of them";
+        check(&["--attribute", "a=1", "--attribute", "a=2"], twice);
+        let twice = "--option disable_queuing is given twice: keep one of them";
+        check(&["--option", "disable_queuing", "--option", "disable_queuing=0"], twice);
+        check(&["--strict"], "--strict needs a target: add --agent or --group");
+        let error = fields(&["--session", "s", "--priority", "high"]).unwrap_err().to_string();
+        assert!(error.contains("a priority is a whole number from 0 to 9"), "{error}");
     }
 }

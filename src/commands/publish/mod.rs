@@ -5,6 +5,7 @@
 //! is reported as published only after the broker has acknowledged it.
 
 mod escalation;
+mod examination;
 mod input;
 
 use std::collections::VecDeque;
@@ -16,7 +17,8 @@ use futures_util::StreamExt as _;
 use futures_util::stream::FuturesOrdered;
 use serde::Serialize;
 
-use self::escalation::{EscalationArgs, Examination};
+use self::escalation::EscalationArgs;
+use self::examination::Examination;
 use self::input::{EscalationInput, InputItem};
 use super::lines::{StdoutLines, print_error, sanitize};
 use super::{Failure, load_for_tools, start_log_of_warnings};
@@ -59,9 +61,10 @@ acknowledge all of them, 78 bad configuration.";
 /// and not published. Only the kafka section of the configuration is needed.
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES, allow_negative_numbers = true)]
+#[command(group = clap::ArgGroup::new("source").args(["file", "session"]).required(true))]
 pub(crate) struct PublishArgs {
     /// A file with escalations; - for standard input, one per line
-    #[arg(value_name = "FILE", required_unless_present = "session", conflicts_with_all = EscalationArgs::IDS)]
+    #[arg(value_name = "FILE", conflicts_with_all = EscalationArgs::IDS)]
     file: Option<PathBuf>,
 
     #[command(flatten)]
@@ -82,6 +85,7 @@ pub(crate) async fn run(
     file: Option<&Path>,
     env: Vec<(String, String)>,
 ) -> Result<(), Failure> {
+    args.escalation.check().map_err(Failure::Usage)?;
     let config = load_for_tools(file, env)?;
     start_log_of_warnings();
     let input = match &args.file {
@@ -195,18 +199,19 @@ impl PublishRun {
         &mut self,
         item: InputItem,
     ) -> Result<Option<(Examination, PublishReceipt)>, Failure> {
-        let examined = escalation::examine(&item, &self.rules, Clock::system().now());
+        let examined = examination::examine(&item, &self.rules, Clock::system().now());
         let origin = origin(item.line);
         if let Some(fault) = &examined.fault {
             let consequence =
                 if self.args.unchecked { "published anyway" } else { "not published" };
-            print_error(&format!("{origin}: {}: {consequence}", sanitize(fault)));
+            let place = self::origin(examined.fault_line.or(item.line));
+            print_error(&format!("{place}: {}; {consequence}", sanitize(fault)));
             if !self.args.unchecked {
                 self.counts.refused += 1;
                 return Ok(None);
             }
         }
-        for warning in escalation::unknown_fields(&item) {
+        for warning in examination::unknown_fields(&item) {
             print_error(&format!("{origin}: {}", sanitize(&warning)));
         }
         let record = OutgoingRecord {

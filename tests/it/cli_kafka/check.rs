@@ -61,7 +61,7 @@ async fn check_names_the_wrong_key_and_the_missing_topic() {
     assert!(output.line("is compacted").starts_with("FAIL"));
     let key = "70009: UserSig does not verify: check that the secret key is this SDKAppID's";
     assert!(output.line(key).starts_with("FAIL"));
-    assert_eq!(output.err, "handoff: 3 checks FAIL\n");
+    assert_eq!(output.err, "handoff: 3 checks failed\n");
 }
 
 #[tokio::test]

@@ -36,9 +36,9 @@ pub(super) struct DemoResults {
 /// What was observed elsewhere than in the outcome and dead-letter topics.
 #[derive(Debug, Clone)]
 pub(super) struct Observations {
-    /// Records skipped, as counted by the worker.
+    /// Records skipped, as counted by the service.
     pub(super) skipped: u64,
-    /// What the worker's consumer group has committed.
+    /// What the service's consumer group has committed.
     pub(super) offsets: GroupOffsets,
     pub(super) desk: DeskObservations,
 }
@@ -147,7 +147,7 @@ impl DemoResults {
         self.dead_letters.iter().map(Vec::len).sum()
     }
 
-    /// Number of records that the worker must skip.
+    /// Number of records that the service must skip.
     pub(super) fn expected_skipped(&self) -> u64 {
         self.cases.iter().filter(|case| case.expected == Expectation::Skipped).count() as u64
     }
@@ -178,7 +178,7 @@ impl DemoResults {
             .map(|index| self.difference(index))
             .collect();
         found.extend(self.unexpected.iter().map(|record| {
-            difference("published by the worker", "only answers to the cases", record)
+            difference("published by the service", "only answers to the cases", record)
         }));
         found.extend(self.out_of_order());
         let transfers = self.expected_transfers().into_iter();

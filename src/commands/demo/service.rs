@@ -1,4 +1,4 @@
-//! The real worker inside the demo, observed through its admin port as an operator would.
+//! The real service inside the demo, observed through its admin port as an operator would.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -17,17 +17,17 @@ use crate::task::spawn_owned;
 const POLL_INTERVAL: Duration = Duration::from_millis(20);
 const STOP_LIMIT: Duration = Duration::from_secs(15);
 
-pub(super) struct DemoWorker {
+pub(super) struct DemoService {
     task: AbortOnDropHandle<anyhow::Result<()>>,
     stop: CancellationToken,
     admin: AdminPort,
 }
 
-/// The worker's admin port.
+/// The service's admin port.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct AdminPort(SocketAddr);
 
-impl DemoWorker {
+impl DemoService {
     pub(super) async fn start(config: Config) -> anyhow::Result<Self> {
         let listener = app::listen(&config).await?.context("the demo needs an admin port")?;
         let admin = AdminPort(listener.local_addr()?);
@@ -40,25 +40,25 @@ impl DemoWorker {
         self.admin
     }
 
-    /// Waits until the worker ends by itself and returns why. It must not be awaited again then.
+    /// Waits until the service ends by itself and returns why. It must not be awaited again then.
     pub(super) async fn ended(&mut self) -> anyhow::Error {
         match (&mut self.task).await {
-            Ok(Err(error)) => error.context("the worker ended"),
-            Err(error) => anyhow!("the worker ended: {error}"),
-            Ok(Ok(())) => anyhow!("the worker ended early"),
+            Ok(Err(error)) => error.context("the service ended"),
+            Err(error) => anyhow!("the service ended: {error}"),
+            Ok(Ok(())) => anyhow!("the service ended early"),
         }
     }
 
-    /// Drains and stops the worker.
+    /// Drains and stops the service.
     pub(super) async fn stop(self) -> anyhow::Result<()> {
         self.stop.cancel();
         let ended = timeout(STOP_LIMIT, self.task).await;
-        ended.context("the worker did not stop in time")?.context("the worker panicked")?
+        ended.context("the service did not stop in time")?.context("the service panicked")?
     }
 }
 
 impl AdminPort {
-    /// Waits until the worker has joined its consumer group.
+    /// Waits until the service has joined its consumer group.
     pub(super) async fn wait_until_ready(&self) -> anyhow::Result<()> {
         while !self.get("/ready").await?.starts_with("HTTP/1.0 200") {
             sleep(POLL_INTERVAL).await;
@@ -81,7 +81,7 @@ impl AdminPort {
         let value = metrics.lines().find_map(|line| line.strip_prefix(name));
         value
             .and_then(|value| value.trim().parse().ok())
-            .with_context(|| format!("the worker's metrics lack {name}"))
+            .with_context(|| format!("the service's metrics lack {name}"))
     }
 
     async fn get(&self, path: &str) -> anyhow::Result<String> {
@@ -93,6 +93,6 @@ impl AdminPort {
             connection.read_to_string(&mut answer).await?;
             std::io::Result::Ok(answer)
         };
-        exchange.await.context("the worker's admin port does not answer")
+        exchange.await.context("the service's admin port does not answer")
     }
 }

@@ -1,0 +1,207 @@
+//! What the service will make of an escalation, by its own decoder.
+//!
+//! Everything that would keep the service from calling Desk is a fault here: a skipped type, a
+//! dead letter, the outcome `rejected`, a deadline in the past. Only [`decode`] decides that.
+
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use serde_json::{Map, Value};
+
+use super::input::InputItem;
+use crate::domain::event::TransferOptions;
+use crate::domain::record::{Position, Record};
+use crate::domain::wire::escalation::{DecodeRules, Decoded, FIELDS, TARGET_FIELDS, decode};
+
+/// Returns a warning for each field that the service ignores because it does not know it.
+pub(super) fn unknown_fields(item: &InputItem) -> Vec<String> {
+    let Ok(Value::Object(written)) = serde_json::from_slice(&item.value) else { return vec![] };
+    let inside = |name: &str, known: &[&str]| {
+        let fields = written.get(name).and_then(Value::as_object);
+        let fields = fields.into_iter().flat_map(Map::keys);
+        let unknown = fields.filter(|field| !known.contains(&field.as_str()));
+        unknown.map(|field| ignored(&format!("{name}.{field}"), known)).collect::<Vec<_>>()
+    };
+    let top = written.keys().filter(|field| !FIELDS.contains(&field.as_str()));
+    let top = top.map(|field| ignored(field, &FIELDS));
+    top.chain(inside("target", &TARGET_FIELDS))
+        .chain(inside("options", &TransferOptions::NAMES))
+        .collect()
+}
+
+fn ignored(field: &str, known: &[&str]) -> String {
+    format!("{field} is ignored by the service, which knows {}", known.join(", "))
+}
+
+/// What the service will make of an item.
+#[derive(Debug, Default)]
+pub(super) struct Examination {
+    /// The line of the input; `None` for arguments.
+    pub(super) line: Option<usize>,
+    /// The session, where it can be read.
+    pub(super) session_id: Option<Arc<str>>,
+    /// The escalation's own id, where it has one.
+    pub(super) event_id: Option<Arc<str>>,
+    /// Why the service would not call Desk.
+    pub(super) fault: Option<String>,
+    /// The line of the input where the fault is, if it is in one line of several.
+    pub(super) fault_line: Option<usize>,
+}
+
+/// Decodes an item as the service will, as if it were received now.
+pub(super) fn examine(item: &InputItem, rules: &DecodeRules, now: Timestamp) -> Examination {
+    // The record has no position yet. An event whose id is this position has no id of its own.
+    let nowhere = Position { topic: "".into(), partition: -1, offset: -1 };
+    let record = Record {
+        position: nowhere.clone(),
+        timestamp: Some(now),
+        key: None,
+        value: Some(item.value.clone()),
+        headers: Vec::new(),
+    };
+    let line = item.line;
+    let with_fault =
+        |fault: String| Examination { line, fault: Some(fault), ..Examination::default() };
+    let event = match decode(&record, rules, now) {
+        Decoded::NotForUs => {
+            let types = rules.types.join(", ");
+            return with_fault(format!(
+                "its type is not one of escalation.types ({types}), so the service skips it"
+            ));
+        }
+        Decoded::Malformed(malformed) => {
+            let syntax = SyntaxError::find(item, malformed.error);
+            return Examination { fault_line: syntax.line, ..with_fault(syntax.text) };
+        }
+        Decoded::Event(event) => event,
+    };
+    let fault = match &event.request {
+        Err(problems) => Some(problems.clone()),
+        Ok(_) if event.deadline <= now => {
+            Some(format!("its deadline has passed: {}", event.deadline))
+        }
+        Ok(_) => None,
+    };
+    let has_id = *event.id != *nowhere.to_string();
+    Examination {
+        line,
+        session_id: Some(event.session_id),
+        event_id: has_id.then_some(event.id),
+        fault,
+        fault_line: None,
+    }
+}
+
+/// A fault of an item, with the line of the input where its JSON ends to be JSON.
+struct SyntaxError {
+    text: String,
+    line: Option<usize>,
+}
+
+impl SyntaxError {
+    /// The decoder counts lines from the first of the item; people count those of the input.
+    fn find(item: &InputItem, fault: String) -> Self {
+        let parsed = serde_json::from_slice::<serde_json::Value>(&item.value);
+        let (Some(first), Err(error)) = (item.line, parsed) else {
+            return Self { text: fault, line: None };
+        };
+        let (within, column) = (error.line(), error.column());
+        let text = fault.replace(&format!(" at line {within} column {column}"), "");
+        let line = first + within.saturating_sub(1);
+        Self { text: format!("{text} at column {column}"), line: Some(line) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    const NOW: &str = "2026-11-23T10:00:00Z";
+
+    #[test]
+    fn a_syntax_error_names_the_line_of_the_input() {
+        let item = InputItem { line: Some(7), value: b"{\n \"session_id\": 7,\n oops}".into() };
+        let examined = examine(&item, &rules(), NOW.parse().unwrap());
+        let fault = "not JSON: key must be a string at column 2";
+        assert_eq!((examined.fault.as_deref(), examined.fault_line), (Some(fault), Some(9)));
+    }
+
+    #[test]
+    fn the_decoder_knows_every_option() {
+        for name in TransferOptions::NAMES {
+            let value = format!(r#"{{"session_id":"s","options":{{"{name}":"no"}}}}"#);
+            check(&value, S, Some(&format!("options.{name} is \"no\"; ")));
+        }
+    }
+
+    #[test]
+    fn the_decoder_knows_every_field_and_other_fields_are_reported() {
+        for name in FIELDS.into_iter().filter(|name| *name != "context") {
+            let item = InputItem {
+                line: None,
+                value: format!(r#"{{"session_id":"s","{name}":[[]]}}"#).into(),
+            };
+            let examined = examine(&item, &rules(), NOW.parse().unwrap());
+            assert!(examined.fault.is_some_and(|fault| fault.contains(name)), "{name}");
+        }
+        let json = r#"{"sesion_id":"s","context":{"a":1},"target":{"agent":"a","strict":true},
+            "options":{"disable_queueing":true},"attributes":{"any":"1"}}"#;
+        let item = InputItem { line: None, value: json.into() };
+        let named: Vec<_> = unknown_fields(&item)
+            .iter()
+            .map(|text| text.split(' ').next().unwrap().to_owned())
+            .collect();
+        assert_eq!(named, ["sesion_id", "target.agent", "options.disable_queueing"]);
+    }
+
+    fn rules() -> DecodeRules {
+        DecodeRules {
+            types: vec!["escalation".into()],
+            max_bytes: 1_000,
+            time_to_live: Duration::from_secs(600),
+        }
+    }
+
+    #[derive(Debug, Default, PartialEq)]
+    struct ExpectedIds<'a> {
+        session: Option<&'a str>,
+        event: Option<&'a str>,
+    }
+
+    const NONE: ExpectedIds<'_> = ExpectedIds { session: None, event: None };
+    const S: ExpectedIds<'_> = ExpectedIds { session: Some("s"), event: None };
+
+    fn check(value: &str, ids: ExpectedIds<'_>, fault: Option<&str>) {
+        let item = InputItem { line: Some(1), value: value.as_bytes().to_vec() };
+        let examined = examine(&item, &rules(), NOW.parse().unwrap());
+        let (session, event) = (examined.session_id.as_deref(), examined.event_id.as_deref());
+        assert_eq!(ExpectedIds { session, event }, ids, "{value}");
+        let text = examined.fault.as_deref();
+        let is_expected = match (text, fault) {
+            (Some(text), Some(fault)) => text.starts_with(fault),
+            (text, fault) => text.is_none() && fault.is_none(),
+        };
+        assert!(is_expected, "{value}: {text:?}");
+    }
+
+    #[test]
+    fn everything_that_prevents_a_call_is_a_fault() {
+        check(r#"{"session_id":"s"}"#, S, None);
+        check(
+            r#"{"session_id":7,"id":"e"}"#,
+            ExpectedIds { session: Some("7"), event: Some("e") },
+            None,
+        );
+        check(r#"{"session_id":"s","priority":11}"#, S, Some("priority is 11; "));
+        check("{}", NONE, Some("session_id is missing"));
+        check("[]", NONE, Some("JSON, but not an object"));
+        check("{", NONE, Some("not JSON: "));
+        check(r#"{"type":"x","session_id":"s"}"#, NONE, Some("its type is not one of "));
+        let old = r#"{"session_id":"s","expires_at":"2026-11-23T09:00:00Z"}"#;
+        check(old, S, Some("its deadline has passed: 2026-11-23T09:00:00Z"));
+        let old = r#"{"session_id":"s","requested_at":"2026-11-23T09:00:00Z"}"#;
+        check(old, S, Some("its deadline has passed: 2026-11-23T09:10:00Z"));
+    }
+}
