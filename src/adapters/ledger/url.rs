@@ -23,10 +23,12 @@ impl LedgerUrl {
         if let Some(file) = url.strip_prefix("sqlite:") {
             let file = file.strip_prefix("//").unwrap_or(file);
             return match file {
-                "" => Err("names no file: sqlite://handoff.db".into()),
-                ":memory:" => Err("must be a file: what is in memory is lost in a crash".into()),
+                "" => Err("names no file: write it as sqlite:///var/lib/handoff/handoff.db".into()),
+                ":memory:" => {
+                    Err("must name a file: what is only in memory is lost in a crash".into())
+                }
                 file if file.contains(['?', '#']) => {
-                    Err("takes no parameters for SQLite: sqlite://handoff.db".into())
+                    Err("takes no parameters for SQLite: remove what follows ? or #".into())
                 }
                 file => Ok(Self::Sqlite(file.into())),
             };

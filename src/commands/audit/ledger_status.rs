@@ -12,20 +12,20 @@ use crate::domain::ledger_entry::key;
 pub(super) struct LedgerStatus {
     /// The URL of the ledger, without its password.
     pub(super) url: String,
-    /// `None` where the ledger is not wanted or cannot be opened.
-    pub(super) reader: Option<LedgerReader>,
+    /// Whether the ledger is wanted and could be opened.
+    pub(super) is_readable: bool,
     /// The reason why the ledger cannot be read.
     pub(super) problem: Option<String>,
 }
 
 /// Opens the ledger unless `--no-ledger` is given. An error is fatal only with `--ledger`.
 pub(super) async fn open(args: &AuditArgs, url: &LedgerUrl) -> Result<LedgerStatus, Failure> {
-    let mut status = LedgerStatus { url: url.to_string(), reader: None, problem: None };
+    let mut status = LedgerStatus { url: url.to_string(), is_readable: false, problem: None };
     if args.no_ledger {
         return Ok(status);
     }
     match LedgerReader::open(url).await {
-        Ok(reader) => status.reader = Some(reader),
+        Ok(_) => status.is_readable = true,
         Err(error) if args.ledger => return Err(Failure::Unavailable(error)),
         Err(error) => status.problem = Some(format!("{error:#}")),
     }
@@ -33,7 +33,9 @@ pub(super) async fn open(args: &AuditArgs, url: &LedgerUrl) -> Result<LedgerStat
 }
 
 /// Adds what the ledger knows to the result.
-pub(super) async fn look_up(reader: &LedgerReader, result: &mut AuditResult) -> anyhow::Result<()> {
+pub(super) async fn look_up(url: &LedgerUrl, result: &mut AuditResult) -> anyhow::Result<()> {
+    // Opened again: reading the topics took time, and the service may have started meanwhile.
+    let reader = &LedgerReader::open(url).await?;
     let partitions: Vec<i32> = result.range.partitions.keys().copied().collect();
     result.unfinished = reader.unpublished_by_state(&result.range.topic, &partitions).await?;
     let findings = result.findings.iter_mut().map(|(_, finding)| finding);

@@ -104,8 +104,8 @@ pub(crate) async fn run(
     // Reading from Kafka blocks.
     let result = tokio::task::spawn_blocking(move || audit.run());
     let mut result = result.await.map_err(|error| Failure::Bug(error.into()))??;
-    if let Some(reader) = &ledger.reader {
-        let looked_up = ledger_status::look_up(reader, &mut result).await;
+    if ledger.is_readable {
+        let looked_up = ledger_status::look_up(&config.ledger, &mut result).await;
         ledger.problem = looked_up.err().map(|error| format!("{error:#}"));
         if let Some(problem) = ledger.problem.as_ref().filter(|_| args.ledger) {
             return Err(Failure::Unavailable(anyhow::anyhow!("{problem}")));

@@ -76,7 +76,7 @@ fn summary(result: &AuditResult) -> Vec<String> {
         ("open", report.open, &open_note),
         ("duplicates", report.duplicates, "records that only repeat an id"),
         ("dead letters", report.dead_letters, "exactly one for each record that needs it"),
-        ("not for us", report.not_for_us, "another type"),
+        ("skipped", report.not_for_us, "another type"),
         ("interim", report.interim, "outcomes that are not final"),
         ("deleted", report.deleted, "unanswered, but retention may have deleted the answer"),
     ];
@@ -147,7 +147,7 @@ fn to_json(result: &AuditResult, ledger: &LedgerStatus) -> Value {
         "findings": serde_json::Map::from_iter(findings),
         "ledger": {
             "url": ledger.url,
-            "read": ledger.reader.is_some() && ledger.problem.is_none(),
+            "read": ledger.is_readable && ledger.problem.is_none(),
             "problem": ledger.problem,
             "unfinished": serde_json::Map::from_iter(unfinished),
         },

@@ -23,7 +23,9 @@ pub(super) async fn check(url: &LedgerUrl) -> Finding {
         let remedy = "nothing to do before the first start: the service creates the tables";
         return Finding::warn(WHAT, format!("{url} has no tables yet"), remedy);
     }
-    Finding::fail(WHAT, error, "see ledger.url in config/default.toml; nothing starts without it")
+    let remedy =
+        "repair it, or set another ledger.url: the service does not start without a ledger";
+    Finding::fail(WHAT, error, remedy)
 }
 
 /// Whether the service could create the file.
@@ -38,7 +40,7 @@ fn check_folder(file: &Path) -> Finding {
         Err(error) => Finding::fail(
             WHAT,
             format!("nothing can be created in the folder {}: {error}", folder.display()),
-            "give the service a folder that it may write to, see ledger.url",
+            "give the service a folder that it may write to, and name it in ledger.url",
         ),
     }
 }

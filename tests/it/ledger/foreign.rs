@@ -14,6 +14,7 @@ async fn a_file_that_is_no_ledger_is_refused() {
     let refused = refusal(&url).await;
     assert!(refused.contains("is damaged, or not a ledger"), "{refused}");
     assert!(refused.contains("ledger.db"), "{refused}");
+    assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1, "no lock is left beside it");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -61,7 +62,7 @@ async fn a_folder_is_no_ledger() {
     fs::create_dir(folder.path().join("ledger.db")).unwrap();
     let url = sqlite_url(&folder);
     let refused = refusal(&url).await;
-    assert!(refused.contains("is no file: name one"), "{refused}");
+    assert!(refused.contains("is not a file but a folder"), "{refused}");
     let error = LedgerReader::open(&LedgerUrl::parse(&url).unwrap()).await.err().unwrap();
-    assert!(format!("{error:#}").contains("is no file: name one"), "{error:#}");
+    assert!(format!("{error:#}").contains("is not a file but a folder"), "{error:#}");
 }

@@ -56,6 +56,28 @@ async fn entries_survive_a_restart() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_tool_leaves_nothing_beside_a_ledger_that_nobody_has_open() {
+    let folder = folder();
+    // Each character has a meaning in a URI.
+    let url = format!("sqlite://{}/a %3f&b.db", folder.path().display());
+    let peer = open(&url, "a").await;
+    peer.claim(claim("one", 0)).await;
+    peer.end().await;
+    let names = || {
+        let entries = fs::read_dir(folder.path()).unwrap();
+        let mut names: Vec<_> = entries.map(|entry| entry.unwrap().file_name()).collect();
+        names.sort();
+        names
+    };
+    let before = names();
+    let reader = LedgerReader::open(&LedgerUrl::parse(&url).unwrap()).await.unwrap();
+    assert!(reader.entry("one").await.unwrap().is_some());
+    assert_eq!(names(), before);
+    drop(reader);
+    assert_eq!(names(), before);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_second_service_on_the_same_file_is_refused_and_a_tool_is_not() {
     let folder = folder();
     let url = sqlite_url(&folder);

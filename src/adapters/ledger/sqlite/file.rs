@@ -1,6 +1,7 @@
 //! The database file: opening it, its lock, and errors that say what to repair.
 
 use std::fs::{File, OpenOptions, TryLockError};
+use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -22,9 +23,40 @@ const FLAGS: OpenFlags = OpenFlags::SQLITE_OPEN_NO_MUTEX;
 
 /// SQLITE_READONLY_ROLLBACK: a rollback journal lies beside the file.
 const READONLY_ROLLBACK: i32 = 776;
+/// SQLITE_NOTADB.
+const NOT_A_DATABASE: i32 = 26;
 
+/// Opens the file for reading. A file that nobody has open is read as one that does not change:
+/// otherwise SQLite would have to write `-wal` and `-shm` beside it, and would leave them there.
+///
+/// Such a connection sees nothing of a service that starts later: use it at once. The service's own
+/// reader never is one, because its writer has the file open.
 pub(super) fn open_read_only(file: &Path) -> rusqlite::Result<Connection> {
-    configure(Connection::open_with_flags(file, FLAGS | OpenFlags::SQLITE_OPEN_READ_ONLY)?)
+    let flags = FLAGS | OpenFlags::SQLITE_OPEN_READ_ONLY;
+    let is_in_use = ["-wal", "-journal"].iter().any(|suffix| beside(file, suffix).exists());
+    configure(if is_in_use {
+        Connection::open_with_flags(file, flags)?
+    } else {
+        Connection::open_with_flags(unchanging(file), flags | OpenFlags::SQLITE_OPEN_URI)?
+    })
+}
+
+fn unchanging(file: &Path) -> String {
+    let mut uri = String::from("file:");
+    for byte in file.as_os_str().as_bytes() {
+        match byte {
+            b'/' | b'.' | b'-' | b'_' => uri.push(char::from(*byte)),
+            byte if byte.is_ascii_alphanumeric() => uri.push(char::from(*byte)),
+            byte => uri.push_str(&format!("%{byte:02X}")),
+        }
+    }
+    uri + "?immutable=1"
+}
+
+fn beside(file: &Path, suffix: &str) -> PathBuf {
+    let mut name = file.as_os_str().to_owned();
+    name.push(suffix);
+    PathBuf::from(name)
 }
 
 pub(super) fn open_writable(file: &Path, more: OpenFlags) -> rusqlite::Result<Connection> {
@@ -42,9 +74,7 @@ fn configure(connection: Connection) -> rusqlite::Result<Connection> {
 
 /// Locks `FILE.lock`, so that a second service on the same file is refused.
 pub(super) fn lock(file: &Path) -> anyhow::Result<File> {
-    let mut name = file.as_os_str().to_owned();
-    name.push(".lock");
-    let name = PathBuf::from(name);
+    let name = beside(file, ".lock");
     let lock = OpenOptions::new().create(true).truncate(false).write(true).open(&name);
     let lock = lock.with_context(|| {
         format!("cannot write {name:?}: the folder must exist and be writable for the ledger")
@@ -64,7 +94,11 @@ pub(super) fn lock(file: &Path) -> anyhow::Result<File> {
 /// Refuses a folder or a device. SQLite would report it less clearly, and opening a FIFO blocks.
 pub(super) fn ensure_file(file: &Path) -> anyhow::Result<()> {
     let is_other = file.metadata().is_ok_and(|metadata| !metadata.is_file());
-    ensure!(!is_other, "the ledger {file:?} is no file: name one in ledger.url");
+    ensure!(
+        !is_other,
+        "the ledger {file:?} is not a file but a folder or a device: name a file in \
+         ledger.url"
+    );
     Ok(())
 }
 
@@ -76,10 +110,10 @@ pub(super) fn foreign(file: &Path) -> String {
     format!("{file:?} is another program's database, not a ledger: name another file in ledger.url")
 }
 
-/// Whether another program left an unfinished transaction. Opening the file for writing would roll
-/// it back.
-pub(super) fn has_foreign_journal(error: &rusqlite::Error) -> bool {
-    extended_code(error) == Some(READONLY_ROLLBACK)
+/// Whether the file is certainly not ours: no database at all, or with an unfinished transaction of
+/// another program, which opening the file for writing would roll back.
+pub(super) fn is_foreign(error: &rusqlite::Error) -> bool {
+    [Some(READONLY_ROLLBACK), Some(NOT_A_DATABASE)].contains(&extended_code(error))
 }
 
 fn extended_code(error: &rusqlite::Error) -> Option<i32> {

@@ -20,7 +20,7 @@ use rusqlite::{Connection, OpenFlags, Params};
 use serde::Serialize;
 
 use self::file::{
-    ensure_file, explain, foreign, has_foreign_journal, lock, newer, open_read_only, open_writable,
+    ensure_file, explain, foreign, is_foreign, lock, newer, open_read_only, open_writable,
 };
 pub(super) use self::reader::SqliteReader;
 use self::schema::Schema;
@@ -77,7 +77,7 @@ impl SqliteDatabase {
         // shows again below, where the file is opened for writing.
         match open_read_only(file).and_then(|connection| schema::inspect(&connection)) {
             Ok(Schema::Foreign) => bail!(foreign(file)),
-            Err(error) if has_foreign_journal(&error) => return Err(explain(file, error)),
+            Err(error) if is_foreign(&error) => return Err(explain(file, error)),
             _ => {}
         }
         let lock = lock(file)?;
