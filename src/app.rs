@@ -26,7 +26,7 @@ use crate::config::Config;
 use crate::consume::{IntakeSettings, consume};
 use crate::deliver::{Context, Ports};
 use crate::domain::course::Policy;
-use crate::gate::Gate;
+use crate::gate::{Gate, GateSettings};
 use crate::health::Health;
 use crate::lease::Lease;
 use crate::ledger::Ledger;
@@ -106,8 +106,14 @@ impl Service {
         config.kafka.verify_consumer()?;
         config.kafka.verify_producer()?;
         let metrics = Arc::new(Metrics::new());
-        let quota = config.quota_per_second;
-        let gate = Gate::new(config.gate, quota, config.concurrency, metrics.clone());
+        let gate = GateSettings {
+            breaker: config.gate,
+            quota_per_second: config.quota_per_second,
+            concurrency: config.concurrency,
+            retry_budget: config.retry_budget,
+            call_timeout: config.desk.timeout,
+        };
+        let gate = Gate::new(gate, metrics.clone());
         // No calls before the first assignment: the share of the quota comes with the partitions.
         gate.set_share(&[], &[], 1);
         let lease = Arc::new(Lease::new());

@@ -50,6 +50,8 @@ pub struct Config {
     pub policy: Policy,
     /// When the circuit breaker shuts the gate, and how often it probes.
     pub gate: BreakerPolicy,
+    /// The part of the transfers that re-attempts get while first attempts wait.
+    pub retry_budget: f64,
     /// Concurrent calls to Desk.
     pub concurrency: usize,
     /// Calls per second of each Desk command, for the whole consumer group; `None`: unlimited.
@@ -171,6 +173,7 @@ impl fmt::Debug for Config {
             .field("rules", &self.rules)
             .field("policy", &self.policy)
             .field("gate", &self.gate)
+            .field("retry_budget", &self.retry_budget)
             .field("concurrency", &self.concurrency)
             .field("quota_per_second", &self.quota_per_second)
             .field("intake", &self.intake)

@@ -63,6 +63,20 @@ impl RawConfig {
         number
     }
 
+    /// A number in this range, perhaps with decimals.
+    pub(super) fn fraction(
+        &mut self,
+        key: &'static str,
+        range: RangeInclusive<f64>,
+    ) -> Option<f64> {
+        let raw = self.required(key)?;
+        let number = fraction(&raw.kind, raw.origin).filter(|number| range.contains(number));
+        if number.is_none() {
+            self.reject(key, &raw, &format!("a number from {} to {}", range.start(), range.end()));
+        }
+        number
+    }
+
     /// `true` or `false`.
     pub(super) fn flag(&mut self, key: &'static str) -> Option<bool> {
         let raw = self.required(key)?;
@@ -304,6 +318,16 @@ pub(super) fn is_plain(text: &str) -> bool {
 fn whole_number(kind: &ValueKind, origin: Origin) -> Option<u64> {
     match kind {
         ValueKind::I64(number) => u64::try_from(*number).ok(),
+        ValueKind::String(text) if origin == Origin::Environment => text.trim().parse().ok(),
+        _ => None,
+    }
+}
+
+/// As [`whole_number`], for a number that may have decimals.
+fn fraction(kind: &ValueKind, origin: Origin) -> Option<f64> {
+    match kind {
+        ValueKind::Float(number) => Some(*number),
+        ValueKind::I64(number) => Some(*number as f64),
         ValueKind::String(text) if origin == Origin::Environment => text.trim().parse().ok(),
         _ => None,
     }

@@ -38,6 +38,7 @@ pub(super) fn config(raw: &mut RawConfig) -> Option<Config> {
     let desk = desk(raw);
     let concurrency = raw.whole("desk.concurrency", 1..=10_000);
     let quota = raw.whole("desk.quota_per_second", 0..=100_000);
+    let retry_budget = raw.fraction("retry.budget", 0.05..=0.5);
     let gate = gate(raw);
     let policy = policy(raw);
     let rules = rules(raw);
@@ -61,6 +62,7 @@ pub(super) fn config(raw: &mut RawConfig) -> Option<Config> {
         gate: gate?,
         concurrency: to_usize(concurrency?),
         // 0 stands for "unlimited" in the file.
+        retry_budget: retry_budget?,
         quota_per_second: quota.filter(|quota| *quota > 0).map(|quota| quota as f64),
         intake: intake?,
         ledger: ledger?,

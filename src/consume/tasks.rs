@@ -23,6 +23,7 @@ use crate::domain::course::Policy;
 use crate::domain::event::{Event, Malformed};
 use crate::domain::ledger_entry::{EntryState, RecoveredEntry};
 use crate::domain::record::Record;
+use crate::domain::signal::Attempt;
 use crate::domain::wire::escalation::{DecodeRules, Decoded, decode};
 use crate::gate::Ticket;
 
@@ -363,6 +364,7 @@ impl<P: Ports> DeliveryTask<P> {
             record: &self.input.record,
             turn: &self.turn,
             needs_call: self.needs_call,
+            attempt: Attempt::First,
             draining: &self.input.draining,
             on_event: &|event| self.events.send(event),
         };

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use tokio::time::{Instant, sleep};
-use tracing::debug;
+use tracing::{debug, info};
 
 use super::claim::Hold;
 use super::wait::Waited;
@@ -11,8 +11,7 @@ use super::{Delivery, DeskApi as _, Ended, Ports};
 use crate::domain::course::{CompletedCall, Course};
 use crate::domain::ledger_entry::Claim;
 use crate::domain::request::DeskCommand;
-use crate::domain::signal::Signal;
-use crate::gate::{CallPermit, ClaimPermit};
+use crate::gate::{CallPermit, ClaimPermit, Reported};
 use crate::lease::FencingToken;
 
 /// A call to be made.
@@ -71,7 +70,7 @@ impl<P: Ports> Delivery<'_, P> {
     ) -> Result<Hold, Ended> {
         let Claimed { claim, permit, token } = claimed;
         let now = self.context.clock.now();
-        let acquire = self.context.gate.acquire_call(self.turn.rank(), call.command);
+        let acquire = self.context.gate.acquire_call(self.caller(course.attempt()), call.command);
         match self.wait_for(course, acquire).await {
             Waited::Done(call_permit) => {
                 // The wall clock may have been set, and the process paused, while it waited.
@@ -125,12 +124,14 @@ impl<P: Ports> Delivery<'_, P> {
             self.turn.call_returned();
             None
         };
-        let no_response = matches!(assessment.signal, Signal::NoResponse(_));
-        if no_response && !self.context.lease.accepts(token) {
+        if assessment.signal.is_silence() && !self.context.lease.accepts(token) {
             // The call timed out while this process was paused: that says nothing about Desk.
             return;
         }
-        permit.report(&assessment.signal, next);
+        if permit.report(&assessment.signal, next) == Reported::IsolatedRefusal {
+            course.on_isolated_refusal(finished_at, self.context.rng.jitter());
+            info!(desk.verdict = assessment.verdict, "refused for this session only");
+        }
     }
 }
 

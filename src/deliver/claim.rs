@@ -61,7 +61,7 @@ impl<P: Ports> Delivery<'_, P> {
         &self,
         course: &Course<'_>,
     ) -> Result<Hold, Ended> {
-        let acquire = self.context.gate.acquire_claim(self.turn.rank());
+        let acquire = self.context.gate.acquire_claim(self.caller(course.attempt()));
         match self.wait_for(course, acquire).await {
             Waited::Done(permit) => Ok(Hold::Stale { permit: Some(permit) }),
             Waited::DeadlineReached => Ok(Hold::Parked),

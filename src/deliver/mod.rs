@@ -33,7 +33,9 @@ use crate::domain::course::{Course, Snapshot, Step};
 use crate::domain::event::{Event, Malformed, MalformedClass};
 use crate::domain::ledger_entry::{Claim, ClaimResult, PriorClaim};
 use crate::domain::record::Record;
+use crate::domain::signal::Attempt;
 use crate::domain::wire::outcome::Outcome;
+use crate::gate::{Caller, SessionHash};
 use crate::ledger::Ledger as _;
 
 /// The delivery of one event.
@@ -48,6 +50,8 @@ pub(crate) struct Delivery<'a, P: Ports> {
     pub(crate) turn: &'a Turn,
     /// Whether Desk has to be called: an answer that is stored already needs no claim permit.
     pub(crate) needs_call: bool,
+    /// Whether its first call here repeats an earlier one: it was parked before.
+    pub(crate) attempt: Attempt,
     /// Cancelled when the partition is being revoked: the delivery then ends unless it is in doubt.
     pub(crate) draining: &'a CancellationToken,
     /// Receives the events of the delivery. It must not block.
@@ -177,6 +181,12 @@ impl<P: Ports> Delivery<'_, P> {
     async fn reject_conflicting_id(&self) -> Ended {
         let malformed = conflicting_id(self.event);
         send_dead_letter(self.context, self.record, &malformed, self.on_event).await
+    }
+
+    /// The event as the gate knows it.
+    fn caller(&self, attempt: Attempt) -> Caller {
+        let session = SessionHash::of(&self.event.session_id);
+        Caller { rank: self.turn.rank(), session, attempt }
     }
 
     fn report(&self, event: TaskEvent) {

@@ -15,11 +15,12 @@ use crate::domain::record::Position;
 use crate::domain::reply::{DeskAnswer, Reply};
 use crate::domain::request::DeskCommand;
 use crate::domain::route::Routes;
+use crate::domain::signal::Attempt;
 use crate::domain::verdict::Verdicts;
 use crate::domain::wire::Message;
 use crate::domain::wire::dead_letter::dead_letter;
 use crate::domain::wire::escalation::{DecodeRules, Decoded, decode};
-use crate::gate::{BreakerPolicy, Gate};
+use crate::gate::{BreakerPolicy, Gate, GateSettings};
 use crate::health::Health;
 use crate::lease::{FencingToken, Lease};
 use crate::ledger::{Ledger, Recovered};
@@ -184,11 +185,18 @@ async fn context(fault: PortFault) -> (Context<FakePorts>, Arc<ProcessUnderTest>
     });
     // One call without a reply would shut the gate for longer than any test here waits.
     let breaker = BreakerPolicy { probe_initial: HOUR, probe_max: HOUR, outage_after: 1 };
+    let gate = GateSettings {
+        breaker,
+        quota_per_second: None,
+        concurrency: 1,
+        retry_budget: 0.2,
+        call_timeout: second,
+    };
     let context = Context {
         desk: FakeDesk(process.clone()),
         outcomes: FakeTopic(process.clone()),
         ledger: FakeLedger(process.clone()),
-        gate: Gate::new(breaker, None, 1, metrics.clone()),
+        gate: Gate::new(gate, metrics.clone()),
         policy: Policy {
             verdicts: Verdicts::default(),
             retry: RetryPolicy {
@@ -242,6 +250,7 @@ async fn delivered(fault: PortFault) -> (Ended, Vec<TaskEvent>, PortUses) {
         record: &record(),
         turn: &turn,
         needs_call: true,
+        attempt: Attempt::First,
         draining: &CancellationToken::new(),
         on_event: &move |event| receiver.lock().push(event),
     };

@@ -47,7 +47,7 @@ impl<P: Ports> Delivery<'_, P> {
         let acquire = async {
             match self.turn.reaches(QueuePosition::Next).await {
                 QueuePosition::Head if self.needs_call => {
-                    Some(self.context.gate.acquire_claim(self.turn.rank()).await)
+                    Some(self.context.gate.acquire_claim(self.caller(self.attempt)).await)
                 }
                 _ => None,
             }

@@ -14,15 +14,34 @@ pub enum Signal {
     Success,
     /// Nothing came back that Desk sent; the text is the cause.
     NoResponse(String),
+    /// As [`Signal::NoResponse`], from a host, path or proxy that may be the wrong one.
+    Misrouted(String),
     /// Desk said "too fast" and named the shortest wait, if it named one.
     Throttled(Option<Duration>),
     /// Desk refused the signature. Only the next call, which carries a new one, shows whether
     /// anything is misconfigured.
     Reauthenticating,
-    /// No call can succeed until the text is followed.
+    /// Desk refused the call for a reason that usually concerns all calls: none can succeed until the
+    /// text is followed. The gate needs a second session that says so.
     Misconfigured(String),
     /// Desk works but has no `get_session_state`; the text is the cause.
     StateQueryUnsupported(String),
+}
+
+impl Signal {
+    /// Whether nothing came back that Desk sent.
+    pub fn is_silence(&self) -> bool {
+        matches!(self, Self::NoResponse(_) | Self::Misrouted(_))
+    }
+}
+
+/// Whether a call repeats an earlier one of its event.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Attempt {
+    /// No: the first pass through the event's targets.
+    First,
+    /// Yes: the event was refused, throttled, met a fault or found nobody online before.
+    Again,
 }
 
 /// Why the gate is shut.

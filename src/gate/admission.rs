@@ -7,8 +7,10 @@
 use std::time::Duration;
 
 use super::breaker::{
-    Admission, BreakerChange, BreakerPolicy, CallKind, CallLimit, CircuitBreaker, GateShut,
+    Admission, BreakerChange, BreakerPolicy, CallLimit, Candidate, CircuitBreaker, GateShut,
+    ProbeTurn, StartedCall,
 };
+use super::permits::Caller;
 use super::rate_limiter::RateLimiter;
 use crate::domain::request::DeskCommand;
 use crate::domain::signal::Signal;
@@ -53,28 +55,51 @@ impl AdmissionControl {
         self.breaker.call_limit(concurrency, now)
     }
 
-    pub(super) fn admit(&mut self, command: DeskCommand, now: Duration) -> Admission {
-        // The limiter is asked first: the breaker counts an admitted probe as in flight.
-        match self.limiter(command).next_at(now) {
-            None => return Admission::AfterChange,
-            Some(next_at) if now < next_at => return Admission::NotBefore(next_at),
-            Some(_) => {}
+    /// Whether only probes may start; see [`Self::choose_probe`].
+    pub(super) fn is_held(&self) -> bool {
+        self.breaker.is_held()
+    }
+
+    /// The earliest start of the next call at this command's rate; `None` if its share allows none.
+    pub(super) fn next_at(&self, command: DeskCommand, now: Duration) -> Option<Duration> {
+        self.limiters[command as usize].next_at(now)
+    }
+
+    /// Start a regular call, if its rate allows one now. The gate must not be held.
+    pub(super) fn admit(
+        &mut self,
+        command: DeskCommand,
+        caller: Caller,
+        now: Duration,
+    ) -> Admission {
+        match self.next_at(command, now) {
+            None => Admission::AfterChange,
+            Some(next_at) if now < next_at => Admission::NotBefore(next_at),
+            Some(_) => {
+                self.limiter(command).start_call(now);
+                Admission::Admitted(self.breaker.start(command, caller, now))
+            }
         }
-        let admission = self.breaker.admit(now);
-        if let Admission::Admitted(_) = admission {
-            self.limiter(command).start_call(now);
-        }
-        admission
+    }
+
+    /// Which of these events, whose rates allow a call now, may probe the held gate.
+    pub(super) fn choose_probe(&self, waiting: &[Candidate], now: Duration) -> ProbeTurn {
+        self.breaker.choose_probe(waiting, now)
+    }
+
+    pub(super) fn start_probe(&mut self, chosen: Candidate, now: Duration) -> StartedCall {
+        self.limiter(chosen.command).start_call(now);
+        self.breaker.start_probe(chosen, now)
     }
 
     /// An admitted call returned.
     pub(super) fn on_signal(
         &mut self,
-        kind: CallKind,
+        call: &StartedCall,
         signal: &Signal,
         now: Duration,
     ) -> Option<GateChange> {
-        let change = self.breaker.on_signal(kind, signal, now).map(GateChange::Breaker);
+        let change = self.breaker.on_signal(call, signal, now).map(GateChange::Breaker);
         // While the gate stays shut, the breaker's probe interval is the pace.
         if let Signal::Throttled(pause) = signal
             && self.shut().is_none()
@@ -86,8 +111,8 @@ impl AdmissionControl {
     }
 
     /// An admitted call ended without a result.
-    pub(super) fn on_abandoned(&mut self, kind: CallKind) {
-        self.breaker.on_abandoned(kind);
+    pub(super) fn on_abandoned(&mut self, call: &StartedCall, now: Duration) {
+        self.breaker.on_abandoned(call, now);
     }
 
     fn limiter(&mut self, command: DeskCommand) -> &mut RateLimiter {
@@ -106,7 +131,11 @@ impl AdmissionControl {
 
 #[cfg(test)]
 mod tests {
+    use jiff::Timestamp;
+
     use super::*;
+    use crate::domain::signal::Attempt;
+    use crate::gate::permits::{Rank, SessionHash};
 
     const S: fn(u64) -> Duration = Duration::from_secs;
 
@@ -115,15 +144,34 @@ mod tests {
         AdmissionControl::new(policy, quota_per_second)
     }
 
+    fn caller() -> Caller {
+        let rank = Rank { requested_at: Timestamp::UNIX_EPOCH, ticket: 1 };
+        Caller { rank, session: SessionHash::of("s"), attempt: Attempt::First }
+    }
+
+    fn admit(control: &mut AdmissionControl, command: DeskCommand, now: Duration) -> Admission {
+        control.admit(command, caller(), now)
+    }
+
+    fn admitted(
+        control: &mut AdmissionControl,
+        command: DeskCommand,
+        now: Duration,
+    ) -> StartedCall {
+        match admit(control, command, now) {
+            Admission::Admitted(call) => call,
+            other => panic!("{other:?}"),
+        }
+    }
+
     #[test]
     fn a_throttled_call_slows_both_commands() {
         let mut control = control(None);
-        let regular = Admission::Admitted(CallKind::Regular);
-        assert_eq!(control.admit(DeskCommand::TransferToHuman, S(0)), regular);
-        let change = control.on_signal(CallKind::Regular, &Signal::Throttled(Some(S(7))), S(0));
+        let call = admitted(&mut control, DeskCommand::TransferToHuman, S(0));
+        let change = control.on_signal(&call, &Signal::Throttled(Some(S(7))), S(0));
         assert!(matches!(change, Some(GateChange::Throttled { .. })));
         for command in DeskCommand::ALL {
-            assert_eq!(control.admit(command, S(1)), Admission::NotBefore(S(7)));
+            assert_eq!(admit(&mut control, command, S(1)), Admission::NotBefore(S(7)));
         }
     }
 
@@ -132,9 +180,10 @@ mod tests {
         let mut control = control(None);
         for ms in 0..100 {
             let now = Duration::from_millis(10 * ms);
-            control.admit(DeskCommand::TransferToHuman, now);
+            admitted(&mut control, DeskCommand::TransferToHuman, now);
         }
-        let change = control.on_signal(CallKind::Regular, &Signal::Throttled(None), S(1));
+        let call = control.breaker.start(DeskCommand::TransferToHuman, caller(), S(1));
+        let change = control.on_signal(&call, &Signal::Throttled(None), S(1));
         let Some(GateChange::Throttled { calls_per_second }) = change else { panic!("{change:?}") };
         assert!((25.0..=50.0).contains(&calls_per_second), "half of 100: {calls_per_second}");
     }
@@ -142,13 +191,12 @@ mod tests {
     #[test]
     fn each_command_has_its_own_rate_and_share() {
         let mut control = control(Some(1.0));
-        let regular = Admission::Admitted(CallKind::Regular);
         let (transfer, state_query) = (DeskCommand::TransferToHuman, DeskCommand::GetSessionState);
-        assert_eq!(control.admit(transfer, S(0)), regular);
-        assert!(matches!(control.admit(transfer, S(0)), Admission::NotBefore(_)));
-        assert_eq!(control.admit(state_query, S(0)), regular);
+        admitted(&mut control, transfer, S(0));
+        assert!(matches!(admit(&mut control, transfer, S(0)), Admission::NotBefore(_)));
+        admitted(&mut control, state_query, S(0));
         control.set_share(transfer, &[], 1, S(0));
-        assert_eq!(control.admit(transfer, S(9)), Admission::AfterChange);
-        assert_eq!(control.admit(state_query, S(9)), regular);
+        assert_eq!(admit(&mut control, transfer, S(9)), Admission::AfterChange);
+        admitted(&mut control, state_query, S(9));
     }
 }

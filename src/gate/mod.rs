@@ -1,9 +1,9 @@
 //! The gate: every call to Desk passes it.
 //!
 //! An event first acquires a [`ClaimPermit`], is claimed in the ledger, and then acquires a
-//! [`CallPermit`] for each call. Permits go to the oldest event first. A call permit is granted when
-//! fewer than `desk.concurrency` calls are in flight, the rate limiter of its command has a call due,
-//! and the circuit breaker lets it through.
+//! [`CallPermit`] for each call. A call permit is granted when fewer than `desk.concurrency` calls are
+//! in flight, the rate limiter of its command has a call due, and the circuit breaker lets it through.
+//! First attempts go before re-attempts, and the oldest event of a class goes first.
 //!
 //! The decisions are pure: `permits` (who is next), `rate_limiter` (when), `breaker` (whether at all),
 //! and `admission`, which combines the last two. Here they meet tasks, time, log and metrics. One task
@@ -23,20 +23,33 @@ use tokio::time::{Instant, sleep_until};
 use tracing::{error, warn};
 
 pub use self::breaker::{BreakerPolicy, GateShut};
-pub use self::permits::claim::ClaimPermit;
-pub use self::permits::{Rank, Ticket};
+pub use self::permits::{Caller, Rank, SessionHash, Ticket};
 
 use self::admission::{AdmissionControl, GateChange};
-use self::breaker::{BreakerChange, CallKind};
-use self::permits::call::{CallPermits, NextCall};
-use self::permits::claim::ClaimPermits;
+use self::breaker::BreakerChange;
+use self::permits::call::{CallEnd, CallGrant, CallPermits, NextPermit, Search};
+use self::permits::claim::{ClaimGrant, ClaimPermits};
 use crate::domain::request::DeskCommand;
 use crate::domain::signal::Signal;
 use crate::telemetry::Metrics;
 
+/// The rules of the gate.
+#[derive(Debug, Clone, Copy)]
+pub struct GateSettings {
+    /// When the gate shuts, and how often it is probed then.
+    pub breaker: BreakerPolicy,
+    /// Calls per second of each command in the whole consumer group; `None`: no limit.
+    pub quota_per_second: Option<f64>,
+    /// Calls in flight at once.
+    pub concurrency: usize,
+    /// The part of the transfers that re-attempts get while first attempts wait: above 0, at most 0.5.
+    pub retry_budget: f64,
+    /// How long a call can hang.
+    pub call_timeout: Duration,
+}
+
 /// Admission control towards Desk for the whole process.
 pub struct Gate {
-    claim_permits: Arc<ClaimPermits>,
     inner: Mutex<GateInner>,
     /// Wakes [`Gate::drive`] when `look_again` has changed to another time.
     changed: Notify,
@@ -47,36 +60,48 @@ pub struct Gate {
 
 struct GateInner {
     control: AdmissionControl,
+    claims: ClaimPermits<oneshot::Sender<ClaimPermit>>,
     calls: CallPermits<oneshot::Sender<CallPermit>>,
     /// When a waiter may be admitted although nothing happens until then.
     look_again: Option<Duration>,
     warned_state_query_unsupported: bool,
 }
 
+/// The right to claim one event and to wait for a call permit; returned when dropped.
+pub struct ClaimPermit {
+    gate: Arc<Gate>,
+    grant: ClaimGrant,
+}
+
 /// The right to make one call; returned when dropped.
 pub struct CallPermit {
     gate: Arc<Gate>,
-    kind: CallKind,
-    reported: bool,
+    grant: CallGrant,
+    end: CallEnd,
+}
+
+/// What the gate concludes from a signal about the event that caused it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reported {
+    /// Nothing.
+    Noted,
+    /// Desk refused this session and has accepted another one meanwhile: the gate does not hold it.
+    IsolatedRefusal,
 }
 
 impl Gate {
-    /// A gate for `concurrency` calls in flight and, per command, `quota_per_second` calls per second
-    /// (`None`: no limit) in the whole consumer group.
-    pub fn new(
-        policy: BreakerPolicy,
-        quota_per_second: Option<f64>,
-        concurrency: usize,
-        metrics: Arc<Metrics>,
-    ) -> Arc<Self> {
+    /// A gate with these rules.
+    pub fn new(settings: GateSettings, metrics: Arc<Metrics>) -> Arc<Self> {
+        let GateSettings { breaker, quota_per_second, concurrency, retry_budget, call_timeout } =
+            settings;
         let inner = GateInner {
-            control: AdmissionControl::new(policy, quota_per_second),
-            calls: CallPermits::new(concurrency),
+            control: AdmissionControl::new(breaker, quota_per_second),
+            claims: ClaimPermits::new(concurrency),
+            calls: CallPermits::new(concurrency, retry_budget, call_timeout),
             look_again: None,
             warned_state_query_unsupported: false,
         };
         Arc::new(Self {
-            claim_permits: ClaimPermits::new(concurrency),
             inner: Mutex::new(inner),
             changed: Notify::new(),
             epoch: Instant::now(),
@@ -97,21 +122,26 @@ impl Gate {
     }
 
     /// Wait for the right to claim an event.
-    pub async fn acquire_claim(&self, rank: Rank) -> ClaimPermit {
-        self.claim_permits.acquire(rank).await
+    pub async fn acquire_claim(self: &Arc<Self>, caller: Caller) -> ClaimPermit {
+        let (tx, rx) = oneshot::channel();
+        self.lock().claims.enqueue(caller, self.epoch.elapsed(), tx);
+        let _dequeue = DequeueOnDrop { gate: self, rank: caller.rank, queue: WaitsFor::Claim };
+        self.grant();
+        received(rx).await
     }
 
     /// Wait for the right to make one call. An event waits for one permit at a time.
-    pub async fn acquire_call(self: &Arc<Self>, rank: Rank, command: DeskCommand) -> CallPermit {
+    pub async fn acquire_call(
+        self: &Arc<Self>,
+        caller: Caller,
+        command: DeskCommand,
+    ) -> CallPermit {
         let (tx, rx) = oneshot::channel();
-        self.lock().calls.enqueue(command, rank, tx);
-        let _dequeue = DequeueOnDrop { gate: self, rank, command };
+        self.lock().calls.enqueue(command, caller, self.epoch.elapsed(), tx);
+        let queue = WaitsFor::Call(command);
+        let _dequeue = DequeueOnDrop { gate: self, rank: caller.rank, queue };
         self.grant();
-        match rx.await {
-            Ok(permit) => permit,
-            // Unreachable: a sender leaves the queue only to be used, or with this future.
-            Err(_) => std::future::pending().await,
-        }
+        received(rx).await
     }
 
     /// Why the gate is shut, if it is.
@@ -134,32 +164,49 @@ impl Gate {
         }
     }
 
-    /// Grant call permits, oldest event first, until no waiter may call now.
+    /// Grant permits until no waiter may go now.
     fn grant(self: &Arc<Self>) {
-        while let Some((waiter, permit)) = self.next_permit() {
-            // Outside the lock: if the waiter is gone, the permit comes straight back through `drop`.
-            drop(waiter.send(permit));
+        // Outside the lock: if the waiter is gone, the permit comes straight back through `drop`.
+        loop {
+            match self.next_permit() {
+                Some(Granted::Claim(waiter, permit)) => drop(waiter.send(permit)),
+                Some(Granted::Call(waiter, permit)) => drop(waiter.send(permit)),
+                None => return,
+            }
         }
     }
 
-    fn next_permit(self: &Arc<Self>) -> Option<(oneshot::Sender<CallPermit>, CallPermit)> {
+    fn next_permit(self: &Arc<Self>) -> Option<Granted> {
         let mut guard = self.lock();
-        let inner = &mut *guard;
+        let GateInner { control, claims, calls, look_again, .. } = &mut *guard;
+        if let Some((grant, waiter)) = claims.next() {
+            return Some(self.granted_claim(grant, waiter));
+        }
         // `drive` sleeps until the old time; it has to be woken only if the new one differs.
-        let before = inner.look_again.take();
-        match inner.calls.next(&mut inner.control, self.epoch.elapsed()) {
-            NextCall::Granted { waiter, kind } => {
+        let before = look_again.take();
+        match calls.next(Search::new(control, claims, self.epoch.elapsed())) {
+            NextPermit::Claim(grant, waiter) => Some(self.granted_claim(grant, waiter)),
+            NextPermit::Call(grant, waiter) => {
                 self.metrics.in_flight.inc();
-                Some((waiter, CallPermit { gate: self.clone(), kind, reported: false }))
+                let permit = CallPermit { gate: self.clone(), grant, end: CallEnd::Abandoned };
+                Some(Granted::Call(waiter, permit))
             }
-            NextCall::LookAgain(at) => {
-                inner.look_again = at;
+            NextPermit::LookAgain(at) => {
+                *look_again = at;
                 if at.is_some() && at != before {
                     self.changed.notify_one();
                 }
                 None
             }
         }
+    }
+
+    fn granted_claim(
+        self: &Arc<Self>,
+        grant: ClaimGrant,
+        waiter: oneshot::Sender<ClaimPermit>,
+    ) -> Granted {
+        Granted::Claim(waiter, ClaimPermit { gate: self.clone(), grant })
     }
 
     fn announce(&self, change: &GateChange) {
@@ -183,17 +230,31 @@ impl Gate {
     }
 }
 
+/// A permit and the waiter that gets it.
+enum Granted {
+    Claim(oneshot::Sender<ClaimPermit>, ClaimPermit),
+    Call(oneshot::Sender<CallPermit>, CallPermit),
+}
+
+async fn received<T>(permit: oneshot::Receiver<T>) -> T {
+    match permit.await {
+        Ok(permit) => permit,
+        // Unreachable: a sender leaves the queue only to be used, or with its receiver.
+        Err(_) => std::future::pending().await,
+    }
+}
+
 impl CallPermit {
     /// The call returned. `next_in_session` is the event that may call as soon as the answer of this
     /// one is stored; a permit is reserved for it if it is the oldest.
-    pub fn report(mut self, signal: &Signal, next_in_session: Option<Rank>) {
-        self.reported = true;
+    pub fn report(mut self, signal: &Signal, next_in_session: Option<Rank>) -> Reported {
+        self.end = if signal.is_silence() { CallEnd::NoResponse } else { CallEnd::Answered };
         let mut inner = self.gate.lock();
         let now = self.gate.epoch.elapsed();
         if let Some(next) = next_in_session {
             inner.calls.reserve(next, now);
         }
-        let change = inner.control.on_signal(self.kind, signal, now);
+        let change = inner.control.on_signal(&self.grant.call, signal, now);
         let unsupported = match signal {
             Signal::StateQueryUnsupported(error) if !inner.warned_state_query_unsupported => {
                 inner.warned_state_query_unsupported = true;
@@ -209,15 +270,19 @@ impl CallPermit {
         if let Some(error) = unsupported {
             warn!(error, "get_session_state unsupported: calls in doubt will be repeated");
         }
+        match signal {
+            Signal::Misconfigured(_) if self.grant.call.contradicted => Reported::IsolatedRefusal,
+            _ => Reported::Noted,
+        }
     }
 }
 
 impl Drop for CallPermit {
     fn drop(&mut self) {
         let mut inner = self.gate.lock();
-        inner.calls.release();
-        if !self.reported {
-            inner.control.on_abandoned(self.kind);
+        inner.calls.release(&self.grant, self.end);
+        if self.end == CallEnd::Abandoned {
+            inner.control.on_abandoned(&self.grant.call, self.gate.epoch.elapsed());
         }
         drop(inner);
         self.gate.metrics.in_flight.dec();
@@ -225,16 +290,36 @@ impl Drop for CallPermit {
     }
 }
 
-/// Removes a waiter from the queue when its future is cancelled.
+impl Drop for ClaimPermit {
+    fn drop(&mut self) {
+        let mut inner = self.gate.lock();
+        inner.claims.release(self.grant.kind);
+        inner.calls.on_claim_released(self.grant.rank);
+        drop(inner);
+        self.gate.grant();
+    }
+}
+
+/// Removes a waiter from its queue when its future is cancelled.
 struct DequeueOnDrop<'a> {
     gate: &'a Gate,
     rank: Rank,
-    command: DeskCommand,
+    queue: WaitsFor,
+}
+
+#[derive(Clone, Copy)]
+enum WaitsFor {
+    Claim,
+    Call(DeskCommand),
 }
 
 impl Drop for DequeueOnDrop<'_> {
     fn drop(&mut self) {
-        self.gate.lock().calls.dequeue(self.command, self.rank);
+        let mut inner = self.gate.lock();
+        match self.queue {
+            WaitsFor::Claim => inner.claims.dequeue(self.rank),
+            WaitsFor::Call(command) => inner.calls.dequeue(command, self.rank),
+        }
     }
 }
 

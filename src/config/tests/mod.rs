@@ -80,6 +80,7 @@ fn only_identity_and_key_have_no_default() {
     assert_eq!(config.gate.probe_max, Duration::from_secs(60));
     assert_eq!(config.rules.types, ["escalation"]);
     assert_eq!(config.quota_per_second, Some(100.0));
+    assert_eq!(config.retry_budget, 0.2);
     assert_eq!(config.intake.max_span, 20_000);
     assert_eq!(config.admin_listen, "127.0.0.1:9464".parse().ok());
     assert_eq!(config.log.format, LogFormat::Text);
@@ -140,6 +141,7 @@ fn every_kind_of_value_comes_from_the_environment() {
             ("HANDOFF__DESK__CONCURRENCY", "3"),
             ("HANDOFF__DESK__QUOTA_PER_SECOND", "0"),
             ("HANDOFF__DESK__DEFAULT_TARGET", "False"),
+            ("HANDOFF__RETRY__BUDGET", "0.5"),
             ("HANDOFF__RETRY__PARK_MS", "100, 200"),
             ("HANDOFF__ESCALATION__TYPES", "a,b"),
             ("HANDOFF__ADMIN__LISTEN", ""),
@@ -150,6 +152,7 @@ fn every_kind_of_value_comes_from_the_environment() {
         ],
     );
     assert_eq!((config.concurrency, config.quota_per_second), (3, None));
+    assert_eq!(config.retry_budget, 0.5);
     assert!(!config.policy.default_target);
     assert_eq!(config.policy.retry.park, [100, 200].map(Duration::from_millis));
     assert_eq!(config.rules.types, ["a", "b"]);
@@ -181,7 +184,7 @@ fn an_unknown_key_is_reported_with_its_origin_and_the_nearest_real_key() {
             "unknown key `kafka.security.protocol` in F: did you mean \
              `kafka.properties.security.protocol`?",
             "unknown key `quick_attempts` in F: did you mean `retry.quick_attempts`?",
-            "unknown key `retry.forever` in F: [retry] has initial_ms, max_ms, quick_attempts, \
+            "unknown key `retry.forever` in F: [retry] has budget, initial_ms, max_ms, quick_attempts, \
              park_ms",
             "unknown key `xyzzy` in F: the sections are admin, desk, drain, escalation, intake, \
              kafka, ledger, log, retry, routes",
@@ -236,6 +239,7 @@ fn values_of_a_wrong_type_or_out_of_range_are_rejected() {
             ("HANDOFF__DESK__IDENTIFIER", " a"),
             ("HANDOFF__DESK__DEFAULT_TARGET", "yes"),
             ("HANDOFF__DESK__SIGNATURE_LIFETIME_H", "1"),
+            ("HANDOFF__RETRY__BUDGET", "0.6"),
             ("HANDOFF__RETRY__PARK_MS", "100,soon"),
             ("HANDOFF__ESCALATION__TYPES", ","),
             ("HANDOFF__KAFKA__GROUP_ID", ""),
@@ -249,6 +253,7 @@ fn values_of_a_wrong_type_or_out_of_range_are_rejected() {
             "`desk.signature_lifetime_h` = \"1\" in the environment: must be a whole number from \
              24 to 438000",
             "`desk.concurrency` = \"64\" in F: must be a whole number from 1 to 10000",
+            "`retry.budget` = \"0.6\" in the environment: must be a number from 0.05 to 0.5",
             "`desk.default_target` = \"yes\" in the environment: must be true or false",
             "`retry.park_ms` = \"100,soon\" in the environment: must be a list of whole numbers \
              from 1 to 86400000",

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::settlement::Settlement;
 use super::{Assessment, CompletedCall, Course, Signal, Step};
-use crate::domain::verdict::{SessionState, StateQueryResult, Verdict, VerdictClass};
+use crate::domain::verdict::{IfPersistent, SessionState, StateQueryResult, Verdict, VerdictClass};
 use crate::domain::wire::outcome::{ConfirmedBy, Status};
 
 /// Why a course is in doubt.
@@ -65,6 +65,8 @@ impl Course<'_> {
             Signal::Success
         } else if self.attempts.is_misrouted(verdict) {
             Signal::Misconfigured(verdict.text.clone())
+        } else if verdict.if_persistent == IfPersistent::Misconfigured {
+            Signal::Misrouted(verdict.text.clone())
         } else {
             Signal::NoResponse(verdict.text.clone())
         }

@@ -36,8 +36,8 @@ use super::plan::Plan;
 use super::reply::{DeskStatus, Reply};
 use super::request::{self, DeskCommand};
 use super::route::Route;
-use super::signal::Signal;
-use super::verdict::{Verdict, VerdictClass};
+use super::signal::{Attempt, Signal};
+use super::verdict::{IfPersistent, Verdict, VerdictClass};
 use super::wire::outcome::{ConfirmedBy, Outcome, Status, Tried};
 
 /// The state of one event between its first look and its final outcome.
@@ -143,6 +143,17 @@ impl<'a> Course<'a> {
         self.in_doubt.is_some() && self.settled.is_none()
     }
 
+    /// Whether the next call repeats an earlier one. The further targets of the first pass through the
+    /// plan do not, nor does the first state query.
+    pub fn attempt(&self) -> Attempt {
+        let repeats = if self.in_doubt() {
+            self.attempts.inconclusive_queries > 0
+        } else {
+            self.plan_retries > 0 || self.attempts.any()
+        };
+        if repeats { Attempt::Again } else { Attempt::First }
+    }
+
     /// Whether the final outcome is known.
     pub fn is_settled(&self) -> bool {
         self.settled.is_some()
@@ -217,7 +228,11 @@ impl<'a> Course<'a> {
         // The rules above signal success when the event's own matter is decided. For the gate only an
         // answer of Desk counts as one.
         let unanswered = signal == Signal::Success && call.reply.answer().is_none();
-        let signal = if unanswered { Signal::NoResponse(verdict.text) } else { signal };
+        let signal = match verdict.if_persistent {
+            _ if !unanswered => signal,
+            IfPersistent::Misconfigured => Signal::Misrouted(verdict.text),
+            _ => Signal::NoResponse(verdict.text),
+        };
         Assessment { verdict: class.as_str(), signal }
     }
 

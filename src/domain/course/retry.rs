@@ -2,7 +2,8 @@
 //!
 //! Faults of one event are counted here, in [`Attempts`], and [`RetryPolicy`] decides. What concerns
 //! all events (throttling, a bad signature, a misconfiguration) becomes a [`Signal`]; the gate then
-//! holds every event, so such a fault uses up no attempt.
+//! holds every event, so such a fault uses up no attempt. If the gate finds that Desk refuses this
+//! session only, the event goes on alone and fails after a few refusals.
 
 use std::time::Duration;
 
@@ -46,6 +47,8 @@ pub(super) struct Attempts {
     unknown_codes: u32,
     /// Replies in a row that point at a wrong host, path or proxy.
     misrouted_in_a_row: u32,
+    /// Refusals in a row for a reason that usually concerns all events.
+    refused_in_a_row: u32,
     throttled: u32,
     /// State queries in a row that returned no state.
     pub(super) inconclusive_queries: u32,
@@ -54,6 +57,16 @@ pub(super) struct Attempts {
 impl Attempts {
     pub(super) fn start_burst(&mut self) {
         self.failures_in_burst = 0;
+    }
+
+    /// Whether anything was tried before and has to be repeated.
+    pub(super) fn any(&self) -> bool {
+        let faults = self.failures_in_burst + self.throttled + self.refusals();
+        faults > 0 || self.parks > 0
+    }
+
+    fn refusals(&self) -> u32 {
+        self.refused_in_a_row + self.misrouted_in_a_row
     }
 
     /// Count a reply that may point at a wrong host, path or proxy. True once there were enough in a
@@ -146,6 +159,7 @@ impl Course<'_> {
             }
             return Signal::Throttled(verdict.pause);
         }
+        self.attempts.refused_in_a_row += 1;
         if verdict.class == VerdictClass::Reauthenticate && !self.reauthenticated {
             self.reauthenticated = true;
             // A signature that another event requested meanwhile will do.
@@ -157,12 +171,33 @@ impl Course<'_> {
         Signal::Misconfigured(verdict.text.clone())
     }
 
+    /// The gate has seen that Desk refuses this session and accepts others. The event is no longer
+    /// held by the gate: it goes on alone and fails after [`PERMANENT_AFTER_ATTEMPTS`] refusals.
+    pub fn on_isolated_refusal(&mut self, now: Timestamp, jitter: f64) {
+        let refusals = self.attempts.refusals();
+        // A state query is repeated until the grace period ends: only it can end the doubt.
+        if refusals >= PERMANENT_AFTER_ATTEMPTS && self.in_doubt.is_none() {
+            let text = self.last_verdict.as_ref().map_or("", |verdict| &verdict.text);
+            let reason = format!("Desk refuses this session only: {text}{}", self.unknown_effect());
+            self.settle(Settlement::new(Status::Failed).because(reason), now);
+        } else {
+            self.pause = Some(Step::Wait(self.policy.retry.backoff.delay(refusals, jitter)));
+        }
+    }
+
+    fn unknown_effect(&self) -> &'static str {
+        if self.effect_unknown { "; the effect of a call is unknown" } else { "" }
+    }
+
     /// Note what a reply says about the signature: an answer to the request itself accepted it,
     /// a lost answer says nothing.
     pub(super) fn record_signature_result(&mut self, reply: &Reply, class: VerdictClass) {
         self.reauthenticated &= class.concerns_all_events() || reply.answer().is_none();
         if reply.answer().is_some() {
             self.attempts.misrouted_in_a_row = 0;
+            if !class.concerns_all_events() {
+                self.attempts.refused_in_a_row = 0;
+            }
         }
     }
 
@@ -171,9 +206,7 @@ impl Course<'_> {
             RetryAction::Retry(wait) => self.pause = Some(Step::Wait(wait)),
             RetryAction::Park(wait) => self.pause = Some(Step::Park(wait)),
             RetryAction::Fail => {
-                let unknown =
-                    if self.effect_unknown { "; the effect of a call is unknown" } else { "" };
-                let reason = format!("{}{unknown}", verdict.text);
+                let reason = format!("{}{}", verdict.text, self.unknown_effect());
                 self.settle(Settlement::new(Status::Failed).because(reason), now);
             }
             RetryAction::ShutGate => return Signal::Misconfigured(verdict.text.clone()),

@@ -4,116 +4,152 @@
 //! crash. These are about 4 x `desk.concurrency` events: those in flight, twice as many with a claim
 //! permit, and one behind each call.
 
-use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::time::Duration;
 
-use parking_lot::{Mutex, MutexGuard};
-use tokio::sync::oneshot;
-
-use super::Rank;
+use super::queue::PermitQueue;
+use super::{Caller, Rank};
+use crate::domain::signal::Attempt;
 
 /// Two events are claimed and ready for each call, so that a call does not wait for a claim.
 const PERMITS_PER_CALL: usize = 2;
 /// Even a service with few calls at once claims in batches worth a commit.
 const MIN_PERMITS: usize = 16;
 
-pub(in crate::gate) struct ClaimPermits(Mutex<ClaimQueue>);
-
-struct ClaimQueue {
-    free: usize,
-    waiting: BTreeMap<Rank, oneshot::Sender<ClaimPermit>>,
+pub(in crate::gate) struct ClaimPermits<W> {
+    permits: usize,
+    held_first: usize,
+    held_again: usize,
+    waiting: PermitQueue<W>,
 }
 
-/// The right to claim one event and to wait for a call permit; returned when dropped.
-pub struct ClaimPermit(Arc<ClaimPermits>);
+/// A granted claim permit, returned when the event's call begins.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::gate) struct ClaimGrant {
+    pub(in crate::gate) rank: Rank,
+    pub(in crate::gate) kind: ClaimKind,
+}
 
-impl ClaimPermits {
-    pub(in crate::gate) fn new(concurrency: usize) -> Arc<Self> {
-        let free = MIN_PERMITS.max(PERMITS_PER_CALL * concurrency);
-        Arc::new(Self(Mutex::new(ClaimQueue { free, waiting: BTreeMap::new() })))
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::gate) enum ClaimKind {
+    Regular(Attempt),
+    /// Outside the bound: the event calls at once, in the lane of the newest or as a probe.
+    Lane,
+}
+
+impl<W> ClaimPermits<W> {
+    pub(in crate::gate) fn new(concurrency: usize) -> Self {
+        let permits = MIN_PERMITS.max(PERMITS_PER_CALL * concurrency);
+        Self { permits, held_first: 0, held_again: 0, waiting: PermitQueue::default() }
     }
 
-    pub(in crate::gate) async fn acquire(self: &Arc<Self>, rank: Rank) -> ClaimPermit {
-        let granted = {
-            let mut queue = self.lock();
-            // A free permit means an empty queue: a returned permit goes to a waiter if there is one.
-            if queue.free > 0 {
-                queue.free -= 1;
-                return ClaimPermit(self.clone());
-            }
-            let (tx, rx) = oneshot::channel();
-            queue.waiting.insert(rank, tx);
-            rx
-        };
-        let _dequeue = DequeueClaimOnDrop { claim_permits: self, rank };
-        match granted.await {
-            Ok(permit) => permit,
-            // Unreachable: a sender leaves the queue only to be used, or with this future.
-            Err(_) => std::future::pending().await,
+    pub(in crate::gate) fn enqueue(&mut self, caller: Caller, now: Duration, waiter: W) {
+        self.waiting.enqueue(caller, now, waiter);
+    }
+
+    pub(in crate::gate) fn dequeue(&mut self, rank: Rank) {
+        self.waiting.take(rank);
+    }
+
+    pub(in crate::gate) fn release(&mut self, kind: ClaimKind) {
+        match kind {
+            ClaimKind::Regular(Attempt::First) => self.held_first -= 1,
+            ClaimKind::Regular(Attempt::Again) => self.held_again -= 1,
+            ClaimKind::Lane => {}
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, ClaimQueue> {
-        self.0.lock()
-    }
-}
-
-impl Drop for ClaimPermit {
-    fn drop(&mut self) {
-        let next = {
-            let mut queue = self.0.lock();
-            let next = queue.waiting.pop_first();
-            if next.is_none() {
-                queue.free += 1;
-            }
-            next
-        };
-        if let Some((_, waiter)) = next {
-            // Outside the lock: if the waiter is gone, the permit comes straight back to this `drop`.
-            drop(waiter.send(Self(self.0.clone())));
+    /// Grant a free permit: first attempts before re-attempts, the oldest first. Re-attempts hold at
+    /// most half of the permits, so that they cannot keep first attempts from being claimed; and they
+    /// get an eighth in any case, so that the retry budget finds some.
+    pub(in crate::gate) fn next(&mut self) -> Option<(ClaimGrant, W)> {
+        if self.held_first + self.held_again >= self.permits {
+            return None;
         }
+        let again_has_floor = self.held_again >= self.permits / 8;
+        let order = if again_has_floor {
+            [Attempt::First, Attempt::Again]
+        } else {
+            [Attempt::Again, Attempt::First]
+        };
+        let caller = order
+            .into_iter()
+            .filter(|attempt| *attempt == Attempt::First || self.held_again < self.permits / 2)
+            .find_map(|attempt| self.waiting.oldest(attempt))?;
+        match caller.attempt {
+            Attempt::First => self.held_first += 1,
+            Attempt::Again => self.held_again += 1,
+        }
+        self.take(caller, ClaimKind::Regular(caller.attempt))
     }
-}
 
-/// Removes a waiter from the queue when its future is cancelled.
-struct DequeueClaimOnDrop<'a> {
-    claim_permits: &'a ClaimPermits,
-    rank: Rank,
-}
+    /// Grant a permit outside the bound to the newest first attempt.
+    pub(super) fn grant_newest(&mut self) -> Option<(ClaimGrant, W)> {
+        self.take(self.waiting.newest_first_attempt()?, ClaimKind::Lane)
+    }
 
-impl Drop for DequeueClaimOnDrop<'_> {
-    fn drop(&mut self) {
-        self.claim_permits.lock().waiting.remove(&self.rank);
+    pub(super) fn waiting(&self) -> &PermitQueue<W> {
+        &self.waiting
+    }
+
+    fn take(&mut self, caller: Caller, kind: ClaimKind) -> Option<(ClaimGrant, W)> {
+        let waiter = self.waiting.take(caller.rank)?;
+        Some((ClaimGrant { rank: caller.rank, kind }, waiter))
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use futures_util::FutureExt as _;
     use jiff::Timestamp;
 
     use super::*;
+    use crate::gate::SessionHash;
+
+    fn caller(ticket: u64, attempt: Attempt) -> Caller {
+        let rank = Rank { requested_at: Timestamp::UNIX_EPOCH, ticket };
+        Caller { rank, session: SessionHash::of(&ticket.to_string()), attempt }
+    }
+
+    fn permits(callers: &[Caller]) -> ClaimPermits<u64> {
+        let mut permits = ClaimPermits::new(1);
+        for caller in callers {
+            permits.enqueue(*caller, Duration::ZERO, caller.rank.ticket);
+        }
+        permits
+    }
+
+    fn granted(permits: &mut ClaimPermits<u64>) -> Vec<u64> {
+        std::iter::from_fn(|| permits.next().map(|(_, ticket)| ticket)).collect()
+    }
 
     #[test]
-    fn a_returned_permit_goes_to_the_oldest_event_still_waiting() {
-        let permits = ClaimPermits::new(1);
-        let rank = |ticket| Rank { requested_at: Timestamp::UNIX_EPOCH, ticket };
-        let acquire = |ticket| Box::pin(permits.acquire(rank(ticket)));
-        let mut held: Vec<_> =
-            (0..16).map(|ticket| acquire(ticket).now_or_never().expect("one is free")).collect();
-        let (mut young, mut old, mut cancelled) = (acquire(19), acquire(18), acquire(17));
-        for waiting in [&mut young, &mut old, &mut cancelled] {
-            assert!(waiting.now_or_never().is_none());
-        }
-        drop(cancelled);
-        held.pop();
-        assert!((&mut young).now_or_never().is_none());
-        let permit = old.now_or_never().expect("it is the oldest");
-        // A permit that was granted but never received goes on to the next waiter.
-        let mut not_received = acquire(18);
-        assert!((&mut not_received).now_or_never().is_none());
-        drop(permit);
-        drop(not_received);
-        assert!(young.now_or_never().is_some());
+    fn the_oldest_go_first_and_a_returned_permit_goes_to_the_next() {
+        let waiting: Vec<_> = (0..20).rev().map(|n| caller(n, Attempt::First)).collect();
+        let mut permits = permits(&waiting);
+        assert_eq!(granted(&mut permits), (0..16).collect::<Vec<_>>());
+        permits.dequeue(waiting[3].rank);
+        permits.release(ClaimKind::Regular(Attempt::First));
+        permits.release(ClaimKind::Regular(Attempt::First));
+        assert_eq!(granted(&mut permits), [17, 18]);
+    }
+
+    #[test]
+    fn re_attempts_get_an_eighth_at_least_and_half_at_most() {
+        let again = (0..20).map(|n| caller(n, Attempt::Again));
+        let first = (20..40).map(|n| caller(n, Attempt::First));
+        let mut both = permits(&again.clone().chain(first).collect::<Vec<_>>());
+        let expected: Vec<u64> = [0, 1].into_iter().chain(20..34).collect();
+        assert_eq!(granted(&mut both), expected);
+        let mut alone = permits(&again.collect::<Vec<_>>());
+        assert_eq!(granted(&mut alone), (0..8).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn a_lane_claim_goes_to_the_newest_and_is_not_counted() {
+        let mut permits = permits(&(0..20).map(|n| caller(n, Attempt::First)).collect::<Vec<_>>());
+        granted(&mut permits);
+        let (grant, ticket) = permits.grant_newest().unwrap();
+        assert_eq!((grant.kind, ticket), (ClaimKind::Lane, 19));
+        permits.release(grant.kind);
+        assert!(granted(&mut permits).is_empty());
     }
 }

@@ -14,7 +14,7 @@ use handoff::clock::{Clock, Rng};
 use handoff::consume::{Inbound, IntakeLimits, IntakeSettings, Source, consume};
 use handoff::deliver::{Context, Ports};
 use handoff::domain::wire::escalation::DecodeRules;
-use handoff::gate::{BreakerPolicy, Gate};
+use handoff::gate::{BreakerPolicy, Gate, GateSettings};
 use handoff::health::Health;
 use handoff::lease::Lease;
 use handoff::telemetry::Metrics;
@@ -176,12 +176,19 @@ fn context(
 }
 
 fn gate(metrics: &Arc<Metrics>) -> Arc<Gate> {
-    let policy = BreakerPolicy {
+    let breaker = BreakerPolicy {
         probe_initial: Duration::from_secs(1),
         probe_max: Duration::from_secs(8),
         outage_after: 6,
     };
-    Gate::new(policy, None, 8, metrics.clone())
+    let settings = GateSettings {
+        breaker,
+        quota_per_second: None,
+        concurrency: 8,
+        retry_budget: 0.2,
+        call_timeout: Duration::from_secs(5),
+    };
+    Gate::new(settings, metrics.clone())
 }
 
 fn settings(world: &SimWorld) -> IntakeSettings {

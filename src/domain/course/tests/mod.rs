@@ -5,6 +5,7 @@
 //! (`table`, `in_doubt`, `no_agent`) are written in the short words of `words`.
 
 mod in_doubt;
+mod isolated;
 mod model;
 mod no_agent;
 mod properties;
@@ -84,6 +85,10 @@ trait DeskDouble {
     fn jitter(&mut self) -> f64 {
         1.0
     }
+    /// Whether the gate finds that Desk refuses this session only.
+    fn refuses_only_this_session(&self) -> bool {
+        false
+    }
 }
 
 /// What the driver observed, in order.
@@ -158,6 +163,10 @@ fn drive(event: &Event, policy: &Policy, desk: &mut impl DeskDouble) -> Driven {
                 invariants.on_reply(&call, &assessment.signal);
                 invariants.on_signature(&call, &assessment.signal, course.signature_after());
                 open_at = match assessment.signal {
+                    Signal::Misconfigured(_) if desk.refuses_only_this_session() => {
+                        course.on_isolated_refusal(now, desk.jitter());
+                        now
+                    }
                     Signal::Misconfigured(_) => now + MS(5_000),
                     Signal::Throttled(pause) => now + pause.unwrap_or(MS(1_000)),
                     _ => now,

@@ -116,7 +116,8 @@ fn observed(observed: &Observed) -> Option<String> {
         Observed::Parked(wait) => format!("park {}", wait.as_millis()),
         Observed::Published(_) => "interim".into(),
         Observed::Held => "held".into(),
-        Observed::Signalled(Signal::Success | Signal::NoResponse(_)) => return None,
+        Observed::Signalled(Signal::Success) => return None,
+        Observed::Signalled(Signal::NoResponse(_) | Signal::Misrouted(_)) => return None,
         Observed::Signalled(Signal::Throttled(pause)) => {
             format!("[throttled {}]", pause.map_or(0, |pause| pause.as_millis()))
         }
