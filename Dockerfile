@@ -1,4 +1,5 @@
 # docker build -t handoff .
+# It needs BuildKit (for the cache mounts): the default from Docker 23 on, DOCKER_BUILDKIT=1 before.
 # The binary links only the C library dynamically: OpenSSL (for Kafka), zlib and zstd are built from source.
 
 FROM rust:1.95-slim-bookworm AS build

@@ -9,7 +9,7 @@ _list:
 fast:
     scripts/fast
 
-# Form, lints and documentation
+# Form, lints, documentation and spelling
 lint:
     scripts/lint
 
