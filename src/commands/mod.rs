@@ -39,7 +39,7 @@ use crate::telemetry::{self, LogFormat, LogSettings};
 pub enum Failure {
     /// The command worked and found problems: exit code 1.
     Findings(String),
-    /// A dependency is unavailable: exit code 69.
+    /// A dependency, or standard output, is unavailable: exit code 69.
     Unavailable(anyhow::Error),
     /// A bug: exit code 70.
     Bug(anyhow::Error),
@@ -103,7 +103,8 @@ Run the service:
   handoff --config handoff.toml run
 
 Every key can also be set in the environment, for example HANDOFF__DESK__SDKAPPID=1400000000.
-Exit codes: 0 ok, 1 findings, 2 usage, 69 a dependency is unavailable, 70 bug, 78 bad configuration.";
+Exit codes: 0 ok, 1 findings, 2 usage, 69 a dependency or the output is unavailable, 70 bug,
+78 bad configuration, 130 stopped by a signal before the end.";
 
 #[derive(Debug, Subcommand)]
 enum CliCommand {

@@ -10,7 +10,7 @@ use jiff::Timestamp;
 use crate::domain::ledger_entry::LedgerEntry;
 
 /// Part of the error for a database without the ledger's tables; `handoff check` recognizes it.
-pub const NO_TABLES: &str = "it has no tables of handoff: it is another database, or the \
+pub const NO_TABLES: &str = "no tables of handoff there: it is another database, or the \
                              service has not started on it yet";
 
 /// Rows that one pruning step deletes: few, because commands wait behind it.
