@@ -3,10 +3,12 @@
 //! - `words`: words that this code base does not use, with their replacements.
 //! - `structure`: signatures, type names, and which module may use which.
 //! - `documents`: metrics, codes and log phrases against their documentation.
+//! - `references`: files, links, keys and metrics that the documents name.
 //!
 //! A new rule is a few lines in one of them; [`scan`] has the helpers that read Rust source.
 
 mod documents;
+mod references;
 mod scan;
 mod structure;
 mod words;

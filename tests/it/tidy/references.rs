@@ -1,0 +1,97 @@
+//! What the documents refer to exists: files, links, configuration keys, metrics, options.
+
+use std::path::Path;
+
+use super::{Source, assert_none, file, files};
+
+const DOCUMENTS: &[&str] =
+    &["README.md", "ARCHITECTURE.md", "CONTRIBUTING.md", "CHANGELOG.md", "SECURITY.md", "docs"];
+const FOLDERS: &[&str] =
+    &["src/", "tests/", "benches/", "scripts/", "docs/", "config/", "migrations/", ".github/"];
+const SECTIONS: &[&str] =
+    &["kafka", "intake", "desk", "retry", "escalation", "ledger", "drain", "admin", "log"];
+
+/// The words in backticks, with the line of each. A block of code has none.
+fn quoted(document: &Source) -> Vec<(usize, &str)> {
+    let lines = (1..).zip(document.text.lines());
+    lines.flat_map(|(n, line)| line.split('`').skip(1).step_by(2).map(move |q| (n, q))).collect()
+}
+
+fn faults(fault: impl Fn(&str) -> bool, what: &str) -> Vec<String> {
+    let documents = files(DOCUMENTS);
+    assert!(documents.len() > DOCUMENTS.len(), "the documents are found");
+    let of = |document: &Source| {
+        let faulty = quoted(document).into_iter().filter(|(_, quoted)| fault(quoted));
+        let text = |(line, quoted)| format!("{}:{line}: {what}: `{quoted}`", document.path);
+        faulty.map(text).collect::<Vec<_>>()
+    };
+    documents.iter().flat_map(of).collect()
+}
+
+#[test]
+fn the_files_that_documents_name_exist() {
+    let is_path = |quoted: &str| {
+        let names_files = FOLDERS.iter().any(|folder| quoted.starts_with(folder));
+        names_files && !quoted.contains([' ', '*', '<'])
+    };
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let exists = |path: &String| root.join(path).exists();
+    let is_missing = |quoted: &str| is_path(quoted) && !expanded(quoted).iter().all(exists);
+    assert_none(faults(is_missing, "no such file"));
+}
+
+/// `a/{b,c}.rs` as a shell expands it.
+fn expanded(path: &str) -> Vec<String> {
+    let Some((before, (inside, after))) =
+        path.split_once('{').and_then(|(before, rest)| Some((before, rest.split_once('}')?)))
+    else {
+        return vec![path.to_owned()];
+    };
+    inside.split(',').map(|part| format!("{before}{part}{after}")).collect()
+}
+
+#[test]
+fn the_links_of_documents_lead_somewhere() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut faults = Vec::new();
+    for document in files(DOCUMENTS) {
+        let folder = root.join(&document.path);
+        let folder = folder.parent().unwrap_or(root);
+        for (_, rest) in document.text.match_indices("](").map(|(at, m)| (at, at + m.len())) {
+            let target = document.text[rest..].split(')').next().unwrap_or_default();
+            let (path, _) = target.split_once('#').unwrap_or((target, ""));
+            let is_here = !path.is_empty() && !path.contains("://");
+            if is_here && !folder.join(path).exists() {
+                faults.push(format!("{}: a link to {target}", document.path));
+            }
+        }
+    }
+    assert_none(faults);
+}
+
+#[test]
+fn the_keys_and_metrics_that_documents_name_exist() {
+    let defaults = file("config/default.toml");
+    let metrics = file("docs/metrics.md");
+    // Fields of a log line have such names too.
+    let fields = ["desk.code"];
+    let is_key = |quoted: &str| {
+        let name = quoted.split_once('.').filter(|(section, _)| SECTIONS.contains(section));
+        name.is_some_and(|(_, name)| name.chars().all(|c| c.is_ascii_lowercase() || c == '_'))
+    };
+    let has_key = |quoted: &str| {
+        let name = quoted.split('.').next_back().unwrap_or_default();
+        let is_line = |line: &str| {
+            let line = line.trim_start_matches(['#', ' ']);
+            line.starts_with(&format!("{name} = ")) || line == format!("[{quoted}]")
+        };
+        defaults.lines().any(is_line)
+    };
+    let is_unknown = |quoted: &str| {
+        let metric = quoted.split(['{', ' ']).next().unwrap_or_default();
+        let is_metric = metric.starts_with("handoff_") && !["handoff_ledger"].contains(&metric);
+        is_key(quoted) && !has_key(quoted) && !fields.contains(&quoted)
+            || is_metric && !metrics.contains(&format!("| `{metric}` |"))
+    };
+    assert_none(faults(is_unknown, "no such key or metric"));
+}
