@@ -3,7 +3,6 @@
 //! It prints its address and the settings with which the service finds it, serves until it is
 //! stopped, and then prints what it has counted. It prints no key except the public demo key.
 
-use std::io::Write as _;
 use std::net::{SocketAddr, TcpListener};
 use std::path::PathBuf;
 
@@ -12,6 +11,7 @@ use secrecy::{ExposeSecret as _, SecretString};
 use tokio_util::sync::CancellationToken;
 
 use super::Failure;
+use super::lines::StdoutLines;
 use super::values::whole;
 use crate::domain::usersig::Identity;
 use crate::sim::desk::{
@@ -127,16 +127,12 @@ pub(crate) async fn run(args: DeskArgs, shutdown: CancellationToken) -> Result<(
     if let Some(schedule) = schedule {
         desk.schedule(schedule);
     }
-    print_or_go_on(&greeting(&desk.endpoint(), &admin, key_hint));
+    let mut lines = StdoutLines::new();
+    let greeted = lines.put(&greeting(&desk.endpoint(), &admin, key_hint));
+    // It serves also where nobody can read what it prints; the exit code tells at the end.
     shutdown.cancelled().await;
     desk.stop().await;
-    print_or_go_on(&summary(&desk.stats()));
-    Ok(())
-}
-
-/// The simulated Desk serves also where nobody can read what it prints.
-fn print_or_go_on(text: &str) {
-    writeln!(anstream::stdout(), "{text}").unwrap_or_default();
+    greeted.and(lines.put(&summary(&desk.stats())))
 }
 
 fn settings(args: DeskArgs) -> anyhow::Result<(SimulatedDeskSettings, &'static str)> {

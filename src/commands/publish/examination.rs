@@ -70,8 +70,8 @@ pub(super) fn examine(item: &InputItem, rules: &DecodeRules, now: Timestamp) -> 
             ));
         }
         Decoded::Malformed(malformed) => {
-            let syntax = SyntaxError::find(item, malformed.error);
-            return Examination { fault_line: syntax.line, ..with_fault(syntax.text) };
+            let located = LocatedFault::new(line, malformed.error);
+            return Examination { fault_line: located.line, ..with_fault(located.text) };
         }
         Decoded::Event(event) => event,
     };
@@ -92,23 +92,35 @@ pub(super) fn examine(item: &InputItem, rules: &DecodeRules, now: Timestamp) -> 
     }
 }
 
-/// A fault of an item, with the line of the input where its JSON ends to be JSON.
-struct SyntaxError {
+/// A fault of an item, with its line in the input if the item has several.
+struct LocatedFault {
     text: String,
     line: Option<usize>,
 }
 
-impl SyntaxError {
-    /// The decoder counts lines from the first of the item; people count those of the input.
-    fn find(item: &InputItem, fault: String) -> Self {
-        let parsed = serde_json::from_slice::<serde_json::Value>(&item.value);
-        let (Some(first), Err(error)) = (item.line, parsed) else {
+impl LocatedFault {
+    /// The parser counts lines from the first of the item; people count those of the input.
+    fn new(first_line: Option<usize>, fault: String) -> Self {
+        let Some((first, place)) = first_line.zip(ErrorPosition::at_end_of(&fault)) else {
             return Self { text: fault, line: None };
         };
-        let (within, column) = (error.line(), error.column());
-        let text = fault.replace(&format!(" at line {within} column {column}"), "");
-        let line = first + within.saturating_sub(1);
-        Self { text: format!("{text} at column {column}"), line: Some(line) }
+        let text = format!("{} at column {}", place.text, place.column);
+        Self { text, line: Some(first + place.line.saturating_sub(1)) }
+    }
+}
+
+/// "TEXT at line LINE column COLUMN", as the JSON parser ends its messages.
+struct ErrorPosition<'a> {
+    text: &'a str,
+    line: usize,
+    column: usize,
+}
+
+impl<'a> ErrorPosition<'a> {
+    fn at_end_of(message: &'a str) -> Option<Self> {
+        let (text, place) = message.rsplit_once(" at line ")?;
+        let (line, column) = place.split_once(" column ")?;
+        Some(Self { text, line: line.parse().ok()?, column: column.parse().ok()? })
     }
 }
 
@@ -122,10 +134,15 @@ mod tests {
 
     #[test]
     fn a_syntax_error_names_the_line_of_the_input() {
-        let item = InputItem { line: Some(7), value: b"{\n \"session_id\": 7,\n oops}".into() };
-        let examined = examine(&item, &rules(), NOW.parse().unwrap());
-        let fault = "not JSON: key must be a string at column 2";
-        assert_eq!((examined.fault.as_deref(), examined.fault_line), (Some(fault), Some(9)));
+        let check = |value: &str, fault: &str, line: usize| {
+            let item = InputItem { line: Some(7), value: value.into() };
+            let examined = examine(&item, &rules(), NOW.parse().unwrap());
+            let seen = (examined.fault.as_deref(), examined.fault_line);
+            assert_eq!(seen, (Some(fault), Some(line)), "{value}");
+        };
+        check("{\n \"id\": 7,\n oops}", "not JSON: key must be a string at column 2", 9);
+        check("{\"id\": 1e999}", "not JSON: number out of range at column 12", 7);
+        check("{\"id\": 1,\n\"id\": 2}", "not JSON: duplicate field `id` at column 4", 8);
     }
 
     #[test]
