@@ -1,6 +1,11 @@
-//! What the documents refer to exists: files, links, configuration keys, metrics, options.
+//! What the documents refer to exists: files, links, configuration keys, metrics. The examples of
+//! the README are valid.
 
 use std::path::Path;
+
+use handoff::domain::record::{Position, Record};
+use handoff::domain::wire::escalation::{Decoded, decode};
+use handoff::domain::wire::outcome::{OutcomeRecord, Status};
 
 use super::{Source, assert_none, file, files};
 
@@ -94,4 +99,28 @@ fn the_keys_and_metrics_that_documents_name_exist() {
             || is_metric && !metrics.contains(&format!("| `{metric}` |"))
     };
     assert_none(faults(is_unknown, "no such key or metric"));
+}
+
+#[test]
+fn the_examples_of_the_readme_are_valid() {
+    let readme = file("README.md");
+    let blocks = |language: &str| {
+        let mark = format!("```{language}\n");
+        let blocks = readme.split(&mark).skip(1).filter_map(|rest| rest.split("```").next());
+        blocks.map(str::to_owned).collect::<Vec<_>>()
+    };
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("handoff.toml");
+    std::fs::write(&path, blocks("toml").concat()).unwrap();
+    let config = handoff::config::load(Some(&path), []).expect("the configuration is valid");
+
+    let [escalation, outcome] = &blocks("json")[..] else { panic!("two examples of JSON") };
+    let position = Position { topic: "t".into(), partition: 0, offset: 0 };
+    let value = Some(escalation.clone().into_bytes());
+    let record = Record { position, timestamp: None, key: None, value, headers: vec![] };
+    let now = "2026-11-23T10:00:00Z".parse().unwrap();
+    let Decoded::Event(event) = decode(&record, &config.rules, now) else { panic!("an event") };
+    assert!(event.request.is_ok() && event.deadline > now, "{event:?}");
+    let outcome = OutcomeRecord::parse(outcome.as_bytes()).expect("an outcome");
+    assert_eq!(outcome.known_status(), Some(Status::Assigned));
 }
