@@ -51,6 +51,11 @@ impl AdmissionControl {
         self.breaker.shut()
     }
 
+    /// When the last outage ended.
+    pub(super) fn opened_at(&self) -> Option<Duration> {
+        self.breaker.opened_at()
+    }
+
     pub(super) fn call_limit(&self, concurrency: usize, now: Duration) -> CallLimit {
         self.breaker.call_limit(concurrency, now)
     }

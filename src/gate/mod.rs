@@ -280,9 +280,10 @@ impl CallPermit {
 impl Drop for CallPermit {
     fn drop(&mut self) {
         let mut inner = self.gate.lock();
-        inner.calls.release(&self.grant, self.end);
+        let now = self.gate.epoch.elapsed();
+        inner.calls.release(&self.grant, self.end, now);
         if self.end == CallEnd::Abandoned {
-            inner.control.on_abandoned(&self.grant.call, self.gate.epoch.elapsed());
+            inner.control.on_abandoned(&self.grant.call, now);
         }
         drop(inner);
         self.gate.metrics.in_flight.dec();

@@ -36,6 +36,11 @@ impl Isolation {
         accepted.is_some_and(|at| at >= *first && refused.is_none_or(|refused| at > refused))
     }
 
+    /// Whether the last that this event met was a refusal.
+    pub(super) fn was_refused(&self, caller: Caller) -> bool {
+        self.first_refused.contains_key(&caller.rank.ticket)
+    }
+
     pub(super) fn on_signal(&mut self, call: &StartedCall, signal: &Signal, now: Duration) {
         let ticket = call.caller.rank.ticket;
         match signal {

@@ -125,6 +125,11 @@ impl CircuitBreaker {
         self.hold.is_some()
     }
 
+    /// When the last outage ended.
+    pub(super) fn opened_at(&self) -> Option<Duration> {
+        self.opened_at
+    }
+
     /// The limit of the slow start, at most `concurrency`.
     pub(super) fn call_limit(&self, concurrency: usize, now: Duration) -> CallLimit {
         let full = CallLimit { calls: concurrency, grows_at: None };
@@ -167,6 +172,7 @@ impl CircuitBreaker {
         signal: &Signal,
         now: Duration,
     ) -> Option<BreakerChange> {
+        let refused_before = self.isolation.was_refused(call.caller);
         self.isolation.on_signal(call, signal, now);
         let outage = match signal {
             Signal::NoResponse(_) | Signal::Misrouted(_) => {
@@ -184,14 +190,21 @@ impl CircuitBreaker {
         }
         match signal {
             Signal::NoResponse(cause) | Signal::Misrouted(cause) if outage => {
-                Some(self.shut_as_unreachable(cause, now))
+                return Some(self.shut_as_unreachable(cause, now));
             }
-            Signal::Misconfigured(repair) if !call.contradicted => {
-                let fault = misconfigured(repair);
-                self.hold = Some(GateHold::suspected(fault, call, &self.policy, now));
-                None
-            }
-            _ => None,
+            Signal::Misconfigured(repair) => self.suspect(repair, call, now),
+            // One such reply may be a passing fault. The second one makes another session probe, so
+            // that a third one need not be waited for.
+            Signal::Misrouted(repair) if refused_before => self.suspect(repair, call, now),
+            _ => {}
+        }
+        None
+    }
+
+    fn suspect(&mut self, repair: &str, call: &StartedCall, now: Duration) {
+        if !call.contradicted {
+            let fault = misconfigured(repair);
+            self.hold = Some(GateHold::suspected(fault, call, &self.policy, now));
         }
     }
 
@@ -218,6 +231,9 @@ impl CircuitBreaker {
                 } else {
                     None
                 }
+            }
+            Signal::Misrouted(repair) if hold.suspects_others_than(call) => {
+                hold.on_refusal(call, misconfigured(repair), &self.policy, now)
             }
             Signal::NoResponse(cause) | Signal::Misrouted(cause) => {
                 if hold.stage == Stage::Suspected && outage {

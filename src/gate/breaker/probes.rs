@@ -173,6 +173,11 @@ impl GateHold {
         }
     }
 
+    /// Whether the suspicion came from another session.
+    pub(super) fn suspects_others_than(&self, call: &StartedCall) -> bool {
+        self.stage == Stage::Suspected && !self.witnesses.contains(&call.caller.session)
+    }
+
     /// A call was refused, and nothing has contradicted that.
     pub(super) fn on_refusal(
         &mut self,

@@ -153,6 +153,22 @@ fn a_refusal_is_isolated_if_another_session_was_accepted_in_between() {
 }
 
 #[test]
+fn the_second_reply_in_a_row_that_may_be_misrouted_asks_another_session() {
+    let mut breaker = breaker();
+    let misrouted = Signal::Misrouted("HTTP 403".into());
+    assert_eq!(call(&mut breaker, 1, &misrouted, S(0)), None);
+    assert!(!breaker.is_held(), "it may pass");
+    call(&mut breaker, 1, &misrouted, S(1));
+    assert!(breaker.is_held());
+    assert_eq!(probe(&mut breaker, 2, &Signal::Success, S(2)), None);
+    assert!(!breaker.is_held());
+    assert!(breaker.start(TRANSFER, caller(1), S(3)).contradicted);
+    call(&mut breaker, 3, &misrouted, S(3));
+    call(&mut breaker, 3, &misrouted, S(3));
+    assert!(shut(ShutReason::Misconfigured)(probe(&mut breaker, 2, &misrouted, S(4))));
+}
+
+#[test]
 fn the_events_that_are_remembered_as_refused_are_bounded() {
     let mut breaker = breaker();
     for ticket in 0..2_000 {

@@ -27,12 +27,14 @@ struct Permits {
     in_flight: Vec<CallGrant>,
 }
 
+fn breaker_policy() -> BreakerPolicy {
+    BreakerPolicy { probe_initial: TIMEOUT, probe_max: TIMEOUT, outage_after: 1_000 }
+}
+
 impl Permits {
     fn new(concurrency: usize) -> Self {
-        let policy =
-            BreakerPolicy { probe_initial: TIMEOUT, probe_max: TIMEOUT, outage_after: 1_000 };
         Self {
-            control: AdmissionControl::new(policy, None),
+            control: AdmissionControl::new(breaker_policy(), None),
             claims: ClaimPermits::new(concurrency),
             calls: CallPermits::new(concurrency, 0.2, TIMEOUT),
             now: Duration::ZERO,
@@ -76,7 +78,7 @@ impl Permits {
         for grant in std::mem::take(&mut self.in_flight) {
             self.control.on_signal(&grant.call, signal, self.now);
             let end = if signal.is_silence() { CallEnd::NoResponse } else { CallEnd::Answered };
-            self.calls.release(&grant, end);
+            self.calls.release(&grant, end, self.now);
         }
     }
 }
@@ -162,4 +164,47 @@ fn a_lane_reservation_that_is_not_used_ends() {
     permits.claims.release(grant.kind);
     permits.calls.on_claim_released(grant.rank);
     assert_eq!(permits.granted(), [3]);
+}
+
+#[test]
+fn while_the_oldest_wait_for_long_at_the_rate_limit_the_newest_get_a_part() {
+    let mut permits = Permits::new(1_000);
+    permits.control = AdmissionControl::new(breaker_policy(), Some(10.0));
+    permits.enqueue(TRANSFER, 0..200, Attempt::First);
+    let mut granted = Vec::new();
+    for n in 0..600 {
+        permits.now += Duration::from_millis(20);
+        granted.extend(permits.granted());
+        if n == 100 {
+            permits.claims.enqueue(caller(900, Attempt::First), permits.now, 900);
+        }
+    }
+    assert_eq!(granted[..9], [0, 1, 2, 3, 4, 5, 6, 7, 8], "in the first second by age");
+    let newest = granted.iter().position(|ticket| *ticket == 900).unwrap();
+    assert!(newest < 20 + 8, "{granted:?}");
+    let old = granted.iter().filter(|ticket| **ticket < 100).count();
+    assert!((85..=95).contains(&old), "three of four: {old} of {}", granted.len());
+}
+
+#[test]
+fn the_slow_start_does_not_count_calls_that_hang_since_before_the_outage() {
+    let mut permits = Permits::new(64);
+    permits.enqueue(TRANSFER, 0..40, Attempt::First);
+    assert_eq!(permits.granted().len(), 40);
+    // Two of them are refused, so the gate shuts; a new session opens it.
+    let refused = Signal::Misconfigured("60021".into());
+    for grant in permits.in_flight.drain(..2).collect::<Vec<_>>() {
+        permits.control.on_signal(&grant.call, &refused, permits.now);
+        permits.calls.release(&grant, CallEnd::Answered, permits.now);
+    }
+    permits.now += Duration::from_secs(1);
+    permits.enqueue(TRANSFER, [100], Attempt::First);
+    assert_eq!(permits.granted(), [100], "the probe");
+    let probe = permits.in_flight.pop().unwrap();
+    permits.control.on_signal(&probe.call, &Signal::Success, permits.now);
+    permits.calls.release(&probe, CallEnd::Answered, permits.now);
+    permits.enqueue(TRANSFER, 200..300, Attempt::First);
+    assert_eq!(permits.granted(), [200, 201, 202, 203], "four beside 38 that hang");
+    permits.now += Duration::from_secs(10);
+    assert_eq!(permits.in_flight.len() + permits.granted().len(), 57, "half of the lane");
 }

@@ -6,10 +6,13 @@
 //! probe among the waiting events instead. `C` and `K` are what the gate uses to wake those that wait
 //! for a call and for a claim.
 
+mod newest;
+mod probe;
+
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use super::budget::RetryBudget;
+use super::budget::TransferBudget;
 use super::claim::{ClaimGrant, ClaimPermits};
 use super::lane::{self, Lane};
 use super::queue::PermitQueue;
@@ -23,20 +26,44 @@ use crate::gate::breaker::{Admission, Candidate, ProbeTurn, StartedCall};
 /// one commit of the ledger, which takes less.
 pub(in crate::gate) const RESERVED_FOR: Duration = Duration::from_millis(10);
 
+/// The part of the transfers that the newest first attempts get while the oldest wait for long, and
+/// the rate limiter is what they wait for.
+const NEWEST_PART: f64 = 0.25;
+
 pub(in crate::gate) struct CallPermits<C> {
     concurrency: usize,
     /// Calls in flight outside the lane.
     pool_in_flight: usize,
+    older: OlderCalls,
     /// Re-attempts and repeated state queries in flight.
     again_in_flight: usize,
     /// Permits reserved for events that will request one within moments, and until when.
     reserved: BTreeMap<Rank, Duration>,
-    budget: RetryBudget,
+    retry_budget: TransferBudget,
+    newest_budget: TransferBudget,
+    /// Newest events that are being claimed in order to call at once, and how long that may take.
+    newest_claimed: BTreeMap<Rank, Duration>,
     lane: Lane,
     /// A new session that is being claimed in order to probe a held gate, and how long that may take.
     probe_claim: Option<(Rank, Duration)>,
     /// Waiters per command, in the order of [`DeskCommand::ALL`].
     waiting: [PermitQueue<C>; DeskCommand::ALL.len()],
+}
+
+/// How many calls may be in flight now.
+#[derive(Debug, Clone, Copy)]
+struct Room {
+    pool: usize,
+    lane: usize,
+}
+
+/// Calls in flight that started before the gate opened last. The slow start does not count them: they
+/// may hang for their whole time-out, and those that wait now would hang with them.
+#[derive(Debug, Default)]
+struct OlderCalls {
+    opened_at: Option<Duration>,
+    pool: usize,
+    lane: usize,
 }
 
 /// A granted call permit, returned when the call is over.
@@ -115,9 +142,12 @@ impl<C> CallPermits<C> {
         Self {
             concurrency,
             pool_in_flight: 0,
+            older: OlderCalls::default(),
             again_in_flight: 0,
             reserved: BTreeMap::new(),
-            budget: RetryBudget::new(retry_budget),
+            retry_budget: TransferBudget::new(retry_budget),
+            newest_budget: TransferBudget::new(NEWEST_PART),
+            newest_claimed: BTreeMap::new(),
             lane: Lane::new(concurrency, call_timeout),
             probe_claim: None,
             waiting: Default::default(),
@@ -139,13 +169,21 @@ impl<C> CallPermits<C> {
     }
 
     /// Return the permit of a call that is over.
-    pub(in crate::gate) fn release(&mut self, grant: &CallGrant, end: CallEnd) {
+    pub(in crate::gate) fn release(&mut self, grant: &CallGrant, end: CallEnd, now: Duration) {
+        let is_older =
+            self.older.opened_at.is_some_and(|opened_at| grant.call.started_at < opened_at);
         match grant.source {
-            PermitSource::Pool => self.pool_in_flight -= 1,
-            PermitSource::Lane => self.lane.end_call(),
-        }
-        if end == CallEnd::Answered && grant.call.command == DeskCommand::TransferToHuman {
-            self.lane.on_answer();
+            PermitSource::Pool => {
+                self.pool_in_flight -= 1;
+                self.older.pool -= usize::from(is_older);
+            }
+            PermitSource::Lane => {
+                self.lane.end_call(grant.call.caller.rank, grant.call.started_at);
+                self.older.lane -= usize::from(is_older);
+                if end == CallEnd::Answered {
+                    self.lane.on_answer(now);
+                }
+            }
         }
         self.again_in_flight -= usize::from(grant.attempt == Attempt::Again);
     }
@@ -153,6 +191,7 @@ impl<C> CallPermits<C> {
     /// The event gave its claim permit back: it calls now, or not at all.
     pub(in crate::gate) fn on_claim_released(&mut self, rank: Rank) {
         self.lane.cancel(rank);
+        self.newest_claimed.remove(&rank);
         self.probe_claim = self.probe_claim.filter(|(probe, _)| *probe != rank);
     }
 
@@ -178,34 +217,38 @@ impl<C> CallPermits<C> {
     pub(in crate::gate) fn next<K>(&mut self, mut search: Search<'_, K>) -> NextPermit<C, K> {
         let now = search.now;
         self.reserved.retain(|_, until| *until > now);
+        self.newest_claimed.retain(|_, until| *until > now);
         self.lane.pass_time(now);
         if search.control.is_held() {
             return self.next_probe(search);
         }
+        if self.in_flight() >= self.concurrency {
+            return NextPermit::LookAgain(None);
+        }
         let limit = search.control.call_limit(self.concurrency, now);
-        if self.in_flight() >= limit.calls {
-            return NextPermit::LookAgain(limit.grows_at);
-        }
-        let lane_size = lane::size(limit.calls);
         search.look_again_at(limit.grows_at);
-        if let Some(permit) = self.next_of_pool(&mut search, limit.calls - lane_size) {
-            return permit;
+        let lane_size = lane::size(limit.calls);
+        let mut room = Room { pool: limit.calls - lane_size, lane: lane_size };
+        if limit.grows_at.is_some() {
+            self.note_older(search.control.opened_at());
+            room.pool += self.older.pool;
+            room.lane += self.older.lane;
         }
-        if let Some(permit) = self.next_of_lane(&mut search, limit.calls - lane_size, lane_size) {
-            return permit;
-        }
-        NextPermit::LookAgain(search.look_again)
+        let permit = self.newest_of_pool(&mut search, room);
+        let permit = permit.or_else(|| self.next_of_pool(&mut search, room));
+        let permit = permit.or_else(|| self.next_of_lane(&mut search, room));
+        permit.unwrap_or(NextPermit::LookAgain(search.look_again))
     }
 
     fn next_of_pool<K>(
         &mut self,
         search: &mut Search<'_, K>,
-        pool_size: usize,
+        room: Room,
     ) -> Option<NextPermit<C, K>> {
         for (command, caller) in self.pool_order() {
             // Reservations of younger events do not count: the oldest goes first in any case.
             let reserved_for_older = self.reserved.range(..caller.rank).count();
-            if self.pool_in_flight + reserved_for_older >= pool_size {
+            if self.pool_in_flight + reserved_for_older >= room.pool {
                 search.look_again_at(self.reserved.values().min().copied());
                 continue;
             }
@@ -233,145 +276,11 @@ impl<C> CallPermits<C> {
         let mut by_age = [first, queries[0], queries[1]];
         by_age.sort_by_key(|waiter| waiter.map(|(_, caller)| caller.rank));
         let (ahead, behind) = match first {
-            Some(_) if self.budget.allows_again() => (again, None),
+            Some(_) if self.retry_budget.allows_one() => (again, None),
             Some(_) => (None, None),
             None => (None, again),
         };
         [ahead].into_iter().chain(by_age).chain([behind]).flatten()
-    }
-
-    fn next_of_lane<K>(
-        &mut self,
-        search: &mut Search<'_, K>,
-        pool_size: usize,
-        lane_size: usize,
-    ) -> Option<NextPermit<C, K>> {
-        if let Some(caller) = self.claimed_for_lane(search) {
-            return self.start_in_lane(search, caller);
-        }
-        // While the pool has room, its waiters are held back by something else.
-        let pool_is_full = self.pool_in_flight + self.reserved.len() >= pool_size;
-        if !pool_is_full || !self.lane.has_place(lane_size) {
-            return None;
-        }
-        let caller = self.first_of_lane(search)?;
-        let transfers = &self.waiting[DeskCommand::TransferToHuman as usize];
-        if transfers.of(Attempt::First).contains_key(&caller.rank) {
-            return self.start_in_lane(search, caller);
-        }
-        if search.control.next_at(DeskCommand::TransferToHuman, search.now)? > search.now {
-            return None;
-        }
-        self.lane.reserve(caller.rank, search.now);
-        search.claims.grant_newest().map(|(grant, waiter)| NextPermit::Claim(grant, waiter))
-    }
-
-    /// An event that was claimed for the lane and asks for its call now.
-    fn claimed_for_lane<K>(&self, search: &mut Search<'_, K>) -> Option<Caller> {
-        let transfers = self.waiting[DeskCommand::TransferToHuman as usize].of(Attempt::First);
-        self.lane.reservations().find_map(|(rank, until)| {
-            search.look_again_at(Some(until));
-            let session = transfers.get(&rank)?.session;
-            Some(Caller { rank, session, attempt: Attempt::First })
-        })
-    }
-
-    /// Who is next in the lane, among those that wait for a call or a claim.
-    fn first_of_lane<K>(&self, search: &mut Search<'_, K>) -> Option<Caller> {
-        let (now, claims) = (search.now, search.claims.waiting());
-        let transfers = &self.waiting[DeskCommand::TransferToHuman as usize];
-        let waiting_since =
-            [transfers.first_attempts_wait_since(), claims.first_attempts_wait_since()];
-        let newest_first_from =
-            waiting_since.into_iter().flatten().min()? + lane::NEWEST_FIRST_AFTER;
-        let newest = [transfers.newest_first_attempt(), claims.newest_first_attempt()];
-        let caller = if now < newest_first_from {
-            transfers.oldest(Attempt::First)
-        } else {
-            newest.into_iter().flatten().max_by_key(|caller| caller.rank)
-        };
-        let token_at = self.lane.next_token_at(now);
-        if caller.is_none() {
-            search.look_again_at(Some(newest_first_from));
-        } else if token_at > now {
-            search.look_again_at(Some(token_at));
-            return None;
-        }
-        caller
-    }
-
-    fn start_in_lane<K>(
-        &mut self,
-        search: &mut Search<'_, K>,
-        caller: Caller,
-    ) -> Option<NextPermit<C, K>> {
-        let call = search.admit(DeskCommand::TransferToHuman, caller)?;
-        self.start(call, caller, PermitSource::Lane)
-    }
-
-    /// The gate is held: one event tests it.
-    fn next_probe<K>(&mut self, mut search: Search<'_, K>) -> NextPermit<C, K> {
-        let now = search.now;
-        self.probe_claim = self.probe_claim.filter(|(_, until)| *until > now);
-        if self.in_flight() >= self.concurrency {
-            return NextPermit::LookAgain(None);
-        }
-        let mut candidates = self.probe_candidates(&mut search);
-        if let Some((rank, until)) = self.probe_claim {
-            candidates.retain(|candidate| candidate.caller.rank == rank);
-            if let Some(claimed) = candidates.first() {
-                return self.start_probe(search, *claimed);
-            }
-            search.look_again_at(Some(until));
-            return NextPermit::LookAgain(search.look_again);
-        }
-        // Every claim permit may be held by events that were asked already. A newer session that
-        // still waits for its claim is a better witness.
-        let unclaimed = search.claims.waiting().newest_first_attempt().map(|caller| caller.rank);
-        let transfers_allowed =
-            search.control.next_at(DeskCommand::TransferToHuman, now).is_some_and(|at| at <= now);
-        if let Some(caller) = search.claims.waiting().newest_first_attempt()
-            && transfers_allowed
-        {
-            candidates.push(Candidate { command: DeskCommand::TransferToHuman, caller });
-        }
-        match search.control.choose_probe(&candidates, now) {
-            ProbeTurn::Now(chosen) if Some(chosen.caller.rank) == unclaimed => {
-                self.probe_claim = Some((chosen.caller.rank, now + lane::CLAIM_RESERVED_FOR));
-                match search.claims.grant_newest() {
-                    Some((grant, waiter)) => NextPermit::Claim(grant, waiter),
-                    None => NextPermit::LookAgain(search.look_again),
-                }
-            }
-            ProbeTurn::Now(chosen) => self.start_probe(search, chosen),
-            ProbeTurn::At(at) => {
-                search.look_again_at(at);
-                NextPermit::LookAgain(search.look_again)
-            }
-        }
-    }
-
-    /// The waiters whose command has a call due.
-    fn probe_candidates<K>(&self, search: &mut Search<'_, K>) -> Vec<Candidate> {
-        let mut candidates = Vec::new();
-        for command in DeskCommand::ALL {
-            match search.control.next_at(command, search.now) {
-                Some(at) if at > search.now => search.look_again_at(Some(at)),
-                Some(_) => {
-                    let waiting = self.waiting[command as usize].iter();
-                    candidates.extend(waiting.map(|caller| Candidate { command, caller }));
-                }
-                None => {}
-            }
-        }
-        candidates
-    }
-
-    fn start_probe<K>(&mut self, search: Search<'_, K>, chosen: Candidate) -> NextPermit<C, K> {
-        self.probe_claim = None;
-        let call = search.control.start_probe(chosen, search.now);
-        self.start(call, chosen.caller, PermitSource::Pool)
-            .unwrap_or(NextPermit::LookAgain(search.look_again))
     }
 
     fn start<K>(
@@ -382,13 +291,14 @@ impl<C> CallPermits<C> {
     ) -> Option<NextPermit<C, K>> {
         let waiter = self.waiting[call.command as usize].take(caller.rank)?;
         if call.command == DeskCommand::TransferToHuman {
-            let transfers = &self.waiting[call.command as usize];
-            match caller.attempt {
-                Attempt::First => self.budget.on_first(),
-                Attempt::Again if transfers.oldest(Attempt::First).is_some() => {
-                    self.budget.on_again();
+            let next = self.waiting[call.command as usize].oldest(Attempt::First);
+            if caller.attempt == Attempt::First {
+                self.retry_budget.earn();
+                if next.is_none_or(|next| caller.rank < next.rank) {
+                    self.newest_budget.earn();
                 }
-                Attempt::Again => {}
+            } else if next.is_some() {
+                self.retry_budget.spend();
             }
         }
         self.reserved.remove(&caller.rank);
@@ -397,10 +307,18 @@ impl<C> CallPermits<C> {
                 self.pool_in_flight += 1;
                 self.lane.cancel(caller.rank);
             }
-            PermitSource::Lane => self.lane.start_call(caller.rank),
+            PermitSource::Lane => self.lane.start_call(caller.rank, call.started_at),
         }
         self.again_in_flight += usize::from(caller.attempt == Attempt::Again);
         Some(NextPermit::Call(CallGrant { call, attempt: caller.attempt, source }, waiter))
+    }
+
+    /// All that is in flight when the gate opens is older.
+    fn note_older(&mut self, opened_at: Option<Duration>) {
+        if self.older.opened_at != opened_at {
+            let (pool, lane) = (self.pool_in_flight, self.lane.in_flight());
+            self.older = OlderCalls { opened_at, pool, lane };
+        }
     }
 
     fn in_flight(&self) -> usize {
