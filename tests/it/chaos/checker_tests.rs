@@ -1,15 +1,21 @@
 //! The checker detects each kind of finding: evidence without a finding is changed in one place.
 
 use handoff::sim::desk::{ApiCommand, CallRecord};
+use jiff::Timestamp;
 
 use super::checker::{
     DeskSession, Evidence, ExpectedCounts, ExpectedResult, Findings, ObservedDeadLetter,
     ObservedOutcome, RecordKind, RecordPosition, SentRecord, check as run_checker, expected_counts,
 };
+use super::freshness::{Disturbance, freshness};
 
 fn sent(offset: i64, id: &str, session: &str, expected: ExpectedResult) -> SentRecord {
     let kind = RecordKind::Event { id: id.into(), session: session.into(), expected };
-    SentRecord { position: RecordPosition(0, offset), kind }
+    SentRecord { position: RecordPosition(0, offset), kind, arrived: at(offset), is_in_pile: false }
+}
+
+fn at(second: i64) -> Timestamp {
+    Timestamp::from_second(1_000 + second).unwrap()
 }
 
 fn outcome(offset: i64, event: &str, session: &str, status: &str) -> ObservedOutcome {
@@ -21,7 +27,8 @@ fn outcome(offset: i64, event: &str, session: &str, status: &str) -> ObservedOut
         agent: (status == "assigned").then(|| "anna".into()),
         is_final: true,
         source: RecordPosition(0, offset),
-        decided: jiff::Timestamp::from_second(1_000 + offset).unwrap(),
+        decided: at(offset),
+        published: at(offset + 5),
         reason: String::new(),
         bytes: format!("{event} {status} {offset}").into(),
     }
@@ -47,7 +54,7 @@ fn without_findings() -> Evidence {
             sent(2, "b", "s", ExpectedResult::FromDesk),
             sent(3, "c", "invalid", ExpectedResult::Rejected),
             sent(4, "d", "late", ExpectedResult::Expired),
-            SentRecord { position: RecordPosition(0, 5), kind: RecordKind::Malformed },
+            SentRecord { kind: RecordKind::Malformed, ..sent(5, "", "", ExpectedResult::FromDesk) },
             sent(6, "e", "mine", ExpectedResult::FromDesk),
             sent(7, "e", "other", ExpectedResult::FromDesk),
         ],
@@ -68,6 +75,7 @@ fn without_findings() -> Evidence {
         .into(),
         offsets: vec![(8, Some(8)), (0, None)],
         settle_ns: 100,
+        disturbances: vec![],
     }
 }
 
@@ -204,4 +212,71 @@ fn overlapping_calls_and_transfers_in_doubt_are_found() {
 fn a_partition_not_committed_to_its_end_is_found() {
     check(|e| e.offsets[0].1 = Some(7), &["uncommitted"]);
     check(|e| e.offsets[0].1 = None, &["uncommitted"]);
+}
+
+#[test]
+fn an_event_that_desk_always_refuses_must_fail_without_effect() {
+    let refused = |e: &mut Evidence| {
+        e.sent[6] = sent(6, "e", "mine", ExpectedResult::Failed);
+        e.sent[7] = sent(7, "e", "other", ExpectedResult::Failed);
+        e.outcomes[4] = outcome(6, "e", "mine", "failed");
+        let desk = e.desk.get_mut("mine").unwrap();
+        desk.transfers = 0;
+        desk.calls[0].code = Some(70_107);
+    };
+    check(refused, &[]);
+    let expired = |e: &mut Evidence| {
+        refused(e);
+        e.outcomes[4].status = "expired".into();
+    };
+    check(expired, &["untrue"]);
+    let transferred = |e: &mut Evidence| {
+        refused(e);
+        e.desk.get_mut("mine").unwrap().transfers = 1;
+    };
+    check(transferred, &["untrue"]);
+}
+
+#[test]
+fn an_event_that_waits_without_a_reason_is_late() {
+    let late = |e: &mut Evidence| e.outcomes[4].published = at(12);
+    check(late, &["late"]);
+    let explained = |change: fn(&mut Evidence)| {
+        move |e: &mut Evidence| {
+            late(e);
+            change(e);
+        }
+    };
+    check(explained(|e| e.sent[6].is_in_pile = true), &[]);
+    // Arrived at 6: a disturbance within the next five seconds can explain the wait.
+    let disturbed = |from, until| {
+        move |e: &mut Evidence| {
+            late(e);
+            e.disturbances.push(Disturbance { from: at(from), until: at(until) });
+        }
+    };
+    check(disturbed(11, 13), &[]);
+    check(disturbed(0, 6), &[]);
+    check(disturbed(0, 5), &["late"]);
+    check(disturbed(12, 13), &["late"]);
+    // Desk did not answer a call of this session.
+    let refused = |e: &mut Evidence| {
+        let desk = e.desk.get_mut("mine").unwrap();
+        desk.calls.insert(0, call(1, ApiCommand::Transfer, Some(60_014)));
+    };
+    check(explained(refused), &[]);
+    // The first copy of an answer counts.
+    let again = |e: &mut Evidence| {
+        let copy = ObservedOutcome { published: at(40), ..e.outcomes[4].clone() };
+        e.outcomes.push(ObservedOutcome { position: RecordPosition(0, 90), ..copy });
+    };
+    check(again, &["repeated"]);
+}
+
+#[test]
+fn only_answers_decided_by_desk_are_judged_as_fresh() {
+    let freshness = freshness(&without_findings());
+    let ids: Vec<_> = freshness.judged.iter().map(|(_, id)| id.as_str()).collect();
+    assert_eq!(ids, ["a", "b", "e"], "neither the invalid nor the expired, nor the repeats");
+    assert_eq!((freshness.explained, freshness.quantile(1.0).as_secs()), (0, 5));
 }

@@ -9,7 +9,7 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use futures_util::{StreamExt as _, stream};
-use handoff::sim::desk::{DeskStats, FaultSchedule, SessionReport};
+use handoff::sim::desk::{DeskStats, FaultSchedule, SessionReport, StaffChange};
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use tokio::process::{Child, Command};
@@ -52,6 +52,10 @@ impl DeskProcess {
     /// Adds faults; retries while an outage closes the port.
     pub(super) async fn schedule(&self, schedule: &FaultSchedule) {
         self.post("schedule", serde_json::to_string(schedule).expect("a schedule is JSON")).await;
+    }
+
+    pub(super) async fn change_staff(&self, change: &StaffChange) {
+        self.post("agents", serde_json::to_string(change).expect("a change is JSON")).await;
     }
 
     pub(super) async fn outage(&self, closes_port: bool, time: Duration) {

@@ -3,14 +3,16 @@
 //! All of them belong to the run and end with it. `faults` stops and restarts them.
 
 use std::fs;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use handoff::adapters::ledger::{LedgerReader, LedgerUrl};
 use handoff::sim::desk::DEMO_KEY;
 
 use super::desk::DeskProcess;
+use super::piles;
 use super::settings::{LedgerKind, RunSettings, SESSION_TIMEOUT, SETTLE};
-use crate::support::kafka::{Broker, create_topics, unique};
+use crate::support::kafka::{Broker, create_topic_with, unique};
 use crate::support::postgres;
 
 pub(super) const PARTITIONS: i32 = 6;
@@ -37,13 +39,22 @@ impl Environment {
         let environment =
             Self { broker, database, desk, name: unique("chaos"), settings: settings.clone() };
         let names = ["in", "out", "dead"].map(|topic| environment.topic(topic));
-        let topics: Vec<_> = names.iter().map(|name| (name.as_str(), PARTITIONS)).collect();
-        create_topics(environment.broker.bootstrap(), &topics).await;
+        for name in names {
+            // The broker's clock: a record arrives when the broker has it.
+            let stamped = [("message.timestamp.type", "LogAppendTime")];
+            create_topic_with(environment.broker.bootstrap(), &name, PARTITIONS, &stamped).await;
+        }
+        fs::write(environment.config_file(), piles::ROUTES).expect("a file is written");
+        environment.desk.change_staff(&piles::staff()).await;
         environment
     }
 
     pub(super) fn topic(&self, which: &str) -> String {
         format!("{}-{which}", self.name)
+    }
+
+    fn config_file(&self) -> PathBuf {
+        self.settings.folder.join("handoff.toml")
     }
 
     fn ledger(&self) -> String {
@@ -80,7 +91,8 @@ impl Environment {
             ("DESK__SDKAPPID", "1400000000".into()),
             ("DESK__IDENTIFIER", "administrator".into()),
             ("DESK__SECRET_KEY", DEMO_KEY.into()),
-            ("DESK__QUOTA_PER_SECOND", "0".into()),
+            // Above the rate of the records; re-attempts of a full pile alone would need more.
+            ("DESK__QUOTA_PER_SECOND", "1000".into()),
             ("DESK__TIMEOUT_MS", "1200".into()),
             ("DESK__CONNECT_TIMEOUT_MS", "500".into()),
             ("DESK__SETTLE_MS", millis(SETTLE)),
@@ -95,7 +107,9 @@ impl Environment {
             ("LOG__LEVEL", "info,handoff=debug".into()),
         ];
         env.extend(self.group(number));
-        env.into_iter().map(|(key, value)| (format!("HANDOFF__{key}"), value)).collect()
+        let keys = env.into_iter().map(|(key, value)| (format!("HANDOFF__{key}"), value));
+        let file = self.config_file().display().to_string();
+        keys.chain([("HANDOFF_CONFIG".to_owned(), file)]).collect()
     }
 
     fn group(&self, number: usize) -> Vec<(&'static str, String)> {

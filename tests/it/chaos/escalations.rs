@@ -14,6 +14,7 @@ use serde_json::{Value, json};
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
 use super::checker::{ExpectedResult, RecordKind, RecordPosition, SentRecord};
+use super::evidence::timestamp;
 
 /// A record to send.
 #[derive(Debug, Clone)]
@@ -106,7 +107,12 @@ fn good(id: &str, session: &str) -> GeneratedRecord {
     event(id, session, ExpectedResult::FromDesk, json!({}))
 }
 
-fn event(id: &str, session: &str, expected: ExpectedResult, fields: Value) -> GeneratedRecord {
+pub(super) fn event(
+    id: &str,
+    session: &str,
+    expected: ExpectedResult,
+    fields: Value,
+) -> GeneratedRecord {
     let mut value = fields;
     value["id"] = id.into();
     value["session_id"] = session.into();
@@ -117,13 +123,14 @@ fn event(id: &str, session: &str, expected: ExpectedResult, fields: Value) -> Ge
 pub(super) struct EscalationPublisher {
     client: FutureProducer,
     topic: String,
-    generator: RecordGenerator,
+    /// Whether it publishes piles, not the ordinary records.
+    of_piles: bool,
     in_flight: Vec<(RecordKind, DeliveryFuture)>,
     sent: Vec<SentRecord>,
 }
 
 impl EscalationPublisher {
-    pub(super) fn new(bootstrap: &str, topic: String, generator: RecordGenerator) -> Self {
+    pub(super) fn new(bootstrap: &str, topic: String, of_piles: bool) -> Self {
         let client = ClientConfig::new()
             .set("bootstrap.servers", bootstrap)
             .set("enable.idempotence", "true")
@@ -132,20 +139,20 @@ impl EscalationPublisher {
             .set("partitioner", "murmur2_random")
             .create()
             .expect("a producer");
-        Self { client, topic, generator, in_flight: Vec::new(), sent: Vec::new() }
+        Self { client, topic, of_piles, in_flight: Vec::new(), sent: Vec::new() }
     }
 
     /// Sends records at this rate for this time, then those left for later.
-    pub(super) async fn run(&mut self, rate: u64, time: Duration) {
+    pub(super) async fn run(&mut self, generator: &mut RecordGenerator, rate: u64, time: Duration) {
         let until = Instant::now() + time;
         let mut ticks = interval(Duration::from_secs(1) / rate as u32);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Burst);
         while Instant::now() < until {
             ticks.tick().await;
-            let record = self.generator.next();
+            let record = generator.next();
             self.send(record);
         }
-        for record in self.generator.remaining() {
+        for record in generator.remaining() {
             self.send(record);
         }
     }
@@ -161,12 +168,14 @@ impl EscalationPublisher {
             self.sent.push(SentRecord {
                 position: RecordPosition(delivery.partition, delivery.offset),
                 kind,
+                arrived: timestamp(delivery.timestamp.to_millis()),
+                is_in_pile: self.of_piles,
             });
         }
         &self.sent
     }
 
-    fn send(&mut self, generated: GeneratedRecord) {
+    pub(super) fn send(&mut self, generated: GeneratedRecord) {
         let mut record = FutureRecord::<String, String>::to(&self.topic).key(&generated.key);
         record.payload = generated.value.as_ref();
         let sent = self.client.send_result(record).map_err(|(error, _)| error);

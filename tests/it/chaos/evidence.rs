@@ -2,17 +2,23 @@
 
 use std::collections::BTreeSet;
 
+use jiff::Timestamp;
 use serde_json::Value;
 
 use super::checker::{
     Evidence, ObservedDeadLetter, ObservedOutcome, RecordKind, RecordPosition, SentRecord,
 };
 use super::environment::{Environment, PARTITIONS};
+use super::freshness::Disturbance;
 use super::settings::SETTLE;
 use crate::support::kafka::{Received, committed, high_watermarks, read_to_end};
 
 /// To be called after the workers have stopped.
-pub(super) async fn gather(environment: &Environment, sent: Vec<SentRecord>) -> Evidence {
+pub(super) async fn gather(
+    environment: &Environment,
+    sent: Vec<SentRecord>,
+    disturbances: Vec<Disturbance>,
+) -> Evidence {
     let bootstrap = environment.broker.bootstrap();
     let (input, group) = (environment.topic("in"), &environment.name);
     let outcomes = read_to_end(bootstrap, &environment.topic("out")).await;
@@ -31,6 +37,7 @@ pub(super) async fn gather(environment: &Environment, sent: Vec<SentRecord>) -> 
         dead_letters: dead_letters.iter().map(dead_letter).collect(),
         offsets: ends.into_iter().zip(committed).collect(),
         settle_ns: SETTLE.as_nanos() as u64,
+        disturbances,
     }
 }
 
@@ -49,9 +56,15 @@ fn outcome(record: &Received) -> ObservedOutcome {
         is_final: value["final"] == true,
         source: RecordPosition(partition as i32, source["offset"].as_i64().expect("an offset")),
         decided: text("decided_at").parse().expect("a time"),
+        published: timestamp(record.timestamp),
         reason: text("reason"),
         bytes,
     }
+}
+
+/// The broker stamps the records of this run's topics when it appends them.
+pub(super) fn timestamp(ms: Option<i64>) -> Timestamp {
+    Timestamp::from_millisecond(ms.expect("a record has a timestamp")).expect("a time")
 }
 
 fn dead_letter(record: &Received) -> ObservedDeadLetter {

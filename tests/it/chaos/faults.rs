@@ -1,18 +1,33 @@
 //! Random faults: drawn from the seed, performed on the real parts, logged.
 //!
 //! Faults are injected one after the other, but their consequences overlap: a worker may still be
-//! down or paused, or faults of Desk still pending, when the next one is injected.
+//! down or paused, or faults of Desk still pending, when the next one is injected. Each says how long
+//! events may wait because of it; those that must delay no other event begin when no earlier one
+//! does, and are followed by none for some time.
 
 use std::fmt;
 use std::time::Duration;
 
 use fastrand::Rng;
-use handoff::sim::desk::{ApiCommand, FaultSchedule, InjectedFault, LatencyRange};
+use handoff::sim::desk::{ApiCommand, FaultSchedule, InjectedFault, LatencyRange, StaffChange};
+use jiff::Timestamp;
 use tokio::time::Instant;
 
+use super::checker::SentRecord;
 use super::environment::Environment;
-use super::settings::SESSION_TIMEOUT;
+use super::escalations::EscalationPublisher;
+use super::freshness::Disturbance;
+use super::piles::Pile;
+use super::settings::{LedgerKind, RunSettings, SESSION_TIMEOUT};
 use super::workers::Workers;
+
+/// Until the partitions of a worker that is down are served again, and the records that arrived
+/// meanwhile are answered: the group's rebalance, calls in doubt, slow start.
+const RECOVERY: Duration = Duration::from_secs(10);
+/// The same where only some calls failed.
+const DESK_RECOVERY: Duration = Duration::from_secs(5);
+/// How long a pile is observed before the next fault.
+const PILE_TIME: Duration = Duration::from_secs(12);
 
 /// A fault; times in milliseconds.
 enum Fault {
@@ -25,6 +40,31 @@ enum Fault {
     StopDatabase { down: u64 },
     DeskOutage { closes_port: bool, time: u64 },
     DeskFaults(&'static str, FaultSchedule),
+    Throttle { limit: u32, time: u64 },
+    StallLog { worker: usize, time: u64 },
+    Pile(Pile),
+}
+
+impl Fault {
+    /// How long after it events may still wait because of it; `None`: it must delay no event that
+    /// Desk answers.
+    fn aftermath(&self) -> Option<Duration> {
+        // The group notices a killed member after its session time-out.
+        let of_kill = |down: u64| Duration::from_millis(down).max(SESSION_TIMEOUT) + RECOVERY;
+        match self {
+            Self::Kill { down, .. } | Self::KillAll { down } => Some(of_kill(*down)),
+            // A worker may be killed meanwhile.
+            Self::StopBroker { .. } | Self::KillBroker { .. } | Self::StopDatabase { .. } => {
+                Some(of_kill(0))
+            }
+            Self::Pause { time, .. } | Self::DeskOutage { time, .. } => {
+                Some(Duration::from_millis(*time) + RECOVERY)
+            }
+            Self::RollingRestart | Self::Throttle { .. } => Some(RECOVERY),
+            Self::DeskFaults(..) => Some(DESK_RECOVERY),
+            Self::StallLog { .. } | Self::Pile(_) => None,
+        }
+    }
 }
 
 impl fmt::Display for Fault {
@@ -45,6 +85,13 @@ impl fmt::Display for Fault {
                 let queries = if schedule.faults.len() > 1 { ", state queries too" } else { "" };
                 write!(f, "Desk: {} x {name}{queries}", schedule.faults[0].times)
             }
+            Self::Throttle { limit, time } => {
+                write!(f, "Desk allows {limit} calls per second for {time} ms")
+            }
+            Self::StallLog { worker, time } => {
+                write!(f, "nobody reads the log of worker {worker} for {time} ms")
+            }
+            Self::Pile(pile) => write!(f, "{pile}"),
         }
     }
 }
@@ -55,22 +102,43 @@ pub(super) struct FaultCounts {
     pub(super) broker: usize,
     pub(super) database: usize,
     pub(super) desk: usize,
+    pub(super) piles: usize,
 }
 
 /// Draws and performs the faults of a run.
 pub(super) struct FaultInjector {
     rng: Rng,
-    workers: usize,
+    settings: RunSettings,
     with_database: bool,
+    publisher: EscalationPublisher,
     pub(super) counts: FaultCounts,
+    pub(super) disturbances: Vec<Disturbance>,
     /// The faults with their times.
     pub(super) log: Vec<String>,
 }
 
 impl FaultInjector {
-    pub(super) fn new(seed: u64, workers: usize, with_database: bool) -> Self {
-        let rng = Rng::with_seed(seed ^ 0xfa17);
-        Self { rng, workers, with_database, counts: FaultCounts::default(), log: Vec::new() }
+    /// Piles are published by `publisher`.
+    pub(super) fn new(settings: &RunSettings, publisher: EscalationPublisher) -> Self {
+        Self {
+            rng: Rng::with_seed(settings.seed ^ 0xfa17),
+            settings: settings.clone(),
+            with_database: settings.ledger == LedgerKind::Postgres,
+            publisher,
+            counts: FaultCounts::default(),
+            disturbances: Vec::new(),
+            log: Vec::new(),
+        }
+    }
+
+    /// The records of the piles, once all are acknowledged.
+    pub(super) async fn sent(&mut self) -> &[SentRecord] {
+        self.publisher.sent().await
+    }
+
+    /// Reports that events may wait from now on, for this time.
+    pub(super) fn disturbed_for(&mut self, time: Duration) {
+        self.disturbances.push(Disturbance { from: now(), until: now() + time });
     }
 
     /// Injects faults for this long, then starts all workers that are down.
@@ -85,34 +153,50 @@ impl FaultInjector {
             let pause = self.between(400, 2500);
             workers.supervise(pause).await;
             if Instant::now() >= until {
+                environment.desk.change_staff(&StaffChange::everyone(true)).await;
                 return workers.start_all();
             }
             let fault = self.draw();
+            let is_silent = matches!(fault, Fault::Pile(_) | Fault::StallLog { .. });
+            if is_silent && self.settings.judges_freshness() {
+                self.wait_for_calm(workers).await;
+            }
             self.log_fault(&fault);
+            let (from, aftermath) = (now(), fault.aftermath());
             self.perform(fault, environment, workers).await;
+            self.disturbances
+                .extend(aftermath.map(|time| Disturbance { from, until: now() + time }));
         }
     }
 
-    #[expect(clippy::disallowed_methods, reason = "the logs of the workers contain the time too")]
+    /// Waits until no earlier fault explains that an event waits, so that this one cannot hide.
+    async fn wait_for_calm(&mut self, workers: &mut Workers) {
+        let last = self.disturbances.iter().map(|time| time.until).max();
+        let rest = last.map_or(Duration::ZERO, |last| last.duration_since(now()).unsigned_abs());
+        if last > Some(now()) {
+            workers.supervise(rest).await;
+        }
+    }
+
     fn log_fault(&mut self, fault: &Fault) {
-        let line = format!("{:.3}  {fault}", jiff::Timestamp::now());
+        let line = format!("{:.3}  {fault}", now());
         println!("{line}");
         self.log.push(line);
     }
 
     fn draw(&mut self) -> Fault {
-        let worker = self.rng.usize(..self.workers);
+        let worker = self.rng.usize(..self.settings.workers);
         // Half of them restart before their session times out in the group.
         let down = if self.rng.bool() { self.ms(0, 300) } else { self.ms(300, 9000) };
         match self.rng.u32(..100) {
-            0..36 => Fault::Kill { worker, down },
-            36..40 => Fault::KillAll { down: self.ms(0, 1500) },
-            40..54 => Fault::RollingRestart,
-            54..61 => Fault::Pause {
+            0..28 => Fault::Kill { worker, down },
+            28..31 => Fault::KillAll { down: self.ms(0, 1500) },
+            31..42 => Fault::RollingRestart,
+            42..47 => Fault::Pause {
                 worker,
                 time: SESSION_TIMEOUT.as_millis() as u64 + self.ms(1500, 5000),
             },
-            61..65 => {
+            47..51 => {
                 let down = self.ms(0, 6000);
                 if self.rng.u32(..3) > 0 {
                     Fault::KillBroker { down }
@@ -120,9 +204,16 @@ impl FaultInjector {
                     Fault::StopBroker { down }
                 }
             }
-            65..70 if self.with_database => Fault::StopDatabase { down: self.ms(0, 8000) },
-            65..75 => Fault::DeskOutage { closes_port: self.rng.bool(), time: self.ms(500, 6000) },
-            _ => self.desk_faults(),
+            51..56 if self.with_database => Fault::StopDatabase { down: self.ms(0, 8000) },
+            51..61 => Fault::DeskOutage { closes_port: self.rng.bool(), time: self.ms(500, 6000) },
+            61..79 => self.desk_faults(),
+            79..83 => {
+                // A worker in calm uses the rate of the records and little more.
+                let limit = self.settings.rate as u32 + self.rng.u32(20..100);
+                Fault::Throttle { limit, time: self.ms(500, 8000) }
+            }
+            83..87 => Fault::StallLog { worker, time: self.ms(2000, 20_000) },
+            _ => Fault::Pile(Pile::draw(&mut self.rng, self.settings.pile_size())),
         }
     }
 
@@ -196,6 +287,34 @@ impl FaultInjector {
                 self.counts.desk += 1;
                 environment.desk.schedule(&schedule).await;
             }
+            Fault::Throttle { limit, time } => {
+                self.counts.desk += 1;
+                environment.desk.schedule(&limited_to(limit)).await;
+                workers.supervise(Duration::from_millis(time)).await;
+                environment.desk.schedule(&limited_to(0)).await;
+            }
+            Fault::StallLog { worker, time } => {
+                let time = Duration::from_millis(time);
+                workers.stall_log(worker, time);
+                self.observe(workers, time).await;
+            }
+            Fault::Pile(pile) => {
+                self.counts.piles += 1;
+                if let Some(schedule) = pile.schedule(self.counts.piles) {
+                    environment.desk.schedule(&schedule).await;
+                }
+                for record in pile.records(self.counts.piles) {
+                    self.publisher.send(record);
+                }
+                self.observe(workers, PILE_TIME).await;
+            }
+        }
+    }
+
+    /// No other fault for this time, so that each event is judged that is published meanwhile.
+    async fn observe(&self, workers: &mut Workers, time: Duration) {
+        if self.settings.judges_freshness() {
+            workers.supervise(time).await;
         }
     }
 
@@ -204,7 +323,7 @@ impl FaultInjector {
         let (before, after) = (self.ms(0, ms), self.ms(0, ms));
         workers.supervise(Duration::from_millis(before)).await;
         if self.rng.u32(..3) == 0 {
-            let (worker, down) = (self.rng.usize(..self.workers), self.between(0, 2000));
+            let (worker, down) = (self.rng.usize(..self.settings.workers), self.between(0, 2000));
             workers.kill(worker, down).await;
         }
         workers.supervise(Duration::from_millis(after)).await;
@@ -222,4 +341,13 @@ impl FaultInjector {
 /// Takes effect when the client may have timed out, but within Desk's own limit.
 fn late_effect() -> InjectedFault {
     InjectedFault::lost_answer().delayed(LatencyRange::between(200, 1300), LatencyRange::default())
+}
+
+fn limited_to(calls_per_second: u32) -> FaultSchedule {
+    FaultSchedule { limit_per_second: Some(calls_per_second), ..FaultSchedule::default() }
+}
+
+#[expect(clippy::disallowed_methods, reason = "compared with the clocks of broker and workers")]
+fn now() -> Timestamp {
+    Timestamp::now()
 }

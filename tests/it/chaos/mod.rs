@@ -12,6 +12,8 @@ mod environment;
 mod escalations;
 mod evidence;
 mod faults;
+mod freshness;
+mod piles;
 mod report;
 mod settings;
 mod workers;
@@ -20,6 +22,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use handoff::sim::desk::{ApiCommand, DeskStats};
+use jiff::Timestamp;
 use tokio::time::{Instant, sleep};
 
 use crate::support::kafka::high_watermarks;
@@ -28,11 +31,14 @@ use checker::{Evidence, ExpectedResult, Findings, RecordKind, SentRecord, check,
 use environment::Environment;
 use escalations::{EscalationPublisher, RecordGenerator};
 use faults::{FaultCounts, FaultInjector};
+use freshness::{Disturbance, Freshness, freshness};
 use settings::RunSettings;
 use workers::{WorkerCounts, Workers};
 
 /// Limit for answering everything after the last fault.
 const RECOVERY_LIMIT: Duration = Duration::from_secs(150);
+/// From the start of the workers until the events that arrived first are answered.
+const START: Duration = Duration::from_secs(10);
 /// Time in which a repeated answer would still be published.
 const REPEAT_WINDOW: Duration = Duration::from_secs(4);
 
@@ -47,6 +53,7 @@ struct ChaosRun {
     stats: DeskStats,
     recovery: Duration,
     evidence: Evidence,
+    freshness: Freshness,
     findings: Findings,
     audit: AuditResult,
 }
@@ -59,6 +66,7 @@ impl ChaosRun {
             self.findings.are_acceptable(self.workers.pauses > 0) && self.audit_agrees();
         let is_successful = no_findings && called_once && self.has_enough_faults();
         is_successful
+            && self.has_enough_judged()
             && self.workers.unexpected_exits.is_empty()
             && self.stats.transferred_again == 0
     }
@@ -66,6 +74,11 @@ impl ChaosRun {
     fn audit_agrees(&self) -> bool {
         let expected = expected_counts(&self.evidence.sent);
         self.audit.agrees(expected.outcomes, self.workers.pauses > 0)
+    }
+
+    /// A long run in which no event is judged for its answer time proves nothing either.
+    fn has_enough_judged(&self) -> bool {
+        !self.settings.judges_freshness() || self.freshness.judged.len() > 100
     }
 
     /// A long run in which no worker was killed proves nothing.
@@ -86,32 +99,32 @@ async fn under_random_faults_each_event_is_answered_once_and_correctly() {
 async fn run(settings: RunSettings) -> ChaosRun {
     let mut environment = Environment::start(&settings).await;
     let bootstrap = environment.broker.bootstrap().to_owned();
-    let mut publisher = EscalationPublisher::new(
-        &bootstrap,
-        environment.topic("in"),
-        RecordGenerator::new(settings.seed),
-    );
+    let publisher =
+        |of_piles| EscalationPublisher::new(&bootstrap, environment.topic("in"), of_piles);
+    let mut faults = FaultInjector::new(&settings, publisher(true));
+    let mut publisher = publisher(false);
+    let mut generator = RecordGenerator::new(settings.seed);
     let mut workers =
         Workers::start(settings.workers, &settings.folder, |number| environment.variables(number));
 
-    publisher.run(settings.rate, settings.without_faults).await;
+    // The group forms.
+    faults.disturbed_for(START);
+    publisher.run(&mut generator, settings.rate, settings.without_faults).await;
     let sent_without_faults = publisher.sent().await.to_vec();
     wait_until_answered(&environment, &mut workers, &sent_without_faults).await;
     let calls_before = environment.desk.stats().await.of(ApiCommand::Transfer).calls;
 
-    let mut faults =
-        FaultInjector::new(settings.seed, settings.workers, environment.database.is_some());
-    let (_, ()) = tokio::join!(
-        publisher.run(settings.rate, settings.with_faults),
+    let ((), ()) = tokio::join!(
+        publisher.run(&mut generator, settings.rate, settings.with_faults),
         faults.run(&mut environment, &mut workers, settings.with_faults),
     );
-    let sent = publisher.sent().await.to_vec();
+    let sent = [publisher.sent().await, faults.sent().await].concat();
     let recovery = wait_until_answered(&environment, &mut workers, &sent).await;
     workers.supervise(REPEAT_WINDOW).await;
     workers.stop().await;
 
     let stats = environment.desk.stats().await;
-    let evidence = evidence::gather(&environment, sent).await;
+    let evidence = evidence::gather(&environment, sent, disturbances(&settings, &faults)).await;
     let unfinished = environment.unfinished_entries().await;
     let audit = audit::run(&environment).await;
     let files = [
@@ -133,6 +146,7 @@ async fn run(settings: RunSettings) -> ChaosRun {
             / events_with_faults as f64,
         stats,
         recovery,
+        freshness: freshness(&evidence),
         evidence,
         findings,
         audit,
@@ -162,6 +176,14 @@ async fn wait_until_answered(
     }
     sleep(Duration::from_millis(500)).await;
     started.elapsed()
+}
+
+/// When events may wait: always in a short run.
+fn disturbances(settings: &RunSettings, faults: &FaultInjector) -> Vec<Disturbance> {
+    if settings.judges_freshness() {
+        return faults.disturbances.clone();
+    }
+    vec![Disturbance { from: Timestamp::MIN, until: Timestamp::MAX }]
 }
 
 /// Number of events that need a call.

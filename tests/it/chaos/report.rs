@@ -51,6 +51,7 @@ fn rows(run: &ChaosRun) -> Vec<(&'static str, String)> {
         ("broker stopped or killed", faults.broker.to_string()),
         ("database stopped", faults.database.to_string()),
         ("faults of Desk", faults.desk.to_string()),
+        ("piles", faults.piles.to_string()),
         ("calls per event, without faults", format!("{:.4}", run.calls_without_faults)),
         ("calls per event, with faults", format!("{:.4}", run.calls_with_faults)),
         (
@@ -60,6 +61,14 @@ fn rows(run: &ChaosRun) -> Vec<(&'static str, String)> {
         ("Desk: sessions transferred", run.stats.transfers_acted.to_string()),
         ("Desk: sessions transferred again", run.stats.transferred_again.to_string()),
         ("all answered after the last fault", format!("{:.1} s", run.recovery.as_secs_f64())),
+        ("events judged for their answer time", {
+            let (judged, explained) = (run.freshness.judged.len(), run.freshness.explained);
+            format!("{judged}; {explained} with a reason to wait")
+        }),
+        ("their answer time: p50, p99, max.", {
+            let seconds = [0.5, 0.99, 1.0].map(|part| run.freshness.quantile(part).as_secs_f64());
+            format!("{:.2}, {:.2}, {:.2} s", seconds[0], seconds[1], seconds[2])
+        }),
         ("failed starts (exit code 69)", workers.failed_starts.to_string()),
         ("unexpected exits of workers", workers.unexpected_exits.len().to_string()),
     ];

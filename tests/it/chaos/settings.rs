@@ -75,6 +75,17 @@ impl RunSettings {
         }
     }
 
+    /// Whether the run is so long that piles are observed beside other events, which must be answered
+    /// in time. In a short run, which shares the machine with other tests, every moment is disturbed.
+    pub(super) fn judges_freshness(&self) -> bool {
+        self.with_faults >= Duration::from_secs(60)
+    }
+
+    /// The size of the piles: 1 in a run of five minutes or more, less in a shorter one.
+    pub(super) fn pile_size(&self) -> f64 {
+        (self.with_faults.as_secs_f64() / 300.0).clamp(0.05, 1.0)
+    }
+
     /// Whether the run is so long that a worker must have been killed.
     pub(super) fn must_kill(&self) -> bool {
         self.with_faults >= DEFAULT_LENGTH

@@ -4,12 +4,17 @@
 //! admin ports.
 
 use std::fs::{File, OpenOptions};
+use std::io::Write as _;
 use std::path::PathBuf;
 use std::process::Stdio;
+use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::process::{Child, Command};
-use tokio::time::{Instant, sleep};
+use parking_lot::Mutex;
+use tokio::io::AsyncReadExt as _;
+use tokio::process::{Child, ChildStderr, Command};
+use tokio::task::JoinSet;
+use tokio::time::{Instant, sleep, sleep_until};
 
 use crate::support::worker::TIME_LIMIT;
 
@@ -45,7 +50,7 @@ struct WorkerProcess {
     number: usize,
     state: WorkerState,
     since: Instant,
-    log: PathBuf,
+    log: WorkerLog,
     env: Vec<(String, String)>,
 }
 
@@ -63,8 +68,9 @@ impl Workers {
         env: impl Fn(usize) -> Vec<(String, String)>,
     ) -> Self {
         let process = |number| {
-            let log = folder.join(format!("worker-{number}.log"));
-            File::create(&log).expect("a log file");
+            let file = folder.join(format!("worker-{number}.log"));
+            File::create(&file).expect("a log file");
+            let log = WorkerLog { file, ..WorkerLog::default() };
             let now = Instant::now();
             let mut process = WorkerProcess {
                 number,
@@ -124,6 +130,11 @@ impl Workers {
         }
     }
 
+    /// Lets nobody read the log of this worker for this time.
+    pub(super) fn stall_log(&mut self, at: usize, time: Duration) {
+        *self.processes[at].log.stalled_until.lock() = Some(Instant::now() + time);
+    }
+
     /// Stops (SIGTERM) and restarts one worker after the other.
     pub(super) async fn rolling_restart(&mut self) {
         for index in 0..self.processes.len() {
@@ -155,17 +166,22 @@ impl Workers {
 
 impl WorkerProcess {
     fn launch(&mut self) {
-        let log = OpenOptions::new().append(true).open(&self.log).expect("the log file opens");
-        let child = Command::new(env!("CARGO_BIN_EXE_handoff"))
+        let mut child = Command::new(env!("CARGO_BIN_EXE_handoff"))
             .arg("run")
             .env_clear()
             .envs(self.env.iter().cloned())
             .stdin(Stdio::null())
             .stdout(Stdio::null())
-            .stderr(log)
+            .stderr(Stdio::piped())
             .kill_on_drop(true)
             .spawn()
             .expect("the worker starts");
+        let reader = child.stderr.take().expect("the log is a pipe");
+        self.log.readers.spawn(copy_log(
+            reader,
+            self.log.file.clone(),
+            Arc::clone(&self.log.stalled_until),
+        ));
         self.state = WorkerState::Running(child);
         self.since = Instant::now();
     }
@@ -241,6 +257,32 @@ impl WorkerProcess {
         };
         counts.unexpected_exits.extend(failure);
         self.state = WorkerState::Down(Instant::now());
+    }
+}
+
+/// The log of a worker, which is read from a pipe, as a container's is.
+#[derive(Default)]
+struct WorkerLog {
+    file: PathBuf,
+    stalled_until: Arc<Mutex<Option<Instant>>>,
+    /// One for each start of the worker; they end with the pipe.
+    readers: JoinSet<()>,
+}
+
+async fn copy_log(
+    mut reader: ChildStderr,
+    file: PathBuf,
+    stalled_until: Arc<Mutex<Option<Instant>>>,
+) {
+    let mut file = OpenOptions::new().append(true).open(file).expect("the log file opens");
+    let mut bytes = vec![0; 64 << 10];
+    loop {
+        let until = *stalled_until.lock();
+        sleep_until(until.unwrap_or_else(Instant::now)).await;
+        match reader.read(&mut bytes).await.expect("the pipe can be read") {
+            0 => return,
+            count => file.write_all(&bytes[..count]).expect("the log file can be written"),
+        }
     }
 }
 
