@@ -1,4 +1,8 @@
 //! Faults seen in the field, one file per kind, each by the smallest input that shows it, on a real
 //! Kafka and the real program.
 
+mod beside;
 mod broken_log;
+mod hanging_sessions;
+mod poison_session;
+mod retries_pile;

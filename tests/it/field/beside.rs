@@ -1,0 +1,54 @@
+//! Ten events beside a pile: published together, each of a session of its own, and waited for.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use serde_json::Value;
+use tokio::time::{Instant, sleep};
+
+use crate::support::kafka::read_to_end;
+use crate::support::worker::{World, escalation};
+
+/// Far more than any test allows for an answer.
+const LIMIT: Duration = Duration::from_secs(60);
+
+/// Publishes ten events and returns how long the last of their answers took.
+pub(super) async fn ten_others(world: &World, round: &str) -> Duration {
+    let ids: Vec<_> = (0..10).map(|n| format!("other-{round}-{n}")).collect();
+    let begun = Instant::now();
+    world.publish(ids.iter().map(|id| escalation(id, id))).await;
+    loop {
+        let answered = finals(world).await;
+        let missing = ids.iter().filter(|id| !answered.contains_key(*id)).count();
+        if missing == 0 {
+            println!("round {round}: ten others answered within {:?}", begun.elapsed());
+            return begun.elapsed();
+        }
+        assert!(begun.elapsed() < LIMIT, "{missing} of ten others have no answer after {LIMIT:?}");
+        sleep(Duration::from_millis(50)).await;
+    }
+}
+
+/// The final outcomes so far, by event id.
+pub(super) async fn finals(world: &World) -> BTreeMap<String, Value> {
+    let outcomes = outcomes(world).await.into_iter().filter(|outcome| outcome["final"] == true);
+    let by_id = |outcome: Value| (outcome["event_id"].as_str().unwrap().to_owned(), outcome);
+    outcomes.map(by_id).collect()
+}
+
+/// All outcomes so far, in the order of each partition.
+pub(super) async fn outcomes(world: &World) -> Vec<Value> {
+    let records = read_to_end(&world.bootstrap, &world.topic("out")).await;
+    let parse = |value: &[u8]| serde_json::from_slice(value).expect("an outcome is JSON");
+    records.iter().map(|record| parse(record.value.as_deref().unwrap())).collect()
+}
+
+/// Waits until this holds; panics after a minute.
+pub(super) async fn until(what: &str, mut holds: impl AsyncFnMut() -> bool) -> Duration {
+    let begun = Instant::now();
+    while !holds().await {
+        assert!(begun.elapsed() < LIMIT, "not after {LIMIT:?}: {what}");
+        sleep(Duration::from_millis(50)).await;
+    }
+    begun.elapsed()
+}
