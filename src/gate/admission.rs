@@ -19,7 +19,7 @@ use crate::domain::signal::Signal;
 #[derive(Debug, Clone, PartialEq)]
 pub(super) enum GateChange {
     Breaker(BreakerChange),
-    Throttled { calls_per_second: f64 },
+    Throttled { command: DeskCommand, calls_per_second: f64 },
 }
 
 #[derive(Debug)]
@@ -105,14 +105,20 @@ impl AdmissionControl {
         now: Duration,
     ) -> Option<GateChange> {
         let change = self.breaker.on_signal(call, signal, now).map(GateChange::Breaker);
-        // While the gate stays shut, the breaker's probe interval is the pace.
-        if let Signal::Throttled(pause) = signal
-            && self.shut().is_none()
-        {
-            let reduced = self.throttle(*pause, now);
-            return change.or(reduced);
+        if *signal == Signal::Success {
+            self.limiter(call.command).succeed(call.caller.session, now);
         }
-        change
+        let Signal::Throttled(pause) = signal else { return change };
+        if let Some(pause) = pause {
+            // For the whole app: probes of a shut gate and state queries wait as well.
+            self.limiters.iter_mut().for_each(|limiter| limiter.hold(*pause, now));
+        }
+        // While the gate stays shut, the breaker's probe interval is the pace.
+        if self.shut().is_some() {
+            return change;
+        }
+        let reduced = self.throttle(call, now);
+        change.or(reduced)
     }
 
     /// An admitted call ended without a result.
@@ -124,13 +130,13 @@ impl AdmissionControl {
         &mut self.limiters[command as usize]
     }
 
-    fn throttle(&mut self, pause: Option<Duration>, now: Duration) -> Option<GateChange> {
-        // Desk limits the app as well as each command, so a complaint about one slows down both.
-        let [transfers, state_queries] = &mut self.limiters;
-        let (reduced, queries) =
-            (transfers.throttle(now, pause), state_queries.throttle(now, pause));
-        // The log names the rate of transfers: state queries are few, so theirs is misleadingly low.
-        reduced.or(queries).map(|calls_per_second| GateChange::Throttled { calls_per_second })
+    /// Desk counts each command by itself. Where the app as a whole calls too fast, it says so to both.
+    fn throttle(&mut self, call: &StartedCall, now: Duration) -> Option<GateChange> {
+        let reduced = self.limiter(call.command).throttle(call.caller.session, now);
+        reduced.map(|calls_per_second| GateChange::Throttled {
+            command: call.command,
+            calls_per_second,
+        })
     }
 }
 
@@ -170,27 +176,48 @@ mod tests {
     }
 
     #[test]
-    fn a_throttled_call_slows_both_commands() {
+    fn a_named_pause_holds_both_commands() {
         let mut control = control(None);
         let call = admitted(&mut control, DeskCommand::TransferToHuman, S(0));
         let change = control.on_signal(&call, &Signal::Throttled(Some(S(7))), S(0));
-        assert!(matches!(change, Some(GateChange::Throttled { .. })));
+        assert_eq!(change, None, "one complaint reduces no rate");
         for command in DeskCommand::ALL {
             assert_eq!(admit(&mut control, command, S(1)), Admission::NotBefore(S(7)));
         }
     }
 
+    fn answered(control: &mut AdmissionControl, id: &str, signal: &Signal) -> Option<GateChange> {
+        let caller = Caller { session: SessionHash::of(id), ..caller() };
+        let call = control.breaker.start(DeskCommand::TransferToHuman, caller, S(1));
+        control.on_signal(&call, signal, S(1))
+    }
+
     #[test]
-    fn the_reported_rate_is_that_of_transfers() {
+    fn a_named_pause_holds_the_probes_of_a_shut_gate() {
         let mut control = control(None);
-        for ms in 0..100 {
-            let now = Duration::from_millis(10 * ms);
-            admitted(&mut control, DeskCommand::TransferToHuman, now);
+        for id in ["a", "b"] {
+            answered(&mut control, id, &Signal::Misconfigured("repair".to_owned()));
         }
-        let call = control.breaker.start(DeskCommand::TransferToHuman, caller(), S(1));
-        let change = control.on_signal(&call, &Signal::Throttled(None), S(1));
-        let Some(GateChange::Throttled { calls_per_second }) = change else { panic!("{change:?}") };
-        assert!((25.0..=50.0).contains(&calls_per_second), "half of 100: {calls_per_second}");
+        assert!(control.shut().is_some());
+        answered(&mut control, "c", &Signal::Throttled(Some(S(60))));
+        // A refusal that was on its way sets a new time for the probe, which ends no pause.
+        answered(&mut control, "d", &Signal::Misconfigured("repair".to_owned()));
+        for command in DeskCommand::ALL {
+            assert_eq!(control.next_at(command, S(2)), Some(S(61)));
+        }
+    }
+
+    #[test]
+    fn too_many_transfers_reduce_no_state_queries() {
+        let mut control = control(None);
+        for n in 0..100 {
+            answered(&mut control, &n.to_string(), &Signal::Success);
+        }
+        answered(&mut control, "a", &Signal::Throttled(None));
+        let change = answered(&mut control, "b", &Signal::Throttled(None));
+        let command = DeskCommand::TransferToHuman;
+        assert_eq!(change, Some(GateChange::Throttled { command, calls_per_second: 80.0 }));
+        admitted(&mut control, DeskCommand::GetSessionState, S(1));
     }
 
     #[test]

@@ -219,8 +219,9 @@ impl Gate {
                 self.metrics.gate_shut(None);
                 warn!(after_s = after.as_secs(), "gate open");
             }
-            GateChange::Throttled { calls_per_second } => {
-                warn!(calls_per_second, "throttled by Desk: call rate reduced");
+            GateChange::Throttled { command, calls_per_second } => {
+                let command = command.as_str();
+                warn!(command, calls_per_second, "throttled by Desk: call rate reduced");
             }
         }
     }

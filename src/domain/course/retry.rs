@@ -17,6 +17,9 @@ use crate::domain::reply::Reply;
 use crate::domain::verdict::{IfPersistent, PERMANENT_AFTER_ATTEMPTS, Verdict, VerdictClass};
 use crate::domain::wire::outcome::Status;
 
+/// Desk limits calls per second: within the same second it would most likely refuse the event again.
+const DESK_COUNTS_FOR: Duration = Duration::from_secs(1);
+
 /// Bursts of quick attempts with parking in between, until the deadline.
 #[derive(Debug, Clone)]
 pub struct RetryPolicy {
@@ -149,9 +152,10 @@ impl Course<'_> {
         let now = call.finished_at;
         if verdict.class == VerdictClass::Throttled {
             // A back-off of the event's own: without it, events that were throttled together would
-            // return together.
+            // return together, and too soon.
             self.attempts.throttled += 1;
             let wait = self.policy.retry.backoff.delay(self.attempts.throttled, jitter);
+            let wait = wait.max(DESK_COUNTS_FOR);
             self.pause = Some(Step::Wait(wait));
             if verdict.too_many_bad_signatures() {
                 self.reauthenticated = true;

@@ -2,14 +2,15 @@
 //!
 //! Calls are paced at even intervals, without bursts. The quota counts for the whole consumer group,
 //! so each instance uses the share that belongs to its partitions; no message passes between
-//! instances. Pure: the time is an argument, a duration since any fixed moment. `aimd` holds the
+//! instances. Pure: the time is an argument, a duration since any fixed moment. `cubic` holds the
 //! reaction to throttling.
 
-mod aimd;
+mod cubic;
 
 use std::time::Duration;
 
-use self::aimd::Aimd;
+use self::cubic::Cubic;
+use crate::gate::permits::SessionHash;
 
 /// Intervals are longer than the rate needs by this factor. Calls take different times to arrive, and
 /// without the slack Desk would count one too many in some seconds.
@@ -28,7 +29,7 @@ pub(super) struct RateLimiter {
     share: Share,
     /// A larger share that starts later.
     pending: Option<PendingShare>,
-    aimd: Aimd,
+    cubic: Cubic,
     /// When the last call was due.
     last_at: Option<Duration>,
 }
@@ -55,7 +56,7 @@ impl RateLimiter {
             quota: quota_per_second.unwrap_or(f64::INFINITY),
             share: Share { fraction: 1.0, partitions: 0 },
             pending: None,
-            aimd: Aimd::default(),
+            cubic: Cubic::default(),
             last_at: None,
         }
     }
@@ -95,7 +96,7 @@ impl RateLimiter {
         let Share { fraction, .. } = self.share_at(now);
         // An infinite quota times zero is not a number.
         let quota = if fraction == 0.0 { 0.0 } else { self.quota * fraction };
-        quota.min(self.aimd.rate(now))
+        quota.min(self.cubic.rate(now))
     }
 
     /// The earliest start of the next call; `None` if this share allows none.
@@ -112,16 +113,27 @@ impl RateLimiter {
 
     /// A call starts now.
     pub(super) fn start_call(&mut self, now: Duration) {
-        self.aimd.count_call(now);
         let due = self.next_at(now).unwrap_or(now);
         // Pacing counts from when the call was due, so that small delays do not lower the rate; but
         // an idle limiter does not save up calls.
         self.last_at = Some(due.max(now.saturating_sub(LATE_TOLERANCE)));
     }
 
-    /// Desk said "too fast". Returns the reduced rate; see [`Aimd::throttle`].
-    pub(super) fn throttle(&mut self, now: Duration, pause: Option<Duration>) -> Option<f64> {
-        self.aimd.throttle(now, pause, self.rate(now))
+    /// A call of this session was accepted.
+    pub(super) fn succeed(&mut self, session: SessionHash, now: Duration) {
+        self.cubic.succeed(session, now);
+    }
+
+    /// Desk said "too fast". Returns the reduced rate; see [`Cubic::throttle`].
+    pub(super) fn throttle(&mut self, session: SessionHash, now: Duration) -> Option<f64> {
+        let Share { fraction, .. } = self.share_at(now);
+        let reduced = self.cubic.throttle(session, now, fraction)?;
+        Some(reduced.min(self.rate(now)))
+    }
+
+    /// No call starts in the next `pause`.
+    pub(super) fn hold(&mut self, pause: Duration, now: Duration) {
+        self.cubic.hold(pause, now);
     }
 
     fn share_at(&self, now: Duration) -> Share {
@@ -150,7 +162,7 @@ impl RateLimiter {
     fn next_at_rate_of(&self, moment: Duration) -> Option<Duration> {
         let interval = self.interval(moment)?;
         let paced = self.last_at.map_or(Duration::ZERO, |last_at| last_at + interval);
-        Some(paced.max(self.aimd.hold_until()))
+        Some(paced.max(self.cubic.hold_until()))
     }
 
     /// From one call to the next; `None` if there is no next call.
@@ -162,9 +174,10 @@ impl RateLimiter {
         if rate.is_infinite() {
             return Some(Duration::ZERO);
         }
-        // 7.5 calls per second would put 8 calls into some seconds, so only whole calls count. The
-        // small addition keeps 7.9999999 (a sum of fractions) from becoming 7.
-        let whole = if rate >= 1.0 { (rate + 1e-6).floor() } else { rate };
+        // 7.5 calls per second would put 8 calls into some seconds, so only whole calls of a quota
+        // count. The small addition keeps 7.9999999 (a sum of fractions) from becoming 7.
+        let is_quota = rate < self.cubic.rate(now);
+        let whole = if rate >= 1.0 && is_quota { (rate + 1e-6).floor() } else { rate };
         Some(Duration::from_secs_f64((SLACK / whole).min(1e6)))
     }
 }

@@ -1,5 +1,7 @@
 //! The rate of one instance, and that a group of instances never exceeds the quota together.
 
+mod throttling;
+
 use proptest::prelude::*;
 
 use super::*;
@@ -20,24 +22,46 @@ fn call_at_full_rate(limiter: &mut RateLimiter, from: Duration, until: Duration)
 }
 
 #[test]
-fn throttling_halves_the_rate_once_per_burst_and_recovery_is_additive() {
-    let mut limiter = RateLimiter::new(None);
-    for call in 0..100 {
-        limiter.start_call(MS(10 * call));
+fn an_isolated_complaint_changes_nothing() {
+    let mut limiter = RateLimiter::new(Some(100.0));
+    limiter.start_call(MS(0));
+    assert_eq!(limiter.throttle(session(1), MS(50)), None);
+    assert!(call_at_full_rate(&mut limiter, MS(50), MS(1_150)).len() >= 100);
+}
+
+#[test]
+fn a_session_that_is_always_throttled_slows_no_other() {
+    let mut limiter = RateLimiter::new(Some(100.0));
+    for second in 0..60 {
+        assert_eq!(limiter.throttle(session(0), MS(second * 1_000)), None);
+        limiter.succeed(session(second + 1), MS(second * 1_000 + 500));
+        assert_eq!(limiter.rate(MS(second * 1_000 + 500)), 100.0);
     }
-    assert_eq!(limiter.throttle(MS(1000), None), Some(50.0));
-    assert_eq!(limiter.throttle(MS(1010), None), None);
-    assert_eq!(limiter.next_at(MS(1010)), Some(MS(2000)));
-    assert_eq!(limiter.rate(MS(2000)), 50.0);
-    assert_eq!(limiter.rate(MS(4000)), 60.0);
-    assert_eq!(limiter.rate(MS(62_000)), f64::INFINITY);
+}
+
+#[test]
+fn a_burst_of_complaints_counts_once_and_the_rate_returns_within_ten_seconds() {
+    let mut limiter = RateLimiter::new(Some(100.0));
+    for call in 0..40 {
+        limiter.succeed(session(call), MS(10 * call));
+    }
+    assert_eq!(limiter.throttle(session(100), MS(400)), None);
+    assert_eq!(limiter.throttle(session(101), MS(410)), Some(32.0));
+    assert_eq!(limiter.throttle(session(102), MS(420)), None);
+    assert_eq!(limiter.next_at(MS(420)), Some(MS(1_000)), "Desk's second is full until then");
+    assert!((limiter.rate(MS(1_000)) - 32.0).abs() < 1e-6);
+    assert_eq!(limiter.rate(MS(10_000)), 100.0);
 }
 
 #[test]
 fn a_pause_named_by_desk_is_kept() {
     let mut limiter = RateLimiter::new(Some(10.0));
-    limiter.throttle(MS(0), Some(MS(60_000)));
+    limiter.hold(MS(60_000), MS(0));
     assert_eq!(limiter.next_at(MS(1)), Some(MS(60_000)));
+}
+
+fn session(number: u64) -> SessionHash {
+    SessionHash::of(&number.to_string())
 }
 
 fn first(partitions: i32) -> Vec<i32> {

@@ -6,3 +6,4 @@ mod broken_log;
 mod hanging_sessions;
 mod poison_session;
 mod retries_pile;
+mod throttling;

@@ -70,7 +70,7 @@ const PHRASES: &[(&str, &str)] = &[
     ("paused gate", "shut gate"),
     ("gate is paused", "gate is shut"),
     ("calls are paused", "the gate is shut"),
-    ("slowed down", "backed off (AIMD)"),
+    ("slowed down", "backed off (CUBIC)"),
     ("little by little", "slow start"),
     ("by_us", "PublishedBy"),
     ("resign", "reauthenticate"),

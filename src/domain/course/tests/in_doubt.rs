@@ -143,7 +143,7 @@ fn a_state_query_without_a_state_is_repeated() {
     check(
         "",
         "141003 | 60007 | 60021 | 70001 | 70001 | unsigned | Agent a@x",
-        "to default, query, [throttled 0], wait 200, query, [shut], query, [reauthenticate], query, \
+        "to default, query, [throttled 0], wait 1000, query, [shut], query, [reauthenticate], query, \
          [shut], query, [shut], query, = assigned a@x by SessionState",
     );
     check(

@@ -137,15 +137,15 @@ fn throttling_signals_the_gate_and_uses_up_no_quick_attempt() {
     check(
         "",
         "60007 | 60011 | 60018 | 60019 | http 429 7000 | refused | 0",
-        "to default, [throttled 0], wait 200, to default, [throttled 0], wait 400, to default, [throttled 0], \
-         wait 800, to default, [throttled 0], wait 1600, to default, [throttled 7000], wait 3200, \
-         to default, wait 200, to default, = assigned by Reply",
+        "to default, [throttled 0], wait 1000, to default, [throttled 0], wait 1000, to default, \
+         [throttled 0], wait 1000, to default, [throttled 0], wait 1600, to default, [throttled 7000], \
+         wait 3200, to default, wait 200, to default, = assigned by Reply",
     );
     // A longer pause than a minute is capped; every event would expire.
     check(
         "",
         "http 429 99999999 | 0",
-        "to default, [throttled 60000], wait 200, to default, = assigned by Reply",
+        "to default, [throttled 60000], wait 1000, to default, = assigned by Reply",
     );
 }
 
@@ -174,7 +174,7 @@ fn a_signature_is_renewed_once_and_then_misconfigured() {
     check(
         "",
         "70050 | 70003 | 0",
-        "to default, [throttled 60000], wait 200, to default, [shut], to default, \
+        "to default, [throttled 60000], wait 1000, to default, [shut], to default, \
          = assigned by Reply",
     );
 }
@@ -201,7 +201,7 @@ fn at_the_deadline_the_last_verdict_decides() {
     check("ttl=0", "0", "= expired");
     check("", "", "held, = expired");
     check("a@x", "141001", "to a@x, held, = no_agent_online by Reply");
-    check("", "60007", "to default, [throttled 0], wait 200, held, = failed");
+    check("", "60007", "to default, [throttled 0], wait 1000, held, = failed");
     check(
         "ttl=10000",
         "refused | refused | refused | refused",
