@@ -1,4 +1,4 @@
-//! What `/health` and `/ready` say: progress, blocked partitions, what the start waits for.
+//! What `/health`, `/ready` and `/status` say: progress, blocked partitions, what the start waits for.
 //!
 //! `/health` fails only where a restart may help. Waiting for Kafka, the ledger or the group shows
 //! in `/ready` alone, because an orchestrator restarts what is not healthy. Written from the hot path
@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use parking_lot::Mutex;
+use serde::Serialize;
 use tokio::time::Instant;
 
 use crate::clock::millis;
@@ -34,7 +35,21 @@ pub struct Health {
     /// Milliseconds since `epoch`; 0 where no partition waits for recovery.
     recovering_ms: AtomicU64,
     blocked_events: AtomicUsize,
+    rooms: Mutex<Vec<RoomStatus>>,
     grace: Duration,
+}
+
+/// What `/status` shows of a waiting room: events that wait until somebody of their plan is online.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct RoomStatus {
+    /// Its name: the targets of the plan in words, and their hash.
+    pub name: Arc<str>,
+    /// Parked events.
+    pub events: u64,
+    /// When the first of them was first seen.
+    pub oldest: Timestamp,
+    /// When its next probe is due; `None`: a probe is out, or probes succeed and the others follow.
+    pub next_probe: Option<Timestamp>,
 }
 
 impl Health {
@@ -50,8 +65,19 @@ impl Health {
             earliest_deadline_ms: AtomicI64::new(i64::MAX),
             recovering_ms: AtomicU64::new(0),
             blocked_events: AtomicUsize::new(0),
+            rooms: Mutex::default(),
             grace,
         }
+    }
+
+    /// The fullest waiting rooms.
+    pub fn set_rooms(&self, rooms: Vec<RoomStatus>) {
+        *self.rooms.lock() = rooms;
+    }
+
+    /// The fullest waiting rooms, as reported last.
+    pub fn rooms(&self) -> Vec<RoomStatus> {
+        self.rooms.lock().clone()
     }
 
     /// The service does not start until this is repaired; `None` once it starts.

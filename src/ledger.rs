@@ -9,9 +9,10 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 
-use crate::domain::ledger_entry::{Claim, ClaimResult, Park, RecoveredEntry, WriteResult};
+use crate::domain::ledger_entry::{
+    Claim, ClaimResult, Park, RecoveredEntry, RoomName, Settle, WaitsFor, WakeSession, WriteResult,
+};
 use crate::domain::record::Position;
-use crate::domain::wire::Message;
 
 /// The store of events that survives the process.
 pub trait Ledger: Send + Sync + 'static {
@@ -26,12 +27,18 @@ pub trait Ledger: Send + Sync + 'static {
     fn park(&self, key: Arc<str>, park: Park) -> impl Future<Output = WriteResult> + Send;
 
     /// Stores the final answer before it is published (outbox). The first answer wins.
-    fn settle(
+    fn settle(&self, key: Arc<str>, settle: Settle) -> impl Future<Output = WriteResult> + Send;
+
+    /// Makes the first parked event of a session due, where no answer does.
+    fn wake_session(&self, wake: WakeSession) -> impl Future<Output = ()> + Send;
+
+    /// Whether an event of this session is parked whose record is ahead of this one in its
+    /// partition. Events that were released do not count: Kafka delivers them in their order.
+    fn is_session_parked(
         &self,
-        key: Arc<str>,
-        answer: Arc<Message>,
-        at: Timestamp,
-    ) -> impl Future<Output = WriteResult> + Send;
+        session_id: Arc<str>,
+        before: Position,
+    ) -> impl Future<Output = bool> + Send;
 
     /// Stores that the broker acknowledged the answer, with its position where that is known.
     fn mark_published(
@@ -40,20 +47,112 @@ pub trait Ledger: Send + Sync + 'static {
         position: Option<Position>,
     ) -> impl Future<Output = ()> + Send;
 
-    /// Reads the unfinished events of these partitions that Kafka does not deliver again.
+    /// Reads what previous owners of these partitions left: see [`Recovered`].
     fn recover(
         &self,
         topic: Arc<str>,
         partitions: Vec<i32>,
     ) -> impl Future<Output = Recovered> + Send;
+
+    /// Reads the entries of [`Recovered::entries`] again: one that nobody works on was claimed by an
+    /// instance that had lost the partition.
+    fn unfinished(
+        &self,
+        topic: Arc<str>,
+        partitions: Vec<i32>,
+    ) -> impl Future<Output = StoredEntries> + Send;
+
+    /// Reads the parked events of these partitions that are due.
+    fn due(&self, query: DueQuery) -> impl Future<Output = DueEntries> + Send;
+
+    /// Reads the events of a waiting room, the first seen first.
+    fn waiting(&self, query: WaitingQuery) -> impl Future<Output = StoredEntries> + Send;
 }
 
-/// What previous owners left unfinished.
+/// What previous owners left.
 #[derive(Debug, Default)]
 pub struct Recovered {
-    /// In the order of the records.
+    /// The events that are claimed or settled, not published, and whose record Kafka may not deliver
+    /// again; in the order of the records.
     pub entries: Vec<RecoveredEntry>,
-    /// Partitions that have an unreadable entry. `entries` has nothing of them, because starting
-    /// some of their events would break the order within a session; the caller asks again.
+    /// Partitions that have an unreadable one of them. `entries` has nothing of them, because
+    /// starting some of their events would break the order within a session; the caller asks again.
     pub blocked_partitions: Vec<i32>,
+    /// The parked events, which stay in the ledger, in groups.
+    pub parked: Vec<ParkedGroup>,
+}
+
+/// The parked events of one partition that wait for the same.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ParkedGroup {
+    /// The partition.
+    pub partition: i32,
+    /// What they wait for; never [`WaitsFor::Redelivery`].
+    pub waits_for: WaitsFor,
+    /// How many they are.
+    pub events: u64,
+    /// When the first of them was first seen.
+    pub oldest: Timestamp,
+    /// The latest time at which one of them is due by itself.
+    pub last_until: Timestamp,
+}
+
+/// Which due events to read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DueQuery {
+    /// The topic.
+    pub topic: Arc<str>,
+    /// The partitions.
+    pub partitions: Vec<i32>,
+    /// The current time.
+    pub now: Timestamp,
+    /// The most events past their deadline.
+    pub overdue_limit: usize,
+    /// The most other events.
+    pub due_limit: usize,
+}
+
+/// Parked events that are due.
+#[derive(Debug, Default)]
+pub struct DueEntries {
+    /// Past their deadline, whatever they waited for; the longest past first.
+    pub overdue: StoredEntries,
+    /// Their time has come, or their session was woken; the longest due first.
+    pub due: StoredEntries,
+    /// The earliest deadline after `now`; `None`: there is none.
+    pub next_deadline: Option<Timestamp>,
+    /// The earliest time after `now` at which an event is due by itself.
+    pub next_due: Option<Timestamp>,
+}
+
+/// Which events of a waiting room to read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct WaitingQuery {
+    /// The topic.
+    pub topic: Arc<str>,
+    /// The partitions.
+    pub partitions: Vec<i32>,
+    /// The room.
+    pub room: RoomName,
+    /// The most events.
+    pub limit: usize,
+}
+
+/// Entries that were read.
+#[derive(Debug, Default)]
+pub struct StoredEntries {
+    /// Those that can be read.
+    pub entries: Vec<RecoveredEntry>,
+    /// Those that cannot be read. Their events wait, and so do the events behind them in their
+    /// sessions.
+    pub unreadable: Vec<UnreadableEntry>,
+}
+
+/// A parked event whose entry cannot be read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct UnreadableEntry {
+    /// Its key.
+    pub key: Arc<str>,
+    /// What an operator has to repair.
+    pub why: String,
 }

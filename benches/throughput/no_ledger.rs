@@ -1,4 +1,4 @@
-//! `handoff` with a ledger in memory that stores parked events only. It shows what the ledger costs.
+//! `handoff` with a ledger in memory that stores parked events only; no deadline is near there. It shows what the ledger costs.
 //!
 //! For the bench only: after a crash it would repeat calls.
 
@@ -7,12 +7,13 @@ use std::sync::Arc;
 
 use anyhow::Result;
 use handoff::app::{Companions, Service};
-use handoff::domain::ledger_entry::{Claim, ClaimResult, Park, PriorClaim, WriteResult};
+use handoff::domain::ledger_entry::{
+    Claim, ClaimResult, EntryState, Park, PriorClaim, RecoveredEntry, Settle, WaitsFor,
+    WakeSession, WriteResult,
+};
 use handoff::domain::record::Position;
-use handoff::domain::wire::Message;
-use handoff::ledger::{Ledger, Recovered};
+use handoff::ledger::{DueEntries, DueQuery, Ledger, Recovered, StoredEntries, WaitingQuery};
 use handoff::{config, telemetry};
-use jiff::Timestamp;
 use parking_lot::{Mutex, MutexGuard};
 use tokio_util::sync::CancellationToken;
 
@@ -26,6 +27,25 @@ impl NoLedger {
     fn parked(&self) -> MutexGuard<'_, HashMap<Arc<str>, Park>> {
         self.0.lock()
     }
+
+    fn stored(&self, partitions: &[i32], wanted: impl Fn(&Park) -> bool) -> Vec<RecoveredEntry> {
+        let entry = |park: &Park| {
+            let record = park.record.clone().filter(|_| wanted(park))?;
+            let first_seen = record.timestamp.unwrap_or(park.until);
+            let Park { until, waits_for, .. } = park.clone();
+            let state = EntryState::Parked { until, waits_for };
+            Some(RecoveredEntry { record, first_seen, deadline: None, state })
+        };
+        let mut found: Vec<_> = self.parked().values().filter_map(entry).collect();
+        found.retain(|entry| partitions.contains(&entry.record.position.partition));
+        found
+    }
+}
+
+fn limited(mut entries: Vec<RecoveredEntry>, limit: usize) -> StoredEntries {
+    entries.sort_by_key(|entry| entry.first_seen);
+    entries.truncate(limit);
+    StoredEntries { entries, unreadable: Vec::new() }
 }
 
 impl Ledger for NoLedger {
@@ -50,14 +70,39 @@ impl Ledger for NoLedger {
         WriteResult::Done
     }
 
-    async fn settle(&self, _: Arc<str>, _: Arc<Message>, _: Timestamp) -> WriteResult {
+    async fn settle(&self, _: Arc<str>, _: Settle) -> WriteResult {
         WriteResult::Done
+    }
+
+    async fn wake_session(&self, _: WakeSession) {}
+
+    async fn is_session_parked(&self, _: Arc<str>, _: Position) -> bool {
+        false
     }
 
     async fn mark_published(&self, _: Arc<str>, _: Option<Position>) {}
 
     async fn recover(&self, _: Arc<str>, _: Vec<i32>) -> Recovered {
         Recovered::default()
+    }
+
+    async fn unfinished(&self, _: Arc<str>, _: Vec<i32>) -> StoredEntries {
+        StoredEntries::default()
+    }
+
+    async fn due(&self, query: DueQuery) -> DueEntries {
+        let DueQuery { partitions, now, due_limit, .. } = query;
+        let has_time = |park: &Park| matches!(park.waits_for, WaitsFor::Time | WaitsFor::Session);
+        let due = self.stored(&partitions, |park| has_time(park) && park.until <= now);
+        let parked = self.parked();
+        let times = parked.values().filter(|park| has_time(park)).map(|park| park.until);
+        let next_due = times.filter(|time| *time > now).min();
+        DueEntries { due: limited(due, due_limit), next_due, ..DueEntries::default() }
+    }
+
+    async fn waiting(&self, query: WaitingQuery) -> StoredEntries {
+        let room = WaitsFor::Agent(query.room);
+        limited(self.stored(&query.partitions, |park| park.waits_for == room), query.limit)
     }
 }
 

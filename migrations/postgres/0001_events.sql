@@ -12,7 +12,9 @@ CREATE TABLE handoff_events (
   first_seen_us    BIGINT  NOT NULL,
   deadline_us      BIGINT,
   claimed_at_us    BIGINT  NOT NULL,                       -- state 'open': a call may be in flight since then
+  from_ledger      BOOLEAN NOT NULL,                       -- state 'open': whether the record was read here; otherwise Kafka delivers it again
   parked_until_us  BIGINT,
+  waits_for        TEXT,                                   -- state 'parked': 'time', 'session', 'agent:' and the waiting room, or 'redelivery'
   settled_at_us    BIGINT,
   published_at_us  BIGINT,
   published_to     TEXT,                                   -- topic/partition/offset of the answer, where known
@@ -22,7 +24,26 @@ CREATE TABLE handoff_events (
   history          TEXT    NOT NULL                        -- bounded
 );
 
--- Recovery reads the unfinished events of a partition in the order of their records.
+-- Every change of an event changes its state, which is in the predicate of an index, so no update is a HOT one: each adds an
+-- entry to every index that holds the row. An event that was never parked is in the first two and the primary key only.
+
+-- Counts of the unfinished events.
 CREATE INDEX handoff_events_unfinished ON handoff_events (topic, partition, "offset") WHERE state <> 'published';
 -- Pruning deletes the oldest published events first.
 CREATE INDEX handoff_events_published ON handoff_events (published_at_us) WHERE state = 'published';
+
+-- A ledger may hold a million parked events, so each query reads one of these indexes in its order and stops at its limit.
+
+-- Recovery reads the events in work of a partition in the order of their records. Parked events stay in the ledger.
+CREATE INDEX handoff_events_recovery ON handoff_events (topic, partition, "offset")
+  WHERE record IS NOT NULL AND waits_for IS NULL;
+-- Events whose time has come. The deadline is in the index, because events past it are read by the next one.
+CREATE INDEX handoff_events_due ON handoff_events (topic, partition, parked_until_us, deadline_us)
+  WHERE waits_for IN ('time', 'session');
+-- Events past their deadline, whatever they wait for.
+CREATE INDEX handoff_events_deadline ON handoff_events (topic, partition, deadline_us) WHERE waits_for <> 'redelivery';
+-- The events of a waiting room, the first seen first; and the counts at an assignment, which read this index alone.
+CREATE INDEX handoff_events_waiting ON handoff_events (topic, partition, waits_for, first_seen_us, parked_until_us)
+  WHERE waits_for <> 'redelivery';
+-- The unfinished events of a session in their order: which one is next, and is one ahead of a new record.
+CREATE INDEX handoff_events_session ON handoff_events (session_id, topic, partition, "offset") WHERE record IS NOT NULL;

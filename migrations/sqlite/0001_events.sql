@@ -16,7 +16,9 @@ CREATE TABLE handoff_events (
   first_seen_us    INTEGER NOT NULL,
   deadline_us      INTEGER,
   claimed_at_us    INTEGER NOT NULL,              -- not parked: a call may be in flight since then
+  from_ledger      INTEGER NOT NULL,              -- not parked: 1 if the record was read here, 0 if Kafka delivered it
   parked_until_us  INTEGER,                       -- NULL: not parked
+  waits_for        TEXT,                          -- parked: 'time', 'session', 'agent:' and the waiting room, or 'redelivery'
   record           TEXT,                          -- the original: stored when parked, dropped when the answer is published
   snapshot         TEXT,                          -- the course's snapshot when it was last parked
   history          TEXT                           -- before the answer, bounded; NULL: claimed once
@@ -42,8 +44,22 @@ CREATE TABLE handoff_published (
   published_to     TEXT                           -- topic/partition/offset of the answer, where known
 );
 
--- Recovery reads the unfinished events of a partition in the order of their records.
-CREATE INDEX handoff_events_recovery ON handoff_events (topic, partition, "offset") WHERE record IS NOT NULL;
+-- The indexes are partial: an event that was never parked is in none of them, so it pays for none. A ledger may hold a
+-- million parked events, so each query reads an index in its order and stops at its limit.
+
+-- Recovery reads the events in work of a partition in the order of their records. Parked events stay in the ledger.
+CREATE INDEX handoff_events_recovery ON handoff_events (topic, partition, "offset")
+  WHERE record IS NOT NULL AND waits_for IS NULL;
+-- Events whose time has come. The deadline is in the index, because events past it are read by the next one.
+CREATE INDEX handoff_events_due ON handoff_events (topic, partition, parked_until_us, deadline_us)
+  WHERE waits_for IN ('time', 'session');
+-- Events past their deadline, whatever they wait for.
+CREATE INDEX handoff_events_deadline ON handoff_events (topic, partition, deadline_us) WHERE waits_for <> 'redelivery';
+-- The events of a waiting room, the first seen first; and the counts at an assignment, which read this index alone.
+CREATE INDEX handoff_events_waiting ON handoff_events (topic, partition, waits_for, first_seen_us, parked_until_us)
+  WHERE waits_for <> 'redelivery';
+-- The unfinished events of a session in their order: which one is next, and is one ahead of a new record.
+CREATE INDEX handoff_events_session ON handoff_events (session_id, topic, partition, "offset") WHERE record IS NOT NULL;
 -- Pruning deletes the oldest published events first.
 CREATE INDEX handoff_published_at ON handoff_published (published_at_us);
 
@@ -52,7 +68,7 @@ SELECT e.event, e.key, e.session_id, e.topic, e.partition, e."offset",
   CASE WHEN p.event IS NOT NULL THEN 'published' WHEN a.event IS NOT NULL THEN 'settled'
     WHEN e.parked_until_us IS NOT NULL THEN 'parked' ELSE 'open' END AS state,
   e.owner, e.version + (a.event IS NOT NULL) + (p.event IS NOT NULL) AS version,
-  e.first_seen_us, e.deadline_us, e.claimed_at_us, e.parked_until_us, a.settled_at_us,
+  e.first_seen_us, e.deadline_us, e.claimed_at_us, e.from_ledger, e.parked_until_us, e.waits_for, a.settled_at_us,
   p.published_at_us, p.published_to, e.record, e.snapshot, a.channel, a.key AS answer_key,
   a.value AS answer_value, a.headers AS answer_headers, e.history, a.settled_by, a.label,
   p.published_by

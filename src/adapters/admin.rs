@@ -75,6 +75,8 @@ async fn status(State(view): State<View>) -> Json<Value> {
         "gate": view.gate.shut().map_or("open", |shut| shut.reason.as_str()),
         "assigned_partitions": metrics.partitions.get(),
         "unfinished_events": metrics.unfinished.get(),
+        "parked_events": metrics.parked(),
+        "waiting_rooms": view.health.rooms(),
         "calls_in_flight": metrics.in_flight.get(),
         "intake_paused": metrics.intake_paused.get() == 1,
     }))

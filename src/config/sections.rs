@@ -112,10 +112,12 @@ fn warnings(config: &Config) -> Vec<String> {
 
 fn intake(raw: &mut RawConfig) -> Option<IntakeLimits> {
     let max_events = raw.whole("intake.max_events", 1..=1_000_000);
+    let max_per_session = raw.whole("intake.max_per_session", 1..=1_000_000);
     let max_bytes = raw.whole("intake.max_bytes", 1_024..=17_179_869_184);
     let max_span = raw.whole("intake.max_span", 1..=10_000_000);
     Some(IntakeLimits {
         max_events: to_usize(max_events?),
+        max_per_session: to_usize(max_per_session?),
         max_bytes: to_usize(max_bytes?),
         max_span: to_usize(max_span?),
     })

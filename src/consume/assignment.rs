@@ -3,7 +3,8 @@
 //! Each assignment has an epoch of its own, so that a late result of an earlier assignment of the
 //! same partition is recognised and ignored.
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, HashSet, VecDeque};
+use std::time::Duration;
 
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -11,6 +12,10 @@ use tokio_util::sync::CancellationToken;
 use super::backpressure::PartitionState;
 use crate::domain::record::Record;
 use crate::domain::watermark::Watermark;
+
+/// A partition that has delivered nothing for this long after its recovery has nothing to deliver:
+/// the client fetches at once.
+const SILENT_AFTER: Duration = Duration::from_secs(5);
 
 /// One partition in one assignment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -26,14 +31,6 @@ pub(super) struct AssignedOffset {
     pub(super) offset: i64,
 }
 
-/// The state of a recovered event, by its offset. Kafka may deliver its record as well, before or
-/// after the event is finished.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum RecoveredOffset {
-    Unfinished,
-    Finished,
-}
-
 /// One partition while it is assigned.
 #[derive(Debug)]
 pub(super) struct Assignment {
@@ -44,7 +41,12 @@ pub(super) struct Assignment {
     pub(super) draining: CancellationToken,
     /// Recovery is complete; no record is started before that.
     pub(super) recovered: bool,
-    pub(super) recovered_offsets: HashMap<i64, RecoveredOffset>,
+    recovered_at: Option<Instant>,
+    /// The highest offset of which a record was started.
+    last_started: Option<i64>,
+    /// The offsets of the events in memory. Kafka may deliver the record of one that came from the
+    /// ledger, and the ledger may show one that came from Kafka as parked.
+    pub(super) in_memory: HashSet<i64>,
     /// Records that have been read and not been started.
     waiting: VecDeque<Record>,
     waiting_bytes: usize,
@@ -59,7 +61,9 @@ impl Assignment {
             watermark: Watermark::default(),
             draining: CancellationToken::new(),
             recovered: false,
-            recovered_offsets: HashMap::new(),
+            recovered_at: None,
+            last_started: None,
+            in_memory: HashSet::new(),
             waiting: VecDeque::new(),
             waiting_bytes: 0,
             paused,
@@ -68,6 +72,29 @@ impl Assignment {
 
     pub(super) fn offset(&self, offset: i64) -> AssignedOffset {
         AssignedOffset { assignment: self.id, offset }
+    }
+
+    pub(super) fn set_recovered(&mut self) {
+        self.recovered = true;
+        self.recovered_at = Some(Instant::now());
+    }
+
+    /// Start a record; false if it was started before.
+    pub(super) fn start(&mut self, offset: i64) -> bool {
+        self.last_started = self.last_started.max(Some(offset));
+        self.watermark.start(offset)
+    }
+
+    /// Whether every record ahead of this offset that Kafka still has to deliver was started. What
+    /// the committed offset was is not known here, so a partition that stays silent counts as read.
+    pub(super) fn has_read_up_to(&self, offset: i64) -> bool {
+        let is_silent = self.waiting.is_empty()
+            && self.recovered_at.is_some_and(|at| at.elapsed() >= SILENT_AFTER);
+        self.last_started >= Some(offset) || is_silent
+    }
+
+    pub(super) fn is(&self, id: AssignmentId) -> bool {
+        self.id == id
     }
 
     pub(super) fn is_draining(&self) -> bool {
@@ -189,6 +216,12 @@ impl Assignments {
     pub(super) fn recovering_since(&self) -> Option<Instant> {
         let staying = self.partitions.values().filter(|a| !a.is_draining());
         staying.filter(|a| !a.recovered).map(|a| a.since).min()
+    }
+
+    /// The partitions whose parked events may be read.
+    pub(super) fn recovered(&self) -> Vec<i32> {
+        let recovered = self.partitions.values().filter(|a| a.recovered && !a.is_draining());
+        recovered.map(|a| a.id.partition).collect()
     }
 
     pub(super) fn len(&self) -> usize {

@@ -20,17 +20,14 @@ const MAX_WAITING_BYTES: usize = 4 * 1024 * 1024;
 const FREE_AFTER_HOLD: usize = 16;
 const FREE_AFTER_PAUSE: usize = 4;
 
-/// Up to these limits parked events do not count as unfinished: a night's worth of them must not
-/// stop the intake.
-const MAX_UNCOUNTED_PARKED: usize = 10_000;
-const MAX_UNCOUNTED_PARKED_BYTES: usize = 16 * 1024 * 1024;
-
 /// The configured limits of the intake.
 #[derive(Debug, Clone, Copy)]
 pub struct IntakeLimits {
     /// Unfinished events in memory. As many records may wait to be started, and as many for the
     /// recovery of their partition.
     pub max_events: usize,
+    /// Of them, events of one session. Those behind are parked in the ledger.
+    pub max_per_session: usize,
     /// Bytes of unfinished events in memory.
     pub max_bytes: usize,
     /// How far a partition may be read ahead of its committed offset, in offsets.
@@ -44,13 +41,11 @@ impl IntakeLimits {
     }
 }
 
-/// Events in memory and their bytes.
+/// Events in memory and their bytes. Parked events are in the ledger and do not count.
 #[derive(Debug, Default)]
 pub(super) struct MemoryLoad {
     events: usize,
     bytes: usize,
-    parked_events: usize,
-    parked_bytes: usize,
 }
 
 impl MemoryLoad {
@@ -59,32 +54,17 @@ impl MemoryLoad {
         self.bytes += bytes;
     }
 
-    /// An event that was added has been parked.
-    pub(super) fn park(&mut self, bytes: usize) {
-        self.parked_events += 1;
-        self.parked_bytes += bytes;
-    }
-
     pub(super) fn remove(&mut self, bytes: usize) {
         self.events -= 1;
         self.bytes -= bytes;
     }
 
-    /// Remove an event that was parked.
-    pub(super) fn remove_parked(&mut self, bytes: usize) {
-        self.remove(bytes);
-        self.parked_events -= 1;
-        self.parked_bytes -= bytes;
-    }
-
-    /// Unfinished events, as the limits count them.
     pub(super) fn events(&self) -> usize {
-        self.events - self.parked_events.min(MAX_UNCOUNTED_PARKED)
+        self.events
     }
 
-    /// Bytes of unfinished events, as the limits count them.
     pub(super) fn bytes(&self) -> usize {
-        self.bytes - self.parked_bytes.min(MAX_UNCOUNTED_PARKED_BYTES)
+        self.bytes
     }
 }
 
@@ -202,7 +182,8 @@ impl UnrecoveredShare {
 mod tests {
     use super::*;
 
-    const LIMITS: IntakeLimits = IntakeLimits { max_events: 100, max_bytes: 1000, max_span: 1000 };
+    const LIMITS: IntakeLimits =
+        IntakeLimits { max_events: 100, max_per_session: 100, max_bytes: 1000, max_span: 1000 };
 
     fn partition(partition: i32) -> PartitionState {
         PartitionState {
@@ -285,21 +266,5 @@ mod tests {
         state.partitions[0].paused = true;
         assert!(decide_with(&mut state, 76).paused, "less than a quarter is free");
         assert_eq!(decide_with(&mut state, 75).resume, [0]);
-    }
-
-    #[test]
-    fn parked_events_count_only_beyond_their_own_limit() {
-        let mut load = MemoryLoad::default();
-        for _ in 0..MAX_UNCOUNTED_PARKED + 2 {
-            load.add(10);
-        }
-        for _ in 0..=MAX_UNCOUNTED_PARKED {
-            load.park(10);
-        }
-        assert_eq!((load.events(), load.bytes()), (2, 10));
-        load.remove_parked(10);
-        assert_eq!((load.events(), load.bytes()), (1, 10));
-        load.remove(10);
-        assert_eq!((load.events(), load.bytes()), (0, 0));
     }
 }

@@ -1,36 +1,44 @@
 //! From records to ordered deliveries and offsets to commit.
 //!
 //! One event loop owns the state: which partitions are assigned ([`assignment`]), what the previous
-//! owner left unfinished in them ([`recovery`]), which events are worked on ([`tasks`]), and how
-//! much may be read ([`backpressure`]). The loop never waits for Desk, Kafka or the ledger: each
+//! owner left unfinished in them ([`recovery`]), which events are worked on ([`tasks`]), which are
+//! parked in the ledger ([`parked`], [`waiting_rooms`]), and how much may be read
+//! ([`backpressure`]). The loop never waits for Desk, Kafka or the ledger: each
 //! event has a task of its own. A revoked partition drains within its time; then its tasks are
 //! aborted.
 //! No offset is committed past an event that is neither answered nor parked in the ledger.
 
 mod assignment;
 mod backpressure;
+mod delivery_task;
+mod due_read;
+mod parked;
 mod recovery;
+mod reports;
+mod running;
 mod task_events;
 mod tasks;
+mod waiting_rooms;
 
 use std::sync::Arc;
 use std::sync::mpsc::SyncSender;
 use std::time::Duration;
 
-use futures_util::FutureExt as _;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, MissedTickBehavior, interval};
 use tracing::{error, info};
 
 pub use self::backpressure::IntakeLimits;
 
-use self::assignment::{AssignedOffset, AssignmentId, Assignments, RecoveredOffset};
+use self::assignment::{AssignedOffset, AssignmentId, Assignments};
 use self::backpressure::{IntakeState, decide};
+use self::due_read::{DueRead, StoredStart};
+use self::parked::ParkedEvents;
 use self::recovery::{RETRY_DELAY, Recovery, RecoveryResult};
-use self::tasks::{StartResult, TaskEnd, TaskReport, Tasks};
-use crate::deliver::{Context, Ended, OutcomePublisher as _, Ports};
-use crate::domain::ledger_entry::RecoveredEntry;
-use crate::domain::record::Record;
+use self::tasks::{StartResult, Tasks};
+use crate::deliver::{Context, OutcomePublisher as _, Ports};
+use crate::domain::ledger_entry::{EntryState, RecoveredEntry, WaitsFor};
+use crate::domain::record::{Position, Record};
 use crate::domain::wire::escalation::DecodeRules;
 use crate::ledger::Ledger as _;
 
@@ -87,11 +95,11 @@ pub struct IntakeSettings {
     pub drain: Duration,
 }
 
-/// How many more task reports are handled, after the first, before the state that depends on them is updated.
-const REPORT_BATCH: usize = 32;
-
 /// Nothing else wakes the loop when a drain's time is up or a hold becomes a pause.
 const TICK: Duration = Duration::from_millis(100);
+
+/// From one update of the waiting rooms in `/status` to the next: sorting them takes time.
+const ROOMS_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Consume until the consumer ends and drops its end of `inbound`.
 pub async fn consume<P: Ports, S: Source>(
@@ -101,12 +109,14 @@ pub async fn consume<P: Ports, S: Source>(
     context: Arc<Context<P>>,
 ) {
     let mut event_loop = EventLoop {
-        tasks: Tasks::new(context.clone(), settings.rules.clone()),
+        tasks: Tasks::new(context.clone(), settings.rules.clone(), &settings.limits),
+        parked: ParkedEvents::new(context.clone(), settings.topic.clone()),
         recovery: Recovery::new(context.clone(), settings.topic.clone()),
         assignments: Assignments::default(),
         revocations: Vec::new(),
         full_since: None,
         hold: false,
+        rooms_reported: None,
         partition_count: 0,
         source,
         settings,
@@ -119,14 +129,16 @@ pub async fn consume<P: Ports, S: Source>(
             // Work in progress first: it is bounded, and the simulation needs a fixed order.
             biased;
             result = event_loop.recovery.next() => event_loop.on_recovery(result),
+            read = event_loop.parked.next() => event_loop.on_due(read),
             report = event_loop.tasks.next() => event_loop.on_reports(report),
             message = inbound.recv(), if !event_loop.hold => match message {
                 Some(message) => event_loop.on_inbound(message),
                 None => break,
             },
-            _ = tick.tick() => {}
+            _ = tick.tick() => event_loop.report_rooms(),
         }
         event_loop.start_waiting_records();
+        event_loop.read_due();
         event_loop.complete_revocations();
         event_loop.apply_backpressure();
         event_loop.report();
@@ -136,11 +148,13 @@ pub async fn consume<P: Ports, S: Source>(
 struct EventLoop<P: Ports, S> {
     tasks: Tasks<P>,
     recovery: Recovery<P>,
+    parked: ParkedEvents<P>,
     assignments: Assignments,
     revocations: Vec<Revocation>,
     /// Of the last [`backpressure::FlowDecision`], as is `hold`.
     full_since: Option<Instant>,
     hold: bool,
+    rooms_reported: Option<Instant>,
     /// Of the topic; 0 until the consumer has sent it.
     partition_count: usize,
     source: S,
@@ -206,56 +220,61 @@ impl<P: Ports, S: Source> EventLoop<P, S> {
     fn start(&mut self, record: Record) {
         let Some(assignment) = self.assignments.get_mut(record.position.partition) else { return };
         let offset = record.position.offset;
-        if !assignment.watermark.start(offset) {
+        if !assignment.start(offset) {
             return;
         }
-        let at = assignment.offset(offset);
-        match assignment.recovered_offsets.get(&offset) {
-            // The recovered event finishes the offset.
-            Some(RecoveredOffset::Unfinished) => {}
-            Some(RecoveredOffset::Finished) => self.store(at),
-            None => {
-                let draining = assignment.draining.clone();
-                if self.tasks.start(record, at, draining) == StartResult::NotForUs {
-                    self.context.metrics.skipped.inc();
-                    self.store(at);
-                }
+        // The task of the event that came from the ledger finishes the offset.
+        if assignment.in_memory.contains(&offset) {
+            return;
+        }
+        let (at, draining) = (assignment.offset(offset), assignment.draining.clone());
+        match self.tasks.start(record, at, draining, self.parked.rooms()) {
+            StartResult::Started => {
+                assignment.in_memory.insert(offset);
+            }
+            StartResult::NotForUs => {
+                self.context.metrics.skipped.inc();
+                self.store(at);
             }
         }
     }
 
-    /// Handle a report and those that are ready as well, so that the rest of the loop's round is done
-    /// once for all of them.
-    fn on_reports(&mut self, first: TaskReport) {
-        self.on_report(first);
-        for _ in 0..REPORT_BATCH {
-            let Some(report) = self.tasks.next().now_or_never() else { break };
-            self.on_report(report);
-        }
+    /// Read the parked events that are due.
+    fn read_due(&mut self) {
+        let Self { parked, tasks, assignments, .. } = self;
+        parked.read_due(
+            || assignments.recovered(),
+            tasks.retry_slots(),
+            tasks.events_from_ledger(),
+        );
     }
 
-    fn on_report(&mut self, report: TaskReport) {
-        match report {
-            TaskReport::Parked(at)
-            | TaskReport::Ended(at, TaskEnd::Delivered(Ended::Published | Ended::Duplicate)) => {
-                // A late report must not finish an offset of a later assignment.
-                if self.assignments.is_current(at.assignment) {
-                    self.finish(at);
-                }
+    fn on_due(&mut self, read: DueRead) {
+        let Self { parked, tasks, assignments, .. } = self;
+        parked.on_read(read, |entry, rooms| {
+            let Position { partition, offset, .. } = entry.record.position;
+            let assignment = assignments.get_mut(partition);
+            let Some(assignment) = assignment.filter(|a| a.recovered && !a.is_draining()) else {
+                return StoredStart::InWork;
+            };
+            if assignment.in_memory.contains(&offset) {
+                return StoredStart::InWork;
             }
-            // Released, or fenced or blocked while draining: the next owner finishes it.
-            TaskReport::Ended(_, TaskEnd::Delivered(_) | TaskEnd::Aborted) => {}
-            TaskReport::Ended(at, TaskEnd::Panicked) => {
-                let (partition, offset) = (at.assignment.partition, at.offset);
-                error!(
-                    kafka.partition = partition,
-                    kafka.offset = offset,
-                    "delivery panicked: a bug; its offset stays uncommitted until a restart"
-                );
-                let bug = format!("the delivery of {partition}/{offset} panicked: a bug");
-                self.context.health.report_bug(bug);
+            // An event that was woken by the partition's previous owner: Kafka may still deliver
+            // events of its session that are ahead of it.
+            let waits_for_session =
+                matches!(entry.state, EntryState::Parked { waits_for: WaitsFor::Session, .. });
+            if waits_for_session && !assignment.has_read_up_to(offset) {
+                return StoredStart::TooEarly;
             }
-        }
+            let (at, draining) = (assignment.offset(offset), assignment.draining.clone());
+            // An event that was parked is for this service, whatever the rules are now.
+            if tasks.start_stored(entry, at, draining, rooms) == StartResult::NotForUs {
+                return StoredStart::InWork;
+            }
+            assignment.in_memory.insert(offset);
+            StoredStart::Started
+        });
     }
 
     fn on_recovery(&mut self, result: RecoveryResult) {
@@ -266,7 +285,10 @@ impl<P: Ports, S: Source> EventLoop<P, S> {
         let mut unread = found.blocked_partitions;
         for partition in partitions.iter().filter(|partition| !unread.contains(partition)) {
             if let Some(assignment) = self.assignments.of_epoch(*partition, epoch) {
-                assignment.recovered = true;
+                assignment.set_recovered();
+                let has_parked = found.parked.iter().any(|group| group.partition == *partition);
+                self.tasks.set_parked(*partition, has_parked);
+                self.parked.on_recovered(*partition, &found.parked);
             }
         }
         unread.retain(|partition| {
@@ -282,21 +304,10 @@ impl<P: Ports, S: Source> EventLoop<P, S> {
         let (partition, offset) = (entry.record.position.partition, entry.record.position.offset);
         let Some(assignment) = self.assignments.of_epoch(partition, epoch) else { return };
         let (at, draining) = (assignment.offset(offset), assignment.draining.clone());
-        let state = match self.tasks.start_recovered(entry, at, draining) {
-            StartResult::Started => RecoveredOffset::Unfinished,
-            StartResult::NotForUs => RecoveredOffset::Finished,
-        };
-        assignment.recovered_offsets.insert(offset, state);
-    }
-
-    /// The event is answered or parked: it needs its offset no more.
-    fn finish(&mut self, at: AssignedOffset) {
-        if let Some(assignment) = self.assignments.get_mut(at.assignment.partition)
-            && let Some(state) = assignment.recovered_offsets.get_mut(&at.offset)
-        {
-            *state = RecoveredOffset::Finished;
+        let started = self.tasks.start_stored(entry, at, draining, self.parked.rooms());
+        if started == StartResult::Started {
+            assignment.in_memory.insert(offset);
         }
-        self.store(at);
     }
 
     fn store(&mut self, at: AssignedOffset) {
@@ -328,6 +339,12 @@ impl<P: Ports, S: Source> EventLoop<P, S> {
         if self.tasks.abort(&revocation.assignments) > 0 {
             // The next owner publishes what has not been sent.
             self.context.outcomes.purge();
+        }
+        for id in &revocation.assignments {
+            if self.assignments.is_current(*id) {
+                self.parked.remove_partition(id.partition);
+                self.tasks.forget_partition(id.partition);
+            }
         }
         let paused = self.assignments.remove(&revocation.assignments);
         self.recovery.retain(|epoch| self.assignments.has_epoch(epoch));
@@ -369,6 +386,15 @@ impl<P: Ports, S: Source> EventLoop<P, S> {
         self.context.metrics.intake_paused.set(i64::from(decision.paused));
     }
 
+    /// Update what `/status` shows of the waiting rooms, once a second.
+    fn report_rooms(&mut self) {
+        let now = Instant::now();
+        if self.rooms_reported.is_none_or(|last| now - last >= ROOMS_INTERVAL) {
+            self.rooms_reported = Some(now);
+            self.context.health.set_rooms(self.parked.room_status());
+        }
+    }
+
     /// Update `/health` and the metrics.
     fn report(&self) {
         let health = &self.context.health;
@@ -380,5 +406,6 @@ impl<P: Ports, S: Source> EventLoop<P, S> {
         metrics.partitions.set(self.assignments.len() as i64);
         metrics.unfinished.set(self.tasks.load().events() as i64);
         metrics.sessions.set(self.tasks.sessions() as i64);
+        metrics.parked_events(self.parked.counts());
     }
 }

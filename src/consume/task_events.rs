@@ -44,7 +44,7 @@ impl TaskEventSender {
         let changed = match event {
             TaskEvent::Blocked => !self.blocked.swap(true, Ordering::Relaxed),
             TaskEvent::Claimed => self.blocked.swap(false, Ordering::Relaxed),
-            TaskEvent::Parked | TaskEvent::Settled => true,
+            TaskEvent::Settled { .. } => true,
         };
         if changed {
             // Fails only after the event loop has ended, when no task is left to report on.

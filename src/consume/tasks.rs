@@ -6,75 +6,38 @@
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
-use std::time::Duration;
 
 use jiff::Timestamp;
+use tokio::sync::Semaphore;
 use tokio::task::{self, AbortHandle, JoinSet};
-use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
 use super::assignment::{AssignedOffset, AssignmentId};
-use super::backpressure::MemoryLoad;
-use super::task_events::{TaskEventSender, TaskEvents};
+use super::backpressure::{IntakeLimits, MemoryLoad};
+use super::delivery_task::{DeliveryTask, TaskInput, TaskSource, may_reclaim};
+use super::running::{Deadline, RunningDelivery, RunningTask, TaskEnd, TaskKind, TaskOfEvent};
+use super::task_events::TaskEvents;
+use super::waiting_rooms::WaitingRooms;
 use crate::deliver::{
-    Context, Delivery, Ended, Ports, SessionQueues, TaskEvent, Turn, send_dead_letter,
+    Context, Ended, Ports, QueueLimits, SessionQueues, TaskEvent, send_dead_letter,
 };
-use crate::domain::course::Policy;
+use crate::domain::course;
 use crate::domain::event::{Event, Malformed};
-use crate::domain::ledger_entry::{EntryState, RecoveredEntry};
+use crate::domain::ledger_entry::{RecordOrigin, RecoveredEntry};
 use crate::domain::record::Record;
 use crate::domain::signal::Attempt;
 use crate::domain::wire::escalation::{DecodeRules, Decoded, decode};
-use crate::gate::Ticket;
 
-/// If another instance claims our event, wait this many settle times before claiming it back: a
-/// live owner has reconciled and answered by then.
-const RECLAIM_AFTER_SETTLE_TIMES: u32 = 3;
-const MIN_RECLAIM_DELAY: Duration = Duration::from_secs(1);
-
-/// A task that runs.
-struct RunningTask {
-    offset: AssignedOffset,
-    size_bytes: usize,
-    kind: TaskKind,
-    /// The ledger holds the record: the task keeps no offset from being committed.
-    parked: bool,
-    abort: AbortHandle,
-}
-
-enum TaskKind {
-    Delivery { turn: Turn, deadline: Timestamp },
-    DeadLetter,
-}
-
-impl RunningTask {
-    fn deadline(&self) -> Option<Deadline> {
-        match &self.kind {
-            TaskKind::Delivery { turn, deadline } => Some((*deadline, turn.rank().ticket)),
-            TaskKind::DeadLetter => None,
-        }
-    }
-}
-
-/// The deadline of an event; the ticket tells apart those that are due at the same time.
-type Deadline = (Timestamp, Ticket);
-
-/// How a task ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum TaskEnd {
-    /// The delivery returned.
-    Delivered(Ended),
-    /// It was aborted because its partition was revoked.
-    Aborted,
-    /// A bug: its record has no answer.
-    Panicked,
-}
+/// One in so many of `intake.max_events` may be events that are retried, and as many events that are
+/// behind others of their session. The rest is left for those that were never tried.
+const RESERVED_PART: usize = 4;
 
 /// What the event loop has to know about a task.
 pub(super) enum TaskReport {
-    /// Its event was parked.
-    Parked(AssignedOffset),
-    Ended(AssignedOffset, TaskEnd),
+    /// The answer of its event is stored.
+    Settled { event: TaskOfEvent, found_agent: bool },
+    /// The task ended; `event` is `None` for a dead letter.
+    Ended { at: AssignedOffset, end: TaskEnd, event: Option<TaskOfEvent> },
 }
 
 /// Whether a record is worked on.
@@ -86,13 +49,6 @@ pub(super) enum StartResult {
     NotForUs,
 }
 
-/// What every task needs.
-struct TaskInput {
-    record: Record,
-    offset: AssignedOffset,
-    draining: CancellationToken,
-}
-
 /// All tasks.
 pub(super) struct Tasks<P: Ports> {
     context: Arc<Context<P>>,
@@ -101,6 +57,9 @@ pub(super) struct Tasks<P: Ports> {
     running: HashMap<task::Id, RunningTask>,
     events: TaskEvents,
     session_queues: SessionQueues,
+    retry_slots: Arc<Semaphore>,
+    /// Events in memory that came from the ledger.
+    from_ledger: usize,
     /// The deadlines of the events that are neither settled nor blocked.
     deadlines: BTreeSet<Deadline>,
     /// The tasks that wait for a ledger entry that cannot be read.
@@ -109,14 +68,18 @@ pub(super) struct Tasks<P: Ports> {
 }
 
 impl<P: Ports> Tasks<P> {
-    pub(super) fn new(context: Arc<Context<P>>, rules: DecodeRules) -> Self {
+    pub(super) fn new(context: Arc<Context<P>>, rules: DecodeRules, limits: &IntakeLimits) -> Self {
+        let part = (limits.max_events / RESERVED_PART).max(1);
+        let queue_limits = QueueLimits { per_session: limits.max_per_session, behind: part };
         Self {
             context,
             rules,
             tasks: JoinSet::new(),
             running: HashMap::new(),
             events: TaskEvents::new(),
-            session_queues: SessionQueues::default(),
+            session_queues: SessionQueues::new(queue_limits),
+            retry_slots: Arc::new(Semaphore::new(part)),
+            from_ledger: 0,
             deadlines: BTreeSet::new(),
             blocked: HashSet::new(),
             load: MemoryLoad::default(),
@@ -129,38 +92,43 @@ impl<P: Ports> Tasks<P> {
         record: Record,
         offset: AssignedOffset,
         draining: CancellationToken,
+        rooms: &WaitingRooms,
     ) -> StartResult {
         let decoded = decode(&record, &self.rules, self.context.clock.now());
-        self.start_decoded(decoded, TaskInput { record, offset, draining }, AnswerState::Unknown)
+        let input = TaskInput { record, offset, draining, source: TaskSource::Kafka };
+        self.start_decoded(decoded, input, rooms)
     }
 
-    /// Start a task for an event that the previous owner left unfinished.
-    pub(super) fn start_recovered(
+    /// Start a task for an event from the ledger: it was parked, or the previous owner left it
+    /// unfinished.
+    pub(super) fn start_stored(
         &mut self,
         entry: RecoveredEntry,
         offset: AssignedOffset,
         draining: CancellationToken,
+        rooms: &WaitingRooms,
     ) -> StartResult {
         // It was accepted once, and no other instance will deliver it: a rule that has changed since
         // must not reject it.
-        let decoded = decode(&entry.record, &self.rules.of_accepted(), entry.first_seen);
-        let answer = match entry.state {
-            EntryState::Settled { .. } => AnswerState::Stored,
-            _ => AnswerState::Unknown,
-        };
-        self.start_decoded(decoded, TaskInput { record: entry.record, offset, draining }, answer)
+        let mut decoded = decode(&entry.record, &self.rules.of_accepted(), entry.first_seen);
+        if let (Decoded::Event(event), Some(deadline)) = (&mut decoded, entry.deadline) {
+            event.deadline = deadline;
+        }
+        let source = TaskSource::Ledger(entry.state);
+        let input = TaskInput { record: entry.record, offset, draining, source };
+        self.start_decoded(decoded, input, rooms)
     }
 
     fn start_decoded(
         &mut self,
         decoded: Decoded,
         input: TaskInput,
-        answer: AnswerState,
+        rooms: &WaitingRooms,
     ) -> StartResult {
         match decoded {
             Decoded::NotForUs => return StartResult::NotForUs,
             Decoded::Malformed(malformed) => self.spawn_dead_letter(malformed, input),
-            Decoded::Event(event) => self.spawn_delivery(*event, input, answer),
+            Decoded::Event(event) => self.spawn_delivery(*event, input, rooms),
         }
         StartResult::Started
     }
@@ -172,7 +140,7 @@ impl<P: Ports> Tasks<P> {
             let report = |event| events.send(event);
             loop {
                 let end = send_dead_letter(&context, &input.record, &malformed, &report).await;
-                if !may_reclaim(end, &input.draining, &context.policy).await {
+                if !may_reclaim(&end, &input.draining, &context.policy).await {
                     return end;
                 }
             }
@@ -180,21 +148,42 @@ impl<P: Ports> Tasks<P> {
         self.insert(offset, size_bytes, TaskKind::DeadLetter, abort);
     }
 
-    fn spawn_delivery(&mut self, event: Event, input: TaskInput, answer: AnswerState) {
-        let (offset, size_bytes, deadline) =
-            (input.offset, input.record.size_bytes(), event.deadline);
-        let turn = self.session_queues.enqueue(&event.session_id, event.requested_at);
+    fn spawn_delivery(&mut self, event: Event, input: TaskInput, rooms: &WaitingRooms) {
+        let (offset, size_bytes) = (input.offset, input.record.size_bytes());
+        let (source, origin) = (&input.source, input.source.origin());
+        let turn = self.session_queues.enqueue(
+            &event.session_id,
+            event.requested_at,
+            &input.record.position,
+            origin,
+        );
+        let room = course::room(&event, &self.context.policy).filter(|room| rooms.admits(room));
+        let is_retry = source.is_retry();
+        let slots = self.retry_slots.clone();
+        let running = RunningDelivery {
+            turn: turn.clone(),
+            deadline: event.deadline,
+            room: room.clone(),
+            tried: source.tried(),
+            _retry_slot: if is_retry { slots.try_acquire_owned().ok() } else { None },
+            origin,
+        };
         let task = DeliveryTask {
             context: self.context.clone(),
-            needs_call: event.request.is_ok() && answer == AnswerState::Unknown,
+            needs_call: event.request.is_ok() && !source.is_answered(),
             event,
+            origin,
+            waited_for_session: source.waited_for_session(),
+            attempt: if is_retry { Attempt::Again } else { Attempt::First },
+            room,
+            retry_slots: self.retry_slots.clone(),
             input,
-            turn: turn.clone(),
+            turn,
             events: self.events.sender(),
         };
         let abort = self.tasks.spawn(task.run());
-        let kind = TaskKind::Delivery { turn, deadline };
-        self.insert(offset, size_bytes, kind, abort);
+        self.from_ledger += usize::from(origin == RecordOrigin::Ledger);
+        self.insert(offset, size_bytes, TaskKind::Delivery(running), abort);
     }
 
     fn insert(
@@ -205,7 +194,7 @@ impl<P: Ports> Tasks<P> {
         abort: AbortHandle,
     ) {
         let id = abort.id();
-        let running = RunningTask { offset, size_bytes, kind, parked: false, abort };
+        let running = RunningTask { offset, size_bytes, kind, abort };
         self.deadlines.extend(running.deadline());
         self.load.add(size_bytes);
         self.running.insert(id, running);
@@ -218,8 +207,8 @@ impl<P: Ports> Tasks<P> {
                 // A task that settles and ends at once is reported in this order.
                 biased;
                 Some((id, event)) = self.events.next() => {
-                    if let Some(parked) = self.on_event(id, event) {
-                        return TaskReport::Parked(parked);
+                    if let Some(report) = self.on_event(id, event) {
+                        return report;
                     }
                 }
                 Some(joined) = self.tasks.join_next_with_id() => {
@@ -228,25 +217,28 @@ impl<P: Ports> Tasks<P> {
                         Err(error) if error.is_panic() => (error.id(), TaskEnd::Panicked),
                         Err(error) => (error.id(), TaskEnd::Aborted),
                     };
-                    if let Some(offset) = self.remove(id) {
-                        return TaskReport::Ended(offset, end);
+                    if let Some((at, event)) = self.remove(id, &end) {
+                        return TaskReport::Ended { at, end, event };
                     }
                 }
             }
         }
     }
 
-    /// Handle an event of a task; returns the task's offset if its event has been parked.
-    fn on_event(&mut self, id: task::Id, event: TaskEvent) -> Option<AssignedOffset> {
+    /// Handle an event of a task; returns what the event loop has to know.
+    fn on_event(&mut self, id: task::Id, event: TaskEvent) -> Option<TaskReport> {
         let running = self.running.get_mut(&id)?;
         match event {
-            TaskEvent::Parked => {
-                if !std::mem::replace(&mut running.parked, true) {
-                    self.load.park(running.size_bytes);
+            TaskEvent::Settled { found_agent } => {
+                if let Some(deadline) = running.deadline() {
+                    self.deadlines.remove(&deadline);
                 }
-                return Some(running.offset);
+                if let TaskKind::Delivery(delivery) = &running.kind {
+                    delivery.turn.leave();
+                }
+                let event = running.event()?;
+                return Some(TaskReport::Settled { event, found_agent });
             }
-            TaskEvent::Settled => Self::leave_session(&mut self.deadlines, running),
             TaskEvent::Blocked => {
                 // It is not late: a restart would not help, so `/health` must not ask for one.
                 if let Some(deadline) = running.deadline() {
@@ -263,30 +255,52 @@ impl<P: Ports> Tasks<P> {
         None
     }
 
-    fn remove(&mut self, id: task::Id) -> Option<AssignedOffset> {
+    fn remove(
+        &mut self,
+        id: task::Id,
+        end: &TaskEnd,
+    ) -> Option<(AssignedOffset, Option<TaskOfEvent>)> {
         self.blocked.remove(&id);
         let task = self.running.remove(&id)?;
-        if task.parked {
-            self.load.remove_parked(task.size_bytes);
-        } else {
-            self.load.remove(task.size_bytes);
-        }
-        // An aborted task has not settled: its session goes on here.
-        Self::leave_session(&mut self.deadlines, &task);
-        Some(task.offset)
-    }
-
-    fn leave_session(deadlines: &mut BTreeSet<Deadline>, task: &RunningTask) {
-        if let TaskKind::Delivery { turn, .. } = &task.kind {
-            turn.leave();
-        }
+        self.load.remove(task.size_bytes);
         if let Some(deadline) = task.deadline() {
-            deadlines.remove(&deadline);
+            self.deadlines.remove(&deadline);
         }
+        if let TaskKind::Delivery(delivery) = &task.kind {
+            self.from_ledger -= usize::from(delivery.origin == RecordOrigin::Ledger);
+            match end {
+                TaskEnd::Delivered(Ended::Parked { .. } | Ended::StaysParked) => {
+                    delivery.turn.leave_parked();
+                }
+                TaskEnd::Delivered(Ended::Published | Ended::Duplicate) => delivery.turn.leave(),
+                _ => delivery.turn.release(),
+            }
+        }
+        Some((task.offset, task.event()))
     }
 
     pub(super) fn load(&self) -> &MemoryLoad {
         &self.load
+    }
+
+    /// Places for events that wait in memory for a repetition.
+    pub(super) fn retry_slots(&self) -> &Semaphore {
+        &self.retry_slots
+    }
+
+    /// Number of events in memory that came from the ledger.
+    pub(super) fn events_from_ledger(&self) -> usize {
+        self.from_ledger
+    }
+
+    /// Whether the ledger holds parked events of this partition, at the start of its assignment.
+    pub(super) fn set_parked(&self, partition: i32, parked: bool) {
+        self.session_queues.set_parked(partition, parked);
+    }
+
+    /// The partition is no longer assigned.
+    pub(super) fn forget_partition(&self, partition: i32) {
+        self.session_queues.forget_partition(partition);
     }
 
     /// Number of sessions with unsettled events.
@@ -320,59 +334,5 @@ impl<P: Ports> Tasks<P> {
             task.abort.abort();
         }
         tasks.len()
-    }
-}
-
-/// Whether the answer of an event is stored when its task starts.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum AnswerState {
-    Unknown,
-    /// The ledger holds it; it may not have been published.
-    Stored,
-}
-
-/// After a delivery that was fenced or blocked: wait until it may be tried again. Returns false
-/// where there is nothing to try again, or the partition drains.
-async fn may_reclaim(end: Ended, draining: &CancellationToken, policy: &Policy) -> bool {
-    if !matches!(end, Ended::Fenced | Ended::Blocked) {
-        return false;
-    }
-    // While the partition stays ours, the instance that fenced us had lost the partition without
-    // knowing it, and will not answer.
-    tokio::select! {
-        biased;
-        () = draining.cancelled() => false,
-        () = sleep((policy.settle_time * RECLAIM_AFTER_SETTLE_TIMES).max(MIN_RECLAIM_DELAY)) => true,
-    }
-}
-
-/// The task of one event.
-struct DeliveryTask<P: Ports> {
-    context: Arc<Context<P>>,
-    event: Event,
-    input: TaskInput,
-    needs_call: bool,
-    turn: Turn,
-    events: TaskEventSender,
-}
-
-impl<P: Ports> DeliveryTask<P> {
-    async fn run(self) -> Ended {
-        let delivery = Delivery {
-            context: &self.context,
-            event: &self.event,
-            record: &self.input.record,
-            turn: &self.turn,
-            needs_call: self.needs_call,
-            attempt: Attempt::First,
-            draining: &self.input.draining,
-            on_event: &|event| self.events.send(event),
-        };
-        loop {
-            let end = delivery.run().await;
-            if !may_reclaim(end, &self.input.draining, &self.context.policy).await {
-                return end;
-            }
-        }
     }
 }

@@ -9,7 +9,7 @@ use super::wait::Waited;
 use super::{Delivery, Ended, Ports};
 use crate::domain::course::Course;
 use crate::domain::event::Event;
-use crate::domain::ledger_entry::{Claim, ClaimResult, key};
+use crate::domain::ledger_entry::{Claim, ClaimResult, RecordOrigin, key};
 use crate::domain::record::Record;
 use crate::gate::ClaimPermit;
 use crate::lease::FencingToken;
@@ -120,5 +120,6 @@ fn claim(key: String, record: &Record, now: Timestamp) -> Claim {
         first_seen: now,
         deadline: None,
         at: now,
+        origin: RecordOrigin::Kafka,
     }
 }

@@ -8,7 +8,7 @@ use tracing::{error, warn};
 use super::publish::Unpublished;
 use super::{Context, Ended, EventSink, Ports, PublishedBy, TaskEvent, claim};
 use crate::domain::event::Malformed;
-use crate::domain::ledger_entry::{ClaimResult, WriteResult};
+use crate::domain::ledger_entry::{ClaimResult, Settle, WriteResult};
 use crate::domain::record::Record;
 use crate::domain::wire::dead_letter::dead_letter;
 use crate::ledger::Ledger as _;
@@ -26,8 +26,9 @@ pub(crate) async fn send_dead_letter<P: Ports>(
     let (partition, offset) = (record.position.partition, record.position.offset);
     let token = Some(context.lease.token().await);
     match context.ledger.claim(claim).await {
-        // `Duplicate` and `Conflict` do not occur: the key names the record itself.
+        // The others do not occur: the key names the record itself, and it is never parked.
         ClaimResult::Settled { published: true, .. }
+        | ClaimResult::Parked { .. }
         | ClaimResult::Duplicate
         | ClaimResult::Conflict { .. } => {}
         ClaimResult::Settled { answer, at, .. } => {
@@ -47,8 +48,8 @@ pub(crate) async fn send_dead_letter<P: Ports>(
         // A dead letter needs no call, so a claim without an answer leaves nothing in doubt.
         ClaimResult::Fresh | ClaimResult::Resumed(_) => {
             let message = Arc::new(dead_letter(record.clone(), malformed, now));
-            let settled = context.ledger.settle(key.clone(), message.clone(), now).await;
-            if settled == WriteResult::Refused {
+            let settle = Settle { answer: message.clone(), at: now, wake: None };
+            if context.ledger.settle(key.clone(), settle).await == WriteResult::Refused {
                 return Ended::Fenced;
             }
             let unpublished = Unpublished { message, stored_at: now, token };

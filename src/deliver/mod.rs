@@ -17,21 +17,27 @@ mod session_queues;
 mod tests;
 mod wait;
 
+use std::time::Duration;
+
 use jiff::Timestamp;
+use tokio::sync::Semaphore;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::{Instrument as _, error, info, info_span};
 
 pub(crate) use self::dead_letter::send_dead_letter;
 pub use self::ports::{Context, DeskApi, OutcomePublisher, Ports, Published, PublishedBy};
-pub use self::session_queues::{SessionQueues, Turn};
+pub use self::session_queues::{QueueLimits, SessionQueues, Turn};
 
 use self::call::DeskCall;
 use self::claim::Hold;
 use self::publish::Unpublished;
+use self::wait::Start;
 use crate::domain::course::{Course, Snapshot, Step};
 use crate::domain::event::{Event, Malformed, MalformedClass};
-use crate::domain::ledger_entry::{Claim, ClaimResult, PriorClaim};
+use crate::domain::ledger_entry::{
+    Claim, ClaimResult, PriorClaim, RecordOrigin, RoomName, WaitsFor,
+};
 use crate::domain::record::Record;
 use crate::domain::signal::Attempt;
 use crate::domain::wire::outcome::Outcome;
@@ -48,6 +54,15 @@ pub(crate) struct Delivery<'a, P: Ports> {
     pub(crate) record: &'a Record,
     /// Its turn in its session.
     pub(crate) turn: &'a Turn,
+    /// Where its record was read.
+    pub(crate) origin: RecordOrigin,
+    /// Whether it was parked behind others of its session when it was read.
+    pub(crate) waited_for_session: bool,
+    /// The waiting room in which it waits while nobody of its plan is online; `None`: alone.
+    pub(crate) room: Option<RoomName>,
+    /// Places for events that wait in memory for a repetition. An event that finds none free is
+    /// parked instead, so that those that fail leave room for those that were never tried.
+    pub(crate) retry_slots: &'a Semaphore,
     /// Whether Desk has to be called: an answer that is stored already needs no claim permit.
     pub(crate) needs_call: bool,
     /// Whether its first call here repeats an earlier one: it was parked before.
@@ -64,10 +79,11 @@ pub(crate) type EventSink<'a> = dyn Fn(TaskEvent) + Send + Sync + 'a;
 /// What a delivery reports before it ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum TaskEvent {
-    /// The event is parked in the ledger, so its offset may be committed.
-    Parked,
     /// The answer is stored and enqueued, so the next event of the session may go on.
-    Settled,
+    Settled {
+        /// Whether the session was assigned to an agent or queued for one.
+        found_agent: bool,
+    },
     /// The event's ledger entry cannot be read. A restart would not help.
     Blocked,
     /// The event is claimed; if it was blocked, it is no longer.
@@ -75,10 +91,21 @@ pub(crate) enum TaskEvent {
 }
 
 /// How a delivery ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Ended {
     /// The final answer is acknowledged by the broker.
     Published,
+    /// The event is parked in the ledger, so its offset may be committed.
+    Parked {
+        /// When it is due by itself.
+        until: Timestamp,
+        /// What it waits for.
+        waits_for: WaitsFor,
+        /// How long from now its plan is not tried again.
+        wait: Duration,
+    },
+    /// The event was parked already, and stays so.
+    StaysParked,
     /// Another record with this id has the answer; this record gets none.
     Duplicate,
     /// The partition is being revoked; its next owner finishes the event.
@@ -106,20 +133,31 @@ impl<P: Ports> Delivery<'_, P> {
     }
 
     async fn deliver(&self) -> Result<(), Ended> {
-        let permit = self.acquire_claim_permit().await?;
+        let start = self.wait_for_start().await?;
         let token = self.acquire_token().await?;
         let now = self.context.clock.now();
         let mut claim = claim::for_event(self.event, self.record, now);
+        claim.origin = self.origin;
         let mut course = match self.context.ledger.claim(claim.clone()).await {
             ClaimResult::Fresh => Course::new(self.event, &self.context.policy, now),
-            ClaimResult::Resumed(prior) => self.resume(prior, now),
+            ClaimResult::Resumed(prior) => {
+                // Nobody has woken it: the events ahead of it are not answered.
+                if self.waited_for_session && is_deadline(prior.parked_until, self.event.deadline) {
+                    self.turn.set_out_of_turn();
+                }
+                self.resume(prior, now)
+            }
+            ClaimResult::Parked { waits_for, .. } => {
+                return Err(self.stay_parked(&waits_for, start).await);
+            }
             ClaimResult::Settled { answer, published, at } => {
-                drop(permit);
+                drop(start);
                 let stored = Unpublished { message: answer, stored_at: at, token: None };
                 return self.finish_stored(claim, stored, published).await;
             }
             ClaimResult::Duplicate => {
                 info!("duplicate event id; not answered again");
+                self.wake_parked(false).await;
                 return Err(Ended::Duplicate);
             }
             ClaimResult::Unreadable { why } => {
@@ -128,14 +166,22 @@ impl<P: Ports> Delivery<'_, P> {
                 return Err(Ended::Blocked);
             }
             ClaimResult::Conflict { .. } => {
-                drop(permit);
+                drop(start);
+                self.wake_parked(false).await;
                 return Err(self.reject_conflicting_id().await);
             }
         };
         self.report(TaskEvent::Claimed);
         let claimed_at = Instant::now();
-        self.wait_for_turn_or_release(&claim, &course).await?;
-        let hold = Hold::new(permit, token, claimed_at);
+        let mut must_park = matches!(start, Start::Park);
+        while must_park || self.wait_for_turn_or_release(&claim, &course).await? {
+            if self.may_park_behind() {
+                return Err(self.park_behind(&course, &claim).await);
+            }
+            self.turn.stay();
+            must_park = false;
+        }
+        let hold = Hold::new(start.into_permit(), token, claimed_at);
         let outcome = self.decide(&mut course, &mut claim, hold).await?;
         self.publish_answer(claim.key, &outcome).await
     }
@@ -147,11 +193,30 @@ impl<P: Ports> Delivery<'_, P> {
         claim: &mut Claim,
         mut hold: Hold,
     ) -> Result<Outcome, Ended> {
+        let mut retry_slot = None;
         loop {
             hold = match course.next(self.context.clock.now()) {
                 Step::Settle(outcome) => return Ok(*outcome),
-                Step::Wait(wait) => self.back_off(course, claim, hold, wait).await?,
-                Step::Park(wait) => self.park(course, claim, hold, wait).await?,
+                Step::Wait(wait) => {
+                    // An event of the ledger has its slot since it was read.
+                    if retry_slot.is_none() && self.origin == RecordOrigin::Kafka {
+                        retry_slot = self.retry_slots.try_acquire().ok();
+                        if retry_slot.is_none() && self.may_park_instead(wait) {
+                            drop(hold);
+                            return Err(self.park(course, claim, wait, WaitsFor::Time).await);
+                        }
+                    }
+                    self.back_off(course, claim, hold, wait).await?
+                }
+                Step::Park(wait) => {
+                    drop(hold);
+                    return Err(self.park(course, claim, wait, WaitsFor::Time).await);
+                }
+                Step::AwaitAgent(wait) => {
+                    drop(hold);
+                    let waits_for = self.room.clone().map_or(WaitsFor::Time, WaitsFor::Agent);
+                    return Err(self.park(course, claim, wait, waits_for).await);
+                }
                 Step::PublishInterim(interim) => {
                     self.publish_interim(course, claim, hold, *interim).await?
                 }
@@ -170,7 +235,7 @@ impl<P: Ports> Delivery<'_, P> {
         let snapshot: Snapshot =
             prior.snapshot.and_then(|text| serde_json::from_str(&text).ok()).unwrap_or_default();
         match prior.parked_until {
-            Some(due) => Course::resumed(event, policy, snapshot, due, now),
+            Some(_) => Course::resumed(event, policy, snapshot, now),
             // Past its deadline when it was first seen: no call was ever made.
             None if prior.first_seen >= event.deadline => Course::new(event, policy, now),
             None => Course::interrupted(event, policy, snapshot, now),
@@ -192,6 +257,11 @@ impl<P: Ports> Delivery<'_, P> {
     fn report(&self, event: TaskEvent) {
         (self.on_event)(event);
     }
+}
+
+/// Ledgers store microseconds.
+fn is_deadline(until: Option<Timestamp>, deadline: Timestamp) -> bool {
+    until.is_some_and(|until| until.as_microsecond() == deadline.as_microsecond())
 }
 
 fn conflicting_id(event: &Event) -> Malformed {

@@ -9,35 +9,91 @@ use tracing::info;
 
 use super::claim::Hold;
 use super::publish::Unpublished;
-use super::wait::Waited;
-use super::{Delivery, Ended, Ports, PublishedBy, TaskEvent};
+use super::wait::Start;
+use super::{Delivery, Ended, Ports, PublishedBy};
 use crate::domain::course::{Course, InterimOutcome};
-use crate::domain::ledger_entry::{Claim, Park, WriteResult};
+use crate::domain::ledger_entry::{Claim, Park, RecordOrigin, WaitsFor, WriteResult};
 use crate::ledger::Ledger as _;
 
 impl<P: Ports> Delivery<'_, P> {
-    /// Park the event and wait until its next try is due.
+    /// Park the event for a time. The delivery ends; the ledger has the event.
     pub(super) async fn park(
         &self,
         course: &Course<'_>,
         claim: &Claim,
-        hold: Hold,
         wait: Duration,
-    ) -> Result<Hold, Ended> {
-        drop(hold);
+        waits_for: WaitsFor,
+    ) -> Ended {
         let now = self.context.clock.now();
-        let due = now.saturating_add(wait).unwrap_or(Timestamp::MAX);
+        let until = now.saturating_add(wait).unwrap_or(Timestamp::MAX);
+        self.turn.will_park();
         // The record is stored too: once its offset is committed, Kafka does not deliver it again.
         let record = Some(self.record.clone());
-        let park = Park { record, ..park(course, due) };
-        let parked = self.context.ledger.park(claim.key.clone(), park).await;
-        if parked == WriteResult::Refused {
-            return Err(Ended::Fenced);
+        let park = Park { record, ..park(course, until, waits_for.clone()) };
+        match self.context.ledger.park(claim.key.clone(), park).await {
+            WriteResult::Refused => Ended::Fenced,
+            WriteResult::Done => Ended::Parked { until, waits_for, wait },
         }
-        self.report(TaskEvent::Parked);
-        match self.wait_for(course, sleep(wait)).await {
-            Waited::Done(()) | Waited::DeadlineReached => Ok(Hold::Parked),
-            Waited::Draining => Err(Ended::Released),
+    }
+
+    /// Park the event behind the parked events of its session, or behind those in memory.
+    pub(super) async fn park_behind(&self, course: &Course<'_>, claim: &Claim) -> Ended {
+        if course.in_doubt() {
+            // Desk may still be working on a call of the previous incarnation. No call is in flight
+            // when the event is parked; its state is queried when its turn comes.
+            sleep(self.context.policy.settle_time).await;
+        }
+        let now = self.context.clock.now();
+        let wait = Duration::try_from(self.event.deadline.duration_since(now)).unwrap_or_default();
+        let ended = self.park(course, claim, wait, WaitsFor::Session).await;
+        if let Ended::Parked { .. } = ended
+            && let Some(wake) = self.turn.parked()
+        {
+            self.context.ledger.wake_session(wake).await;
+        }
+        ended
+    }
+
+    /// Leave the event, whose record Kafka has delivered again, parked in the ledger. If it waits for
+    /// its session, it is woken when its turn comes.
+    pub(super) async fn stay_parked(&self, waits_for: &WaitsFor, start: Start) -> Ended {
+        let must_park = matches!(start, Start::Park);
+        drop(start);
+        if *waits_for != WaitsFor::Session {
+            return Ended::StaysParked;
+        }
+        let wake = if must_park {
+            self.turn.parked()
+        } else {
+            match self.wait_for_turn(self.event.deadline).await {
+                Ok(true) => self.turn.parked(),
+                Ok(false) => self.turn.wake_itself(),
+                Err(ended) => return ended,
+            }
+        };
+        if let Some(wake) = wake {
+            self.context.ledger.wake_session(wake).await;
+        }
+        Ended::StaysParked
+    }
+
+    /// Whether the event may wait in the ledger for its turn.
+    pub(super) fn may_park_behind(&self) -> bool {
+        self.context.clock.now() < self.event.deadline
+    }
+
+    /// Whether the event may wait in the ledger for its repetition. In doubt too: `wait` covers the
+    /// time for which Desk may still be working on the call.
+    pub(super) fn may_park_instead(&self, wait: Duration) -> bool {
+        let now = self.context.clock.now();
+        now.saturating_add(wait).is_ok_and(|due| due < self.event.deadline)
+    }
+
+    /// The answer of the event is stored, or it needs none: wake the parked events behind it.
+    /// `woken`: those that were known before the answer was stored are woken already.
+    pub(super) async fn wake_parked(&self, woken: bool) {
+        if let Some(wake) = self.turn.answered(woken) {
+            self.context.ledger.wake_session(wake).await;
         }
     }
 
@@ -45,7 +101,22 @@ impl<P: Ports> Delivery<'_, P> {
     /// not reconcile one: it goes on from the snapshot at once.
     pub(super) async fn release(&self, course: &Course<'_>, claim: &Claim, now: Timestamp) {
         // Refused where another instance owns the event: then there is nothing to release.
-        self.context.ledger.park(claim.key.clone(), park(course, now)).await;
+        // An event that has not had its turn stays behind the events ahead of it.
+        let park = if self.turn.is_out_of_turn() {
+            park(course, self.event.deadline, WaitsFor::Session)
+        } else {
+            park(course, now, self.without_record())
+        };
+        self.context.ledger.park(claim.key.clone(), park).await;
+    }
+
+    /// What an event waits for that is stored without its record.
+    fn without_record(&self) -> WaitsFor {
+        match self.origin {
+            RecordOrigin::Kafka => WaitsFor::Redelivery,
+            // The ledger has its record.
+            RecordOrigin::Ledger => WaitsFor::Time,
+        }
     }
 
     /// Publish an interim outcome, at most once per event.
@@ -61,7 +132,8 @@ impl<P: Ports> Delivery<'_, P> {
         let now = self.context.clock.now();
         // Stored before it is published: after a crash the next owner looks for it in the topic
         // first. The snapshot says that it exists.
-        let parked = self.context.ledger.park(claim.key.clone(), park(course, now)).await;
+        let park = park(course, now, self.without_record());
+        let parked = self.context.ledger.park(claim.key.clone(), park).await;
         if parked == WriteResult::Refused {
             return Err(Ended::Fenced);
         }
@@ -80,9 +152,9 @@ impl<P: Ports> Delivery<'_, P> {
     }
 }
 
-fn park(course: &Course<'_>, until: Timestamp) -> Park {
+fn park(course: &Course<'_>, until: Timestamp, waits_for: WaitsFor) -> Park {
     let snapshot = course.snapshot();
     let note = snapshot.note();
     let snapshot = serde_json::to_string(&snapshot).expect("texts and numbers are always JSON");
-    Park { until, snapshot, note, record: None }
+    Park { until, waits_for, snapshot, note, record: None }
 }

@@ -12,9 +12,9 @@ use tracing::{info, warn};
 use super::{
     Context, Delivery, Ended, OutcomePublisher as _, Ports, Published, PublishedBy, TaskEvent,
 };
-use crate::domain::ledger_entry::{Claim, WriteResult};
+use crate::domain::ledger_entry::{Claim, RecordOrigin, Settle, WriteResult};
 use crate::domain::wire::dead_letter::DeadLetter;
-use crate::domain::wire::outcome::Outcome;
+use crate::domain::wire::outcome::{Outcome, Status};
 use crate::domain::wire::{Channel, Message};
 use crate::lease::FencingToken;
 use crate::ledger::Ledger as _;
@@ -90,10 +90,16 @@ impl<P: Ports> Delivery<'_, P> {
         published: bool,
     ) -> Result<(), Ended> {
         self.wait_for_turn(self.event.deadline).await?;
+        // An answer that is found in the ledger may have been stored out of turn, ahead of events that
+        // Kafka has yet to deliver. One that Kafka delivers comes behind them.
+        if self.origin == RecordOrigin::Kafka {
+            self.wake_parked(false).await;
+        }
+        let settled = TaskEvent::Settled { found_agent: false };
         if published {
-            self.report(TaskEvent::Settled);
+            self.report(settled);
         } else {
-            let settled = || self.report(TaskEvent::Settled);
+            let settled = || self.report(settled);
             stored.publish_recovered(self.context, claim.key, settled).await;
         }
         Ok(())
@@ -109,13 +115,17 @@ impl<P: Ports> Delivery<'_, P> {
         let message = Arc::new(outcome.to_message(self.event));
         let token = Some(lease.token().await);
         let stored_at = outcome.decided_at;
-        let settled = ledger.settle(key.clone(), message.clone(), stored_at).await;
-        if settled == WriteResult::Refused {
+        let wake = self.turn.wake();
+        let woken = wake.is_some();
+        let settle = Settle { answer: message.clone(), at: stored_at, wake };
+        if ledger.settle(key.clone(), settle).await == WriteResult::Refused {
             warn!("fenced: another instance owns this event");
             return Err(Ended::Fenced);
         }
+        self.wake_parked(woken).await;
         let unpublished = Unpublished { message, stored_at, token };
-        let settled = || self.report(TaskEvent::Settled);
+        let found_agent = matches!(outcome.status, Status::Assigned | Status::Queued);
+        let settled = || self.report(TaskEvent::Settled { found_agent });
         let published = unpublished.publish(self.context, settled).await;
         ledger.mark_published(key, Some(published.position)).await;
         if published.by == PublishedBy::Us {

@@ -10,7 +10,7 @@ use super::*;
 use crate::clock::{Clock, Rng};
 use crate::domain::backoff::Backoff;
 use crate::domain::course::{Policy, RetryPolicy};
-use crate::domain::ledger_entry::{Park, WriteResult};
+use crate::domain::ledger_entry::{Park, Settle, WakeSession, WriteResult};
 use crate::domain::record::Position;
 use crate::domain::reply::{DeskAnswer, Reply};
 use crate::domain::request::DeskCommand;
@@ -23,7 +23,7 @@ use crate::domain::wire::escalation::{DecodeRules, Decoded, decode};
 use crate::gate::{BreakerPolicy, Gate, GateSettings};
 use crate::health::Health;
 use crate::lease::{FencingToken, Lease};
-use crate::ledger::{Ledger, Recovered};
+use crate::ledger::{DueEntries, DueQuery, Ledger, Recovered, StoredEntries, WaitingQuery};
 use crate::telemetry::Metrics;
 
 const RECEIVED: Timestamp = Timestamp::constant(1_795_428_000, 0);
@@ -157,7 +157,7 @@ impl Ledger for FakeLedger {
         unreachable!("nothing is parked")
     }
 
-    async fn settle(&self, _: Arc<str>, _: Arc<Message>, _: Timestamp) -> WriteResult {
+    async fn settle(&self, _: Arc<str>, _: Settle) -> WriteResult {
         self.0.pause_if(PortFault::PauseDuringSettle).await;
         WriteResult::Done
     }
@@ -166,8 +166,28 @@ impl Ledger for FakeLedger {
         assert!(position.is_some());
     }
 
+    async fn wake_session(&self, _: WakeSession) {
+        unreachable!("nothing is parked")
+    }
+
+    async fn is_session_parked(&self, _: Arc<str>, _: Position) -> bool {
+        false
+    }
+
     async fn recover(&self, _: Arc<str>, _: Vec<i32>) -> Recovered {
         Recovered::default()
+    }
+
+    async fn unfinished(&self, _: Arc<str>, _: Vec<i32>) -> StoredEntries {
+        StoredEntries::default()
+    }
+
+    async fn due(&self, _: DueQuery) -> DueEntries {
+        DueEntries::default()
+    }
+
+    async fn waiting(&self, _: WaitingQuery) -> StoredEntries {
+        StoredEntries::default()
     }
 }
 
@@ -241,7 +261,8 @@ fn event() -> Event {
 /// Deliver an event: how that ended, what was reported, and how often each port was used.
 async fn delivered(fault: PortFault) -> (Ended, Vec<TaskEvent>, PortUses) {
     let (context, process) = context(fault).await;
-    let turn = SessionQueues::default().enqueue(&"s".into(), RECEIVED);
+    let queues = SessionQueues::new(QueueLimits { per_session: 9, behind: 9 });
+    let turn = queues.enqueue(&"s".into(), RECEIVED, &record().position, RecordOrigin::Kafka);
     let reported = Arc::new(Mutex::new(Vec::new()));
     let receiver = reported.clone();
     let delivery = Delivery {
@@ -249,6 +270,10 @@ async fn delivered(fault: PortFault) -> (Ended, Vec<TaskEvent>, PortUses) {
         event: &event(),
         record: &record(),
         turn: &turn,
+        origin: RecordOrigin::Kafka,
+        waited_for_session: false,
+        room: None,
+        retry_slots: &Semaphore::new(1),
         needs_call: true,
         attempt: Attempt::First,
         draining: &CancellationToken::new(),
@@ -262,7 +287,10 @@ async fn delivered(fault: PortFault) -> (Ended, Vec<TaskEvent>, PortUses) {
 /// The counts of an event that must be answered.
 async fn answered(fault: PortFault) -> PortUses {
     let (ended, reported, counts) = delivered(fault).await;
-    assert_eq!((ended, reported), (Ended::Published, vec![TaskEvent::Claimed, TaskEvent::Settled]));
+    assert_eq!(
+        (ended, reported),
+        (Ended::Published, vec![TaskEvent::Claimed, TaskEvent::Settled { found_agent: true }])
+    );
     counts
 }
 

@@ -9,9 +9,27 @@ use tokio::time::sleep;
 use super::session_queues::QueuePosition;
 use super::{Delivery, Ended, Ports};
 use crate::domain::course::Course;
-use crate::domain::ledger_entry::Claim;
+use crate::domain::ledger_entry::{Claim, RecordOrigin};
 use crate::gate::ClaimPermit;
 use crate::lease::FencingToken;
+use crate::ledger::Ledger as _;
+
+/// How an event starts.
+pub(super) enum Start {
+    /// It may be claimed and called.
+    Call(Option<ClaimPermit>),
+    /// It must be parked behind the parked events of its session.
+    Park,
+}
+
+impl Start {
+    pub(super) fn into_permit(self) -> Option<ClaimPermit> {
+        match self {
+            Self::Call(permit) => permit,
+            Self::Park => None,
+        }
+    }
+}
 
 /// How waiting ended.
 pub(super) enum Waited<T> {
@@ -43,21 +61,35 @@ impl<P: Ports> Delivery<'_, P> {
     /// Wait until the event may be claimed. The first event of a session needs a claim permit; one
     /// whose predecessor is with Desk is claimed without, so that its call can follow at once. No
     /// permit is needed either past the deadline or where no call will be made.
-    pub(super) async fn acquire_claim_permit(&self) -> Result<Option<ClaimPermit>, Ended> {
-        let acquire = async {
-            match self.turn.reaches(QueuePosition::Next).await {
-                QueuePosition::Head if self.needs_call => {
-                    Some(self.context.gate.acquire_claim(self.caller(self.attempt)).await)
-                }
-                _ => None,
+    pub(super) async fn wait_for_start(&self) -> Result<Start, Ended> {
+        let start = async {
+            let position = self.turn.reaches(QueuePosition::Next).await;
+            if position == QueuePosition::MustPark || self.is_behind_parked().await {
+                return Start::Park;
             }
+            let needs_permit = position == QueuePosition::Head && self.needs_call;
+            let acquire = self.context.gate.acquire_claim(self.caller(self.attempt));
+            Start::Call(if needs_permit { Some(acquire.await) } else { None })
         };
         tokio::select! {
             biased;
             () = self.draining.cancelled() => Err(Ended::Released),
-            permit = acquire => Ok(permit),
-            () = self.sleep_until(self.event.deadline) => Ok(None),
+            start = start => Ok(start),
+            () = self.sleep_until(self.event.deadline) => Ok(Start::Call(None)),
         }
+    }
+
+    /// Whether an event that is ahead of this one in its session is parked.
+    async fn is_behind_parked(&self) -> bool {
+        if self.origin == RecordOrigin::Ledger || !self.turn.may_be_behind_parked() {
+            return false;
+        }
+        let (session, position) = (self.event.session_id.clone(), self.record.position.clone());
+        let is_behind = self.context.ledger.is_session_parked(session, position).await;
+        if is_behind {
+            self.turn.must_park();
+        }
+        is_behind
     }
 
     /// Wait until the lease is valid.
@@ -69,22 +101,25 @@ impl<P: Ports> Delivery<'_, P> {
         }
     }
 
-    /// Wait for the event's turn in its session, at most until `limit`.
-    pub(super) async fn wait_for_turn(&self, limit: Timestamp) -> Result<(), Ended> {
+    /// Wait for the event's turn in its session, at most until `limit`. Returns whether it must be
+    /// parked instead.
+    pub(super) async fn wait_for_turn(&self, limit: Timestamp) -> Result<bool, Ended> {
         tokio::select! {
             biased;
-            _ = self.turn.reaches(QueuePosition::Head) => Ok(()),
+            position = self.turn.reaches(QueuePosition::Head) => {
+                Ok(position == QueuePosition::MustPark)
+            }
             () = self.draining.cancelled() => Err(Ended::Released),
-            () = self.sleep_until(limit) => Ok(()),
+            () = self.sleep_until(limit) => Ok(false),
         }
     }
 
-    /// Wait for the turn of a claimed event.
+    /// Wait for the turn of a claimed event. Returns whether it must be parked instead.
     pub(super) async fn wait_for_turn_or_release(
         &self,
         claim: &Claim,
         course: &Course<'_>,
-    ) -> Result<(), Ended> {
+    ) -> Result<bool, Ended> {
         // A course in doubt waits past the deadline: its state query means something only when no
         // other call of the session is in flight.
         let turn = self.wait_for_turn(course.gives_up_at()).await;

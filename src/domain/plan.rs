@@ -5,9 +5,14 @@
 //! default; `strict` excludes everything but the event's own target. A plan is never empty and names no
 //! target twice.
 
+use sha2::{Digest as _, Sha256};
+
 use super::event::RequestedTarget;
 use super::route::Route;
 use super::target::Target;
+
+/// Characters of the words in the name of a plan.
+const MAX_NAME_CHARS: usize = 80;
 
 /// The ordered targets of one event and the current one.
 #[derive(Debug, Clone)]
@@ -42,6 +47,17 @@ impl Plan {
             targets.push(Target::Default);
         }
         Self { targets, step: 0 }
+    }
+
+    /// A name that only equal plans share: the targets in words, shortened, and their hash.
+    pub fn name(&self) -> String {
+        let json = serde_json::to_string(&self.targets).expect("texts and numbers are always JSON");
+        let words = self.targets.iter().map(Target::words).collect::<Vec<_>>().join(", ");
+        let words: String =
+            words.chars().filter(|c| !c.is_control()).take(MAX_NAME_CHARS).collect();
+        let hash = Sha256::digest(json);
+        let hash: String = hash.iter().take(8).map(|byte| format!("{byte:02x}")).collect();
+        format!("{words} #{hash}")
     }
 
     /// The target of the next transfer.

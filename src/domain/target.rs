@@ -18,6 +18,22 @@ pub enum Target {
     Default,
 }
 
+impl Target {
+    /// The target in words.
+    pub fn words(&self) -> String {
+        match self {
+            Self::Default => "default".into(),
+            Self::Named { agents, group: None } => agents.join(" "),
+            Self::Named { agents, group: Some(group) } if agents.is_empty() => {
+                format!("group {group}")
+            }
+            Self::Named { agents, group: Some(group) } => {
+                format!("{} or group {group}", agents.join(" "))
+            }
+        }
+    }
+}
+
 /// A target as outcomes and snapshots hold it; the default has neither field.
 #[derive(Deserialize)]
 struct TargetFields {

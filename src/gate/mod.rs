@@ -125,7 +125,7 @@ impl Gate {
     pub async fn acquire_claim(self: &Arc<Self>, caller: Caller) -> ClaimPermit {
         let (tx, rx) = oneshot::channel();
         self.lock().claims.enqueue(caller, self.epoch.elapsed(), tx);
-        let _dequeue = DequeueOnDrop { gate: self, rank: caller.rank, queue: WaitsFor::Claim };
+        let _dequeue = DequeueOnDrop { gate: self, rank: caller.rank, queue: WaiterQueue::Claim };
         self.grant();
         received(rx).await
     }
@@ -138,7 +138,7 @@ impl Gate {
     ) -> CallPermit {
         let (tx, rx) = oneshot::channel();
         self.lock().calls.enqueue(command, caller, self.epoch.elapsed(), tx);
-        let queue = WaitsFor::Call(command);
+        let queue = WaiterQueue::Call(command);
         let _dequeue = DequeueOnDrop { gate: self, rank: caller.rank, queue };
         self.grant();
         received(rx).await
@@ -306,11 +306,11 @@ impl Drop for ClaimPermit {
 struct DequeueOnDrop<'a> {
     gate: &'a Gate,
     rank: Rank,
-    queue: WaitsFor,
+    queue: WaiterQueue,
 }
 
 #[derive(Clone, Copy)]
-enum WaitsFor {
+enum WaiterQueue {
     Claim,
     Call(DeskCommand),
 }
@@ -319,8 +319,8 @@ impl Drop for DequeueOnDrop<'_> {
     fn drop(&mut self) {
         let mut inner = self.gate.lock();
         match self.queue {
-            WaitsFor::Claim => inner.claims.dequeue(self.rank),
-            WaitsFor::Call(command) => inner.calls.dequeue(command, self.rank),
+            WaiterQueue::Claim => inner.claims.dequeue(self.rank),
+            WaiterQueue::Call(command) => inner.calls.dequeue(command, self.rank),
         }
     }
 }

@@ -13,11 +13,12 @@ use parking_lot::Mutex;
 use crate::clock::Clock;
 use crate::domain::ledger_entry::{
     Actor, Claim, ClaimResult, CommandResult, EntryState, LedgerCommand, LedgerEntry, Park,
-    WriteResult, apply,
+    RecordOrigin, Settle, WaitsFor, WakeSession, WriteResult, apply,
 };
 use crate::domain::record::Position;
-use crate::domain::wire::Message;
-use crate::ledger::{Ledger, Recovered};
+use crate::ledger::{
+    DueEntries, DueQuery, Ledger, ParkedGroup, Recovered, StoredEntries, WaitingQuery,
+};
 
 /// The ledger in memory, as one owner sees it.
 #[derive(Clone)]
@@ -43,6 +44,11 @@ impl MemoryLedger {
         self.entries.lock().get(key).cloned()
     }
 
+    /// All entries with their keys.
+    pub fn entries(&self) -> Vec<(Arc<str>, LedgerEntry)> {
+        self.entries.lock().iter().map(|(key, entry)| (key.clone(), entry.clone())).collect()
+    }
+
     /// How many entries have no published answer.
     pub fn unpublished(&self) -> usize {
         let unpublished =
@@ -58,6 +64,40 @@ impl MemoryLedger {
             |_, entry| !matches!(entry.state, EntryState::Published { at, .. } if at < before),
         );
         (count - entries.len()) as u64
+    }
+
+    fn stored(
+        &self,
+        topic: &Arc<str>,
+        partitions: &[i32],
+        wanted: impl Fn(&LedgerEntry) -> bool,
+    ) -> Vec<LedgerEntry> {
+        let is_theirs =
+            |source: &Position| source.topic == *topic && partitions.contains(&source.partition);
+        let entries = self.entries.lock();
+        let found = entries.values().filter(|entry| is_theirs(&entry.source) && wanted(entry));
+        found.cloned().collect()
+    }
+
+    fn wake(&self, wake: &WakeSession) {
+        let WakeSession { session_id, topic, partition, before_offset } = wake;
+        let now = self.clock.now();
+        let mut entries = self.entries.lock();
+        let of_session = entries.values_mut().filter(|entry| {
+            entry.session_id.as_ref() == Some(session_id)
+                && (&entry.source.topic, &entry.source.partition) == (topic, partition)
+                && entry.record.is_some()
+                && !entry.is_settled()
+        });
+        let first = of_session.min_by_key(|entry| entry.source.offset);
+        let is_ahead = |entry: &&mut LedgerEntry| {
+            before_offset.is_none_or(|offset| entry.source.offset < offset)
+        };
+        if let Some(first) = first.filter(is_ahead)
+            && waits_for(first) == Some(&WaitsFor::Session)
+        {
+            first.state = EntryState::Parked { until: now, waits_for: WaitsFor::Session };
+        }
     }
 
     fn perform(&self, key: &Arc<str>, command: &LedgerCommand) -> CommandResult {
@@ -94,8 +134,27 @@ impl Ledger for MemoryLedger {
         self.write(&key, &LedgerCommand::Park(park))
     }
 
-    async fn settle(&self, key: Arc<str>, answer: Arc<Message>, at: Timestamp) -> WriteResult {
-        self.write(&key, &LedgerCommand::Settle { answer, at })
+    async fn settle(&self, key: Arc<str>, settle: Settle) -> WriteResult {
+        let wake = settle.wake.clone();
+        let result = self.write(&key, &LedgerCommand::Settle(settle));
+        if let Some(wake) = wake.filter(|_| result.is_done()) {
+            self.wake(&wake);
+        }
+        result
+    }
+
+    async fn wake_session(&self, wake: WakeSession) {
+        self.wake(&wake);
+    }
+
+    async fn is_session_parked(&self, session_id: Arc<str>, before: Position) -> bool {
+        self.entries.lock().values().any(|entry| {
+            let Position { topic, partition, offset } = &entry.source;
+            entry.session_id.as_ref() == Some(&session_id)
+                && (topic, partition) == (&before.topic, &before.partition)
+                && *offset < before.offset
+                && is_parked(entry)
+        })
     }
 
     async fn mark_published(&self, key: Arc<str>, position: Option<Position>) {
@@ -104,12 +163,101 @@ impl Ledger for MemoryLedger {
     }
 
     async fn recover(&self, topic: Arc<str>, partitions: Vec<i32>) -> Recovered {
-        let entries = self.entries.lock();
-        let wanted =
-            |source: &Position| source.topic == topic && partitions.contains(&source.partition);
-        let found = entries.values().filter(|entry| wanted(&entry.source));
-        let mut found: Vec<_> = found.filter_map(|entry| entry.clone().recover()).collect();
-        found.sort_by_key(|found| (found.record.position.partition, found.record.position.offset));
-        Recovered { entries: found, blocked_partitions: Vec::new() }
+        let parked = self.stored(&topic, &partitions, is_parked);
+        let StoredEntries { entries, .. } = self.unfinished(topic, partitions).await;
+        Recovered { entries, blocked_partitions: Vec::new(), parked: groups(&parked) }
     }
+
+    async fn unfinished(&self, topic: Arc<str>, partitions: Vec<i32>) -> StoredEntries {
+        let mut entries = self.stored(&topic, &partitions, only_in_ledger);
+        entries.sort_by_key(|entry| (entry.source.partition, entry.source.offset));
+        first(entries, usize::MAX)
+    }
+
+    async fn due(&self, query: DueQuery) -> DueEntries {
+        let DueQuery { topic, partitions, now, overdue_limit, due_limit } = query;
+        let mut parked = self.stored(&topic, &partitions, is_parked);
+        let future = |time: &Timestamp| *time > now;
+        let next_deadline = parked.iter().filter_map(|entry| entry.deadline).filter(future).min();
+        let next_due = parked.iter().filter_map(own_time).filter(future).min();
+        parked.sort_by_key(|entry| entry.deadline);
+        let is_overdue = |entry: &LedgerEntry| entry.deadline.is_some_and(|time| time <= now);
+        let (overdue, mut others): (Vec<_>, Vec<_>) = parked.into_iter().partition(is_overdue);
+        others.retain(|entry| own_time(entry).is_some_and(|time| time <= now));
+        others.sort_by_key(own_time);
+        DueEntries {
+            overdue: first(overdue, overdue_limit),
+            due: first(others, due_limit),
+            next_deadline,
+            next_due,
+        }
+    }
+
+    async fn waiting(&self, query: WaitingQuery) -> StoredEntries {
+        let WaitingQuery { topic, partitions, room, limit } = query;
+        let is_member =
+            |entry: &LedgerEntry| waits_for(entry) == Some(&WaitsFor::Agent(room.clone()));
+        let mut members = self.stored(&topic, &partitions, is_member);
+        members.sort_by_key(|entry| entry.first_seen);
+        first(members, limit)
+    }
+}
+
+/// Whether it is in work, and Kafka may not deliver it again.
+fn only_in_ledger(entry: &LedgerEntry) -> bool {
+    matches!(
+        entry.state,
+        EntryState::Open { origin: RecordOrigin::Ledger } | EntryState::Settled { .. }
+    )
+}
+
+/// Whether it waits in the ledger, with its record.
+fn is_parked(entry: &LedgerEntry) -> bool {
+    waits_for(entry).is_some_and(|waits_for| *waits_for != WaitsFor::Redelivery)
+}
+
+fn waits_for(entry: &LedgerEntry) -> Option<&WaitsFor> {
+    match &entry.state {
+        EntryState::Parked { waits_for, .. } => Some(waits_for),
+        _ => None,
+    }
+}
+
+/// When it is due by itself.
+fn own_time(entry: &LedgerEntry) -> Option<Timestamp> {
+    match &entry.state {
+        EntryState::Parked { until, waits_for: WaitsFor::Time | WaitsFor::Session } => Some(*until),
+        _ => None,
+    }
+}
+
+fn first(entries: Vec<LedgerEntry>, limit: usize) -> StoredEntries {
+    let entries = entries.into_iter().take(limit).filter_map(LedgerEntry::recover).collect();
+    StoredEntries { entries, unreadable: Vec::new() }
+}
+
+fn groups(parked: &[LedgerEntry]) -> Vec<ParkedGroup> {
+    let mut groups: Vec<ParkedGroup> = Vec::new();
+    for entry in parked {
+        let EntryState::Parked { until, waits_for } = &entry.state else { continue };
+        let (partition, first_seen) = (entry.source.partition, entry.first_seen);
+        let same = |group: &&mut ParkedGroup| {
+            group.partition == partition && group.waits_for == *waits_for
+        };
+        match groups.iter_mut().find(same) {
+            Some(group) => {
+                group.events += 1;
+                group.oldest = group.oldest.min(first_seen);
+                group.last_until = group.last_until.max(*until);
+            }
+            None => groups.push(ParkedGroup {
+                partition,
+                waits_for: waits_for.clone(),
+                events: 1,
+                oldest: first_seen,
+                last_until: *until,
+            }),
+        }
+    }
+    groups
 }

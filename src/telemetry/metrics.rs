@@ -47,6 +47,11 @@ struct ReasonLabel {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct WhyLabel {
+    why: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct PartitionLabel {
     topic: String,
     partition: i32,
@@ -64,6 +69,9 @@ impl Collector for DroppedLines {
         counter.encode(encoder.encode_descriptor("log_lines_dropped", help, None, kind)?)
     }
 }
+
+/// What parked events wait for: their time, the events ahead of them in their session, or an agent.
+const PARKED_WHY: [&str; 3] = ["time", "session", "agent"];
 
 /// All metrics of the process.
 pub struct Metrics {
@@ -93,6 +101,8 @@ pub struct Metrics {
     call_duration: Family<CommandLabel, Histogram>,
     event_duration: Family<StatusLabel, Histogram>,
     gate_shut: Family<ReasonLabel, Gauge>,
+    parked: Family<WhyLabel, Gauge>,
+    by_why: [Gauge; PARKED_WHY.len()],
     lag: Family<PartitionLabel, Gauge>,
 }
 
@@ -115,6 +125,8 @@ impl Metrics {
         let by_command = DeskCommand::ALL.map(|command| {
             call_duration.get_or_create_owned(&CommandLabel { command: command.as_str() })
         });
+        let parked = Family::default();
+        let by_why = PARKED_WHY.map(|why| parked.get_or_create_owned(&WhyLabel { why }));
         let mut metrics = Self {
             registry: Registry::with_prefix("handoff"),
             in_flight: Gauge::default(),
@@ -133,6 +145,8 @@ impl Metrics {
             call_duration,
             event_duration,
             gate_shut: Family::default(),
+            parked,
+            by_why,
             lag: Family::default(),
         };
         metrics.register();
@@ -166,6 +180,8 @@ impl Metrics {
         let help = "Time from requested_at to the final outcome's decision";
         r.register_with_unit("event_duration", help, Unit::Seconds, self.event_duration.clone());
         r.register("gate_shut", "1 while the gate is shut for this reason", self.gate_shut.clone());
+        let help = "Unfinished events that are parked in the ledger";
+        r.register("parked_events", help, self.parked.clone());
         let help = "Records between the committed offset and the end of the partition";
         r.register("consumer_lag", help, self.lag.clone());
     }
@@ -229,6 +245,18 @@ impl Metrics {
             let label = ReasonLabel { reason: reason.as_str() };
             self.gate_shut.get_or_create(&label).set(i64::from(shut == Some(reason)));
         }
+    }
+
+    /// Reports how many parked events wait for their time, for their session and for an agent.
+    pub fn parked_events(&self, events: [u64; PARKED_WHY.len()]) {
+        for (gauge, events) in self.by_why.iter().zip(events) {
+            gauge.set(i64::try_from(events).unwrap_or(i64::MAX));
+        }
+    }
+
+    /// How many events are parked.
+    pub fn parked(&self) -> i64 {
+        self.by_why.iter().map(|gauge| gauge.get()).sum()
     }
 
     /// Reports the consumer lag of a partition; `None` once it is no longer assigned.

@@ -17,6 +17,7 @@ const NEW_ERROR_AFTER: Duration = Duration::from_secs(1);
 enum Purpose {
     Write,
     Recovery,
+    ParkedEvents,
 }
 
 /// The availability of the database for one purpose, as it was at the last access.
@@ -45,13 +46,18 @@ impl Availability {
         Self { purpose: Purpose::Recovery, partitions, outage: Mutex::default() }
     }
 
+    /// For reading parked events: only they wait for it.
+    pub(super) fn of_parked_events() -> Self {
+        Self { purpose: Purpose::ParkedEvents, partitions: Vec::new(), outage: Mutex::default() }
+    }
+
     /// Reports a successful access.
     pub(super) fn succeeded(&self) {
         let Some(outage) = self.outage.lock().take() else { return };
         let after_s = outage.since.elapsed().as_secs();
         match self.purpose {
             Purpose::Write => info!(after_s, "ledger available again"),
-            Purpose::Recovery => info!(after_s, "ledger readable again"),
+            Purpose::Recovery | Purpose::ParkedEvents => info!(after_s, "ledger readable again"),
         }
     }
 
@@ -67,6 +73,7 @@ impl Availability {
                 let partitions = &self.partitions;
                 error!(error, kafka.partitions = ?partitions, "ledger unreadable; recovery waits");
             }
+            Purpose::ParkedEvents => error!(error, "ledger unreadable; parked events wait"),
         }
     }
 

@@ -12,7 +12,7 @@ use tokio::sync::oneshot;
 use super::database::{RowChange, StoredRow};
 use crate::domain::ledger_entry::{
     Actor, Applied, ClaimResult, CommandResult, HistoryItem, LedgerCommand, LedgerEntry,
-    WriteResult, apply,
+    WakeSession, WriteResult, apply,
 };
 use crate::domain::record::Record;
 
@@ -33,13 +33,21 @@ impl PendingCommand {
         matches!(self.command, LedgerCommand::Claim(_))
     }
 
+    /// The session to be woken in the transaction of this command.
+    pub(super) fn wake(&self) -> Option<&WakeSession> {
+        match &self.command {
+            LedgerCommand::Settle(settle) => settle.wake.as_ref(),
+            _ => None,
+        }
+    }
+
     /// The size of what it writes, apart from a few hundred bytes of columns.
     pub(super) fn size_bytes(&self) -> usize {
         match &self.command {
             LedgerCommand::Park(park) => {
                 park.snapshot.len() + park.record.as_ref().map_or(0, Record::size_bytes)
             }
-            LedgerCommand::Settle { answer, .. } => answer.value.as_ref().map_or(0, Vec::len),
+            LedgerCommand::Settle(settle) => settle.answer.value.as_ref().map_or(0, Vec::len),
             LedgerCommand::Claim(_) | LedgerCommand::Publish { .. } => 0,
         }
     }
@@ -127,7 +135,8 @@ impl<'a> BatchAttempt<'a> {
             if let Some(next) = next {
                 let write = UnconfirmedWrite::new(next.clone(), result.clone());
                 self.unconfirmed.insert(pending.key.clone(), write);
-                changes.push(RowChange { key: pending.key.clone(), next });
+                let wake = pending.wake().cloned();
+                changes.push(RowChange { key: pending.key.clone(), next, wake });
                 self.command_indexes.push(index);
             }
             self.results[index] = Some(result);

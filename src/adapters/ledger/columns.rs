@@ -11,7 +11,7 @@ use base64::engine::general_purpose::STANDARD as BASE64;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::domain::ledger_entry::{EntryState, HistoryItem, HistoryKind};
+use crate::domain::ledger_entry::{EntryState, HistoryItem, HistoryKind, RecordOrigin, WaitsFor};
 use crate::domain::record::{Header, Position, Record};
 use crate::domain::wire::{Channel, Message};
 
@@ -57,7 +57,9 @@ pub(super) fn parse_time(us: i64) -> anyhow::Result<Timestamp> {
 /// The columns that depend on the state of an entry.
 pub(super) struct StateColumns<'a> {
     pub(super) state: &'a str,
+    pub(super) from_ledger: bool,
     pub(super) parked_until_us: Option<i64>,
+    pub(super) waits_for: Option<&'a str>,
     pub(super) settled_at_us: Option<i64>,
     pub(super) published_at_us: Option<i64>,
     pub(super) published_to: Option<&'a str>,
@@ -67,8 +69,15 @@ impl StateColumns<'_> {
     pub(super) fn parse(&self) -> anyhow::Result<EntryState> {
         let at = |us: Option<i64>| parse_time(us.context("a time is missing")?);
         Ok(match self.state {
-            "open" => EntryState::Open,
-            "parked" => EntryState::Parked { until: at(self.parked_until_us)? },
+            "open" => EntryState::Open {
+                origin: if self.from_ledger { RecordOrigin::Ledger } else { RecordOrigin::Kafka },
+            },
+            "parked" => EntryState::Parked {
+                until: at(self.parked_until_us)?,
+                waits_for: parse_waits_for(
+                    self.waits_for.context("what it waits for is missing")?,
+                )?,
+            },
             "settled" => EntryState::Settled { at: at(self.settled_at_us)? },
             "published" => EntryState::Published {
                 settled_at: at(self.settled_at_us)?,
@@ -78,6 +87,24 @@ impl StateColumns<'_> {
             other => bail!("unknown state {other:?}"),
         })
     }
+}
+
+/// Whether the record of an open entry was read in the ledger.
+pub(super) fn is_from_ledger(state: &EntryState) -> bool {
+    matches!(state, EntryState::Open { origin: RecordOrigin::Ledger })
+}
+
+/// The way back from its `Display`.
+pub(super) fn parse_waits_for(text: &str) -> anyhow::Result<WaitsFor> {
+    Ok(match text {
+        "time" => WaitsFor::Time,
+        "session" => WaitsFor::Session,
+        "redelivery" => WaitsFor::Redelivery,
+        other => match other.strip_prefix("agent:") {
+            Some(room) => WaitsFor::Agent(room.into()),
+            None => bail!("it waits for something unknown: {other:?}"),
+        },
+    })
 }
 
 fn parse_position(text: &str) -> anyhow::Result<Position> {

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 
-use crate::domain::ledger_entry::LedgerEntry;
+use crate::domain::ledger_entry::{LedgerEntry, WakeSession};
 
 /// Part of the error for a database without the ledger's tables; `handoff check` recognizes it.
 pub const NO_TABLES: &str = "no tables of handoff there: it is another database, or the \
@@ -24,13 +24,32 @@ pub(super) struct RowRequest<'a> {
 }
 
 /// A row as it is in the database.
-pub struct StoredRow {
-    /// The entry's key.
-    pub key: Arc<str>,
+pub(super) struct StoredRow {
+    pub(super) key: Arc<str>,
     /// The partition of the record.
-    pub partition: i32,
+    pub(super) partition: i32,
     /// The entry, or why the row cannot be read.
-    pub entry: anyhow::Result<LedgerEntry>,
+    pub(super) entry: anyhow::Result<LedgerEntry>,
+}
+
+/// The parked rows of one partition that wait for the same; see
+/// [`ParkedGroup`](crate::ledger::ParkedGroup).
+#[derive(Debug)]
+pub(super) struct ParkedRows {
+    pub(super) partition: i32,
+    pub(super) waits_for: String,
+    pub(super) events: i64,
+    pub(super) oldest_us: i64,
+    pub(super) last_until_us: i64,
+}
+
+/// The rows that are due; see [`DueEntries`](crate::ledger::DueEntries).
+#[derive(Default)]
+pub(super) struct DueRows {
+    pub(super) overdue: Vec<StoredRow>,
+    pub(super) due: Vec<StoredRow>,
+    pub(super) next_deadline_us: Option<i64>,
+    pub(super) next_due_us: Option<i64>,
 }
 
 /// A row as it is to be written.
@@ -38,6 +57,9 @@ pub struct StoredRow {
 pub(super) struct RowChange {
     pub(super) key: Arc<str>,
     pub(super) next: LedgerEntry,
+    /// The session whose next parked event this change makes due. It belongs to the same
+    /// transaction, and to neither the version nor the history of the event that it makes due.
+    pub(super) wake: Option<WakeSession>,
 }
 
 /// Decides which rows to write, from the rows that were read.
@@ -46,10 +68,11 @@ pub(super) type Decide<'a> = &'a mut (dyn FnMut(Vec<StoredRow>) -> Arc<[RowChang
 /// A database, as the writer needs it. Each write is durable when its future completes.
 pub(super) trait Database: Send + 'static {
     /// Writes without reading, each row only over the version before it; returns which rows were
-    /// written.
+    /// written. The sessions of those rows are woken after all of them are written, as of `now`.
     fn write(
         &mut self,
         changes: &[RowChange],
+        now: Timestamp,
     ) -> impl Future<Output = anyhow::Result<Vec<bool>>> + Send;
 
     /// Reads, decides and writes; returns which changes were written. A row that another instance
@@ -58,7 +81,15 @@ pub(super) trait Database: Send + 'static {
         &mut self,
         requests: &[RowRequest<'_>],
         decide: Decide<'_>,
+        now: Timestamp,
     ) -> impl Future<Output = anyhow::Result<Vec<bool>>> + Send;
+
+    /// Makes the first parked event of each session due, where it waits for its session.
+    fn wake(
+        &mut self,
+        wakes: &[WakeSession],
+        now: Timestamp,
+    ) -> impl Future<Output = anyhow::Result<()>> + Send;
 
     /// Deletes up to [`PRUNE_ROWS`] entries that were published before this time; returns how many.
     fn prune(&mut self, before: Timestamp) -> impl Future<Output = anyhow::Result<u64>> + Send;

@@ -3,7 +3,8 @@
 //! [`SqlLedger`] queues commands for the `writer`, which groups them into few transactions and, for
 //! a database that blocks, runs in a `thread` of its own. `batch` decides about rows that have to
 //! be read first, `row_cache` keeps those that need not be. `sqlite` and `postgres` hold all the SQL
-//! of their database behind the trait in `database`; `columns` converts values to columns and back.
+//! of their database behind the trait in `database`; `columns` converts values to columns and back,
+//! `read` rows to what recovery and parked events need.
 //! What a command does to an entry is [`apply`](crate::domain::ledger_entry::apply), the same for
 //! every database.
 //!
@@ -14,6 +15,7 @@ mod batch;
 mod columns;
 mod database;
 mod postgres;
+mod read;
 mod reader;
 mod row_cache;
 mod sqlite;
@@ -24,17 +26,15 @@ mod writer;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::anyhow;
 use jiff::Timestamp;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::spawn_blocking;
 use tokio::time::sleep;
-use tracing::error;
 
 use self::availability::Availability;
 use self::batch::PendingCommand;
+pub use self::database::NO_TABLES;
 use self::database::PRUNE_ROWS;
-pub use self::database::{NO_TABLES, StoredRow};
 use self::postgres::PostgresDatabase;
 pub use self::reader::LedgerReader;
 use self::sqlite::SqliteDatabase;
@@ -43,14 +43,11 @@ pub use self::url::LedgerUrl;
 use self::writer::{Writer, WriterRequest};
 use crate::clock::Clock;
 use crate::domain::ledger_entry::{
-    Claim, ClaimResult, CommandResult, LedgerCommand, Park, WriteResult,
+    Claim, ClaimResult, CommandResult, LedgerCommand, Park, Settle, WakeSession, WriteResult,
 };
 use crate::domain::record::Position;
-use crate::domain::wire::Message;
-use crate::ledger::{Ledger, Recovered};
+use crate::ledger::{DueEntries, DueQuery, Ledger, Recovered, StoredEntries, WaitingQuery};
 
-/// Between two attempts to read what previous owners left.
-const RECOVERY_RETRY: Duration = Duration::from_secs(1);
 /// Between two pruning steps, so that commands are written in between.
 const PRUNE_PAUSE: Duration = Duration::from_millis(50);
 
@@ -71,6 +68,8 @@ pub struct SqlLedger {
     requests: mpsc::UnboundedSender<WriterRequest>,
     reader: LedgerReader,
     availability: Arc<Availability>,
+    /// Of reads of parked events.
+    parked_events: Arc<Availability>,
 }
 
 /// Opens the ledger for the service: creates it where it is absent, and applies the migrations. For
@@ -94,12 +93,13 @@ pub async fn open(settings: &LedgerSettings) -> anyhow::Result<(SqlLedger, Ledge
             (reader, Box::pin(Writer::new(database, owner, clock, watched, received).run()))
         }
     };
-    Ok((SqlLedger { requests, reader, availability }, task))
+    let parked_events = Arc::new(Availability::of_parked_events());
+    Ok((SqlLedger { requests, reader, availability, parked_events }, task))
 }
 
 impl SqlLedger {
-    /// Why the ledger cannot be written; `None` while it can. A failed recovery does not count,
-    /// because only its own partitions wait for it.
+    /// Why the ledger cannot be written; `None` while it can. A failed read does not count, because
+    /// only recovery and parked events wait for it.
     pub fn problem(&self) -> Option<String> {
         self.availability.problem()
     }
@@ -163,8 +163,18 @@ impl Ledger for SqlLedger {
         self.write(key, LedgerCommand::Park(park)).await
     }
 
-    async fn settle(&self, key: Arc<str>, answer: Arc<Message>, at: Timestamp) -> WriteResult {
-        self.write(key, LedgerCommand::Settle { answer, at }).await
+    async fn settle(&self, key: Arc<str>, settle: Settle) -> WriteResult {
+        self.write(key, LedgerCommand::Settle(settle)).await
+    }
+
+    async fn wake_session(&self, wake: WakeSession) {
+        let (reply, result) = oneshot::channel();
+        self.request(WriterRequest::Wake { wake, reply }, result).await;
+    }
+
+    async fn is_session_parked(&self, session_id: Arc<str>, before: Position) -> bool {
+        let (reader, available) = (&self.reader, &self.parked_events);
+        read::until_available(available, || reader.is_session_parked(&session_id, &before)).await
     }
 
     async fn mark_published(&self, key: Arc<str>, position: Option<Position>) {
@@ -173,35 +183,27 @@ impl Ledger for SqlLedger {
     }
 
     async fn recover(&self, topic: Arc<str>, partitions: Vec<i32>) -> Recovered {
-        let availability = Availability::of_recovery(&partitions);
-        loop {
-            match self.reader.unfinished(&topic, &partitions).await {
-                Ok(rows) => {
-                    availability.succeeded();
-                    return recovered(rows);
-                }
-                Err(error) => availability.failed(&error),
-            }
-            sleep(RECOVERY_RETRY).await;
-        }
+        let available = Availability::of_recovery(&partitions);
+        let read = async || {
+            let rows = self.reader.unfinished(&topic, &partitions).await?;
+            Ok((rows, self.reader.groups(&topic, &partitions).await?))
+        };
+        let (rows, groups) = read::until_available(&available, read).await;
+        read::recovered(rows, groups)
     }
-}
 
-/// Leaves out every partition that has an unreadable row.
-fn recovered(rows: Vec<StoredRow>) -> Recovered {
-    let (mut entries, mut blocked_partitions) = (Vec::new(), Vec::new());
-    for StoredRow { key, partition, entry } in rows {
-        let damaged = || anyhow!("the ledger is damaged: {key:?} is unfinished without a record");
-        match entry.and_then(|entry| entry.recover().ok_or_else(damaged)) {
-            Ok(entry) => entries.push(entry),
-            Err(error) => {
-                let error = format!("{error:#}");
-                error!(kafka.partition = partition, error, "partition blocked: unreadable entry");
-                blocked_partitions.push(partition);
-            }
-        }
+    async fn unfinished(&self, topic: Arc<str>, partitions: Vec<i32>) -> StoredEntries {
+        let read = || self.reader.unfinished(&topic, &partitions);
+        read::stored(read::until_available(&self.parked_events, read).await)
     }
-    entries.retain(|entry| !blocked_partitions.contains(&entry.record.position.partition));
-    blocked_partitions.dedup();
-    Recovered { entries, blocked_partitions }
+
+    async fn due(&self, query: DueQuery) -> DueEntries {
+        let read = || self.reader.due(&query);
+        read::due(read::until_available(&self.parked_events, read).await)
+    }
+
+    async fn waiting(&self, query: WaitingQuery) -> StoredEntries {
+        let read = || self.reader.waiting(&query);
+        read::stored(read::until_available(&self.parked_events, read).await)
+    }
 }

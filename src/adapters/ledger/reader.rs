@@ -2,11 +2,13 @@
 
 use std::sync::Arc;
 
-use super::database::StoredRow;
+use super::database::{DueRows, ParkedRows, StoredRow};
 use super::postgres::PostgresReader;
 use super::sqlite::SqliteReader;
 use super::url::LedgerUrl;
 use crate::domain::ledger_entry::LedgerEntry;
+use crate::domain::record::Position;
+use crate::ledger::{DueQuery, WaitingQuery};
 
 /// A ledger, open for reading; clones share it.
 #[derive(Clone)]
@@ -48,8 +50,8 @@ impl LedgerReader {
     }
 
     /// The unfinished entries of these partitions whose record is stored, in the order of the
-    /// records.
-    pub async fn unfinished(
+    /// records, without the parked ones.
+    pub(super) async fn unfinished(
         &self,
         topic: &str,
         partitions: &[i32],
@@ -57,6 +59,46 @@ impl LedgerReader {
         match self {
             Self::Sqlite(reader) => reader.unfinished(topic, partitions).await,
             Self::Postgres(reader) => reader.unfinished(topic, partitions).await,
+        }
+    }
+
+    /// The parked entries of these partitions in groups.
+    pub(super) async fn groups(
+        &self,
+        topic: &str,
+        partitions: &[i32],
+    ) -> anyhow::Result<Vec<ParkedRows>> {
+        match self {
+            Self::Sqlite(reader) => reader.groups(topic, partitions).await,
+            Self::Postgres(reader) => reader.groups(topic, partitions).await,
+        }
+    }
+
+    /// The parked entries that are due.
+    pub(super) async fn due(&self, query: &DueQuery) -> anyhow::Result<DueRows> {
+        match self {
+            Self::Sqlite(reader) => reader.due(query).await,
+            Self::Postgres(reader) => reader.due(query).await,
+        }
+    }
+
+    /// The entries of a waiting room.
+    pub(super) async fn waiting(&self, query: &WaitingQuery) -> anyhow::Result<Vec<StoredRow>> {
+        match self {
+            Self::Sqlite(reader) => reader.waiting(query).await,
+            Self::Postgres(reader) => reader.waiting(query).await,
+        }
+    }
+
+    /// Whether an event of this session is parked ahead of this position.
+    pub(super) async fn is_session_parked(
+        &self,
+        session_id: &Arc<str>,
+        before: &Position,
+    ) -> anyhow::Result<bool> {
+        match self {
+            Self::Sqlite(reader) => reader.is_session_parked(session_id, before).await,
+            Self::Postgres(reader) => reader.is_session_parked(session_id, before).await,
         }
     }
 }

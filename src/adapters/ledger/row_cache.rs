@@ -45,7 +45,7 @@ impl RowCache {
     /// Stores a row that was written.
     pub(super) fn store(&mut self, key: &Arc<str>, entry: LedgerEntry) {
         match entry.state {
-            EntryState::Open | EntryState::Settled { .. } => {
+            EntryState::Open { .. } | EntryState::Settled { .. } => {
                 if self.0.len() >= MAX_ROWS {
                     self.0.clear();
                 }

@@ -10,7 +10,7 @@ use super::lines::StdoutLines;
 use super::{Failure, load_for_tools, start_log_of_warnings};
 use crate::adapters::ledger::LedgerReader;
 use crate::clock::Clock;
-use crate::domain::ledger_entry::{EntryState, LedgerEntry, key};
+use crate::domain::ledger_entry::{EntryState, LedgerEntry, WaitsFor, key};
 
 /// The subcommands.
 #[derive(Debug, clap::Subcommand)]
@@ -72,12 +72,27 @@ pub(crate) async fn run(
 /// The state of an entry in one line, for people.
 pub(crate) fn state(entry: &LedgerEntry) -> String {
     match &entry.state {
-        EntryState::Open => format!("open: in work since {:.0}", entry.claimed_at),
-        EntryState::Parked { until } => format!("parked until {until:.0}"),
+        EntryState::Open { .. } => format!("open: in work since {:.0}", entry.claimed_at),
+        EntryState::Parked { until, waits_for: WaitsFor::Time } => {
+            format!("parked until {until:.0}")
+        }
+        EntryState::Parked { until, waits_for } => {
+            format!("parked until {until:.0} at the latest; waits for {}", words(waits_for))
+        }
         EntryState::Settled { at } => format!("settled at {at:.0}, not known to be published"),
         EntryState::Published { at, position: None, .. } => format!("published at {at:.0}"),
         EntryState::Published { position: Some(position), .. } => {
             format!("published at {position}")
         }
+    }
+}
+
+/// What a parked event waits for, for people.
+fn words(waits_for: &WaitsFor) -> String {
+    match waits_for {
+        WaitsFor::Time => "its time".into(),
+        WaitsFor::Session => "the answers to earlier events of its session".into(),
+        WaitsFor::Agent(room) => format!("an agent of {room}"),
+        WaitsFor::Redelivery => "the next delivery of its record".into(),
     }
 }

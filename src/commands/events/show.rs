@@ -57,12 +57,16 @@ pub(super) fn json_object(key: &str, entry: &LedgerEntry) -> Value {
         })
     });
     let (parked_until, settled_at, published_at, published_to) = match &entry.state {
-        EntryState::Open => (None, None, None, None),
-        EntryState::Parked { until } => (Some(*until), None, None, None),
+        EntryState::Open { .. } => (None, None, None, None),
+        EntryState::Parked { until, .. } => (Some(*until), None, None, None),
         EntryState::Settled { at } => (None, Some(*at), None, None),
         EntryState::Published { settled_at, at, position } => {
             (None, Some(*settled_at), Some(*at), position.as_ref())
         }
+    };
+    let waits_for = match &entry.state {
+        EntryState::Parked { waits_for, .. } => Some(waits_for.to_string()),
+        _ => None,
     };
     json!({
         "key": key,
@@ -74,6 +78,7 @@ pub(super) fn json_object(key: &str, entry: &LedgerEntry) -> Value {
         "deadline": entry.deadline,
         "claimed_at": entry.claimed_at,
         "parked_until": parked_until,
+        "waits_for": waits_for,
         "settled_at": settled_at,
         "published_at": published_at,
         "published_to": published_to,

@@ -23,6 +23,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
+pub use self::no_agent::room;
 pub use self::retry::RetryPolicy;
 pub use self::snapshot::Snapshot;
 pub use self::step::{Assessment, CompletedCall, InterimOutcome, Policy, Step};
@@ -205,6 +206,7 @@ impl<'a> Course<'a> {
         match pause {
             Step::Wait(wait) => Step::Wait(wait.min(left)),
             Step::Park(wait) => Step::Park(wait.min(left)),
+            Step::AwaitAgent(wait) => Step::AwaitAgent(wait.min(left)),
             other => other,
         }
     }

@@ -10,8 +10,10 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::settlement::Settlement;
-use super::{Course, InterimOutcome, Step};
+use super::{Course, InterimOutcome, Policy, Step};
 use crate::domain::event::{Event, TransferRequest};
+use crate::domain::ledger_entry::RoomName;
+use crate::domain::plan::Plan;
 use crate::domain::verdict::Verdict;
 use crate::domain::wire::Message;
 use crate::domain::wire::outcome::{ConfirmedBy, Outcome, Status};
@@ -44,6 +46,14 @@ impl Interim {
         let message = Message::of_outcome(event, Status::NoAgentOnline, value);
         InterimOutcome { message, since: self.maybe_published.then_some(self.decided_at) }
     }
+}
+
+/// The waiting room of an event: the name of its plan. `None`: it does not wait for an agent.
+pub fn room(event: &Event, policy: &Policy) -> Option<RoomName> {
+    let request = event.request.as_ref().ok()?;
+    let route = policy.routes.find(&request.attributes);
+    route?.retry_wait(0)?;
+    Some(Plan::new(&request.requested_target, route, policy.default_target).name().into())
 }
 
 impl Course<'_> {
@@ -96,7 +106,7 @@ impl Course<'_> {
         self.plan_retries += 1;
         self.plan.restart();
         self.target_untried = true;
-        self.pause = Some(Step::Park(wait));
+        self.pause = Some(Step::AwaitAgent(wait));
     }
 }
 

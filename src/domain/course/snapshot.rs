@@ -3,8 +3,6 @@
 //! A course that was parked resumes where it was. One whose process stopped in the middle of a burst
 //! may have a call in flight: it starts in doubt and queries the session's state before it transfers.
 
-use std::time::Duration;
-
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
@@ -62,20 +60,14 @@ impl<'a> Course<'a> {
         }
     }
 
-    /// The course of an event that was parked until `due`.
+    /// The course of an event that was parked or released, and goes on now.
     pub fn resumed(
         event: &'a Event,
         policy: &'a Policy,
         snapshot: Snapshot,
-        due: Timestamp,
         now: Timestamp,
     ) -> Self {
-        let mut course = Self::restored(event, policy, snapshot, now);
-        let left = Duration::try_from(due.duration_since(now)).unwrap_or_default();
-        if course.settled.is_none() && !left.is_zero() {
-            course.pause = Some(Step::Park(left));
-        }
-        course
+        Self::restored(event, policy, snapshot, now)
     }
 
     /// The course of an event whose process stopped while a call may have been in flight.

@@ -37,8 +37,11 @@ pub enum Step {
     Call(DeskCommand, Vec<u8>),
     /// Wait for seconds at most; the event stays claimed.
     Wait(Duration),
-    /// Wait for long; the event may be parked in the ledger meanwhile. No call is in doubt.
+    /// Park the event in the ledger for this time.
     Park(Duration),
+    /// Nobody of the plan is online: park the event until its plan may be tried again, after this
+    /// time or when another event of the same plan finds an agent.
+    AwaitAgent(Duration),
     /// Nobody is online yet. Store the [`Snapshot`](super::Snapshot), publish this, then call
     /// [`Course::on_interim_published`](super::Course::on_interim_published).
     PublishInterim(Box<InterimOutcome>),

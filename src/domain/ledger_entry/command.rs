@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 
-use super::{EntryState, HistoryItem, HistoryKind, LedgerEntry, append_history};
+use super::{EntryState, HistoryItem, HistoryKind, LedgerEntry, WaitsFor, append_history};
 use crate::domain::record::{Position, Record};
 use crate::domain::wire::Message;
 
@@ -16,12 +16,7 @@ pub enum LedgerCommand {
     /// Store it until its next attempt, or release it.
     Park(Park),
     /// Store its final answer.
-    Settle {
-        /// The answer.
-        answer: Arc<Message>,
-        /// When it was decided.
-        at: Timestamp,
-    },
+    Settle(Settle),
     /// Store that the broker acknowledged the answer.
     Publish {
         /// The position of the answer, where it is known.
@@ -44,6 +39,42 @@ pub struct Claim {
     pub deadline: Option<Timestamp>,
     /// The current time.
     pub at: Timestamp,
+    /// Where the record was read.
+    pub origin: RecordOrigin,
+}
+
+/// Where the record of an event was read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RecordOrigin {
+    /// In the escalations topic.
+    Kafka,
+    /// In the ledger: the event was parked, or its previous owner left it unfinished.
+    Ledger,
+}
+
+/// Stores a final answer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Settle {
+    /// The answer.
+    pub answer: Arc<Message>,
+    /// When it was decided.
+    pub at: Timestamp,
+    /// The parked events of the session that the answer may make due, in the same transaction:
+    /// after a crash in between, nobody would know that they are due.
+    pub wake: Option<WakeSession>,
+}
+
+/// Makes the first parked event of a session due, if it [waits for its session](WaitsFor::Session).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct WakeSession {
+    /// The session.
+    pub session_id: Arc<str>,
+    /// The topic of the escalations.
+    pub topic: Arc<str>,
+    /// The partition of the events.
+    pub partition: i32,
+    /// The offset of the session's next event in memory: parked events behind it stay parked.
+    pub before_offset: Option<i64>,
 }
 
 /// Stores an event until its next attempt.
@@ -51,6 +82,8 @@ pub struct Claim {
 pub struct Park {
     /// When the event is due.
     pub until: Timestamp,
+    /// What it waits for.
+    pub waits_for: WaitsFor,
     /// The course's snapshot: JSON, opaque here.
     pub snapshot: String,
     /// Why it is parked: one short line for the history.
@@ -75,6 +108,14 @@ pub enum ClaimResult {
     Fresh,
     /// The same record was claimed before, by this or a previous owner; it is ours now.
     Resumed(PriorClaim),
+    /// The event is parked with its record: it needs no other delivery of the record. Nothing has
+    /// changed.
+    Parked {
+        /// When it is due.
+        until: Timestamp,
+        /// What it waits for.
+        waits_for: WaitsFor,
+    },
     /// The answer to this record is stored.
     Settled {
         /// The answer, byte for byte.
@@ -162,8 +203,8 @@ pub fn apply(entry: Option<LedgerEntry>, command: &LedgerCommand, actor: Actor<'
         (LedgerCommand::Claim(command), entry) => claim(entry, command, actor),
         (_, None) => Applied::refused(),
         (LedgerCommand::Park(command), Some(entry)) => park(entry, command, actor),
-        (LedgerCommand::Settle { answer, at }, Some(entry)) => {
-            settle(entry, answer, Actor { now: *at, ..actor })
+        (LedgerCommand::Settle(command), Some(entry)) => {
+            settle(entry, &command.answer, Actor { now: command.at, ..actor })
         }
         (LedgerCommand::Publish { position }, Some(entry)) => {
             publish(entry, position.as_ref(), actor)
@@ -181,7 +222,10 @@ fn claim(entry: Option<LedgerEntry>, command: &Claim, actor: Actor<'_>) -> Appli
         (ClaimResult::Resumed(_), Some(entry)) => {
             let owner = actor.owner.clone();
             let note = if entry.owner == owner { "" } else { "taken over" };
-            let (claimed_at, state) = (command.at, EntryState::Open);
+            // An instance that has lost the partition may still hold a record from Kafka, whose
+            // offset is committed by now: the ledger alone can give the event back.
+            let origin = if is_from_ledger(&entry) { RecordOrigin::Ledger } else { command.origin };
+            let (claimed_at, state) = (command.at, EntryState::Open { origin });
             let entry = LedgerEntry { owner, claimed_at, state, ..entry };
             Some(changed(entry, HistoryKind::Claimed, note, actor))
         }
@@ -199,8 +243,13 @@ fn judge_claim(entry: Option<&LedgerEntry>, command: &Claim) -> ClaimResult {
         return ClaimResult::Duplicate;
     }
     let (published, at) = match &entry.state {
-        EntryState::Open => return ClaimResult::Resumed(prior_claim(entry, None)),
-        EntryState::Parked { until } => {
+        EntryState::Open { .. } => return ClaimResult::Resumed(prior_claim(entry, None)),
+        EntryState::Parked { until, waits_for } => {
+            // Only the owner of its partition reads it in the ledger. A record from Kafka may be in
+            // the hands of an instance that has lost the partition.
+            if command.origin == RecordOrigin::Kafka && *waits_for != WaitsFor::Redelivery {
+                return ClaimResult::Parked { until: *until, waits_for: waits_for.clone() };
+            }
             return ClaimResult::Resumed(prior_claim(entry, Some(*until)));
         }
         EntryState::Settled { at } => (false, *at),
@@ -229,7 +278,8 @@ fn new_entry(claim: &Claim, owner: &Arc<str>) -> LedgerEntry {
         owner: owner.clone(),
         claimed_at: claim.at,
         version: 0,
-        state: EntryState::Open,
+        // The ledger has no record of it yet.
+        state: EntryState::Open { origin: RecordOrigin::Kafka },
         snapshot: None,
         answer: None,
         history: vec![],
@@ -241,7 +291,11 @@ fn park(entry: LedgerEntry, command: &Park, actor: Actor<'_>) -> Applied {
         return Applied::refused();
     }
     let snapshot = Some(command.snapshot.clone());
-    let state = EntryState::Parked { until: command.until };
+    let waits_for = match &command.waits_for {
+        WaitsFor::Redelivery if is_from_ledger(&entry) => WaitsFor::Time,
+        waits_for => waits_for.clone(),
+    };
+    let state = EntryState::Parked { until: command.until, waits_for };
     let record = command.record.clone().or(entry.record);
     let parked = LedgerEntry { snapshot, state, record, ..entry };
     let note = format!("until {}; {}", command.until, command.note);
@@ -265,6 +319,11 @@ fn publish(entry: LedgerEntry, position: Option<&Position>, actor: Actor<'_>) ->
     let published = LedgerEntry { state, record: None, ..entry };
     let note = position.map(ToString::to_string).unwrap_or_default();
     Applied::done(changed(published, HistoryKind::Published, &note, actor))
+}
+
+/// Whether its record was read in the ledger when it was claimed.
+fn is_from_ledger(entry: &LedgerEntry) -> bool {
+    matches!(entry.state, EntryState::Open { origin: RecordOrigin::Ledger })
 }
 
 /// First writer wins: only the last claimant may change an entry, and only until it is settled.

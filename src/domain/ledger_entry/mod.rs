@@ -10,13 +10,14 @@
 mod command;
 pub mod key;
 
+use std::fmt;
 use std::sync::Arc;
 
 use jiff::Timestamp;
 
 pub use self::command::{
     Actor, Applied, Claim, ClaimResult, CommandResult, LedgerCommand, Park, PriorClaim,
-    WriteResult, apply,
+    RecordOrigin, Settle, WakeSession, WriteResult, apply,
 };
 use super::record::{Position, Record};
 use super::wire::Message;
@@ -61,11 +62,17 @@ pub struct LedgerEntry {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum EntryState {
     /// Claimed: a call may be in flight.
-    Open,
+    Open {
+        /// Where its record was read. One that Kafka delivered comes back from there after a crash,
+        /// behind the events ahead of it, even if the ledger has its record from an earlier park.
+        origin: RecordOrigin,
+    },
     /// Waits for its next attempt; no call is in flight.
     Parked {
-        /// When it is due.
+        /// When it is due by itself; its deadline at the latest.
         until: Timestamp,
+        /// What it waits for.
+        waits_for: WaitsFor,
     },
     /// Its answer is stored, and perhaps published.
     Settled {
@@ -83,11 +90,40 @@ pub enum EntryState {
     },
 }
 
+/// What a parked event waits for, apart from its deadline.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum WaitsFor {
+    /// The time at which it is due.
+    Time,
+    /// The answers to the events ahead of it in its session: [`WakeSession`] makes it due.
+    Session,
+    /// An agent for its plan: the events of one waiting room are retried one by one.
+    Agent(RoomName),
+    /// Its record: the event was released without it, and Kafka delivers it again.
+    Redelivery,
+}
+
+/// The words for it in the database and in `handoff events show`; a room has a prefix, so that no
+/// name of one can be mistaken for another word.
+impl fmt::Display for WaitsFor {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Time => formatter.write_str("time"),
+            Self::Session => formatter.write_str("session"),
+            Self::Agent(room) => write!(formatter, "agent:{room}"),
+            Self::Redelivery => formatter.write_str("redelivery"),
+        }
+    }
+}
+
+/// The name of a waiting room: the targets of its plan in words, and their hash.
+pub type RoomName = Arc<str>;
+
 impl EntryState {
     /// The word for it in the database and in `handoff events show`.
     pub fn as_str(&self) -> &'static str {
         match self {
-            Self::Open => "open",
+            Self::Open { .. } => "open",
             Self::Parked { .. } => "parked",
             Self::Settled { .. } => "settled",
             Self::Published { .. } => "published",
@@ -103,6 +139,9 @@ pub struct RecoveredEntry {
     pub record: Record,
     /// When an instance read the record for the first time.
     pub first_seen: Timestamp,
+    /// Its deadline when it was first claimed: a time to live that has changed since does not move it.
+    /// `None` for a dead letter.
+    pub deadline: Option<Timestamp>,
     /// How far it is; never published.
     pub state: EntryState,
 }
@@ -164,13 +203,13 @@ impl LedgerEntry {
     }
 
     /// The entry as the next owner of its partition needs it; `None` where it is finished, or where
-    /// the record is not stored because Kafka delivers it again.
+    /// the record is not stored.
     pub fn recover(self) -> Option<RecoveredEntry> {
         if matches!(self.state, EntryState::Published { .. }) {
             return None;
         }
-        let (first_seen, state) = (self.first_seen, self.state);
-        self.record.map(|record| RecoveredEntry { record, first_seen, state })
+        let Self { first_seen, deadline, state, .. } = self;
+        self.record.map(|record| RecoveredEntry { record, first_seen, deadline, state })
     }
 }
 

@@ -15,7 +15,15 @@ fn position(offset: i64) -> Position {
 
 fn claim(session: Option<&str>, offset: i64) -> Claim {
     let (session_id, source) = (session.map(Into::into), position(offset));
-    Claim { key: "k".into(), session_id, source, first_seen: at(0), deadline: None, at: at(1) }
+    Claim {
+        key: "k".into(),
+        session_id,
+        source,
+        first_seen: at(0),
+        deadline: None,
+        at: at(1),
+        origin: RecordOrigin::Kafka,
+    }
 }
 
 fn answer(text: &str) -> Arc<Message> {
@@ -33,9 +41,26 @@ fn command(number: u8, second: i64) -> LedgerCommand {
             let position = position(1);
             let (key, value) = (None, None);
             let record = Some(Record { position, timestamp: None, key, value, headers: vec![] });
-            LedgerCommand::Park(Park { until: at(second + 9), snapshot, note, record })
+            let waits_for = WaitsFor::Time;
+            LedgerCommand::Park(Park { until: at(second + 9), waits_for, snapshot, note, record })
         }
-        4 => LedgerCommand::Settle { answer: answer(&second.to_string()), at: at(second) },
+        6 => {
+            let (at, origin) = (at(second), RecordOrigin::Ledger);
+            LedgerCommand::Claim(Box::new(Claim { at, origin, ..claim(Some("s"), 1) }))
+        }
+        7 => {
+            let LedgerCommand::Park(park) = command(3, second) else { unreachable!() };
+            LedgerCommand::Park(Park { waits_for: WaitsFor::Session, ..park })
+        }
+        8 => {
+            let LedgerCommand::Park(park) = command(3, second) else { unreachable!() };
+            let waits_for = WaitsFor::Redelivery;
+            LedgerCommand::Park(Park { waits_for, record: None, ..park })
+        }
+        4 => {
+            let answer = answer(&second.to_string());
+            LedgerCommand::Settle(Settle { answer, at: at(second), wake: None })
+        }
         _ => LedgerCommand::Publish { position: Some(position(second)) },
     }
 }
@@ -77,14 +102,36 @@ fn a_claim_returns_the_state_of_the_entry() {
     assert_eq!(words(&[claim]), "fresh");
     assert_eq!(words(&[claim, claim]), "open");
     assert_eq!(words(&[claim, (0, "b")]), "open");
-    assert_eq!(words(&[claim, park, claim]), "parked");
-    assert_eq!(words(&[claim, park, claim, claim]), "open");
+    let (from_ledger, behind) = ((6, "a"), (7, "a"));
+    assert_eq!(
+        words(&[claim, park, claim]),
+        "parked { until: 2027-01-15t08:00:10z, waits_for: time }"
+    );
+    assert_eq!(words(&[claim, park, from_ledger]), "parked");
+    assert_eq!(words(&[claim, park, from_ledger, claim]), "open");
+    let waits_for_session = "parked { until: 2027-01-15t08:00:10z, waits_for: session }";
+    assert_eq!(words(&[claim, behind, claim]), waits_for_session);
     assert_eq!(words(&[claim, settle, claim]), "settled false 1");
     assert_eq!(words(&[claim, settle, publish, claim]), "settled true 1");
     assert_eq!(words(&[claim, other_record]), "duplicate");
     assert_eq!(words(&[claim, settle, publish, other_record]), "duplicate");
     assert_eq!(words(&[claim, other_session]), conflict);
     assert_eq!(words(&[claim, settle, publish, other_session]), conflict);
+}
+
+#[test]
+fn an_event_that_came_from_the_ledger_stays_there() {
+    let state = |commands: &[(u8, &str)]| after(commands).0.unwrap().state;
+    let from_ledger = EntryState::Open { origin: RecordOrigin::Ledger };
+    let claimed = [(0, "a"), (3, "a"), (6, "b")];
+    assert_eq!(state(&claimed), from_ledger);
+    let by_zombie = [(0, "a"), (3, "a"), (6, "b"), (0, "a")];
+    assert_eq!(state(&by_zombie), from_ledger, "its offset may be committed");
+    let released = [(0, "a"), (3, "a"), (6, "b"), (0, "a"), (8, "a")];
+    assert!(matches!(state(&released), EntryState::Parked { waits_for: WaitsFor::Time, .. }));
+    let redelivered = [(0, "a"), (8, "a")];
+    let waits_for_kafka = EntryState::Parked { until: at(10), waits_for: WaitsFor::Redelivery };
+    assert_eq!(state(&redelivered), waits_for_kafka);
 }
 
 #[test]
@@ -106,7 +153,7 @@ fn only_the_last_claimant_changes_an_unsettled_entry() {
 
 #[test]
 fn a_long_history_keeps_its_beginning_and_its_end() {
-    let many: Vec<_> = std::iter::repeat_n([(0, "a"), (3, "a")], 100).flatten().collect();
+    let many: Vec<_> = std::iter::repeat_n([(6, "a"), (3, "a")], 100).flatten().collect();
     let entry = after(&many).0.unwrap();
     let seconds: Vec<_> =
         entry.history.iter().map(|step| step.at.duration_since(at(0)).as_secs()).collect();
@@ -118,7 +165,7 @@ fn a_long_history_keeps_its_beginning_and_its_end() {
 proptest! {
     #[test]
     fn a_stored_answer_never_changes(
-        commands in prop::collection::vec((0u8..6, prop::sample::select(vec!["a", "b"])), 0..40)
+        commands in prop::collection::vec((0u8..8, prop::sample::select(vec!["a", "b"])), 0..40)
     ) {
         let mut answer = None;
         for length in 0..=commands.len() {

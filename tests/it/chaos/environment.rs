@@ -9,6 +9,9 @@ use std::time::Duration;
 use handoff::adapters::ledger::{LedgerReader, LedgerUrl};
 use handoff::sim::desk::DEMO_KEY;
 
+use rusqlite::Connection;
+use sqlx::{Connection as _, PgConnection};
+
 use super::desk::DeskProcess;
 use super::piles;
 use super::settings::{LedgerKind, RunSettings, SESSION_TIMEOUT, SETTLE};
@@ -68,14 +71,26 @@ impl Environment {
     pub(super) async fn unfinished_entries(&self) -> String {
         let place = LedgerUrl::parse(&self.ledger()).expect("a place");
         let reader = LedgerReader::open(&place).await.expect("the ledger opens");
-        let partitions: Vec<_> = (0..PARTITIONS).collect();
-        let rows = reader.unfinished(&self.topic("in"), &partitions).await.expect("rows");
         let mut text = String::new();
-        for row in rows {
-            let entry = row.entry.expect("a row that can be read");
-            text.push_str(&format!("{}: {entry:#?}\n", row.key));
+        for key in self.unpublished_keys().await {
+            let entry = reader.entry(&key).await.expect("a row that can be read");
+            text.push_str(&format!("{key}: {entry:#?}\n"));
         }
         text
+    }
+
+    async fn unpublished_keys(&self) -> Vec<String> {
+        if let Some(server) = &self.database {
+            let sql = "SELECT key FROM handoff_events WHERE state <> 'published'";
+            let mut connection = PgConnection::connect(server.url()).await.expect("a connection");
+            return sqlx::query_scalar(sql).fetch_all(&mut connection).await.expect("keys");
+        }
+        let ledger = Connection::open(self.settings.folder.join("ledger.db")).expect("a file");
+        let mut query = ledger
+            .prepare("SELECT key FROM handoff_ledger WHERE state <> 'published'")
+            .expect("a ledger");
+        let keys = query.query_map([], |row| row.get(0)).expect("keys");
+        keys.collect::<Result<_, _>>().expect("keys")
     }
 
     /// The environment variables of worker `number`.

@@ -3,7 +3,10 @@
 
 mod beside;
 mod broken_log;
+mod flood_of_one_session;
 mod hanging_sessions;
+mod parked_night;
 mod poison_session;
 mod retries_pile;
 mod throttling;
+mod waiting_room;

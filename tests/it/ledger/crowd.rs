@@ -3,11 +3,14 @@
 use std::time::Duration;
 
 use futures_util::future::join_all;
-use handoff::domain::ledger_entry::{Claim, ClaimResult, EntryState, Park};
+use handoff::domain::ledger_entry::{Claim, ClaimResult, EntryState, Park, WaitsFor, WakeSession};
 use handoff::domain::record::Position;
+use handoff::ledger::WaitingQuery;
 use tokio::time::timeout;
 
-use super::peer::{Peer, TestLedger, answer, claim, park_event, park_with_record};
+use super::peer::{
+    Peer, TestLedger, answer, at, claim, due_query, park_event, park_with_record, position, wake_of,
+};
 
 pub(super) async fn commands_on_one_key_keep_their_order(test_ledger: &TestLedger) {
     let peer = test_ledger.peer("a").await;
@@ -49,7 +52,7 @@ pub(super) async fn ten_thousand_commands_at_once_are_all_stored(test_ledger: &T
         done.unwrap();
     }
     let rows = peer.recover("escalations", &[0]).await;
-    assert_eq!(rows.len(), 1_450);
+    assert_eq!(rows.len(), 1_450, "settled while parked");
     for row in rows {
         let number = row.record.position.offset;
         let entry = peer.entry(&format!("event-{number}")).await.unwrap();
@@ -124,9 +127,27 @@ pub(super) async fn every_ledger_behaves_like_the_one_in_memory(test_ledger: &Te
             let key = format!("key-{key}");
             assert_eq!(peer.entry(&key).await, memory.entry(&key).await);
         }
-        let unfinished = peer.recover("escalations", &[0]).await;
-        assert_eq!(unfinished, memory.recover("escalations", &[0]).await);
+        let (here, there) = (everything(&peer).await, everything(&memory).await);
+        assert_eq!(here, there);
     }
+}
+
+/// What the queries return, as text.
+async fn everything(peer: &Peer) -> [String; 4] {
+    let mut recovered = peer.recovered("escalations", &[0]).await;
+    recovered.parked.sort_by_key(|group| group.waits_for.to_string());
+    let due = peer.due(due_query(&[0], at(120))).await;
+    let room = WaitingQuery {
+        topic: "escalations".into(),
+        partitions: vec![0],
+        room: "room".into(),
+        limit: 100,
+    };
+    let mut waiting = peer.waiting(room).await;
+    // They were first seen at the same time.
+    waiting.entries.sort_by_key(|entry| entry.record.position.offset);
+    let is_parked = peer.is_session_parked("s", position(0, 9_000)).await;
+    [format!("{recovered:?}"), format!("{due:?}"), format!("{waiting:?}"), is_parked.to_string()]
 }
 
 /// A command that is drawn at random.
@@ -153,9 +174,20 @@ impl RandomCommand {
             }
             5 => peer.park(key, park_event(number, &number.to_string())).await.to_string(),
             6..=7 => {
-                peer.park(key, park_with_record(number, &claim(key, offset))).await.to_string()
+                let waits_for = [WaitsFor::Time, WaitsFor::Session, WaitsFor::Agent("room".into())];
+                let waits_for = waits_for[(number % 3) as usize].clone();
+                let park = Park { waits_for, ..park_with_record(number, &claim(key, offset)) };
+                peer.park(key, park).await.to_string()
             }
-            8 => peer.settle(key, answer(&number.to_string())).await.to_string(),
+            8 => {
+                let before_offset = (variant == 0).then_some(offset);
+                let wake = WakeSession { before_offset, ..wake_of(&claim(key, offset)) };
+                if variant == 2 {
+                    peer.wake_session(wake.clone()).await;
+                }
+                let answer = answer(&number.to_string());
+                peer.settle_and_wake(key, answer, Some(wake)).await.to_string()
+            }
             _ => {
                 let position = Position { topic: "outcomes".into(), partition: 1, offset: number };
                 peer.mark_published(key, (variant > 0).then_some(position)).await;

@@ -1,10 +1,11 @@
 //! The ledgers: one suite for memory, SQLite and PostgreSQL, and the failures of each database.
 //!
-//! `suite` and `crowd` test what every ledger does, on a ledger from `peer`; `foreign` has files that
+//! `suite`, `parked` and `crowd` test what every ledger does, on a ledger from `peer`; `foreign` has files that
 //! are no ledger.
 
 mod crowd;
 mod foreign;
+mod parked;
 mod peer;
 mod postgres;
 mod sqlite;
@@ -38,6 +39,16 @@ on_every_ledger!(
     suite::any_bytes_survive_a_round_trip,
     suite::published_events_are_pruned_by_age,
     suite::the_history_says_who_did_what,
+    parked::a_parked_event_needs_no_other_delivery,
+    parked::due_events_come_in_their_order,
+    parked::an_event_that_is_parked_no_more_is_not_due,
+    parked::recovery_counts_parked_events_and_leaves_them,
+    parked::a_waiting_room_is_read_in_order,
+    parked::an_answer_wakes_the_next_event_of_its_session,
+    parked::a_refused_answer_wakes_nothing,
+    parked::a_session_is_woken_in_its_order,
+    parked::many_answers_wake_their_sessions_at_once,
+    parked::a_session_is_parked_while_an_earlier_event_is,
     crowd::commands_on_one_key_keep_their_order,
     crowd::ten_thousand_commands_at_once_are_all_stored,
     crowd::an_abandoned_command_affects_no_other,

@@ -9,11 +9,14 @@ use handoff::clock::Clock;
 use handoff::{
     adapters::ledger::{self, LedgerSettings, LedgerUrl, SqlLedger},
     domain::{
-        ledger_entry::{Claim, ClaimResult, LedgerEntry, Park, RecoveredEntry},
+        ledger_entry::{
+            Claim, ClaimResult, LedgerEntry, Park, RecordOrigin, RecoveredEntry, Settle, WaitsFor,
+            WakeSession,
+        },
         record::{Position, Record},
         wire::{Channel, Message},
     },
-    ledger::{Ledger as _, Recovered},
+    ledger::{DueEntries, DueQuery, Ledger as _, Recovered, StoredEntries, WaitingQuery},
     sim::ledger::MemoryLedger,
 };
 use jiff::Timestamp;
@@ -137,7 +140,8 @@ pub(super) fn position(partition: i32, offset: i64) -> Position {
 pub(super) fn claim(key: &str, offset: i64) -> Claim {
     let source = position(0, offset);
     let (first_seen, deadline) = (at(0), Some(at(600)));
-    Claim { key: key.into(), session_id: Some("s".into()), source, first_seen, deadline, at: at(1) }
+    let (session_id, origin) = (Some("s".into()), RecordOrigin::Ledger);
+    Claim { key: key.into(), session_id, source, first_seen, deadline, at: at(1), origin }
 }
 
 /// The record of a claim; its only header names the entry's key.
@@ -166,12 +170,26 @@ pub(super) fn answer(text: &str) -> Arc<Message> {
 /// Parks without the record: Kafka delivers it again.
 pub(super) fn park_event(second: i64, snapshot: &str) -> Park {
     let (snapshot, note) = (snapshot.into(), "4 calls, last 60008".into());
-    Park { until: at(second), snapshot, note, record: None }
+    Park { until: at(second), waits_for: WaitsFor::Redelivery, snapshot, note, record: None }
 }
 
 /// Parks with the record, so that its offset may be committed.
 pub(super) fn park_with_record(second: i64, claim: &Claim) -> Park {
-    Park { record: Some(record(claim)), ..park_event(second, "[1]") }
+    let (record, waits_for) = (Some(record(claim)), WaitsFor::Time);
+    Park { record, waits_for, ..park_event(second, "[1]") }
+}
+
+/// Wakes the session of `claim`.
+pub(super) fn wake_of(claim: &Claim) -> WakeSession {
+    let Position { topic, partition, .. } = claim.source.clone();
+    let session_id = claim.session_id.clone().expect("only an event of a session is parked");
+    WakeSession { session_id, topic, partition, before_offset: None }
+}
+
+/// The due events of some partitions of the topic, with limits that no test reaches.
+pub(super) fn due_query(partitions: &[i32], now: Timestamp) -> DueQuery {
+    let (topic, partitions) = ("escalations".into(), partitions.to_vec());
+    DueQuery { topic, partitions, now, overdue_limit: 100, due_limit: 100 }
 }
 
 impl Peer {
@@ -191,11 +209,49 @@ impl Peer {
     }
 
     pub(super) async fn settle(&self, key: &str, answer: Arc<Message>) -> bool {
+        self.settle_and_wake(key, answer, None).await
+    }
+
+    pub(super) async fn settle_and_wake(
+        &self,
+        key: &str,
+        answer: Arc<Message>,
+        wake: Option<WakeSession>,
+    ) -> bool {
+        let settle = Settle { answer, at: at(2), wake };
         let result = match self {
-            Self::Memory(ledger) => ledger.settle(key.into(), answer, at(2)).await,
-            Self::Database(ledger, _) => ledger.settle(key.into(), answer, at(2)).await,
+            Self::Memory(ledger) => ledger.settle(key.into(), settle).await,
+            Self::Database(ledger, _) => ledger.settle(key.into(), settle).await,
         };
         result.is_done()
+    }
+
+    pub(super) async fn wake_session(&self, wake: WakeSession) {
+        match self {
+            Self::Memory(ledger) => ledger.wake_session(wake).await,
+            Self::Database(ledger, _) => ledger.wake_session(wake).await,
+        }
+    }
+
+    pub(super) async fn is_session_parked(&self, session_id: &str, before: Position) -> bool {
+        match self {
+            Self::Memory(ledger) => ledger.is_session_parked(session_id.into(), before).await,
+            Self::Database(ledger, _) => ledger.is_session_parked(session_id.into(), before).await,
+        }
+    }
+
+    pub(super) async fn due(&self, query: DueQuery) -> DueEntries {
+        match self {
+            Self::Memory(ledger) => ledger.due(query).await,
+            Self::Database(ledger, _) => ledger.due(query).await,
+        }
+    }
+
+    pub(super) async fn waiting(&self, query: WaitingQuery) -> StoredEntries {
+        match self {
+            Self::Memory(ledger) => ledger.waiting(query).await,
+            Self::Database(ledger, _) => ledger.waiting(query).await,
+        }
     }
 
     pub(super) async fn mark_published(&self, key: &str, position: Option<Position>) {

@@ -10,8 +10,8 @@ use handoff::{
 };
 use tokio::time::sleep;
 
-use super::peer::{answer, claim, key_of, open, park_with_record, refusal, try_open};
-use super::suite;
+use super::peer::{answer, claim, key_of, open, park_with_record, position, refusal, try_open};
+use super::{parked, suite};
 use crate::support::postgres::{Server, execute, schema};
 
 #[tokio::test(flavor = "multi_thread")]
@@ -33,6 +33,17 @@ async fn a_ledger_of_a_newer_program_is_refused() {
     assert!(refused.contains("written by a newer handoff"), "{refused}");
     let error = LedgerReader::open(&LedgerUrl::parse(&url).unwrap()).await.err().unwrap();
     assert!(error.to_string().contains("written by a newer handoff"), "{error:#}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_ledger_of_a_development_build_is_refused() {
+    let url = schema().await;
+    open(&url, "a").await.end().await;
+    execute(&url, "UPDATE handoff_migrations SET checksum = '\\x00'").await.unwrap();
+    let refused = refusal(&url).await;
+    assert!(refused.contains("written by a development build"), "{refused}");
+    let error = LedgerReader::open(&LedgerUrl::parse(&url).unwrap()).await.err().unwrap();
+    assert!(error.to_string().contains("written by a development build"), "{error:#}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -76,18 +87,28 @@ async fn an_unreadable_row_blocks_only_its_own_event() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn an_unreadable_parked_row_stops_no_other() {
+    let url = schema().await;
+    let peer = open(&url, "a").await;
+    parked::an_unreadable_parked_row(&peer, async |sql| execute(&url, sql).await.unwrap()).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_stopped_server_is_waited_for() {
     let server = Server::start().await;
     let peer = open(server.url(), "a").await;
     peer.claim(claim("before", 1)).await;
     peer.park("before", park_with_record(9, &claim("before", 1))).await;
+    assert!(matches!(peer.claim(claim("before", 1)).await, ClaimResult::Resumed(_)));
     server.stop().await;
 
     let waiting = join_all((10..30).map(|n| {
         let peer = peer.clone();
         async move { peer.claim(claim(&format!("during-{n}"), n)).await }
     }));
-    let (claimed, rows, ()) = tokio::join!(waiting, peer.recover("escalations", &[0]), async {
+    let recovering = peer.recover("escalations", &[0]);
+    let looking_up = peer.is_session_parked("s", position(0, 9));
+    let (claimed, rows, parked, ()) = tokio::join!(waiting, recovering, looking_up, async {
         sleep(Duration::from_millis(1_500)).await;
         let problem = peer.problem().expect("it says so");
         assert!(problem.starts_with("the ledger postgres://127.0.0.1"), "{problem}");
@@ -95,6 +116,7 @@ async fn a_stopped_server_is_waited_for() {
     });
     assert_eq!(claimed, vec![ClaimResult::Fresh; 20]);
     assert!(rows.iter().any(|row| key_of(row) == "before"));
+    assert!(!parked);
     assert!(peer.settle("before", answer("after")).await);
     assert_eq!(peer.problem(), None);
     peer.end().await;

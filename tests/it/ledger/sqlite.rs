@@ -5,7 +5,7 @@ use std::{fs, process::Command, time::Duration};
 
 use handoff::{
     adapters::ledger::{LedgerReader, LedgerUrl},
-    domain::ledger_entry::{ClaimResult, EntryState},
+    domain::ledger_entry::{ClaimResult, EntryState, RecordOrigin, WaitsFor},
 };
 use rusqlite::Connection;
 use tempfile::TempDir;
@@ -14,7 +14,7 @@ use tokio::time::{sleep, timeout};
 use super::peer::{
     Peer, answer, at, claim, open, park_event, park_with_record, refusal, sqlite_url,
 };
-use super::suite;
+use super::{parked, suite};
 use crate::support::guard::Guard;
 
 fn folder() -> TempDir {
@@ -51,7 +51,8 @@ async fn entries_survive_a_restart() {
     peer.end().await;
     let peer = open(&url, "b").await;
     assert!(matches!(peer.claim(claim("open", 0)).await, ClaimResult::Resumed(_)));
-    assert_eq!(peer.entry("parked").await.unwrap().state, EntryState::Parked { until: at(9) });
+    let state = EntryState::Parked { until: at(9), waits_for: WaitsFor::Redelivery };
+    assert_eq!(peer.entry("parked").await.unwrap().state, state);
     assert_eq!(peer.entry("settled").await.unwrap().answer, Some(answer("it")));
 }
 
@@ -87,7 +88,10 @@ async fn a_second_service_on_the_same_file_is_refused_and_a_tool_is_not() {
     assert!(refused.contains("in use by another handoff"), "{refused}");
     assert!(refused.contains("ledger.db.lock") && refused.contains("postgres://"), "{refused}");
     let reader = LedgerReader::open(&LedgerUrl::parse(&url).unwrap()).await.unwrap();
-    assert_eq!(reader.entry("k").await.unwrap().unwrap().state, EntryState::Open);
+    assert_eq!(
+        reader.entry("k").await.unwrap().unwrap().state,
+        EntryState::Open { origin: RecordOrigin::Kafka }
+    );
     peer.settle("k", answer("it")).await;
     let entry = reader.entry("k").await.unwrap().unwrap();
     assert_eq!(entry.answer, Some(answer("it")), "it sees what happens meanwhile");
@@ -152,6 +156,20 @@ async fn a_ledger_of_a_newer_program_is_refused() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_ledger_of_a_development_build_is_refused() {
+    let folder = folder();
+    let url = sqlite_url(&folder);
+    open(&url, "a").await.end().await;
+    let other = Connection::open(folder.path().join("ledger.db")).unwrap();
+    run(&other, "DROP VIEW handoff_ledger; CREATE VIEW handoff_ledger AS SELECT 'open' AS state");
+    other.close().unwrap();
+    let refused = refusal(&url).await;
+    assert!(refused.contains("written by a development build"), "{refused}");
+    let error = LedgerReader::open(&LedgerUrl::parse(&url).unwrap()).await.err().unwrap();
+    assert!(error.to_string().contains("written by a development build"), "{error:#}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_missing_folder_is_named() {
     let folder = folder();
     let url = format!("sqlite://{}/not/there/ledger.db", folder.path().display());
@@ -210,10 +228,11 @@ async fn a_failed_recovery_delays_no_other_command() {
     let parked = claim("k", 1);
     peer.claim(parked.clone()).await;
     assert!(peer.park("k", park_with_record(9, &parked)).await);
+    assert!(matches!(peer.claim(parked.clone()).await, ClaimResult::Resumed(_)));
     let other = Connection::open(folder.path().join("ledger.db")).unwrap();
     let view = "SELECT sql FROM sqlite_schema WHERE name = 'handoff_ledger'";
     let view: String = other.query_row(view, [], |row| row.get(0)).unwrap();
-    let incomplete = view.replace("e.record,", "");
+    let incomplete = view.replace("e.event, ", "");
     assert_ne!(view, incomplete);
     run(&other, &format!("DROP VIEW handoff_ledger; {incomplete}"));
     let busy = async {
@@ -237,6 +256,14 @@ async fn an_unreadable_row_blocks_only_its_own_event() {
     let peer = open(&sqlite_url(&folder), "a").await;
     let other = Connection::open(folder.path().join("ledger.db")).unwrap();
     suite::an_unreadable_row(&peer, async |sql| run(&other, sql)).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_unreadable_parked_row_stops_no_other() {
+    let folder = folder();
+    let peer = open(&sqlite_url(&folder), "a").await;
+    let other = Connection::open(folder.path().join("ledger.db")).unwrap();
+    parked::an_unreadable_parked_row(&peer, async |sql| run(&other, sql)).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

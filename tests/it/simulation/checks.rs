@@ -73,7 +73,7 @@ fn check_transfer(process: &Arc<SimProcess>, number: u64, now: Timestamp) {
             if now >= *deadline {
                 world.violation(format!("{name} transfers {number} past its deadline"));
             }
-            if entry.is_settled() || entry.state != EntryState::Open {
+            if entry.is_settled() || !matches!(entry.state, EntryState::Open { .. }) {
                 world.violation(format!("{name} transfers {number}, which is not claimed"));
             }
             for (earlier, kind) in log.kinds[..offset].iter().enumerate() {

@@ -8,10 +8,12 @@
 
 mod checks;
 mod desk;
+mod forgotten;
 mod kafka;
 mod mutations;
 mod ports;
 mod process;
+mod rooms;
 mod schedule;
 mod world;
 
@@ -65,6 +67,7 @@ async fn run(world: &Arc<SimWorld>) {
     let last_input = world.schedule.inputs.last().map_or(Duration::ZERO, |input| input.at);
     while Instant::now() < horizon && world.violations().is_empty() {
         sleep(Duration::from_secs(1)).await;
+        forgotten::check(world);
         let all_published = Instant::now() > world.clock().instant(last_input);
         if world.faults_are_over()
             && all_published

@@ -3,7 +3,9 @@
 
 use std::sync::Arc;
 
-use handoff::domain::ledger_entry::{ClaimResult, EntryState, RecoveredEntry};
+use futures_util::FutureExt as _;
+use handoff::domain::ledger_entry::{ClaimResult, RecoveredEntry, WaitsFor, WakeSession};
+use handoff::ledger::{DueEntries, DueQuery, Ledger as _, StoredEntries, WaitingQuery};
 use handoff::sim::ledger::MemoryLedger;
 
 use super::world::SimProcess;
@@ -18,19 +20,31 @@ pub(super) enum Mutation {
     PublishTwice,
     /// Call again at once instead of reconciling a call that may have taken effect.
     SkipReconciliation,
-    /// Recovery leaves out parked events.
+    /// Parked events that are due are not read.
     LoseParkedEvents,
+    /// Nobody wakes the events that are parked behind others of their session.
+    ForgetSessions,
+    /// Nobody is read from a waiting room.
+    ForgetRooms,
+    /// Events in a waiting room are read before its probe is due.
+    ImpatientRooms,
+    /// An event does not wait for the parked events of its session.
+    OvertakeParkedEvents,
     /// A previous owner is not informed, and the ledger accepts commands of every owner.
     IgnoreFencing,
 }
 
 impl Mutation {
-    pub(super) const ALL: [Self; 6] = [
+    pub(super) const ALL: [Self; 10] = [
         Self::CommitEarly,
         Self::ForgetClaims,
         Self::PublishTwice,
         Self::SkipReconciliation,
         Self::LoseParkedEvents,
+        Self::ForgetSessions,
+        Self::ForgetRooms,
+        Self::ImpatientRooms,
+        Self::OvertakeParkedEvents,
         Self::IgnoreFencing,
     ];
 }
@@ -53,14 +67,42 @@ pub(super) fn claimed(process: &Arc<SimProcess>, claimed: ClaimResult) -> ClaimR
     }
 }
 
-pub(super) fn recover(
-    process: &Arc<SimProcess>,
-    mut rows: Vec<RecoveredEntry>,
-) -> Vec<RecoveredEntry> {
-    if process.world.is(Mutation::LoseParkedEvents) {
-        rows.retain(|row| !matches!(row.state, EntryState::Parked { .. }));
+pub(super) fn due(process: &Arc<SimProcess>, query: &DueQuery, mut due: DueEntries) -> DueEntries {
+    if process.world.is(Mutation::ImpatientRooms) {
+        due.due.entries.extend(in_rooms(process, query));
     }
-    rows
+    if process.world.is(Mutation::LoseParkedEvents) {
+        due.due.entries.clear();
+        due.overdue.entries.clear();
+    }
+    due
+}
+
+/// One event of each waiting room.
+fn in_rooms(process: &Arc<SimProcess>, query: &DueQuery) -> Vec<RecoveredEntry> {
+    let DueQuery { topic, partitions, .. } = query;
+    let ledger = &process.world.ledger;
+    let parked = ledger.recover(topic.clone(), partitions.clone()).now_or_never();
+    let mut found = Vec::new();
+    for group in parked.map(|recovered| recovered.parked).unwrap_or_default() {
+        if let WaitsFor::Agent(room) = group.waits_for {
+            let (topic, partitions) = (topic.clone(), partitions.clone());
+            let query = WaitingQuery { topic, partitions, room, limit: 1 };
+            found.extend(ledger.waiting(query).now_or_never().unwrap_or_default().entries);
+        }
+    }
+    found
+}
+
+pub(super) fn waiting(process: &Arc<SimProcess>, mut found: StoredEntries) -> StoredEntries {
+    if process.world.is(Mutation::ForgetRooms) {
+        found.entries.clear();
+    }
+    found
+}
+
+pub(super) fn wake(process: &Arc<SimProcess>, wake: Option<WakeSession>) -> Option<WakeSession> {
+    wake.filter(|_| !process.world.is(Mutation::ForgetSessions))
 }
 
 /// Number of additional copies of an answer to publish.

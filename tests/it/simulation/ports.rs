@@ -11,18 +11,21 @@ use std::time::Duration;
 
 use futures_util::FutureExt as _;
 use handoff::deliver::{OutcomePublisher, Published, PublishedBy};
-use handoff::domain::ledger_entry::{Claim, ClaimResult, Park, WriteResult};
+use handoff::domain::ledger_entry::{
+    Claim, ClaimResult, Park, RecoveredEntry, Settle, WakeSession, WriteResult,
+};
 use handoff::domain::record::Position;
 use handoff::domain::wire::Message;
 use handoff::lease::FencingToken;
-use handoff::ledger::{Ledger, Recovered};
+use handoff::ledger::{DueEntries, DueQuery, Ledger, Recovered, StoredEntries, WaitingQuery};
 use handoff::sim::ledger::MemoryLedger;
 use jiff::Timestamp;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
 use super::checks;
-use super::mutations;
+use super::mutations::{self, Mutation};
+use super::rooms;
 use super::world::{SimProcess, lock};
 
 /// A command for the writer and whether its caller still waits.
@@ -151,6 +154,7 @@ impl Ledger for SimLedger {
         let process = self.process.clone();
         let description = format!("claim {}", claim.key);
         self.write(description, move |memory| {
+            rooms::on_claim(&process, memory.entry(&claim.key).as_ref(), &claim);
             mutations::claimed(&process, now(memory.claim(claim)))
         })
         .await
@@ -160,6 +164,7 @@ impl Ledger for SimLedger {
         let process = self.process.clone();
         let description = format!("park {key} until {}", park.until);
         self.write(description, move |memory| {
+            rooms::on_park(&process, &key, &park);
             let has_record = park.record.is_some();
             let parked = now(memory.park(key.clone(), park));
             // From now on the offset may be committed: the ledger holds the record.
@@ -171,9 +176,33 @@ impl Ledger for SimLedger {
         .await
     }
 
-    async fn settle(&self, key: Arc<str>, answer: Arc<Message>, at: Timestamp) -> WriteResult {
-        let description = format!("settle {key}: {}", answer.label());
-        self.write(description, move |memory| now(memory.settle(key, answer, at))).await
+    async fn settle(&self, key: Arc<str>, settle: Settle) -> WriteResult {
+        let process = self.process.clone();
+        let description = format!("settle {key}: {}", settle.answer.label());
+        self.write(description, move |memory| {
+            rooms::on_settle(&process, &key, settle.answer.label());
+            let settle = Settle { wake: mutations::wake(&process, settle.wake), ..settle };
+            now(memory.settle(key, settle))
+        })
+        .await
+    }
+
+    async fn wake_session(&self, wake: WakeSession) {
+        let process = self.process.clone();
+        let description = format!("wake {} before {:?}", wake.session_id, wake.before_offset);
+        self.write(description, move |memory| {
+            if let Some(wake) = mutations::wake(&process, Some(wake)) {
+                now(memory.wake_session(wake));
+            }
+        })
+        .await;
+    }
+
+    async fn is_session_parked(&self, session_id: Arc<str>, before: Position) -> bool {
+        self.read().await;
+        let is_parked = now(self.memory.is_session_parked(session_id, before));
+        self.process.delay_up_to(5).await;
+        is_parked && !self.process.world.is(Mutation::OvertakeParkedEvents)
     }
 
     async fn mark_published(&self, key: Arc<str>, position: Option<Position>) {
@@ -182,17 +211,59 @@ impl Ledger for SimLedger {
     }
 
     async fn recover(&self, topic: Arc<str>, partitions: Vec<i32>) -> Recovered {
-        self.process.crash_point("the ledger is about to be read").await;
-        self.process.delay_up_to(20).await;
-        let Recovered { entries: rows, blocked_partitions } =
-            now(self.memory.recover(topic, partitions));
-        let rows = mutations::recover(&self.process, rows);
+        self.read().await;
+        let recovered = now(self.memory.recover(topic, partitions));
         self.process.world.log(|| {
-            let offsets: Vec<_> = rows.iter().map(|row| row.record.position.offset).collect();
-            format!("{} ledger: unfinished: {offsets:?}", self.process.name)
+            let entries = recovered.entries.iter();
+            let offsets: Vec<_> = entries.map(|entry| entry.record.position.offset).collect();
+            let parked: Vec<_> =
+                recovered.parked.iter().map(|group| (group.partition, group.events)).collect();
+            format!("{} ledger: unfinished: {offsets:?}, parked: {parked:?}", self.process.name)
         });
         self.process.delay_up_to(20).await;
-        Recovered { entries: rows, blocked_partitions }
+        recovered
+    }
+
+    async fn unfinished(&self, topic: Arc<str>, partitions: Vec<i32>) -> StoredEntries {
+        self.read().await;
+        let found = now(self.memory.unfinished(topic, partitions));
+        self.trace_read("unfinished", found.entries.iter());
+        self.process.delay_up_to(20).await;
+        found
+    }
+
+    async fn due(&self, query: DueQuery) -> DueEntries {
+        self.read().await;
+        let due = now(self.memory.due(query.clone()));
+        let due = mutations::due(&self.process, &query, due);
+        self.trace_read("due", due.overdue.entries.iter().chain(&due.due.entries));
+        self.process.delay_up_to(20).await;
+        due
+    }
+
+    async fn waiting(&self, query: WaitingQuery) -> StoredEntries {
+        self.read().await;
+        let room = query.room.clone();
+        let found = now(self.memory.waiting(query));
+        let found = mutations::waiting(&self.process, found);
+        self.trace_read(&format!("waiting in {room}"), found.entries.iter());
+        self.process.delay_up_to(20).await;
+        found
+    }
+}
+
+impl SimLedger {
+    /// What precedes every read.
+    async fn read(&self) {
+        self.process.crash_point("the ledger is about to be read").await;
+        self.process.delay_up_to(20).await;
+    }
+
+    fn trace_read<'a>(&self, what: &str, entries: impl Iterator<Item = &'a RecoveredEntry>) {
+        let offsets: Vec<_> = entries.map(|entry| entry.record.position.offset).collect();
+        if !offsets.is_empty() {
+            self.process.world.log(|| format!("{} ledger: {what}: {offsets:?}", self.process.name));
+        }
     }
 }
 

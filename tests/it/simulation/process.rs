@@ -200,7 +200,12 @@ fn settings(world: &SimWorld) -> IntakeSettings {
             time_to_live: Duration::from_secs(30),
         },
         // Small enough that a dozen events meet every limit.
-        limits: IntakeLimits { max_events: 12, max_bytes: 100_000, max_span: 8 },
+        limits: IntakeLimits {
+            max_events: 12,
+            max_per_session: 2,
+            max_bytes: 100_000,
+            max_span: 8,
+        },
         drain: world.schedule.drain,
     }
 }

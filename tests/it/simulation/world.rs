@@ -16,8 +16,10 @@ use tokio::sync::Notify;
 use tokio::time::{Instant, sleep, sleep_until};
 
 use super::desk::SimDesk;
+use super::forgotten::Forgotten;
 use super::kafka::SimKafka;
 use super::mutations::Mutation;
+use super::rooms::RoomProbes;
 use super::schedule::Schedule;
 
 /// When every world starts.
@@ -31,6 +33,7 @@ pub(super) struct SimWorld {
     pub(super) ledger: MemoryLedger,
     /// Broken promises found so far.
     violations: Mutex<Vec<String>>,
+    pub(super) forgotten: Mutex<Forgotten>,
     /// Kept only for a replay.
     trace: Option<Mutex<Vec<String>>>,
     rng: Mutex<fastrand::Rng>,
@@ -79,6 +82,7 @@ impl SimWorld {
                 handoff::clock::Clock::from_fn(move || clock.now()),
             ),
             violations: Mutex::default(),
+            forgotten: Mutex::default(),
             trace: traced.then(Mutex::default),
             rng: Mutex::new(rng),
             clock,
@@ -163,6 +167,7 @@ pub(super) struct SimProcess {
     pub(super) crash_signal: Notify,
     /// Await points left until it crashes.
     points_left: AtomicI64,
+    pub(super) room_probes: Mutex<RoomProbes>,
     /// Start and end of the last pause.
     paused: Mutex<Option<(Instant, Instant)>>,
 }
@@ -184,6 +189,7 @@ impl SimProcess {
             } else {
                 i64::MAX
             }),
+            room_probes: Mutex::default(),
             paused: Mutex::default(),
         })
     }

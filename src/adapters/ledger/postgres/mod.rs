@@ -1,10 +1,12 @@
-//! PostgreSQL: one connection that writes, and short-lived ones that read.
+//! PostgreSQL: one connection that writes, and at most two that read.
 //!
 //! A batch is one statement, with its rows as arrays. No row is locked while a change is decided:
 //! optimistic locking, a row is written only over the version that was read, so another instance's
 //! change is never overwritten. That also works behind PgBouncer in transaction mode. `server` has
-//! the connection, `row` the columns, `reader` the reading side.
+//! the connection, `row` the columns, `reader` the reading side, with
+//! the queries for parked events in `parked`.
 
+mod parked;
 mod reader;
 mod row;
 mod server;
@@ -26,28 +28,31 @@ use self::row::{EventRow, optional_text, text};
 use self::server::{CONNECT_TIMEOUT, PostgresServer, STATEMENT_TIMEOUT};
 pub(super) use self::server::{parse_url, redact_url};
 use super::database::{Database, Decide, PRUNE_ROWS, RowChange, RowRequest, StoredRow};
+use crate::domain::ledger_entry::WakeSession;
 
 /// Long, because another instance may be migrating: the second one waits for its lock.
 const MIGRATION_TIMEOUT: Duration = Duration::from_secs(300);
 
 /// Without records, which no command needs, and without answers, which few need.
 const ROWS: &str = r#"SELECT key, session_id, topic, partition, "offset", state, owner, version,
-  first_seen_us, deadline_us, claimed_at_us, parked_until_us, settled_at_us, published_at_us,
-  published_to, NULL AS record, snapshot, NULL AS answer, history
+  first_seen_us, deadline_us, claimed_at_us, from_ledger, parked_until_us, waits_for, settled_at_us,
+  published_at_us, published_to, NULL AS record, snapshot, NULL AS answer, history
 FROM handoff_events WHERE key = ANY($1)"#;
 
 const ANSWERS: &str = "SELECT key, answer FROM handoff_events WHERE key = ANY($1)";
 
 const WRITE: &str = r#"INSERT INTO handoff_events AS e (key, session_id, topic, partition,
-  "offset", state, owner, version, first_seen_us, deadline_us, claimed_at_us, parked_until_us,
-  settled_at_us, published_at_us, published_to, record, snapshot, answer, history)
+  "offset", state, owner, version, first_seen_us, deadline_us, claimed_at_us, from_ledger,
+  parked_until_us, waits_for, settled_at_us, published_at_us, published_to, record, snapshot, answer, history)
 SELECT * FROM UNNEST($1::text[], $2::text[], $3::text[], $4::int[], $5::bigint[], $6::text[],
-  $7::text[], $8::bigint[], $9::bigint[], $10::bigint[], $11::bigint[], $12::bigint[],
-  $13::bigint[], $14::bigint[], $15::text[], $16::text[], $17::text[], $18::text[], $19::text[])
+  $7::text[], $8::bigint[], $9::bigint[], $10::bigint[], $11::bigint[], $12::boolean[],
+  $13::bigint[], $14::text[], $15::bigint[], $16::bigint[], $17::text[], $18::text[], $19::text[],
+  $20::text[], $21::text[])
 ON CONFLICT (key) DO UPDATE SET
   state = excluded.state, owner = excluded.owner, version = excluded.version,
-  claimed_at_us = excluded.claimed_at_us, parked_until_us = excluded.parked_until_us,
-  settled_at_us = excluded.settled_at_us, published_at_us = excluded.published_at_us,
+  claimed_at_us = excluded.claimed_at_us, from_ledger = excluded.from_ledger,
+  parked_until_us = excluded.parked_until_us,
+  waits_for = excluded.waits_for, settled_at_us = excluded.settled_at_us, published_at_us = excluded.published_at_us,
   published_to = excluded.published_to,
   record = CASE WHEN excluded.state = 'published' THEN NULL
     ELSE coalesce(excluded.record, e.record) END,
@@ -60,6 +65,19 @@ const PRUNE: &str = "DELETE FROM handoff_events WHERE key IN (
   SELECT key FROM handoff_events WHERE state = 'published' AND published_at_us < $1
   ORDER BY published_at_us LIMIT $2 FOR UPDATE SKIP LOCKED)";
 
+// The first unfinished event of a session decides: if it is being worked on, waits for something
+// else, or is behind the one in memory, nothing changes.
+const WAKE: &str = r#"UPDATE handoff_events AS e SET parked_until_us = $1
+FROM UNNEST($2::text[], $3::text[], $4::int[], $5::bigint[])
+  AS wake (session_id, topic, partition, before_offset)
+CROSS JOIN LATERAL (
+  SELECT key, "offset" FROM handoff_events AS f
+  WHERE f.session_id = wake.session_id AND f.topic = wake.topic
+    AND f.partition = wake.partition AND f.record IS NOT NULL
+    AND f.state IN ('open', 'parked')
+  ORDER BY f."offset" LIMIT 1) AS first
+WHERE e.key = first.key AND e.waits_for = 'session' AND first."offset" < wake.before_offset"#;
+
 fn migrator() -> Migrator {
     let sql = include_str!("../../../../migrations/postgres/0001_events.sql").into_sql_str();
     let first = Migration::new(1, "events".into(), MigrationType::Simple, sql, false);
@@ -70,6 +88,13 @@ fn migrator() -> Migrator {
 
 fn newer(name: &str) -> String {
     format!("the ledger {name} was written by a newer handoff; start that one, or a newer one")
+}
+
+fn unreleased(name: &str) -> String {
+    format!(
+        "the ledger {name} was written by a development build of handoff: drop its tables \
+         (handoff_events, handoff_migrations), or name another database"
+    )
 }
 
 /// The writing side.
@@ -90,6 +115,7 @@ impl PostgresDatabase {
         match timeout(limit, migration).await {
             Ok(Ok(())) => Ok(Self { server, connection: Some(connection) }),
             Ok(Err(MigrateError::VersionMissing(_))) => bail!(newer(name)),
+            Ok(Err(MigrateError::VersionMismatch(_))) => bail!(unreleased(name)),
             Ok(Err(error)) => {
                 Err(anyhow!(error).context(format!("failed to set up the ledger {name}")))
             }
@@ -106,9 +132,9 @@ impl PostgresDatabase {
 }
 
 impl Database for PostgresDatabase {
-    async fn write(&mut self, changes: &[RowChange]) -> anyhow::Result<Vec<bool>> {
+    async fn write(&mut self, changes: &[RowChange], now: Timestamp) -> anyhow::Result<Vec<bool>> {
         let mut connection = self.take_connection().await?;
-        let write = write(&mut connection, changes);
+        let write = write_and_wake(&mut connection, changes, now);
         let written = self.server.within(STATEMENT_TIMEOUT, write).await?;
         self.connection = Some(connection);
         Ok(written)
@@ -118,15 +144,24 @@ impl Database for PostgresDatabase {
         &mut self,
         requests: &[RowRequest<'_>],
         decide: Decide<'_>,
+        now: Timestamp,
     ) -> anyhow::Result<Vec<bool>> {
         let mut connection = self.take_connection().await?;
         let read = read(&mut connection, requests);
         let rows = self.server.within(STATEMENT_TIMEOUT, read).await?;
         let changes = decide(rows);
-        let write = write(&mut connection, &changes);
+        let write = write_and_wake(&mut connection, &changes, now);
         let written = self.server.within(STATEMENT_TIMEOUT, write).await?;
         self.connection = Some(connection);
         Ok(written)
+    }
+
+    async fn wake(&mut self, wakes: &[WakeSession], now: Timestamp) -> anyhow::Result<()> {
+        let mut connection = self.take_connection().await?;
+        let wake = wake(&mut connection, wakes.iter(), now);
+        self.server.within(STATEMENT_TIMEOUT, wake).await?;
+        self.connection = Some(connection);
+        Ok(())
     }
 
     async fn prune(&mut self, before: Timestamp) -> anyhow::Result<u64> {
@@ -178,7 +213,45 @@ async fn read(
     Ok(rows.into_iter().map(EventRow::into_stored_row).collect())
 }
 
-/// One statement, which is one transaction.
+/// One statement, which is one transaction, where no session is woken; most batches wake none.
+async fn write_and_wake(
+    connection: &mut PgConnection,
+    changes: &[RowChange],
+    now: Timestamp,
+) -> sqlx::Result<Vec<bool>> {
+    if changes.iter().all(|change| change.wake.is_none()) {
+        return write(connection, changes).await;
+    }
+    let mut transaction = connection.begin().await?;
+    let written = write(&mut transaction, changes).await?;
+    let done = changes.iter().zip(&written).filter(|(_, written)| **written);
+    // After all writes: an event that was parked before the answer of this batch is found.
+    wake(&mut transaction, done.filter_map(|(change, _)| change.wake.as_ref()), now).await?;
+    transaction.commit().await?;
+    Ok(written)
+}
+
+async fn wake(
+    connection: &mut PgConnection,
+    wakes: impl Iterator<Item = &WakeSession>,
+    now: Timestamp,
+) -> sqlx::Result<()> {
+    let (mut sessions, mut topics) = (Vec::new(), Vec::new());
+    let (mut partitions, mut offsets) = (Vec::new(), Vec::new());
+    for WakeSession { session_id, topic, partition, before_offset } in wakes {
+        sessions.push(&**session_id);
+        topics.push(&**topic);
+        partitions.push(*partition);
+        offsets.push(before_offset.unwrap_or(i64::MAX));
+    }
+    if !sessions.is_empty() {
+        let wake = sqlx::query(WAKE).bind(now.as_microsecond());
+        let wake = wake.bind(sessions).bind(topics).bind(partitions).bind(offsets);
+        wake.execute(connection).await?;
+    }
+    Ok(())
+}
+
 async fn write(connection: &mut PgConnection, changes: &[RowChange]) -> sqlx::Result<Vec<bool>> {
     fn column<'l, T>(rows: &'l [EventRow], of: impl Fn(&'l EventRow) -> T) -> Vec<T> {
         rows.iter().map(of).collect()
@@ -201,7 +274,9 @@ async fn write(connection: &mut PgConnection, changes: &[RowChange]) -> sqlx::Re
         .bind(column(rows, |row| row.first_seen_us))
         .bind(column(rows, |row| row.deadline_us))
         .bind(column(rows, |row| row.claimed_at_us))
+        .bind(column(rows, |row| row.from_ledger))
         .bind(column(rows, |row| row.parked_until_us))
+        .bind(column(rows, |row| row.waits_for.as_deref()))
         .bind(column(rows, |row| row.settled_at_us))
         .bind(column(rows, |row| row.published_at_us))
         .bind(column(rows, |row| row.published_to.as_deref()))

@@ -9,8 +9,8 @@ use sqlx::Row as _;
 use sqlx::postgres::PgRow;
 
 use super::super::columns::{
-    StateColumns, format_history, format_message, format_record, parse_history, parse_message,
-    parse_record, parse_time,
+    StateColumns, format_history, format_message, format_record, is_from_ledger, parse_history,
+    parse_message, parse_record, parse_time,
 };
 use super::super::database::StoredRow;
 use crate::domain::ledger_entry::{EntryState, LedgerEntry};
@@ -30,7 +30,9 @@ pub(super) struct EventRow {
     pub(super) first_seen_us: i64,
     pub(super) deadline_us: Option<i64>,
     pub(super) claimed_at_us: i64,
+    pub(super) from_ledger: bool,
     pub(super) parked_until_us: Option<i64>,
+    pub(super) waits_for: Option<Arc<str>>,
     pub(super) settled_at_us: Option<i64>,
     pub(super) published_at_us: Option<i64>,
     pub(super) published_to: Option<Arc<str>>,
@@ -54,6 +56,7 @@ impl EventRow {
             first_seen_us: entry.first_seen.as_microsecond(),
             deadline_us: entry.deadline.map(Timestamp::as_microsecond),
             claimed_at_us: entry.claimed_at.as_microsecond(),
+            from_ledger: is_from_ledger(&entry.state),
             record: entry.record.as_ref().map(format_record),
             snapshot: entry.snapshot.as_deref().map(Arc::from),
             answer: entry.answer.as_deref().map(format_message),
@@ -66,8 +69,12 @@ impl EventRow {
     fn with_times_of(self, state: &EntryState) -> Self {
         let us = |at: &Timestamp| Some(at.as_microsecond());
         match state {
-            EntryState::Open => self,
-            EntryState::Parked { until } => Self { parked_until_us: us(until), ..self },
+            EntryState::Open { .. } => self,
+            EntryState::Parked { until, waits_for } => Self {
+                parked_until_us: us(until),
+                waits_for: Some(waits_for.to_string().into()),
+                ..self
+            },
             EntryState::Settled { at } => Self { settled_at_us: us(at), ..self },
             EntryState::Published { settled_at, at, position } => Self {
                 settled_at_us: us(settled_at),
@@ -91,7 +98,9 @@ impl EventRow {
             first_seen_us: row.try_get("first_seen_us")?,
             deadline_us: row.try_get("deadline_us")?,
             claimed_at_us: row.try_get("claimed_at_us")?,
+            from_ledger: row.try_get("from_ledger")?,
             parked_until_us: row.try_get("parked_until_us")?,
+            waits_for: optional_text(row, "waits_for")?,
             settled_at_us: row.try_get("settled_at_us")?,
             published_at_us: row.try_get("published_at_us")?,
             published_to: optional_text(row, "published_to")?,
@@ -115,7 +124,9 @@ impl EventRow {
     fn into_entry(self) -> anyhow::Result<LedgerEntry> {
         let state = StateColumns {
             state: &self.state,
+            from_ledger: self.from_ledger,
             parked_until_us: self.parked_until_us,
+            waits_for: self.waits_for.as_deref(),
             settled_at_us: self.settled_at_us,
             published_at_us: self.published_at_us,
             published_to: self.published_to.as_deref(),

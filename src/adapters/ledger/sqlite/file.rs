@@ -110,6 +110,13 @@ pub(super) fn foreign(file: &Path) -> String {
     format!("{file:?} is another program's database, not a ledger: name another file in ledger.url")
 }
 
+pub(super) fn unreleased(file: &Path) -> String {
+    format!(
+        "the ledger {file:?} was written by a development build of handoff: move it away, or name \
+         another file in ledger.url"
+    )
+}
+
 /// Whether the file is certainly not ours: no database at all, or with an unfinished transaction of
 /// another program, which opening the file for writing would roll back.
 pub(super) fn is_foreign(error: &rusqlite::Error) -> bool {

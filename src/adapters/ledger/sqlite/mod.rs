@@ -1,11 +1,12 @@
-//! SQLite: one file, one connection that writes and one that reads.
+//! SQLite: one file, one connection that writes and two that read.
 //!
 //! The file is in WAL mode, with every commit on the disk. A lock file beside it keeps a second
 //! service out; tools that only read need no lock. `file` opens the file and explains its errors,
 //! `schema` creates the tables, `write` has the changes, `rows` the way back, `reader` the reading
-//! side. All of it blocks: the writer runs in a [`thread`](super::thread) of its own.
+//! side, with the queries for parked events in `parked`. All of it blocks: the writer runs in a [`thread`](super::thread) of its own.
 
 mod file;
+mod parked;
 mod reader;
 mod rows;
 mod schema;
@@ -21,10 +22,12 @@ use serde::Serialize;
 
 use self::file::{
     ensure_file, explain, foreign, is_foreign, lock, newer, open_read_only, open_writable,
+    unreleased,
 };
 pub(super) use self::reader::SqliteReader;
 use self::schema::Schema;
 use super::database::{Database, Decide, PRUNE_ROWS, RowChange, RowRequest, StoredRow};
+use crate::domain::ledger_entry::WakeSession;
 
 /// Writes the file's mark ("hand"): fails where nothing can be written.
 const WRITE_MARK: &str = "PRAGMA application_id = 0x68616e64";
@@ -34,8 +37,8 @@ const CHECKPOINT: &str = "PRAGMA wal_checkpoint(TRUNCATE)";
 
 /// Without the records, which no command needs.
 const ROWS: &str = r#"SELECT key, session_id, topic, partition, "offset", state, owner, version,
-  first_seen_us, deadline_us, claimed_at_us, parked_until_us, settled_at_us, published_at_us,
-  published_to, NULL AS record, snapshot, channel, answer_key, answer_value, answer_headers,
+  first_seen_us, deadline_us, claimed_at_us, from_ledger, parked_until_us, waits_for,
+  settled_at_us, published_at_us, published_to, NULL AS record, snapshot, channel, answer_key, answer_value, answer_headers,
   history, settled_by, label, published_by
 FROM handoff_ledger WHERE key IN (SELECT value FROM json_each(?))"#;
 
@@ -77,6 +80,7 @@ impl SqliteDatabase {
         // shows again below, where the file is opened for writing.
         match open_read_only(file).and_then(|connection| schema::inspect(&connection)) {
             Ok(Schema::Foreign) => bail!(foreign(file)),
+            Ok(Schema::Unreleased) => bail!(unreleased(file)),
             Err(error) if is_foreign(&error) => return Err(explain(file, error)),
             _ => {}
         }
@@ -119,9 +123,9 @@ impl SqliteDatabase {
 }
 
 impl Database for SqliteDatabase {
-    async fn write(&mut self, changes: &[RowChange]) -> anyhow::Result<Vec<bool>> {
+    async fn write(&mut self, changes: &[RowChange], now: Timestamp) -> anyhow::Result<Vec<bool>> {
         self.transaction(|connection, file| {
-            Ok((write_all(connection, file, changes)?, End::Commit))
+            Ok((write_all(connection, file, changes, now)?, End::Commit))
         })
     }
 
@@ -129,13 +133,22 @@ impl Database for SqliteDatabase {
         &mut self,
         requests: &[RowRequest<'_>],
         decide: Decide<'_>,
+        now: Timestamp,
     ) -> anyhow::Result<Vec<bool>> {
         // The view has the answers anyway: reading them conditionally would be no cheaper here.
         let keys = json(&requests.iter().map(|request| request.key).collect::<Vec<_>>());
         self.transaction(|connection, file| {
             let changes = decide(read(connection, file, ROWS, [keys])?);
             let end = End::commit_if(!changes.is_empty());
-            Ok((write_all(connection, file, &changes)?, end))
+            Ok((write_all(connection, file, &changes, now)?, end))
+        })
+    }
+
+    async fn wake(&mut self, wakes: &[WakeSession], now: Timestamp) -> anyhow::Result<()> {
+        self.transaction(|connection, file| {
+            let mut woken = wakes.iter().map(|wake| write::wake(connection, wake, now));
+            woken.try_for_each(|woken| woken).map_err(|error| explain(file, error))?;
+            Ok(((), End::Commit))
         })
     }
 
@@ -177,9 +190,20 @@ fn write_all(
     connection: &Connection,
     file: &Path,
     changes: &[RowChange],
+    now: Timestamp,
 ) -> anyhow::Result<Vec<bool>> {
-    let written = changes.iter().map(|change| write::write(connection, change));
-    written.collect::<rusqlite::Result<_>>().map_err(|error| explain(file, error))
+    let write = || -> rusqlite::Result<_> {
+        let written = changes.iter().map(|change| write::write(connection, change));
+        let written = written.collect::<rusqlite::Result<Vec<_>>>()?;
+        // After all writes: an event that was parked before the answer of this batch is found.
+        for (change, _) in changes.iter().zip(&written).filter(|(_, written)| **written) {
+            if let Some(wake) = &change.wake {
+                write::wake(connection, wake, now)?;
+            }
+        }
+        Ok(written)
+    };
+    write().map_err(|error| explain(file, error))
 }
 
 fn read(

@@ -1,4 +1,4 @@
-//! The reading side: one connection of its own, so that reads and writes do not block each other.
+//! The reading side: connections of its own, so that reads and writes do not block each other.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -8,17 +8,14 @@ use parking_lot::Mutex;
 use rusqlite::Connection;
 use tokio::task::spawn_blocking;
 
-use super::super::database::{NO_TABLES, StoredRow};
-use super::file::{ensure_file, explain, foreign, newer, open_read_only};
+use super::super::database::{DueRows, NO_TABLES, ParkedRows, StoredRow};
+use super::file::{ensure_file, explain, foreign, newer, open_read_only, unreleased};
 use super::schema::{self, Schema};
-use super::{json, read};
+use super::{json, parked, read};
+use crate::domain::record::Position;
+use crate::ledger::{DueQuery, WaitingQuery};
 
 const ROW: &str = "SELECT * FROM handoff_ledger WHERE key = ?";
-
-const UNFINISHED: &str = r#"SELECT * FROM handoff_ledger
-WHERE state <> 'published' AND record IS NOT NULL
-  AND topic = ? AND partition IN (SELECT value FROM json_each(?))
-ORDER BY partition, "offset""#;
 
 const UNPUBLISHED_BY_STATE: &str = "SELECT state, count(*) FROM handoff_ledger
 WHERE state <> 'published' AND topic = ? AND partition IN (SELECT value FROM json_each(?))
@@ -28,20 +25,24 @@ GROUP BY state ORDER BY state";
 pub struct SqliteReader {
     file: PathBuf,
     connection: Arc<Mutex<Connection>>,
+    /// For lookups of a few microseconds, which must not wait behind longer queries.
+    lookups: Arc<Mutex<Connection>>,
 }
 
 impl SqliteReader {
     pub(in super::super) async fn open(file: &Path) -> anyhow::Result<Self> {
         ensure_file(file)?;
-        let connection = open_read_only(file).map_err(|error| match file.exists() {
-            true => explain(file, error),
-            false => anyhow!(
-                "the ledger {file:?} is not there (yet): the service creates it at its first \
-                 start; see that ledger.url names it"
-            ),
-        })?;
-        let connection = Arc::new(Mutex::new(connection));
-        let reader = Self { file: file.to_owned(), connection };
+        let connect = || {
+            let connection = open_read_only(file).map_err(|error| match file.exists() {
+                true => explain(file, error),
+                false => anyhow!(
+                    "the ledger {file:?} is not there (yet): the service creates it at its first \
+                     start; see that ledger.url names it"
+                ),
+            });
+            connection.map(|connection| Arc::new(Mutex::new(connection)))
+        };
+        let reader = Self { file: file.to_owned(), connection: connect()?, lookups: connect()? };
         reader.check_schema().await?;
         Ok(reader)
     }
@@ -56,8 +57,51 @@ impl SqliteReader {
         topic: &str,
         partitions: &[i32],
     ) -> anyhow::Result<Vec<StoredRow>> {
-        let parameters = (topic.to_owned(), json(partitions));
-        self.query(move |connection, file| read(connection, file, UNFINISHED, parameters)).await
+        let (topic, partitions) = (topic.to_owned(), partitions.to_vec());
+        self.query(move |connection, file| {
+            parked::unfinished(connection, file, &topic, &partitions)
+        })
+        .await
+    }
+
+    pub(in super::super) async fn groups(
+        &self,
+        topic: &str,
+        partitions: &[i32],
+    ) -> anyhow::Result<Vec<ParkedRows>> {
+        let (topic, partitions) = (topic.to_owned(), partitions.to_vec());
+        self.query(move |connection, file| {
+            let groups = parked::groups(connection, &topic, &partitions);
+            groups.map_err(|error| explain(file, error))
+        })
+        .await
+    }
+
+    pub(in super::super) async fn due(&self, query: &DueQuery) -> anyhow::Result<DueRows> {
+        let query = query.clone();
+        self.query(move |connection, file| parked::due(connection, file, &query)).await
+    }
+
+    pub(in super::super) async fn waiting(
+        &self,
+        query: &WaitingQuery,
+    ) -> anyhow::Result<Vec<StoredRow>> {
+        let query = query.clone();
+        self.query(move |connection, file| parked::waiting(connection, file, &query)).await
+    }
+
+    pub(in super::super) async fn is_session_parked(
+        &self,
+        session_id: &Arc<str>,
+        before: &Position,
+    ) -> anyhow::Result<bool> {
+        let (session_id, before) = (session_id.clone(), before.clone());
+        let look_up = move |connection: &Connection, file: &Path| {
+            let found = parked::is_session_parked(connection, &session_id, &before);
+            found.map_err(|error| explain(file, error))
+        };
+        let (connection, file) = (self.lookups.clone(), self.file.clone());
+        spawn_blocking(move || look_up(&connection.lock(), &file)).await?
     }
 
     pub(in super::super) async fn unpublished_by_state(
@@ -88,6 +132,7 @@ impl SqliteReader {
             ),
             Ok(Schema::Newer) => bail!(newer(file)),
             Ok(Schema::Foreign) => bail!(foreign(file)),
+            Ok(Schema::Unreleased) => bail!(unreleased(file)),
             Err(error) => Err(explain(file, error)),
         })
         .await

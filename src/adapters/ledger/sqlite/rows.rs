@@ -55,11 +55,14 @@ fn entry(row: &Row<'_>) -> anyhow::Result<LedgerEntry> {
 }
 
 fn state(row: &Row<'_>) -> anyhow::Result<EntryState> {
-    let (state, published_to): (String, Option<String>) =
-        (row.get("state")?, row.get("published_to")?);
+    let state: String = row.get("state")?;
+    let (waits_for, published_to): (Option<String>, Option<String>) =
+        (row.get("waits_for")?, row.get("published_to")?);
     let columns = StateColumns {
         state: &state,
         parked_until_us: row.get("parked_until_us")?,
+        from_ledger: row.get("from_ledger")?,
+        waits_for: waits_for.as_deref(),
         settled_at_us: row.get("settled_at_us")?,
         published_at_us: row.get("published_at_us")?,
         published_to: published_to.as_deref(),

@@ -27,6 +27,8 @@ pub(super) enum Schema {
     Empty,
     /// The tables are another program's.
     Foreign,
+    /// A development build before 0.1.0 created them, by other migrations of the same numbers.
+    Unreleased,
     /// Migrations are missing.
     Older,
     /// Every migration is applied.
@@ -52,11 +54,10 @@ pub(super) fn inspect(connection: &Connection) -> rusqlite::Result<Schema> {
         return Ok(if is_empty { Schema::Empty } else { Schema::Foreign });
     }
     let newest = connection.query_row(NEWEST, (), |row| row.get(0))?;
-    // A development build before 0.1.0 numbered other migrations.
-    let column = "SELECT 1 FROM pragma_table_info('handoff_ledger') WHERE name = 'state'";
-    let is_ledger = connection.query_row(column, (), |_| Ok(())).optional()?.is_some();
+    let column = "SELECT 1 FROM pragma_table_info('handoff_ledger') WHERE name = 'waits_for'";
+    let is_released = connection.query_row(column, (), |_| Ok(())).optional()?.is_some();
     let schema = compare(newest);
-    Ok(if matches!(schema, Schema::Current) && !is_ledger { Schema::Foreign } else { schema })
+    Ok(if matches!(schema, Schema::Current) && !is_released { Schema::Unreleased } else { schema })
 }
 
 /// Applies the missing migrations in one transaction; leaves a newer schema as it is.

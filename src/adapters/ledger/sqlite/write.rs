@@ -3,21 +3,24 @@
 //! Each statement names the version before the change, or requires that the row it inserts does not
 //! exist, so a change that was decided on an outdated row writes nothing.
 
+use jiff::Timestamp;
 use rusqlite::types::{ToSqlOutput, ValueRef};
 use rusqlite::{Connection, params};
 
-use super::super::columns::{format_channel, format_headers, format_history, format_record};
+use super::super::columns::{
+    format_channel, format_headers, format_history, format_record, is_from_ledger,
+};
 use super::super::database::RowChange;
-use crate::domain::ledger_entry::{EntryState, HistoryItem, HistoryKind, LedgerEntry};
+use crate::domain::ledger_entry::{EntryState, HistoryItem, HistoryKind, LedgerEntry, WakeSession};
 
 const CLAIM: &str = r#"INSERT INTO handoff_events (key, session_id, topic, partition, "offset",
-  owner, version, first_seen_us, deadline_us, claimed_at_us)
-VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING"#;
+  owner, version, first_seen_us, deadline_us, claimed_at_us, from_ledger)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING"#;
 
 const CLAIM_AGAIN_OR_PARK: &str = "UPDATE handoff_events SET owner = ?, version = ?,
-  claimed_at_us = ?, parked_until_us = ?, record = coalesce(?, record),
+  claimed_at_us = ?, from_ledger = ?, parked_until_us = ?, waits_for = ?, record = coalesce(?, record),
   snapshot = coalesce(?, snapshot), history = ?
-WHERE key = ?8 AND version = ?2 - 1
+WHERE key = ?10 AND version = ?2 - 1
   AND NOT EXISTS (SELECT 1 FROM handoff_answers AS a WHERE a.event = handoff_events.event)";
 
 // The version of an entry counts its answer and its acknowledgement; the row's own does not.
@@ -32,14 +35,39 @@ ON CONFLICT DO NOTHING";
 
 const DROP_RECORD: &str = "UPDATE handoff_events SET record = NULL WHERE key = ?";
 
+// The indexes of parked events cannot see the answer in the other table.
+const END_PARKING: &str =
+    "UPDATE handoff_events SET parked_until_us = NULL, waits_for = NULL WHERE key = ?";
+
+// The first unfinished event of the session decides: if it is being worked on, waits for something
+// else, or is behind the one in memory, nothing changes.
+const WAKE: &str = r#"UPDATE handoff_events SET parked_until_us = ?
+WHERE waits_for = 'session' AND "offset" < ? AND event = (
+  SELECT event FROM handoff_events AS e INDEXED BY handoff_events_session
+  WHERE session_id = ? AND topic = ? AND partition = ? AND record IS NOT NULL
+    AND NOT EXISTS (SELECT 1 FROM handoff_answers AS a WHERE a.event = e.event)
+  ORDER BY "offset" LIMIT 1)"#;
+
+/// Makes the first parked event of a session due.
+pub(super) fn wake(
+    connection: &Connection,
+    wake: &WakeSession,
+    now: Timestamp,
+) -> rusqlite::Result<()> {
+    let WakeSession { session_id, topic, partition, before_offset } = wake;
+    let before_offset = before_offset.unwrap_or(i64::MAX);
+    let values = params![now.as_microsecond(), before_offset, session_id, topic, partition];
+    connection.prepare_cached(WAKE)?.execute(values)?;
+    Ok(())
+}
+
 /// Returns whether the change was written.
 pub(super) fn write(connection: &Connection, change: &RowChange) -> rusqlite::Result<bool> {
     let next = &change.next;
     let rows = match &next.state {
-        EntryState::Open if next.version == 1 => claim(connection, change)?,
-        EntryState::Open => claim_again_or_park(connection, change, None)?,
-        EntryState::Parked { until } => {
-            claim_again_or_park(connection, change, Some(until.as_microsecond()))?
+        EntryState::Open { .. } if next.version == 1 => claim(connection, change)?,
+        EntryState::Open { .. } | EntryState::Parked { .. } => {
+            claim_again_or_park(connection, change)?
         }
         EntryState::Settled { at } => settle(connection, change, at.as_microsecond())?,
         EntryState::Published { at, .. } => publish(connection, change, at.as_microsecond())?,
@@ -47,7 +75,10 @@ pub(super) fn write(connection: &Connection, change: &RowChange) -> rusqlite::Re
     Ok(rows > 0)
 }
 
-fn claim(connection: &Connection, RowChange { key, next }: &RowChange) -> rusqlite::Result<usize> {
+fn claim(
+    connection: &Connection,
+    RowChange { key, next, .. }: &RowChange,
+) -> rusqlite::Result<usize> {
     connection.prepare_cached(CLAIM)?.execute(params![
         key,
         next.session_id,
@@ -59,19 +90,27 @@ fn claim(connection: &Connection, RowChange { key, next }: &RowChange) -> rusqli
         next.first_seen.as_microsecond(),
         next.deadline.map(|deadline| deadline.as_microsecond()),
         next.claimed_at.as_microsecond(),
+        is_from_ledger(&next.state),
     ])
 }
 
 fn claim_again_or_park(
     connection: &Connection,
-    RowChange { key, next }: &RowChange,
-    parked_until_us: Option<i64>,
+    RowChange { key, next, .. }: &RowChange,
 ) -> rusqlite::Result<usize> {
+    let (parked_until_us, waits_for) = match &next.state {
+        EntryState::Parked { until, waits_for } => {
+            (Some(until.as_microsecond()), Some(waits_for.to_string()))
+        }
+        _ => (None, None),
+    };
     connection.prepare_cached(CLAIM_AGAIN_OR_PARK)?.execute(params![
         next.owner,
         next.version,
         next.claimed_at.as_microsecond(),
+        is_from_ledger(&next.state),
         parked_until_us,
+        waits_for,
         next.record.as_ref().map(format_record),
         next.snapshot,
         format_history(&next.history),
@@ -81,12 +120,12 @@ fn claim_again_or_park(
 
 fn settle(
     connection: &Connection,
-    RowChange { key, next }: &RowChange,
+    RowChange { key, next, .. }: &RowChange,
     at_us: i64,
 ) -> rusqlite::Result<usize> {
     let answer = next.answer.as_ref().expect("a settled entry has an answer");
     let item = last_item(next, HistoryKind::Settled);
-    connection.prepare_cached(SETTLE)?.execute(params![
+    let rows = connection.prepare_cached(SETTLE)?.execute(params![
         at_us,
         item.owner,
         item.note,
@@ -96,12 +135,23 @@ fn settle(
         format_headers(&answer.headers),
         key,
         next.version,
-    ])
+    ])?;
+    if rows > 0 && was_parked(next) {
+        connection.prepare_cached(END_PARKING)?.execute([key])?;
+    }
+    Ok(rows)
+}
+
+/// Whether a settled event was parked until then. Most events are settled by their claimant, and
+/// save a statement.
+fn was_parked(settled: &LedgerEntry) -> bool {
+    let before = settled.history.iter().rev().nth(1);
+    before.is_some_and(|item| item.kind == HistoryKind::Parked)
 }
 
 fn publish(
     connection: &Connection,
-    RowChange { key, next }: &RowChange,
+    RowChange { key, next, .. }: &RowChange,
     at_us: i64,
 ) -> rusqlite::Result<usize> {
     let EntryState::Published { position, .. } = &next.state else { return Ok(0) };

@@ -20,7 +20,7 @@ use super::batch::{
 use super::database::{Database, RowChange, RowRequest, StoredRow};
 use super::row_cache::{CachedRow, RowCache};
 use crate::clock::Clock;
-use crate::domain::ledger_entry::{Actor, Applied, apply};
+use crate::domain::ledger_entry::{Actor, Applied, WakeSession, apply};
 
 const MAX_BATCH_COMMANDS: usize = 256;
 /// A larger transaction would delay its first commands for too long.
@@ -42,6 +42,11 @@ pub(super) enum WriterRequest {
         before: Timestamp,
         reply: oneshot::Sender<u64>,
     },
+    /// Make the first parked event of a session due.
+    Wake {
+        wake: WakeSession,
+        reply: oneshot::Sender<()>,
+    },
 }
 
 /// Whether there is something to do.
@@ -60,6 +65,7 @@ pub(super) struct Writer<D> {
     requests: mpsc::UnboundedReceiver<WriterRequest>,
     commands: VecDeque<PendingCommand>,
     prunes: VecDeque<(Timestamp, oneshot::Sender<u64>)>,
+    wakes: Vec<(WakeSession, oneshot::Sender<()>)>,
     row_cache: RowCache,
     batch_started: Instant,
 }
@@ -80,6 +86,7 @@ impl<D: Database> Writer<D> {
             requests,
             commands: VecDeque::new(),
             prunes: VecDeque::new(),
+            wakes: Vec::new(),
             row_cache: RowCache::default(),
             batch_started: Instant::now(),
         }
@@ -93,6 +100,9 @@ impl<D: Database> Writer<D> {
             if !batch.is_empty() {
                 self.perform(batch).await;
             }
+            if !self.wakes.is_empty() {
+                self.wake().await;
+            }
             if let Some((before, reply)) = self.prunes.pop_front() {
                 self.prune(before, reply).await;
             }
@@ -102,14 +112,16 @@ impl<D: Database> Writer<D> {
 
     /// Waits for requests, and collects them until the next batch may start.
     async fn collect(&mut self) -> Requests {
-        if self.commands.is_empty() && self.prunes.is_empty() {
+        let is_idle = self.commands.is_empty() && self.prunes.is_empty() && self.wakes.is_empty();
+        if is_idle {
             let Some(request) = self.requests.recv().await else { return Requests::Closed };
             self.enqueue(request);
         }
         sleep_until(self.batch_started + BATCH_INTERVAL).await;
         self.enqueue_received();
-        let may_linger =
-            self.prunes.is_empty() && self.commands.iter().all(PendingCommand::may_linger);
+        let may_linger = self.prunes.is_empty()
+            && self.wakes.is_empty()
+            && self.commands.iter().all(PendingCommand::may_linger);
         if may_linger && let Ok(Some(request)) = timeout(LINGER, self.requests.recv()).await {
             self.enqueue(request);
             self.enqueue_received();
@@ -127,6 +139,7 @@ impl<D: Database> Writer<D> {
         match request {
             WriterRequest::Perform(pending) => self.commands.push_back(pending),
             WriterRequest::Prune { before, reply } => self.prunes.push_back((before, reply)),
+            WriterRequest::Wake { wake, reply } => self.wakes.push((wake, reply)),
         }
     }
 
@@ -208,7 +221,8 @@ impl<D: Database> Writer<D> {
                 CachedRow::Present(entry) => Some(entry),
             };
             if let Applied { next: Some(next), result } = apply(entry, &pending.command, actor) {
-                changes.push(RowChange { key: pending.key.clone(), next });
+                let (key, wake) = (pending.key.clone(), pending.wake().cloned());
+                changes.push(RowChange { key, next, wake });
                 expected.push((index, result));
             }
         }
@@ -216,16 +230,17 @@ impl<D: Database> Writer<D> {
         if changes.is_empty() {
             return Ok(results);
         }
-        let written = match self.database.write(&changes).await {
+        let written = match self.database.write(&changes, actor.now).await {
             Ok(written) => written,
             Err(error) => {
-                for (RowChange { key, next }, (_, result)) in changes.into_iter().zip(expected) {
+                for (RowChange { key, next, .. }, (_, result)) in changes.into_iter().zip(expected)
+                {
                     unconfirmed.insert(key, UnconfirmedWrite::new(next, result));
                 }
                 return Err(error);
             }
         };
-        for ((RowChange { key, next }, (index, result)), written) in
+        for ((RowChange { key, next, .. }, (index, result)), written) in
             changes.into_iter().zip(expected).zip(written)
         {
             if written {
@@ -251,9 +266,9 @@ impl<D: Database> Writer<D> {
         let actor = Actor { owner: &self.owner, now: self.clock.now() };
         let mut attempt = BatchAttempt::new(batch.len(), unconfirmed);
         let mut decide = |rows: Vec<StoredRow>| attempt.decide(batch, rows, actor);
-        let written = self.database.read_and_write(&requests, &mut decide).await?;
+        let written = self.database.read_and_write(&requests, &mut decide, actor.now).await?;
         let BatchAttempt { mut results, changes, command_indexes, .. } = attempt;
-        for ((RowChange { key, next }, index), written) in
+        for ((RowChange { key, next, .. }, index), written) in
             changes.iter().zip(command_indexes).zip(written)
         {
             if written {
@@ -263,6 +278,29 @@ impl<D: Database> Writer<D> {
             }
         }
         Ok(results)
+    }
+
+    /// Every wake that was requested, in one transaction.
+    async fn wake(&mut self) {
+        let mut pause = RETRY_FIRST;
+        loop {
+            self.wakes.retain(|(_, reply)| !reply.is_closed());
+            let wakes: Vec<_> = self.wakes.iter().map(|(wake, _)| wake.clone()).collect();
+            if wakes.is_empty() {
+                return;
+            }
+            match self.database.wake(&wakes, self.clock.now()).await {
+                Ok(()) => {
+                    self.availability.succeeded();
+                    // The caller may be gone; the event is due all the same.
+                    self.wakes.drain(..).for_each(|(_, reply)| reply.send(()).unwrap_or_default());
+                    return;
+                }
+                Err(error) => self.availability.failed(&error),
+            }
+            sleep(pause).await;
+            pause = (pause * 2).min(RETRY_LAST);
+        }
     }
 
     async fn prune(&mut self, before: Timestamp, reply: oneshot::Sender<u64>) {

@@ -7,13 +7,13 @@ use tokio::task::{JoinSet, yield_now};
 
 use super::super::database::Decide;
 use super::*;
-use crate::domain::ledger_entry::{Claim, ClaimResult, CommandResult, LedgerCommand};
+use crate::domain::ledger_entry::{Claim, ClaimResult, CommandResult, LedgerCommand, RecordOrigin};
 use crate::domain::record::Position;
 
 struct CountingDatabase(Arc<AtomicUsize>);
 
 impl Database for CountingDatabase {
-    async fn write(&mut self, changes: &[RowChange]) -> anyhow::Result<Vec<bool>> {
+    async fn write(&mut self, changes: &[RowChange], _: Timestamp) -> anyhow::Result<Vec<bool>> {
         self.0.fetch_add(1, Ordering::Relaxed);
         Ok(vec![true; changes.len()])
     }
@@ -22,8 +22,13 @@ impl Database for CountingDatabase {
         &mut self,
         _: &[RowRequest<'_>],
         _: Decide<'_>,
+        _: Timestamp,
     ) -> anyhow::Result<Vec<bool>> {
         unreachable!("every event is new")
+    }
+
+    async fn wake(&mut self, _: &[WakeSession], _: Timestamp) -> anyhow::Result<()> {
+        Ok(())
     }
 
     async fn prune(&mut self, _: Timestamp) -> anyhow::Result<u64> {
@@ -47,6 +52,7 @@ fn claim(number: usize) -> (WriterRequest, oneshot::Receiver<CommandResult>) {
         first_seen: Timestamp::UNIX_EPOCH,
         deadline: None,
         at: Timestamp::UNIX_EPOCH,
+        origin: RecordOrigin::Kafka,
     }));
     (WriterRequest::Perform(PendingCommand { key, command, reply }), result)
 }

@@ -128,7 +128,7 @@ fn drive(event: &Event, policy: &Policy, desk: &mut impl DeskDouble) -> Driven {
                 now += wait;
                 observed.push(Observed::Waited(wait));
             }
-            Step::Park(wait) => {
+            Step::Park(wait) | Step::AwaitAgent(wait) => {
                 assert!(!course.in_doubt(), "parked in doubt");
                 now += wait;
                 observed.push(Observed::Parked(wait));

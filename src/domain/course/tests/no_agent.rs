@@ -222,7 +222,7 @@ fn after_a_crash_the_stored_interim_outcome_is_published_byte_for_byte() {
     let (event, policy) = (event(""), keeps_trying());
     let (mut course, interim) = about_to_publish(&event, &policy);
     let later = START + MS(5_000);
-    let mut resumed = Course::resumed(&event, &policy, stored(&course), START, later);
+    let mut resumed = Course::resumed(&event, &policy, stored(&course), later);
     let expected = InterimOutcome { message: interim.message.clone(), since: Some(START) };
     assert_eq!(resumed.next(later), Step::PublishInterim(Box::new(expected.clone())));
     resumed.on_interim_published();
@@ -233,20 +233,18 @@ fn after_a_crash_the_stored_interim_outcome_is_published_byte_for_byte() {
     assert!(matches!(interrupted.next(later), Step::Call(super::DeskCommand::GetSessionState, _)));
     // Past the deadline only the final outcome is left.
     let snapshot = stored(&course);
-    let mut late = Course::resumed(&event, &policy, snapshot, START, event.deadline);
+    let mut late = Course::resumed(&event, &policy, snapshot, event.deadline);
     assert!(matches!(late.next(event.deadline), Step::Settle(_)));
     course.on_interim_published();
-    let due = START + MS(10_000);
-    let mut resumed = Course::resumed(&event, &policy, stored(&course), due, later);
-    assert_eq!(resumed.next(later), Step::Park(MS(5_000)));
-    assert!(matches!(resumed.next(due), Step::Call(..)), "published once");
+    let mut resumed = Course::resumed(&event, &policy, stored(&course), later);
+    assert!(matches!(resumed.next(later), Step::Call(..)), "published once");
 }
 
 #[test]
 fn a_snapshot_without_some_fields_is_read() {
     let snapshot: Snapshot = serde_json::from_str(r#"{"attempts":2,"parks":1}"#).unwrap();
     let (event, policy) = (event(""), keeps_trying());
-    let mut course = Course::resumed(&event, &policy, snapshot, START, START);
+    let mut course = Course::resumed(&event, &policy, snapshot, START);
     assert!(matches!(course.next(START), Step::Call(..)));
 }
 

@@ -1,0 +1,148 @@
+//! The queries for recovery and for parked events.
+//!
+//! With a million parked rows each query may touch only the rows that it returns. So it repeats the
+//! predicate of its partial index word for word, and reads each partition by itself (LATERAL): rows
+//! of several partitions are not in the order of an index.
+
+use std::sync::Arc;
+
+use anyhow::Context as _;
+use sqlx::Row as _;
+use sqlx::postgres::PgRow;
+
+use super::super::database::{DueRows, ParkedRows, StoredRow};
+use super::reader::{PostgresReader, Query};
+use super::row::EventRow;
+use crate::domain::ledger_entry::WaitsFor;
+use crate::domain::record::Position;
+use crate::ledger::{DueQuery, WaitingQuery};
+
+const UNFINISHED: &str = r#"SELECT * FROM handoff_events
+WHERE record IS NOT NULL AND waits_for IS NULL AND topic = $1 AND partition = ANY($2)
+  AND (state = 'settled' OR state = 'open' AND from_ledger)
+ORDER BY partition, "offset""#;
+
+const GROUPS: &str = "SELECT partition, waits_for, count(*) AS events,
+  min(first_seen_us) AS oldest_us, max(parked_until_us) AS last_until_us
+FROM handoff_events
+WHERE waits_for <> 'redelivery' AND topic = $1 AND partition = ANY($2)
+GROUP BY partition, waits_for";
+
+const OVERDUE: &str = "SELECT e.* FROM UNNEST($2::int[]) AS p (partition) CROSS JOIN LATERAL (
+  SELECT * FROM handoff_events AS e
+  WHERE e.waits_for <> 'redelivery' AND e.topic = $1 AND e.partition = p.partition
+    AND e.deadline_us <= $3
+  ORDER BY e.deadline_us LIMIT $4) AS e
+ORDER BY e.deadline_us LIMIT $4";
+
+// An overdue event is not wanted here. If there are fewer of them than `overdue` may return, this
+// window contains every event that `due` may return; otherwise the next read finds the rest. Without
+// a window a million overdue events would be skipped at every read.
+const DUE: &str = "SELECT e.* FROM UNNEST($2::int[]) AS p (partition) CROSS JOIN LATERAL (
+  SELECT * FROM handoff_events AS e
+  WHERE e.waits_for IN ('time', 'session') AND e.topic = $1 AND e.partition = p.partition
+    AND e.parked_until_us <= $3
+  ORDER BY e.parked_until_us LIMIT $4) AS e
+WHERE e.deadline_us IS NULL OR e.deadline_us > $3
+ORDER BY e.parked_until_us LIMIT $5";
+
+// Two queries with LIMIT 1 for each partition: min() over all of them would read every row.
+const NEXT: &str = "SELECT min(d.deadline_us) AS next_deadline_us, min(u.until_us) AS next_due_us
+FROM UNNEST($2::int[]) AS p (partition)
+LEFT JOIN LATERAL (
+  SELECT e.deadline_us FROM handoff_events AS e
+  WHERE e.waits_for <> 'redelivery' AND e.topic = $1 AND e.partition = p.partition
+    AND e.deadline_us > $3
+  ORDER BY e.deadline_us LIMIT 1) AS d ON TRUE
+LEFT JOIN LATERAL (
+  SELECT e.parked_until_us AS until_us FROM handoff_events AS e
+  WHERE e.waits_for IN ('time', 'session') AND e.topic = $1 AND e.partition = p.partition
+    AND e.parked_until_us > $3
+  ORDER BY e.parked_until_us LIMIT 1) AS u ON TRUE";
+
+const WAITING: &str = "SELECT e.* FROM UNNEST($2::int[]) AS p (partition) CROSS JOIN LATERAL (
+  SELECT * FROM handoff_events AS e
+  WHERE e.waits_for <> 'redelivery' AND e.topic = $1 AND e.partition = p.partition
+    AND e.waits_for = $3
+  ORDER BY e.first_seen_us LIMIT $4) AS e
+ORDER BY e.first_seen_us LIMIT $4";
+
+const IS_SESSION_PARKED: &str = r#"SELECT EXISTS (SELECT 1 FROM handoff_events
+  WHERE record IS NOT NULL AND waits_for <> 'redelivery'
+    AND session_id = $1 AND topic = $2 AND partition = $3 AND "offset" < $4) AS found"#;
+
+impl PostgresReader {
+    pub(in super::super) async fn unfinished(
+        &self,
+        topic: &str,
+        partitions: &[i32],
+    ) -> anyhow::Result<Vec<StoredRow>> {
+        self.stored_rows(sqlx::query(UNFINISHED).bind(topic).bind(partitions)).await
+    }
+
+    pub(in super::super) async fn groups(
+        &self,
+        topic: &str,
+        partitions: &[i32],
+    ) -> anyhow::Result<Vec<ParkedRows>> {
+        let groups = self.rows(sqlx::query(GROUPS).bind(topic).bind(partitions)).await?;
+        Ok(groups.iter().map(parked_rows).collect::<sqlx::Result<_>>()?)
+    }
+
+    pub(in super::super) async fn due(&self, query: &DueQuery) -> anyhow::Result<DueRows> {
+        let DueQuery { topic, partitions, now, overdue_limit, due_limit } = query;
+        let (topic, now) = (&**topic, now.as_microsecond());
+        let [overdue_limit, due_limit] = [*overdue_limit, *due_limit].map(|limit| limit as i64);
+        let overdue = sqlx::query(OVERDUE).bind(topic).bind(partitions).bind(now);
+        let overdue = self.stored_rows(overdue.bind(overdue_limit)).await?;
+        let due = if due_limit > 0 {
+            let window = overdue_limit.saturating_add(due_limit);
+            let due = sqlx::query(DUE).bind(topic).bind(partitions).bind(now);
+            self.stored_rows(due.bind(window).bind(due_limit)).await?
+        } else {
+            vec![]
+        };
+        let next = sqlx::query(NEXT).bind(topic).bind(partitions).bind(now);
+        let next = self.rows(next).await?;
+        let time = |column| next.first().map(|row| row.try_get::<Option<i64>, _>(column));
+        let next_deadline_us = time("next_deadline_us").transpose()?.flatten();
+        let next_due_us = time("next_due_us").transpose()?.flatten();
+        Ok(DueRows { overdue, due, next_deadline_us, next_due_us })
+    }
+
+    pub(in super::super) async fn waiting(
+        &self,
+        query: &WaitingQuery,
+    ) -> anyhow::Result<Vec<StoredRow>> {
+        let WaitingQuery { topic, partitions, room, limit } = query;
+        let waits_for = WaitsFor::Agent(room.clone()).to_string();
+        let query = sqlx::query(WAITING).bind(&**topic).bind(partitions).bind(waits_for);
+        self.stored_rows(query.bind(*limit as i64)).await
+    }
+
+    pub(in super::super) async fn is_session_parked(
+        &self,
+        session_id: &Arc<str>,
+        before: &Position,
+    ) -> anyhow::Result<bool> {
+        let Position { topic, partition, offset } = before;
+        let query = sqlx::query(IS_SESSION_PARKED).bind(&**session_id).bind(&**topic);
+        let rows = self.rows(query.bind(partition).bind(offset)).await?;
+        Ok(rows.first().context("no row")?.try_get("found")?)
+    }
+
+    async fn stored_rows(&self, query: Query<'_>) -> anyhow::Result<Vec<StoredRow>> {
+        let rows = self.rows(query).await?;
+        rows.iter().map(|row| Ok(EventRow::from_row(row)?.into_stored_row())).collect()
+    }
+}
+
+fn parked_rows(row: &PgRow) -> sqlx::Result<ParkedRows> {
+    Ok(ParkedRows {
+        partition: row.try_get("partition")?,
+        waits_for: row.try_get("waits_for")?,
+        events: row.try_get("events")?,
+        oldest_us: row.try_get("oldest_us")?,
+        last_until_us: row.try_get("last_until_us")?,
+    })
+}

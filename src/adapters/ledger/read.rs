@@ -1,0 +1,104 @@
+//! Rows that were read for recovery and for parked events, as the port returns them.
+
+use std::future::Future;
+use std::time::Duration;
+
+use anyhow::anyhow;
+use tokio::time::sleep;
+use tracing::error;
+
+use super::availability::Availability;
+use super::columns::{parse_time, parse_waits_for};
+use super::database::{DueRows, ParkedRows, StoredRow};
+use crate::domain::ledger_entry::RecoveredEntry;
+use crate::ledger::{DueEntries, ParkedGroup, Recovered, StoredEntries, UnreadableEntry};
+
+/// Between two attempts to read.
+const RETRY: Duration = Duration::from_secs(1);
+
+/// Reads again until the database answers.
+pub(super) async fn until_available<T, R: Future<Output = anyhow::Result<T>>>(
+    availability: &Availability,
+    read: impl Fn() -> R,
+) -> T {
+    loop {
+        match read().await {
+            Ok(found) => {
+                availability.succeeded();
+                return found;
+            }
+            Err(error) => availability.failed(&error),
+        }
+        sleep(RETRY).await;
+    }
+}
+
+/// Leaves out every partition that has an unreadable row. Unreadable parked rows are only counted
+/// here: they are found when their events are due.
+pub(super) fn recovered(rows: Vec<StoredRow>, groups: Vec<ParkedRows>) -> Recovered {
+    let (mut entries, mut blocked_partitions) = (Vec::new(), Vec::new());
+    for row in rows {
+        let partition = row.partition;
+        match recovered_entry(row) {
+            Ok(entry) => entries.push(entry),
+            Err(UnreadableEntry { why: error, .. }) => {
+                error!(kafka.partition = partition, error, "partition blocked: unreadable entry");
+                blocked_partitions.push(partition);
+            }
+        }
+    }
+    entries.retain(|entry| !blocked_partitions.contains(&entry.record.position.partition));
+    blocked_partitions.dedup();
+    Recovered { entries, blocked_partitions, parked: groups.iter().filter_map(group).collect() }
+}
+
+/// The rows that are due.
+pub(super) fn due(rows: DueRows) -> DueEntries {
+    // A time that no program of ours wrote is no time to wait for.
+    let time = |us: Option<i64>| us.and_then(|us| parse_time(us).ok());
+    DueEntries {
+        overdue: stored(rows.overdue),
+        due: stored(rows.due),
+        next_deadline: time(rows.next_deadline_us),
+        next_due: time(rows.next_due_us),
+    }
+}
+
+/// The rows, apart from those that cannot be read.
+pub(super) fn stored(rows: Vec<StoredRow>) -> StoredEntries {
+    let mut found = StoredEntries::default();
+    for row in rows {
+        match recovered_entry(row) {
+            Ok(entry) => found.entries.push(entry),
+            Err(unreadable) => found.unreadable.push(unreadable),
+        }
+    }
+    found
+}
+
+fn recovered_entry(
+    StoredRow { key, entry, .. }: StoredRow,
+) -> Result<RecoveredEntry, UnreadableEntry> {
+    let damaged = || anyhow!("the ledger is damaged: {key:?} is unfinished without a record");
+    let entry = entry.and_then(|entry| entry.recover().ok_or_else(damaged));
+    entry.map_err(|error| UnreadableEntry { key, why: format!("{error:#}") })
+}
+
+/// `None` where the words are unreadable. The rows are found as unreadable at their deadlines.
+fn group(rows: &ParkedRows) -> Option<ParkedGroup> {
+    let parse = || -> anyhow::Result<ParkedGroup> {
+        Ok(ParkedGroup {
+            partition: rows.partition,
+            waits_for: parse_waits_for(&rows.waits_for)?,
+            events: u64::try_from(rows.events)?,
+            oldest: parse_time(rows.oldest_us)?,
+            last_until: parse_time(rows.last_until_us)?,
+        })
+    };
+    let parsed = parse().inspect_err(|error| {
+        let error = format!("{error:#}");
+        let (kafka_partition, events) = (rows.partition, rows.events);
+        error!(kafka.partition = kafka_partition, events, error, "unreadable parked events");
+    });
+    parsed.ok()
+}

@@ -1,0 +1,203 @@
+//! The queries for recovery and for parked events.
+//!
+//! With a million parked rows each query may touch only the rows that it returns. So it names its
+//! index (SQLite refuses a query that cannot use it), and is run for one partition after the other:
+//! rows of several partitions are not in the order of an index. The few rows that are wanted are then
+//! read from the view. A transaction keeps the steps consistent; as it reads, it blocks nobody.
+
+use std::path::Path;
+
+use rusqlite::{Connection, OptionalExtension as _, Params, params};
+
+use super::super::database::{DueRows, ParkedRows, StoredRow};
+use super::file::explain;
+use super::{json, read};
+use crate::domain::ledger_entry::WaitsFor;
+use crate::domain::record::Position;
+use crate::ledger::{DueQuery, WaitingQuery};
+
+const UNFINISHED: &str = r#"SELECT l.* FROM handoff_events AS e INDEXED BY handoff_events_recovery
+CROSS JOIN handoff_ledger AS l ON l.event = e.event
+WHERE e.record IS NOT NULL AND e.waits_for IS NULL AND e.topic = ? AND e.partition = ?
+  AND (l.state = 'settled' OR l.state = 'open' AND l.from_ledger)
+ORDER BY e."offset""#;
+
+const GROUPS: &str = "SELECT waits_for, count(*), min(first_seen_us), max(parked_until_us)
+FROM handoff_events INDEXED BY handoff_events_waiting
+WHERE waits_for <> 'redelivery' AND topic = ? AND partition = ? GROUP BY waits_for";
+
+const OVERDUE: &str = "SELECT deadline_us, event
+FROM handoff_events INDEXED BY handoff_events_deadline
+WHERE waits_for <> 'redelivery' AND topic = ? AND partition = ? AND deadline_us <= ?
+ORDER BY deadline_us LIMIT ?";
+
+// An overdue event is not wanted here. If there are fewer of them than `overdue` may return, this
+// window contains every event that `due` may return; otherwise the next read finds the rest. Without
+// a window a million overdue events would be skipped at every read.
+const DUE: &str = "SELECT parked_until_us, event FROM (
+  SELECT parked_until_us, event, deadline_us
+  FROM handoff_events INDEXED BY handoff_events_due
+  WHERE waits_for IN ('time', 'session') AND topic = ? AND partition = ? AND parked_until_us <= ?3
+  ORDER BY parked_until_us LIMIT ?)
+WHERE deadline_us IS NULL OR deadline_us > ?3 LIMIT ?";
+
+const NEXT_DEADLINE: &str = "SELECT deadline_us
+FROM handoff_events INDEXED BY handoff_events_deadline
+WHERE waits_for <> 'redelivery' AND topic = ? AND partition = ? AND deadline_us > ?
+ORDER BY deadline_us LIMIT 1";
+
+const NEXT_DUE: &str = "SELECT parked_until_us
+FROM handoff_events INDEXED BY handoff_events_due
+WHERE waits_for IN ('time', 'session') AND topic = ? AND partition = ? AND parked_until_us > ?
+ORDER BY parked_until_us LIMIT 1";
+
+const WAITING: &str = "SELECT first_seen_us, event
+FROM handoff_events INDEXED BY handoff_events_waiting
+WHERE waits_for <> 'redelivery' AND topic = ? AND partition = ? AND waits_for = ?
+ORDER BY first_seen_us LIMIT ?";
+
+const IS_SESSION_PARKED: &str = r#"SELECT EXISTS (
+  SELECT 1 FROM handoff_events INDEXED BY handoff_events_session
+  WHERE record IS NOT NULL AND waits_for <> 'redelivery'
+    AND session_id = ? AND topic = ? AND partition = ? AND "offset" < ?)"#;
+
+const ROWS: &str = "SELECT l.* FROM json_each(?) AS wanted
+CROSS JOIN handoff_ledger AS l ON l.event = wanted.value ORDER BY wanted.key";
+
+/// The time by which a row is ordered, and the row.
+type Found = (i64, i64);
+
+pub(super) fn unfinished(
+    connection: &Connection,
+    file: &Path,
+    topic: &str,
+    partitions: &[i32],
+) -> anyhow::Result<Vec<StoredRow>> {
+    let mut partitions = partitions.to_vec();
+    partitions.sort_unstable();
+    let mut rows = Vec::new();
+    for partition in partitions {
+        rows.append(&mut read(connection, file, UNFINISHED, params![topic, partition])?);
+    }
+    Ok(rows)
+}
+
+pub(super) fn groups(
+    connection: &Connection,
+    topic: &str,
+    partitions: &[i32],
+) -> rusqlite::Result<Vec<ParkedRows>> {
+    let mut query = connection.prepare_cached(GROUPS)?;
+    let mut groups = Vec::new();
+    for &partition in partitions {
+        let found = query.query_map(params![topic, partition], |row| {
+            Ok(ParkedRows {
+                partition,
+                waits_for: row.get(0)?,
+                events: row.get(1)?,
+                oldest_us: row.get(2)?,
+                last_until_us: row.get(3)?,
+            })
+        })?;
+        for group in found {
+            groups.push(group?);
+        }
+    }
+    Ok(groups)
+}
+
+pub(super) fn due(
+    connection: &Connection,
+    file: &Path,
+    query: &DueQuery,
+) -> anyhow::Result<DueRows> {
+    let DueQuery { topic, partitions, now, overdue_limit, due_limit } = query;
+    let now = now.as_microsecond();
+    let [overdue_limit, due_limit] = [*overdue_limit, *due_limit].map(|limit| limit as i64);
+    let window = overdue_limit.saturating_add(due_limit);
+    let find = || -> rusqlite::Result<_> {
+        let (mut overdue, mut due) = (Vec::new(), Vec::new());
+        let (mut next_deadline_us, mut next_due_us) = (None, None);
+        for partition in partitions {
+            let place = params![topic, partition, now];
+            find(connection, OVERDUE, params![topic, partition, now, overdue_limit], &mut overdue)?;
+            if due_limit > 0 {
+                let limits = params![topic, partition, now, window, due_limit];
+                find(connection, DUE, limits, &mut due)?;
+            }
+            next_deadline_us = earliest(next_deadline_us, first(connection, NEXT_DEADLINE, place)?);
+            next_due_us = earliest(next_due_us, first(connection, NEXT_DUE, place)?);
+        }
+        Ok((overdue, due, next_deadline_us, next_due_us))
+    };
+    let transaction = connection.unchecked_transaction().map_err(|error| explain(file, error))?;
+    let (overdue, due, next_deadline_us, next_due_us) =
+        find().map_err(|error| explain(file, error))?;
+    let overdue = rows(&transaction, file, overdue, query.overdue_limit)?;
+    let due = rows(&transaction, file, due, query.due_limit)?;
+    Ok(DueRows { overdue, due, next_deadline_us, next_due_us })
+}
+
+pub(super) fn waiting(
+    connection: &Connection,
+    file: &Path,
+    query: &WaitingQuery,
+) -> anyhow::Result<Vec<StoredRow>> {
+    let WaitingQuery { topic, partitions, room, limit } = query;
+    let waits_for = WaitsFor::Agent(room.clone()).to_string();
+    let explain = |error| explain(file, error);
+    let transaction = connection.unchecked_transaction().map_err(explain)?;
+    let mut found = Vec::new();
+    for partition in partitions {
+        let values = params![topic, partition, waits_for, *limit as i64];
+        find(&transaction, WAITING, values, &mut found).map_err(explain)?;
+    }
+    rows(&transaction, file, found, *limit)
+}
+
+pub(super) fn is_session_parked(
+    connection: &Connection,
+    session_id: &str,
+    before: &Position,
+) -> rusqlite::Result<bool> {
+    let Position { topic, partition, offset } = before;
+    let values = params![session_id, topic, partition, offset];
+    connection.prepare_cached(IS_SESSION_PARKED)?.query_row(values, |row| row.get(0))
+}
+
+fn find(
+    connection: &Connection,
+    sql: &str,
+    values: impl Params,
+    found: &mut Vec<Found>,
+) -> rusqlite::Result<()> {
+    let mut query = connection.prepare_cached(sql)?;
+    for row in query.query_map(values, |row| Ok((row.get(0)?, row.get(1)?)))? {
+        found.push(row?);
+    }
+    Ok(())
+}
+
+fn first(connection: &Connection, sql: &str, values: impl Params) -> rusqlite::Result<Option<i64>> {
+    connection.prepare_cached(sql)?.query_row(values, |row| row.get(0)).optional()
+}
+
+fn earliest(one: Option<i64>, other: Option<i64>) -> Option<i64> {
+    one.into_iter().chain(other).min()
+}
+
+/// The earliest of these rows, in their order.
+fn rows(
+    connection: &Connection,
+    file: &Path,
+    mut found: Vec<Found>,
+    limit: usize,
+) -> anyhow::Result<Vec<StoredRow>> {
+    if found.is_empty() {
+        return Ok(vec![]);
+    }
+    found.sort_unstable();
+    found.truncate(limit);
+    let events: Vec<i64> = found.into_iter().map(|(_, event)| event).collect();
+    read(connection, file, ROWS, [json(&events)])
+}

@@ -1,0 +1,130 @@
+//! The task of one event: delivers it, and tries again after it was fenced or blocked.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::Semaphore;
+use tokio::time::sleep;
+use tokio_util::sync::CancellationToken;
+
+use super::assignment::AssignedOffset;
+use super::task_events::TaskEventSender;
+use super::waiting_rooms::TriedFrom;
+use crate::deliver::{Context, Delivery, Ended, Ports, Turn};
+use crate::domain::course::Policy;
+use crate::domain::event::Event;
+use crate::domain::ledger_entry::{EntryState, RecordOrigin, RoomName, WaitsFor};
+use crate::domain::record::Record;
+use crate::domain::signal::Attempt;
+
+/// If another instance claims our event, wait this many settle times before claiming it back: a
+/// live owner has reconciled and answered by then.
+const RECLAIM_AFTER_SETTLE_TIMES: u32 = 3;
+const MIN_RECLAIM_DELAY: Duration = Duration::from_secs(1);
+
+/// What every task needs.
+pub(super) struct TaskInput {
+    pub(super) record: Record,
+    pub(super) offset: AssignedOffset,
+    pub(super) draining: CancellationToken,
+    pub(super) source: TaskSource,
+}
+
+/// Where the record of a task comes from.
+pub(super) enum TaskSource {
+    Kafka,
+    /// From the ledger, in this state.
+    Ledger(EntryState),
+}
+
+impl TaskSource {
+    pub(super) fn origin(&self) -> RecordOrigin {
+        match self {
+            Self::Kafka => RecordOrigin::Kafka,
+            Self::Ledger(_) => RecordOrigin::Ledger,
+        }
+    }
+
+    /// Whether the answer is stored, so that Desk need not be called.
+    pub(super) fn is_answered(&self) -> bool {
+        matches!(self, Self::Ledger(EntryState::Settled { .. }))
+    }
+
+    /// Whether Desk was called for the event before.
+    pub(super) fn is_retry(&self) -> bool {
+        self.origin() == RecordOrigin::Ledger && !self.waited_for_session()
+    }
+
+    /// Whether it was parked behind others of its session.
+    pub(super) fn waited_for_session(&self) -> bool {
+        matches!(self, Self::Ledger(EntryState::Parked { waits_for: WaitsFor::Session, .. }))
+    }
+
+    pub(super) fn tried(&self) -> TriedFrom {
+        match self {
+            Self::Ledger(EntryState::Parked { waits_for: WaitsFor::Agent(_), .. }) => {
+                TriedFrom::Room
+            }
+            _ => TriedFrom::Outside,
+        }
+    }
+}
+
+/// After a delivery that was fenced or blocked: wait until it may be tried again. Returns false
+/// where there is nothing to try again, or the partition drains.
+pub(super) async fn may_reclaim(
+    end: &Ended,
+    draining: &CancellationToken,
+    policy: &Policy,
+) -> bool {
+    if !matches!(end, Ended::Fenced | Ended::Blocked) {
+        return false;
+    }
+    // While the partition stays ours, the instance that fenced us had lost the partition without
+    // knowing it, and will not answer.
+    tokio::select! {
+        biased;
+        () = draining.cancelled() => false,
+        () = sleep((policy.settle_time * RECLAIM_AFTER_SETTLE_TIMES).max(MIN_RECLAIM_DELAY)) => true,
+    }
+}
+
+/// The task of one event.
+pub(super) struct DeliveryTask<P: Ports> {
+    pub(super) context: Arc<Context<P>>,
+    pub(super) event: Event,
+    pub(super) input: TaskInput,
+    pub(super) needs_call: bool,
+    pub(super) origin: RecordOrigin,
+    pub(super) waited_for_session: bool,
+    pub(super) attempt: Attempt,
+    pub(super) room: Option<RoomName>,
+    pub(super) retry_slots: Arc<Semaphore>,
+    pub(super) turn: Turn,
+    pub(super) events: TaskEventSender,
+}
+
+impl<P: Ports> DeliveryTask<P> {
+    pub(super) async fn run(self) -> Ended {
+        let delivery = Delivery {
+            context: &self.context,
+            event: &self.event,
+            record: &self.input.record,
+            turn: &self.turn,
+            origin: self.origin,
+            waited_for_session: self.waited_for_session,
+            room: self.room.clone(),
+            retry_slots: &self.retry_slots,
+            needs_call: self.needs_call,
+            attempt: self.attempt,
+            draining: &self.input.draining,
+            on_event: &|event| self.events.send(event),
+        };
+        loop {
+            let end = delivery.run().await;
+            if !may_reclaim(&end, &self.input.draining, &self.context.policy).await {
+                return end;
+            }
+        }
+    }
+}

@@ -1,0 +1,338 @@
+//! Parked events: they live in the ledger, and come back when they are due.
+//!
+//! In memory there are only numbers: how many events are parked, when the next one is due, and the
+//! [`WaitingRooms`]. [`ParkedEvents::read_due`] reads what is due, one read at a time; the event
+//! loop starts what was read. An event that is due comes back only while a retry slot is free, so
+//! that events that fail again and again leave room for those that were never tried. An event past
+//! its deadline needs no slot, because it needs no call.
+
+use std::collections::{BTreeMap, HashSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use tokio::sync::Semaphore;
+use tokio::task::JoinSet;
+use tracing::{error, warn};
+
+use super::due_read::{DueRead, DueRequest, RoomRead, StoredStart};
+use super::waiting_rooms::{TriedFrom, WaitingRooms};
+use crate::deliver::{Context, Ports};
+use crate::domain::ledger_entry::{EntryState, RecoveredEntry, WaitsFor};
+use crate::domain::record::Position;
+use crate::health::RoomStatus;
+use crate::ledger::{DueEntries, DueQuery, ParkedGroup, StoredEntries, UnreadableEntry};
+
+/// Events past their deadline that one read returns.
+const MAX_OVERDUE: usize = 256;
+/// Events that one read returns for the waiting rooms. A few are probes, which need no retry slot:
+/// events that fail must not keep others from learning that somebody is online.
+const MAX_FROM_ROOMS: usize = 128;
+const MIN_FROM_ROOMS: usize = 4;
+/// From one look for events that a fenced instance has claimed to the next. An event is taken over
+/// at the second look, when every call of that instance is over.
+const SWEEP_INTERVAL: Duration = Duration::from_secs(15);
+/// Rooms that `/status` shows.
+const MAX_SHOWN_ROOMS: usize = 20;
+/// After a read that found nothing new.
+const READ_AGAIN: Duration = Duration::from_millis(100);
+
+/// Number of parked events of one partition that wait in no room.
+#[derive(Debug, Default)]
+struct Counts {
+    time: u64,
+    session: u64,
+}
+
+/// What is known of the parked events of the assigned partitions.
+pub(super) struct ParkedEvents<P: Ports> {
+    context: Arc<Context<P>>,
+    topic: Arc<str>,
+    counts: BTreeMap<i32, Counts>,
+    rooms: WaitingRooms,
+    /// When the next event may have come due; `None`: none waits.
+    next_due: Option<Timestamp>,
+    next_deadline: Option<Timestamp>,
+    reads: JoinSet<DueRead>,
+    next_sweep: Timestamp,
+    /// Unfinished entries that the last sweep found.
+    swept: HashSet<(i32, i64)>,
+    /// Entries that cannot be read, each of which is logged once.
+    unreadable: HashSet<Arc<str>>,
+}
+
+/// An event that was just parked.
+pub(super) struct NewlyParked<'a> {
+    pub(super) until: Timestamp,
+    pub(super) waits_for: &'a WaitsFor,
+    /// How long from now its plan is not tried again.
+    pub(super) wait: Duration,
+    pub(super) tried: TriedFrom,
+    pub(super) deadline: Timestamp,
+}
+
+impl<P: Ports> ParkedEvents<P> {
+    pub(super) fn new(context: Arc<Context<P>>, topic: Arc<str>) -> Self {
+        Self {
+            context,
+            topic,
+            counts: BTreeMap::new(),
+            rooms: WaitingRooms::default(),
+            next_due: None,
+            next_deadline: None,
+            reads: JoinSet::new(),
+            next_sweep: Timestamp::MIN,
+            swept: HashSet::new(),
+            unreadable: HashSet::new(),
+        }
+    }
+
+    /// The parked events of a partition were counted after its assignment.
+    pub(super) fn on_recovered(&mut self, partition: i32, groups: &[ParkedGroup]) {
+        self.remove_partition(partition);
+        for group in groups.iter().filter(|group| group.partition == partition) {
+            let counts = self.counts.entry(partition).or_default();
+            match &group.waits_for {
+                WaitsFor::Time => counts.time += group.events,
+                WaitsFor::Session => counts.session += group.events,
+                WaitsFor::Agent(room) => {
+                    let ParkedGroup { events, oldest, last_until, .. } = *group;
+                    self.rooms.add(room, partition, events, oldest, last_until);
+                }
+                WaitsFor::Redelivery => {}
+            }
+            self.check_soon();
+        }
+    }
+
+    /// Forget the parked events of a partition, which another instance may own now.
+    pub(super) fn remove_partition(&mut self, partition: i32) {
+        self.counts.remove(&partition);
+        self.rooms.remove_partition(partition);
+    }
+
+    /// Look for due events at the next opportunity: one may have been woken.
+    pub(super) fn check_soon(&mut self) {
+        let now = self.context.clock.now();
+        self.next_due = Some(now);
+        self.next_deadline = Some(now);
+    }
+
+    /// Whether events of this partition wait for their sessions.
+    pub(super) fn has_followers(&self, partition: i32) -> bool {
+        self.counts.get(&partition).is_some_and(|counts| counts.session > 0)
+    }
+
+    /// An event was parked until `until`; `deadline` is its own.
+    pub(super) fn on_parked(&mut self, partition: i32, parked: &NewlyParked<'_>) {
+        let now = self.context.clock.now();
+        let NewlyParked { until, waits_for, wait, tried, deadline } = parked;
+        let counts = self.counts.entry(partition).or_default();
+        match waits_for {
+            WaitsFor::Time => {
+                counts.time += 1;
+                self.next_due = earliest(self.next_due, Some(*until));
+            }
+            WaitsFor::Session => {
+                counts.session += 1;
+                self.next_due = Some(now);
+            }
+            WaitsFor::Agent(room) => {
+                let next_probe = now.saturating_add(*wait).unwrap_or(Timestamp::MAX);
+                self.rooms.on_nobody(room, partition, now, next_probe, *tried);
+            }
+            WaitsFor::Redelivery => {}
+        }
+        self.next_deadline = earliest(self.next_deadline, Some(*deadline));
+    }
+
+    /// A parked event was started again.
+    fn on_started(
+        &mut self,
+        state: &EntryState,
+        partition: i32,
+        first_seen: Timestamp,
+        is_overdue: bool,
+    ) {
+        let EntryState::Parked { waits_for, .. } = state else { return };
+        let counts = self.counts.entry(partition).or_default();
+        match waits_for {
+            WaitsFor::Time => counts.time = counts.time.saturating_sub(1),
+            WaitsFor::Session => counts.session = counts.session.saturating_sub(1),
+            WaitsFor::Agent(room) if is_overdue => self.rooms.on_overdue(room, partition),
+            WaitsFor::Agent(room) => self.rooms.on_started(room, partition, first_seen),
+            WaitsFor::Redelivery => {}
+        }
+    }
+
+    /// The rooms, for the results of their events.
+    pub(super) fn rooms(&mut self) -> &mut WaitingRooms {
+        &mut self.rooms
+    }
+
+    /// Start to read the events that are due, if there may be any and no other read is running.
+    /// `in_memory` is the number of events in memory that came from the ledger: they are parked
+    /// there until they are claimed, and must not hide the others.
+    pub(super) fn read_due(
+        &mut self,
+        partitions: impl FnOnce() -> Vec<i32>,
+        slots: &Semaphore,
+        in_memory: usize,
+    ) {
+        if !self.reads.is_empty() {
+            return;
+        }
+        let now = self.context.clock.now();
+        let free = slots.available_permits();
+        let is_due = |at: Option<Timestamp>| at.is_some_and(|at| at <= now);
+        let looks = is_due(self.next_deadline) || is_due(self.next_due) && free > 0;
+        let sweep = self.next_sweep <= now;
+        let rooms = self.rooms.take_due(now, free.clamp(MIN_FROM_ROOMS, MAX_FROM_ROOMS));
+        if !looks && !sweep && rooms.is_empty() {
+            return;
+        }
+        let partitions = partitions();
+        let query = looks.then(|| DueQuery {
+            topic: self.topic.clone(),
+            partitions: partitions.clone(),
+            now,
+            overdue_limit: MAX_OVERDUE + in_memory,
+            due_limit: if free > 0 { free + in_memory } else { 0 },
+        });
+        if sweep {
+            self.next_sweep = now + SWEEP_INTERVAL;
+        }
+        if query.is_some() {
+            self.next_deadline = None;
+            self.next_due = self.next_due.filter(|_| free == 0);
+        }
+        let request = DueRequest {
+            topic: self.topic.clone(),
+            partitions,
+            query,
+            rooms,
+            sweep,
+            unreadable: self.unreadable.len(),
+        };
+        let context = self.context.clone();
+        self.reads.spawn(async move { request.read(&context).await });
+    }
+
+    /// The next result; pends while nothing is being read.
+    pub(super) async fn next(&mut self) -> DueRead {
+        loop {
+            match self.reads.join_next().await {
+                Some(Ok(read)) => return read,
+                Some(Err(panicked)) => {
+                    error!(error = %panicked, "reading parked events panicked: a bug");
+                    let bug = format!("reading parked events panicked: {panicked}: a bug");
+                    self.context.health.report_bug(bug);
+                }
+                None => std::future::pending().await,
+            }
+        }
+    }
+
+    /// Take in what was read: calls `start` for each event, which says whether it started.
+    pub(super) fn on_read(
+        &mut self,
+        read: DueRead,
+        mut start: impl FnMut(RecoveredEntry, &WaitingRooms) -> StoredStart,
+    ) {
+        let now = self.context.clock.now();
+        for RoomRead { room, limit, mut found } in read.rooms {
+            let events = found.entries.len() + found.unreadable.len();
+            found.entries.truncate(limit);
+            let started = self.start_all(found, false, &mut start);
+            self.rooms.on_read(&room, now, events, started);
+        }
+        if let Some(unfinished) = read.unfinished {
+            self.on_sweep(unfinished, &mut start);
+        }
+        let Some(DueEntries { overdue, due, next_deadline, next_due }) = read.due else { return };
+        let is_overdue_left = overdue.entries.len() + overdue.unreadable.len() >= MAX_OVERDUE;
+        let is_due_left = due.entries.len() + due.unreadable.len() >= read.due_limit;
+        let started =
+            self.start_all(overdue, true, &mut start) + self.start_all(due, false, &mut start);
+        let again = if started > 0 { now } else { now + READ_AGAIN };
+        let next_deadline = if is_overdue_left { Some(again) } else { next_deadline };
+        let next_due = if is_due_left { Some(again) } else { next_due };
+        // Another time may have been noted while these were read.
+        self.next_deadline = earliest(self.next_deadline, next_deadline);
+        self.next_due = earliest(self.next_due, next_due);
+    }
+
+    /// Start the unfinished events that nobody works on, if the sweep before found them as well.
+    fn on_sweep(
+        &mut self,
+        unfinished: StoredEntries,
+        start: &mut impl FnMut(RecoveredEntry, &WaitingRooms) -> StoredStart,
+    ) {
+        let swept = std::mem::take(&mut self.swept);
+        for entry in unfinished.entries {
+            let Position { partition, offset, .. } = entry.record.position;
+            self.swept.insert((partition, offset));
+            // `start` refuses events that are in memory.
+            if swept.contains(&(partition, offset))
+                && start(entry, &self.rooms) == StoredStart::Started
+            {
+                warn!(
+                    kafka.partition = partition,
+                    kafka.offset = offset,
+                    "took over an event that a fenced instance had claimed"
+                );
+            }
+        }
+    }
+
+    fn start_all(
+        &mut self,
+        found: StoredEntries,
+        is_overdue: bool,
+        start: &mut impl FnMut(RecoveredEntry, &WaitingRooms) -> StoredStart,
+    ) -> usize {
+        self.report_unreadable(found.unreadable);
+        let mut started = 0;
+        for entry in found.entries {
+            let (partition, first_seen) = (entry.record.position.partition, entry.first_seen);
+            let state = entry.state.clone();
+            match start(entry, &self.rooms) {
+                StoredStart::Started => {
+                    started += 1;
+                    self.on_started(&state, partition, first_seen, is_overdue);
+                }
+                StoredStart::InWork => {}
+                StoredStart::TooEarly => {
+                    let again = self.context.clock.now() + READ_AGAIN;
+                    self.next_due = earliest(self.next_due, Some(again));
+                    self.next_deadline = earliest(self.next_deadline, Some(again));
+                }
+            }
+        }
+        started
+    }
+
+    fn report_unreadable(&mut self, unreadable: Vec<UnreadableEntry>) {
+        for UnreadableEntry { key, why } in unreadable {
+            if self.unreadable.insert(key.clone()) {
+                error!(event.key = %key, error = why, "blocked: a parked event cannot be read");
+            }
+        }
+    }
+
+    /// The fullest rooms, for `/status`.
+    pub(super) fn room_status(&self) -> Vec<RoomStatus> {
+        self.rooms.status(MAX_SHOWN_ROOMS)
+    }
+
+    /// Parked events that wait for their time, for their session and for an agent.
+    pub(super) fn counts(&self) -> [u64; 3] {
+        let time = self.counts.values().map(|counts| counts.time).sum();
+        let session = self.counts.values().map(|counts| counts.session).sum();
+        [time, session, self.rooms.events()]
+    }
+}
+
+fn earliest(one: Option<Timestamp>, other: Option<Timestamp>) -> Option<Timestamp> {
+    [one, other].into_iter().flatten().min()
+}

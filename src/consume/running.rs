@@ -1,0 +1,76 @@
+//! What the event loop keeps of a task that runs.
+
+use jiff::Timestamp;
+use tokio::sync::OwnedSemaphorePermit;
+use tokio::task::AbortHandle;
+
+use super::assignment::AssignedOffset;
+use super::waiting_rooms::TriedFrom;
+use crate::deliver::{Ended, Turn};
+use crate::domain::ledger_entry::{RecordOrigin, RoomName};
+use crate::gate::Ticket;
+
+/// A task that runs.
+pub(super) struct RunningTask {
+    pub(super) offset: AssignedOffset,
+    pub(super) size_bytes: usize,
+    pub(super) kind: TaskKind,
+    pub(super) abort: AbortHandle,
+}
+
+pub(super) enum TaskKind {
+    Delivery(RunningDelivery),
+    DeadLetter,
+}
+
+pub(super) struct RunningDelivery {
+    pub(super) turn: Turn,
+    pub(super) deadline: Timestamp,
+    pub(super) room: Option<RoomName>,
+    pub(super) tried: TriedFrom,
+    /// Kept by an event that is retried until its task ends.
+    pub(super) _retry_slot: Option<OwnedSemaphorePermit>,
+    pub(super) origin: RecordOrigin,
+}
+
+impl RunningTask {
+    pub(super) fn event(&self) -> Option<TaskOfEvent> {
+        let TaskKind::Delivery(delivery) = &self.kind else { return None };
+        Some(TaskOfEvent {
+            partition: self.offset.assignment.partition,
+            deadline: delivery.deadline,
+            room: delivery.room.clone(),
+            tried: delivery.tried,
+        })
+    }
+
+    pub(super) fn deadline(&self) -> Option<Deadline> {
+        match &self.kind {
+            TaskKind::Delivery(delivery) => Some((delivery.deadline, delivery.turn.rank().ticket)),
+            TaskKind::DeadLetter => None,
+        }
+    }
+}
+
+/// The deadline of an event; the ticket tells apart those that are due at the same time.
+pub(super) type Deadline = (Timestamp, Ticket);
+
+/// How a task ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum TaskEnd {
+    /// The delivery returned.
+    Delivered(Ended),
+    /// It was aborted because its partition was revoked.
+    Aborted,
+    /// A bug: its record has no answer.
+    Panicked,
+}
+
+/// The event of a task.
+pub(super) struct TaskOfEvent {
+    pub(super) partition: i32,
+    pub(super) deadline: Timestamp,
+    /// The room in which it waits while nobody of its plan is online.
+    pub(super) room: Option<RoomName>,
+    pub(super) tried: TriedFrom,
+}

@@ -1,0 +1,393 @@
+//! Waiting rooms: who may try again when nobody was online.
+//!
+//! "Nobody is online" is a state of the targets, not of an event. All events of one plan share a
+//! room, and the room sends one of them, the first seen, as a probe per interval. When a probe finds
+//! an agent the next events follow with slow start (1, 2, 4, ...) until one finds nobody again. So
+//! the calls per interval are one per room, whatever waits in it. The events themselves are parked
+//! in the ledger. Pure: the time is an argument.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::time::Duration;
+
+use jiff::Timestamp;
+
+use crate::domain::ledger_entry::RoomName;
+use crate::health::RoomStatus;
+
+/// More rooms than this are not opened: the events of further plans wait alone. Each event may name
+/// agents of its own, so the number of plans has no bound.
+const MAX_ROOMS: usize = 10_000;
+/// The most events that a room tries at once.
+const MAX_WINDOW: usize = 64;
+
+/// After a read that found no event which could be started.
+const READ_AGAIN: Duration = Duration::from_secs(1);
+
+/// The rooms of the partitions of this process.
+#[derive(Debug, Default)]
+pub(super) struct WaitingRooms {
+    rooms: HashMap<RoomName, WaitingRoom>,
+    /// The rooms that send a probe next, by its time.
+    probes: BTreeSet<(Timestamp, RoomName)>,
+    /// The rooms that may send an event now, in slow start.
+    open: BTreeSet<RoomName>,
+    /// Parked events in all rooms.
+    events: u64,
+}
+
+#[derive(Debug)]
+struct WaitingRoom {
+    /// Parked events by partition.
+    waiting: BTreeMap<i32, u64>,
+    /// When the first of them was first seen.
+    oldest: Timestamp,
+    next_probe: Timestamp,
+    /// Events that may be tried at once; 0 but for slow start.
+    window: usize,
+    /// Events that are being tried.
+    trying: usize,
+    /// Its events are being read from the ledger.
+    reading: bool,
+    /// Its time in [`WaitingRooms::probes`].
+    indexed_at: Option<Timestamp>,
+    /// Its events in [`WaitingRooms::events`].
+    counted: u64,
+}
+
+/// How many events of a room to try.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct RoomRequest {
+    pub(super) room: RoomName,
+    pub(super) events: usize,
+}
+
+impl WaitingRooms {
+    /// Whether an event may be parked in this room.
+    pub(super) fn admits(&self, room: &RoomName) -> bool {
+        self.rooms.contains_key(room) || self.rooms.len() < MAX_ROOMS
+    }
+
+    /// Add parked events that were found in the ledger.
+    pub(super) fn add(
+        &mut self,
+        room: &RoomName,
+        partition: i32,
+        events: u64,
+        oldest: Timestamp,
+        next_probe: Timestamp,
+    ) {
+        let added =
+            self.rooms.entry(room.clone()).or_insert_with(|| WaitingRoom::new(oldest, next_probe));
+        *added.waiting.entry(partition).or_default() += events;
+        added.oldest = added.oldest.min(oldest);
+        self.reindex(room);
+    }
+
+    /// An event of the plan found nobody, and is parked until `next_probe` at least.
+    pub(super) fn on_nobody(
+        &mut self,
+        room: &RoomName,
+        partition: i32,
+        now: Timestamp,
+        next_probe: Timestamp,
+        tried: TriedFrom,
+    ) {
+        let of_room =
+            self.rooms.entry(room.clone()).or_insert_with(|| WaitingRoom::new(now, next_probe));
+        if of_room.events() == 0 {
+            of_room.oldest = now;
+        }
+        *of_room.waiting.entry(partition).or_default() += 1;
+        if tried == TriedFrom::Room {
+            of_room.trying = of_room.trying.saturating_sub(1);
+            of_room.next_probe = next_probe;
+        }
+        of_room.window = 0;
+        self.reindex(room);
+    }
+
+    /// An event of the plan found an agent.
+    pub(super) fn on_found(&mut self, room: &RoomName, tried: TriedFrom) {
+        let Some(of_room) = self.rooms.get_mut(room) else { return };
+        of_room.leave(tried);
+        of_room.window = (of_room.window + 1).min(MAX_WINDOW);
+        self.reindex(room);
+    }
+
+    /// An event that was tried ended without saying whether anybody is online: another one goes.
+    pub(super) fn on_inconclusive(&mut self, room: &RoomName, now: Timestamp) {
+        let Some(of_room) = self.rooms.get_mut(room) else { return };
+        of_room.leave(TriedFrom::Room);
+        if of_room.window == 0 {
+            of_room.next_probe = now;
+        }
+        self.reindex(room);
+    }
+
+    /// The rooms that may try events now, at most `limit` events in all. Each is followed by
+    /// [`Self::on_read`].
+    pub(super) fn take_due(&mut self, now: Timestamp, limit: usize) -> Vec<RoomRequest> {
+        let mut requests: Vec<RoomRequest> = Vec::new();
+        let mut left = limit;
+        let probing = self.probes.iter().take_while(|(at, _)| *at <= now).map(|(_, room)| room);
+        for room in self.open.iter().chain(probing) {
+            let events = self.rooms[room].wanted().min(left);
+            if events == 0 {
+                break;
+            }
+            left -= events;
+            requests.push(RoomRequest { room: room.clone(), events });
+        }
+        for request in &requests {
+            if let Some(room) = self.rooms.get_mut(&request.room) {
+                room.reading = true;
+            }
+            self.reindex(&request.room);
+        }
+        requests
+    }
+
+    /// The events of a room were read: how many there were, and how many of them were started.
+    pub(super) fn on_read(
+        &mut self,
+        room: &RoomName,
+        now: Timestamp,
+        found: usize,
+        started: usize,
+    ) {
+        let Some(of_room) = self.rooms.get_mut(room) else { return };
+        of_room.reading = false;
+        if found == 0 {
+            // Its events have met their deadlines, or another instance has them.
+            of_room.waiting.clear();
+        } else if started == 0 {
+            of_room.window = 0;
+            of_room.next_probe = now + READ_AGAIN;
+        }
+        self.reindex(room);
+    }
+
+    /// An event of the room is being tried.
+    pub(super) fn on_started(&mut self, room: &RoomName, partition: i32, first_seen: Timestamp) {
+        self.take(room, partition, |room| {
+            room.trying += 1;
+            room.oldest = first_seen;
+        });
+    }
+
+    /// An event of the room is past its deadline, and is answered without a try.
+    pub(super) fn on_overdue(&mut self, room: &RoomName, partition: i32) {
+        self.take(room, partition, |_| {});
+    }
+
+    fn take(&mut self, room: &RoomName, partition: i32, then: impl FnOnce(&mut WaitingRoom)) {
+        let Some(of_room) = self.rooms.get_mut(room) else { return };
+        if let Some(events) = of_room.waiting.get_mut(&partition) {
+            *events = events.saturating_sub(1);
+        }
+        then(of_room);
+        self.reindex(room);
+    }
+
+    /// Forget the events of a partition.
+    pub(super) fn remove_partition(&mut self, partition: i32) {
+        let rooms: Vec<_> = self.rooms.keys().cloned().collect();
+        for room in rooms {
+            if let Some(of_room) = self.rooms.get_mut(&room) {
+                of_room.waiting.remove(&partition);
+            }
+            self.reindex(&room);
+        }
+    }
+
+    /// Number of parked events in all rooms.
+    pub(super) fn events(&self) -> u64 {
+        self.events
+    }
+
+    /// The fullest rooms, at most `limit`.
+    pub(super) fn status(&self, limit: usize) -> Vec<RoomStatus> {
+        let mut rooms: Vec<_> = self.rooms.iter().filter(|(_, room)| room.events() > 0).collect();
+        rooms.sort_by_key(|(name, room)| (std::cmp::Reverse(room.events()), (*name).clone()));
+        let status = |(name, room): (&RoomName, &WaitingRoom)| RoomStatus {
+            name: name.clone(),
+            events: room.events(),
+            oldest: room.oldest,
+            next_probe: (room.window == 0 && room.trying == 0).then_some(room.next_probe),
+        };
+        rooms.into_iter().take(limit).map(status).collect()
+    }
+
+    /// Put the room where it belongs after a change.
+    fn reindex(&mut self, name: &RoomName) {
+        self.open.remove(name);
+        let Some(room) = self.rooms.get_mut(name) else { return };
+        if let Some(at) = room.indexed_at.take() {
+            self.probes.remove(&(at, name.clone()));
+        }
+        let events = room.events();
+        self.events = self.events - room.counted + events;
+        room.counted = events;
+        if room.is_over() {
+            self.rooms.remove(name);
+        } else if room.wanted() > 0 {
+            if room.window > 0 {
+                self.open.insert(name.clone());
+            } else {
+                room.indexed_at = Some(room.next_probe);
+                self.probes.insert((room.next_probe, name.clone()));
+            }
+        }
+    }
+}
+
+/// Where an event came from that was tried.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum TriedFrom {
+    /// From the room.
+    Room,
+    /// Straight from Kafka, or after another wait: its first look at this plan.
+    Outside,
+}
+
+impl WaitingRoom {
+    fn new(oldest: Timestamp, next_probe: Timestamp) -> Self {
+        Self {
+            waiting: BTreeMap::new(),
+            oldest,
+            next_probe,
+            window: 0,
+            trying: 0,
+            reading: false,
+            indexed_at: None,
+            counted: 0,
+        }
+    }
+
+    fn events(&self) -> u64 {
+        self.waiting.values().sum()
+    }
+
+    fn leave(&mut self, tried: TriedFrom) {
+        if tried == TriedFrom::Room {
+            self.trying = self.trying.saturating_sub(1);
+        }
+    }
+
+    /// How many more events may be tried, once it is time.
+    fn wanted(&self) -> usize {
+        if self.reading || self.events() == 0 {
+            return 0;
+        }
+        self.window.max(1).saturating_sub(self.trying)
+    }
+
+    fn is_over(&self) -> bool {
+        self.events() == 0 && self.trying == 0 && !self.reading
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(second: i64) -> Timestamp {
+        Timestamp::from_second(1_800_000_000 + second).unwrap()
+    }
+
+    fn name() -> RoomName {
+        "group 7 #1".into()
+    }
+
+    /// A room in which `events` were parked at second 0 and whose probe is due at second 15.
+    fn room_of(events: usize) -> WaitingRooms {
+        let mut rooms = WaitingRooms::default();
+        for _ in 0..events {
+            rooms.on_nobody(&name(), 0, at(0), at(15), TriedFrom::Outside);
+        }
+        rooms
+    }
+
+    /// Try what is due: how many events.
+    fn tried(rooms: &mut WaitingRooms, second: i64) -> usize {
+        let requests = rooms.take_due(at(second), 100);
+        let mut started = 0;
+        for RoomRequest { room, events } in requests {
+            for _ in 0..events {
+                rooms.on_started(&room, 0, at(0));
+            }
+            rooms.on_read(&room, at(second), events, events);
+            started += events;
+        }
+        started
+    }
+
+    #[test]
+    fn a_room_sends_one_probe_per_interval_whatever_waits_in_it() {
+        let mut rooms = room_of(100_000);
+        assert_eq!(
+            [tried(&mut rooms, 14), tried(&mut rooms, 15), tried(&mut rooms, 16)],
+            [0, 1, 0]
+        );
+        rooms.on_nobody(&name(), 0, at(0), at(31), TriedFrom::Outside);
+        assert_eq!(tried(&mut rooms, 40), 0, "the probe is still out");
+        rooms.on_nobody(&name(), 0, at(16), at(32), TriedFrom::Room);
+        assert_eq!([tried(&mut rooms, 31), tried(&mut rooms, 32)], [0, 1]);
+        assert_eq!(rooms.events(), 100_000);
+    }
+
+    #[test]
+    fn after_a_success_the_others_follow_with_slow_start_until_one_finds_nobody() {
+        let mut rooms = room_of(10);
+        assert_eq!(tried(&mut rooms, 15), 1);
+        rooms.on_found(&name(), TriedFrom::Room);
+        assert_eq!(tried(&mut rooms, 15), 1);
+        rooms.on_found(&name(), TriedFrom::Room);
+        assert_eq!(tried(&mut rooms, 15), 2);
+        rooms.on_found(&name(), TriedFrom::Room);
+        rooms.on_found(&name(), TriedFrom::Room);
+        assert_eq!(tried(&mut rooms, 15), 4);
+        rooms.on_nobody(&name(), 0, at(16), at(31), TriedFrom::Room);
+        assert_eq!([tried(&mut rooms, 30), rooms.events() as usize], [0, 3]);
+    }
+
+    #[test]
+    fn a_success_of_an_event_from_outside_opens_the_room() {
+        let mut rooms = room_of(3);
+        rooms.on_found(&name(), TriedFrom::Outside);
+        assert_eq!(tried(&mut rooms, 1), 1);
+    }
+
+    #[test]
+    fn an_event_that_says_nothing_about_the_targets_is_followed_by_the_next() {
+        let mut rooms = room_of(3);
+        assert_eq!(tried(&mut rooms, 15), 1);
+        rooms.on_inconclusive(&name(), at(16));
+        assert_eq!(tried(&mut rooms, 16), 1);
+    }
+
+    #[test]
+    fn a_room_without_events_is_forgotten() {
+        let mut rooms = room_of(2);
+        assert_eq!(rooms.status(9)[0].events, 2);
+        assert_eq!(rooms.status(9)[0].next_probe, Some(at(15)));
+        rooms.on_overdue(&name(), 0);
+        rooms.remove_partition(1);
+        assert_eq!(rooms.events(), 1);
+        rooms.remove_partition(0);
+        assert_eq!((rooms.events(), rooms.rooms.len(), rooms.probes.len()), (0, 0, 0));
+        let mut read = room_of(2);
+        assert_eq!(read.take_due(at(20), 9).len(), 1);
+        read.on_read(&name(), at(20), 0, 0);
+        assert_eq!(read.rooms.len(), 0, "the ledger has no event of it");
+    }
+
+    #[test]
+    fn only_so_many_rooms_are_opened() {
+        let mut rooms = WaitingRooms::default();
+        for room in 0..MAX_ROOMS {
+            rooms.add(&format!("{room}").into(), 0, 1, at(0), at(15));
+        }
+        assert!(rooms.admits(&"7".into()) && !rooms.admits(&name()));
+    }
+}

@@ -1,0 +1,123 @@
+//! Nobody is forgotten in the ledger: neither an event that is parked behind others which are
+//! answered, nor one past its deadline, nor a waiting room.
+//!
+//! Each of them has an owner that could go on. It is forgotten if that owner has worked for a while
+//! without a restart, a rebalance or a pause, and the event still waits.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use handoff::domain::ledger_entry::{EntryState, LedgerEntry, RoomName, WaitsFor};
+use jiff::Timestamp;
+use tokio::time::Instant;
+
+use super::world::{SimWorld, lock};
+
+/// Longer than every delay of the simulated ledger, and than a retry that waits for a slot.
+const LIMIT: Duration = Duration::from_secs(12);
+/// A room is probed late while the gate is shut: its probes are up to 8 s apart.
+const ROOM_LIMIT: Duration = Duration::from_secs(30);
+
+/// What the check remembers.
+#[derive(Default)]
+pub(super) struct Forgotten {
+    /// The owner of each partition, and since when.
+    owners: BTreeMap<i32, (String, Instant)>,
+    /// Since when an event that could go on waits, by its key.
+    waiting: BTreeMap<Arc<str>, Instant>,
+}
+
+/// Look at the ledger once; must be called about every second.
+pub(super) fn check(world: &SimWorld) {
+    let mut forgotten = lock(&world.forgotten);
+    forgotten.update_owners(world);
+    let (now, instant) = (world.now(), Instant::now());
+    let entries = world.ledger.entries();
+    let waiting: BTreeMap<_, _> = entries
+        .iter()
+        .filter_map(|(key, entry)| Some((key.clone(), limit(world, &entries, entry, now)?)))
+        .filter(|(key, _)| forgotten.is_owned(entries_source(&entries, key), instant))
+        .collect();
+    forgotten.waiting.retain(|key, _| waiting.contains_key(key));
+    for (key, limit) in waiting {
+        let since = *forgotten.waiting.entry(key.clone()).or_insert(instant);
+        if instant - since > limit {
+            world.violation(format!("{key} is forgotten in the ledger"));
+        }
+    }
+}
+
+fn entries_source(entries: &[(Arc<str>, LedgerEntry)], key: &Arc<str>) -> i32 {
+    let entry = entries.iter().find(|(other, _)| other == key);
+    entry.map_or(-1, |(_, entry)| entry.source.partition)
+}
+
+/// How long the event may still wait; `None` where it waits for something.
+fn limit(
+    world: &SimWorld,
+    entries: &[(Arc<str>, LedgerEntry)],
+    entry: &LedgerEntry,
+    now: Timestamp,
+) -> Option<Duration> {
+    let EntryState::Parked { until, waits_for } = &entry.state else { return None };
+    if *waits_for == WaitsFor::Redelivery {
+        return None;
+    }
+    if entry.deadline.is_some_and(|deadline| deadline <= now) {
+        return Some(LIMIT);
+    }
+    match waits_for {
+        // One that was woken may wait for the gate.
+        WaitsFor::Session => {
+            let is_woken = *until <= now;
+            let is_first = !entries.iter().any(|(_, other)| is_ahead(other, entry));
+            // Until its own offset is committed, Kafka may still deliver an event ahead of it.
+            let is_committed = {
+                let kafka = lock(&world.kafka);
+                kafka.partitions[entry.source.partition as usize].committed > entry.source.offset
+            };
+            (!is_woken && is_first && is_committed).then_some(LIMIT)
+        }
+        WaitsFor::Agent(room) => (next_probe(entries, room) <= now).then_some(ROOM_LIMIT),
+        WaitsFor::Time | WaitsFor::Redelivery => None,
+    }
+}
+
+fn is_ahead(other: &LedgerEntry, entry: &LedgerEntry) -> bool {
+    other.session_id == entry.session_id
+        && other.source.partition == entry.source.partition
+        && other.source.offset < entry.source.offset
+        && !other.is_settled()
+}
+
+/// Each event that finds nobody is parked until the next probe: the latest counts.
+fn next_probe(entries: &[(Arc<str>, LedgerEntry)], room: &RoomName) -> Timestamp {
+    let of_room = entries.iter().filter_map(|(_, entry)| match &entry.state {
+        EntryState::Parked { until, waits_for: WaitsFor::Agent(of) } if of == room => Some(*until),
+        _ => None,
+    });
+    of_room.max().unwrap_or(Timestamp::MAX)
+}
+
+impl Forgotten {
+    fn update_owners(&mut self, world: &SimWorld) {
+        let kafka = lock(&world.kafka);
+        for (number, partition) in (0..).zip(&kafka.partitions) {
+            let now = Instant::now();
+            let owner = partition.owner.as_ref();
+            let works = owner.is_some_and(|owner| !owner.paused_since(now - 2 * LIMIT));
+            let name = owner.filter(|_| works).map_or("", |owner| &owner.name);
+            let known = self.owners.entry(number).or_insert_with(|| (name.to_owned(), now));
+            if known.0 != name {
+                *known = (name.to_owned(), now);
+            }
+        }
+    }
+
+    /// Whether the partition has had one working owner for a while.
+    fn is_owned(&self, partition: i32, now: Instant) -> bool {
+        let owner = self.owners.get(&partition);
+        owner.is_some_and(|(name, since)| !name.is_empty() && now - *since > LIMIT)
+    }
+}
