@@ -4,7 +4,7 @@
 
 use std::fs;
 use std::os::unix::process::CommandExt as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
@@ -57,6 +57,17 @@ impl Contestant {
         desk: &Desk,
         more: &[(&str, String)],
     ) -> Result<Self> {
+        Self::start_with(kind, topics, desk, more, None)
+    }
+
+    /// The same with a configuration file, where the environment cannot say it.
+    pub(crate) fn start_with(
+        kind: Kind,
+        topics: &Topics,
+        desk: &Desk,
+        more: &[(&str, String)],
+        config: Option<&Path>,
+    ) -> Result<Self> {
         let folder = tempfile::tempdir()?;
         let mut command = match kind {
             Kind::Handoff => Command::new(env!("CARGO_BIN_EXE_handoff")),
@@ -83,6 +94,9 @@ impl Contestant {
             ("ADMIN__LISTEN", String::new()),
             ("LOG__LEVEL", "info".into()),
         ];
+        if let Some(file) = config {
+            command.arg("--config").arg(file);
+        }
         let log = fs::File::create(folder.path().join("log"))?;
         let began_us = crate::kafka::now_us();
         let child = command

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use handoff::sim::desk::{DeskStats, SessionReport};
+use serde::Serialize;
 
 /// It, running; killed when dropped.
 pub(crate) struct Desk {
@@ -63,6 +64,14 @@ impl Desk {
     pub(crate) async fn outage(&self, on: bool) -> Result<()> {
         let url = format!("{}/sim/outage", self.endpoint);
         self.http.post(url).body(format!("{{\"on\": {on}}}")).send().await?.error_for_status()?;
+        Ok(())
+    }
+
+    /// Sends a control, as docs/simulated-desk.md describes them.
+    pub(crate) async fn control(&self, route: &str, body: &impl Serialize) -> Result<()> {
+        let url = format!("{}/sim/{route}", self.endpoint);
+        let body = serde_json::to_string(body)?;
+        self.http.post(url).body(body).send().await?.error_for_status()?;
         Ok(())
     }
 

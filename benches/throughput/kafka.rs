@@ -8,10 +8,11 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use rdkafka::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::message::ToBytes;
 use rdkafka::producer::{BaseRecord, DefaultProducerContext, Producer as _, ThreadedProducer};
 use tokio::task::spawn_blocking;
 
-use crate::support::kafka::{create_topic, create_topic_with, unique};
+use crate::support::kafka::{commit, create_topic, create_topic_with, high_watermarks, unique};
 use crate::workload::Work;
 
 const LIMIT: Duration = Duration::from_secs(30);
@@ -58,6 +59,28 @@ impl Topics {
             .collect();
         let work = spawn_blocking(move || produce(&bootstrap, &topic, &records, pace));
         work.await.expect("the producer works")
+    }
+
+    /// Appends this many records, evenly over all partitions, and commits them for the group: the
+    /// positions of events that were read long ago.
+    pub(crate) async fn occupy(&self, count: usize) {
+        let (bootstrap, topic, partitions) =
+            (self.bootstrap.clone(), self.of("in"), self.partitions);
+        let work = spawn_blocking(move || {
+            let mut config = ClientConfig::new();
+            config.set("bootstrap.servers", &bootstrap).set("linger.ms", "20");
+            let producer: Producer = config.create().expect("a producer");
+            for partition in (0..partitions).cycle().take(count) {
+                enqueue(
+                    &producer,
+                    BaseRecord::<str, str>::to(&topic).payload("{}").partition(partition),
+                );
+            }
+            producer.flush(LIMIT).expect("Kafka takes the records");
+        });
+        work.await.expect("the producer works");
+        let ends = high_watermarks(&self.bootstrap, &self.of("in")).await;
+        commit(&self.bootstrap, &self.name, &self.of("in"), &ends).await;
     }
 
     /// How many outcomes there are.
@@ -114,6 +137,16 @@ fn produce(
 fn send(producer: &Producer, topic: &str, record: &Record, at: Option<i64>) {
     let mut sent = BaseRecord::to(topic).key(&record.session).payload(&record.value);
     sent.timestamp = at;
+    enqueue(producer, sent);
+}
+
+/// Waits while the producer's queue is full.
+fn enqueue<K, P>(producer: &Producer, record: BaseRecord<'_, K, P>)
+where
+    K: ToBytes + ?Sized,
+    P: ToBytes + ?Sized,
+{
+    let mut sent = record;
     while let Err((error, back)) = producer.send(sent) {
         let full = KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull);
         assert_eq!(error, full, "Kafka takes the records");

@@ -11,6 +11,8 @@ mod measure;
 mod no_ledger;
 mod numbers;
 mod outcomes;
+mod parked_rows;
+mod piles;
 mod plain;
 mod report;
 mod run;

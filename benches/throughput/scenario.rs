@@ -31,6 +31,29 @@ pub(crate) enum Special {
     Quota,
     Outage,
     StartStop,
+    Beside(Pile),
+}
+
+/// Events that cannot be answered now, beside which ten others must be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Pile {
+    /// People wait for a group without agents.
+    Room,
+    /// Each call is answered with 141002.
+    Retries,
+    Parked(LedgerKind),
+    /// All events are of one session.
+    Flood,
+    /// Calls get no answer.
+    Hanging,
+    /// As `Room`, but far more, who have waited since before the start.
+    Crowd,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum LedgerKind {
+    Sqlite,
+    Postgres,
 }
 
 /// What is measured.
@@ -100,7 +123,8 @@ pub(crate) fn all() -> Vec<Scenario> {
         kinds: BOTH,
     };
     let mut all = compared(&base);
-    all.extend(alone(base));
+    all.extend(alone(base.clone()));
+    all.extend(beside_piles(&base));
     all
 }
 
@@ -181,4 +205,29 @@ fn alone(base: Scenario) -> [Scenario; 3] {
         ..base
     };
     [quota, outage, start]
+}
+
+/// Ten others beside each pile.
+fn beside_piles(base: &Scenario) -> Vec<Scenario> {
+    use LedgerKind::{Postgres, Sqlite};
+    let piles = [
+        ("pile-room", "people wait for a group without agents", Pile::Room, 3_000),
+        ("pile-retries", "events that Desk answers with 141002", Pile::Retries, 3_000),
+        ("pile-parked", "parked events in SQLite", Pile::Parked(Sqlite), 1_000_000),
+        ("pile-parked-pg", "parked events in PostgreSQL", Pile::Parked(Postgres), 1_000_000),
+        ("pile-flood", "events of one session", Pile::Flood, 5_000),
+        ("pile-hanging", "sessions whose calls hang", Pile::Hanging, 300),
+        ("pile-crowd", "people have waited for that group since long ago", Pile::Crowd, 100_000),
+    ];
+    let scenario = |(name, what, pile, count)| Scenario {
+        name,
+        what,
+        partitions: 4,
+        latency: MS(50),
+        count,
+        flow: Flow::Special(Special::Beside(pile)),
+        kinds: ONE,
+        ..base.clone()
+    };
+    piles.map(scenario).into()
 }

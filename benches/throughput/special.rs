@@ -13,6 +13,7 @@ use crate::kafka::Topics;
 use crate::measure::{answered, check};
 use crate::numbers::{quantile, sorted};
 use crate::outcomes::{Outcomes, uncommitted};
+use crate::piles;
 use crate::scenario::{Run, Scenario, Special};
 use crate::support::postgres;
 use crate::workload::{Keys, Work};
@@ -34,6 +35,7 @@ pub(crate) async fn run(
         Special::Quota => quota(scenario, bootstrap, work, scale).await,
         Special::Outage => outage(scenario, bootstrap, work, scale).await,
         Special::StartStop => start_stop(scenario, bootstrap).await,
+        Special::Beside(pile) => piles::run(pile, scenario, bootstrap, scale).await,
     }
 }
 
@@ -143,7 +145,7 @@ async fn start_stop(scenario: &Scenario, bootstrap: &str) -> Result<Run> {
 }
 
 /// The time of the first log line that contains this text.
-fn logged_at_us(log: &str, what: &str) -> Option<i64> {
+pub(crate) fn logged_at_us(log: &str, what: &str) -> Option<i64> {
     let line = log.lines().find(|line| line.contains(what))?;
     let at: jiff::Timestamp = line.split_whitespace().next()?.parse().ok()?;
     Some(at.as_microsecond())
