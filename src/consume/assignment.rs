@@ -41,7 +41,8 @@ pub(super) struct Assignment {
     pub(super) draining: CancellationToken,
     /// Recovery is complete; no record is started before that.
     pub(super) recovered: bool,
-    recovered_at: Option<Instant>,
+    /// Since when Kafka could have delivered records; `None` before the recovery.
+    silent_since: Option<Instant>,
     /// The highest offset of which a record was started.
     last_started: Option<i64>,
     /// The offsets of the events in memory. Kafka may deliver the record of one that came from the
@@ -61,7 +62,7 @@ impl Assignment {
             watermark: Watermark::default(),
             draining: CancellationToken::new(),
             recovered: false,
-            recovered_at: None,
+            silent_since: None,
             last_started: None,
             in_memory: HashSet::new(),
             waiting: VecDeque::new(),
@@ -76,7 +77,7 @@ impl Assignment {
 
     pub(super) fn set_recovered(&mut self) {
         self.recovered = true;
-        self.recovered_at = Some(Instant::now());
+        self.silent_since = Some(Instant::now());
     }
 
     /// Start a record; false if it was started before.
@@ -89,7 +90,8 @@ impl Assignment {
     /// the committed offset was is not known here, so a partition that stays silent counts as read.
     pub(super) fn has_read_up_to(&self, offset: i64) -> bool {
         let is_silent = self.waiting.is_empty()
-            && self.recovered_at.is_some_and(|at| at.elapsed() >= SILENT_AFTER);
+            && !self.paused
+            && self.silent_since.is_some_and(|since| since.elapsed() >= SILENT_AFTER);
         self.last_started >= Some(offset) || is_silent
     }
 
@@ -190,6 +192,7 @@ impl Assignments {
         for partition in partitions {
             if let Some(assignment) = self.partitions.get_mut(partition) {
                 assignment.paused = paused;
+                assignment.silent_since = assignment.silent_since.map(|_| Instant::now());
             }
         }
     }

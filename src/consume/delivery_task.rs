@@ -9,7 +9,6 @@ use tokio_util::sync::CancellationToken;
 
 use super::assignment::AssignedOffset;
 use super::task_events::TaskEventSender;
-use super::waiting_rooms::TriedFrom;
 use crate::deliver::{Context, Delivery, Ended, Ports, Turn};
 use crate::domain::course::Policy;
 use crate::domain::event::Event;
@@ -60,12 +59,11 @@ impl TaskSource {
         matches!(self, Self::Ledger(EntryState::Parked { waits_for: WaitsFor::Session, .. }))
     }
 
-    pub(super) fn tried(&self) -> TriedFrom {
+    /// The waiting room that tries it.
+    pub(super) fn room(&self) -> Option<&RoomName> {
         match self {
-            Self::Ledger(EntryState::Parked { waits_for: WaitsFor::Agent(_), .. }) => {
-                TriedFrom::Room
-            }
-            _ => TriedFrom::Outside,
+            Self::Ledger(EntryState::Parked { waits_for: WaitsFor::Agent(room), .. }) => Some(room),
+            _ => None,
         }
     }
 }

@@ -22,7 +22,9 @@ pub(super) struct DueRequest {
 /// What was read.
 pub(super) struct DueRead {
     pub(super) due: Option<DueEntries>,
+    pub(super) overdue_limit: usize,
     pub(super) due_limit: usize,
+    pub(super) partitions: Vec<i32>,
     pub(super) rooms: Vec<RoomRead>,
     pub(super) unfinished: Option<StoredEntries>,
 }
@@ -35,28 +37,29 @@ pub(super) struct RoomRead {
 
 impl DueRequest {
     pub(super) async fn read<P: Ports>(self, context: &Context<P>) -> DueRead {
-        let due_limit = self.query.as_ref().map_or(0, |query| query.due_limit);
+        let limits = self.query.as_ref().map(|query| (query.overdue_limit, query.due_limit));
+        let (overdue_limit, due_limit) = limits.unwrap_or_default();
         let due = match self.query {
             Some(query) => Some(context.ledger.due(query).await),
             None => None,
         };
         let mut rooms = Vec::with_capacity(self.rooms.len());
-        for RoomRequest { room, events } in self.rooms {
+        for RoomRequest { room, events, trying } in self.rooms {
             let query = WaitingQuery {
                 topic: self.topic.clone(),
                 partitions: self.partitions.clone(),
                 room: room.clone(),
-                limit: events + self.unreadable,
+                limit: events + trying + self.unreadable,
             };
             let found = context.ledger.waiting(query).await;
             rooms.push(RoomRead { room, limit: events, found });
         }
         let unfinished = if self.sweep {
-            Some(context.ledger.unfinished(self.topic, self.partitions).await)
+            Some(context.ledger.unfinished(self.topic, self.partitions.clone()).await)
         } else {
             None
         };
-        DueRead { due, due_limit, rooms, unfinished }
+        DueRead { due, overdue_limit, due_limit, partitions: self.partitions, rooms, unfinished }
     }
 }
 

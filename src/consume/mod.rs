@@ -250,6 +250,7 @@ impl<P: Ports, S: Source> EventLoop<P, S> {
     }
 
     fn on_due(&mut self, read: DueRead) {
+        let now = self.context.clock.now();
         let Self { parked, tasks, assignments, .. } = self;
         parked.on_read(read, |entry, rooms| {
             let Position { partition, offset, .. } = entry.record.position;
@@ -265,6 +266,12 @@ impl<P: Ports, S: Source> EventLoop<P, S> {
             let waits_for_session =
                 matches!(entry.state, EntryState::Parked { waits_for: WaitsFor::Session, .. });
             if waits_for_session && !assignment.has_read_up_to(offset) {
+                return StoredStart::TooEarly;
+            }
+            let is_overdue = entry.deadline.is_some_and(|deadline| deadline <= now);
+            let is_probe =
+                matches!(entry.state, EntryState::Parked { waits_for: WaitsFor::Agent(_), .. });
+            if !tasks.may_start_stored(!is_overdue && !is_probe) {
                 return StoredStart::TooEarly;
             }
             let (at, draining) = (assignment.offset(offset), assignment.draining.clone());

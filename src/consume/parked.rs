@@ -16,7 +16,7 @@ use tokio::task::JoinSet;
 use tracing::{error, warn};
 
 use super::due_read::{DueRead, DueRequest, RoomRead, StoredStart};
-use super::waiting_rooms::{TriedFrom, WaitingRooms};
+use super::waiting_rooms::{RoomResult, TriedFrom, WaitingRooms};
 use crate::deliver::{Context, Ports};
 use crate::domain::ledger_entry::{EntryState, RecoveredEntry, WaitsFor};
 use crate::domain::record::Position;
@@ -34,6 +34,8 @@ const MIN_FROM_ROOMS: usize = 4;
 const SWEEP_INTERVAL: Duration = Duration::from_secs(15);
 /// Rooms that `/status` shows.
 const MAX_SHOWN_ROOMS: usize = 20;
+/// Events that one read returns at most, apart from those that cannot be read.
+const MAX_READ: usize = 1024;
 /// After a read that found nothing new.
 const READ_AGAIN: Duration = Duration::from_millis(100);
 
@@ -196,11 +198,16 @@ impl<P: Ports> ParkedEvents<P> {
             topic: self.topic.clone(),
             partitions: partitions.clone(),
             now,
-            overdue_limit: MAX_OVERDUE + in_memory,
-            due_limit: if free > 0 { free + in_memory } else { 0 },
+            overdue_limit: (MAX_OVERDUE + in_memory).min(MAX_READ) + self.unreadable.len(),
+            due_limit: match free {
+                0 => 0,
+                free => (free + in_memory).min(MAX_READ) + self.unreadable.len(),
+            },
         });
         if sweep {
             self.next_sweep = now + SWEEP_INTERVAL;
+            // A fenced instance may have parked an event again after this one had read.
+            self.check_soon();
         }
         if query.is_some() {
             self.next_deadline = None;
@@ -240,20 +247,22 @@ impl<P: Ports> ParkedEvents<P> {
         mut start: impl FnMut(RecoveredEntry, &WaitingRooms) -> StoredStart,
     ) {
         let now = self.context.clock.now();
-        for RoomRead { room, limit, mut found } in read.rooms {
+        for RoomRead { room, limit, found } in read.rooms {
             let events = found.entries.len() + found.unreadable.len();
-            found.entries.truncate(limit);
-            let started = self.start_all(found, false, &mut start);
-            self.rooms.on_read(&room, now, events, started);
+            let started = self.start_all(found, Some(limit), false, &mut start);
+            let partitions = &read.partitions;
+            let read = RoomResult { room: &room, partitions, found: events, started };
+            self.rooms.on_read(&read, now);
         }
         if let Some(unfinished) = read.unfinished {
             self.on_sweep(unfinished, &mut start);
         }
         let Some(DueEntries { overdue, due, next_deadline, next_due }) = read.due else { return };
-        let is_overdue_left = overdue.entries.len() + overdue.unreadable.len() >= MAX_OVERDUE;
+        let is_overdue_left =
+            overdue.entries.len() + overdue.unreadable.len() >= read.overdue_limit;
         let is_due_left = due.entries.len() + due.unreadable.len() >= read.due_limit;
-        let started =
-            self.start_all(overdue, true, &mut start) + self.start_all(due, false, &mut start);
+        let started = self.start_all(overdue, None, true, &mut start)
+            + self.start_all(due, None, false, &mut start);
         let again = if started > 0 { now } else { now + READ_AGAIN };
         let next_deadline = if is_overdue_left { Some(again) } else { next_deadline };
         let next_due = if is_due_left { Some(again) } else { next_due };
@@ -268,6 +277,7 @@ impl<P: Ports> ParkedEvents<P> {
         unfinished: StoredEntries,
         start: &mut impl FnMut(RecoveredEntry, &WaitingRooms) -> StoredStart,
     ) {
+        self.report_unreadable(unfinished.unreadable);
         let swept = std::mem::take(&mut self.swept);
         for entry in unfinished.entries {
             let Position { partition, offset, .. } = entry.record.position;
@@ -288,12 +298,16 @@ impl<P: Ports> ParkedEvents<P> {
     fn start_all(
         &mut self,
         found: StoredEntries,
+        limit: Option<usize>,
         is_overdue: bool,
         start: &mut impl FnMut(RecoveredEntry, &WaitingRooms) -> StoredStart,
     ) -> usize {
         self.report_unreadable(found.unreadable);
         let mut started = 0;
         for entry in found.entries {
+            if limit.is_some_and(|limit| started >= limit) {
+                break;
+            }
             let (partition, first_seen) = (entry.record.position.partition, entry.first_seen);
             let state = entry.state.clone();
             match start(entry, &self.rooms) {

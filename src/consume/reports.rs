@@ -40,23 +40,35 @@ impl<P: Ports, S: Source> EventLoop<P, S> {
     }
 
     fn on_settled(&mut self, event: &TaskOfEvent, found_agent: bool) {
-        if self.parked.has_followers(event.partition) {
-            self.parked.check_soon();
+        self.check_followers(event);
+        let now = self.context.clock.now();
+        let rooms = self.parked.rooms();
+        if let Some(from) = &event.from_room {
+            rooms.on_ended(from);
+            if !found_agent {
+                rooms.on_inconclusive(from, now);
+            }
         }
-        let Some(room) = &event.room else { return };
-        if found_agent {
-            self.parked.rooms().on_found(room, event.tried);
-        } else if event.tried == TriedFrom::Room {
-            self.parked.rooms().on_inconclusive(room, self.context.clock.now());
+        if let Some(room) = &event.room
+            && found_agent
+        {
+            rooms.on_found(room);
         }
     }
 
     fn on_event_ended(&mut self, at: AssignedOffset, end: &TaskEnd, event: &TaskOfEvent) {
+        self.check_followers(event);
+        if let Some(from) = &event.from_room {
+            self.parked.rooms().on_ended(from);
+        }
+        let mut is_back_in_room = false;
         if let TaskEnd::Delivered(Ended::Parked { until, waits_for, wait }) = end
             && self.assignments.is_current(at.assignment)
         {
-            let (tried, deadline) = (event.tried, event.deadline);
-            let (until, wait) = (*until, *wait);
+            let room = if let WaitsFor::Agent(room) = waits_for { Some(room) } else { None };
+            is_back_in_room = room.is_some() && room == event.from_room.as_ref();
+            let tried = if is_back_in_room { TriedFrom::Room } else { TriedFrom::Outside };
+            let (until, wait, deadline) = (*until, *wait, event.deadline);
             let parked = NewlyParked { until, waits_for, wait, tried, deadline };
             self.parked.on_parked(event.partition, &parked);
         }
@@ -64,15 +76,18 @@ impl<P: Ports, S: Source> EventLoop<P, S> {
             // It may be due already, and was not read while Kafka's record was in memory.
             self.parked.check_soon();
         }
-        let is_back_in_room =
-            matches!(end, TaskEnd::Delivered(Ended::Parked { waits_for: WaitsFor::Agent(_), .. }));
-        let has_settled = matches!(end, TaskEnd::Delivered(Ended::Published));
-        if let Some(room) = &event.room
-            && event.tried == TriedFrom::Room
+        if let Some(from) = &event.from_room
             && !is_back_in_room
-            && !has_settled
         {
-            self.parked.rooms().on_inconclusive(room, self.context.clock.now());
+            let now = self.context.clock.now();
+            self.parked.rooms().on_inconclusive(from, now);
+        }
+    }
+
+    /// The end of an event may have woken one that is parked behind it.
+    fn check_followers(&mut self, event: &TaskOfEvent) {
+        if self.parked.has_followers(event.partition) {
+            self.parked.check_soon();
         }
     }
 

@@ -5,7 +5,6 @@ use tokio::sync::OwnedSemaphorePermit;
 use tokio::task::AbortHandle;
 
 use super::assignment::AssignedOffset;
-use super::waiting_rooms::TriedFrom;
 use crate::deliver::{Ended, Turn};
 use crate::domain::ledger_entry::{RecordOrigin, RoomName};
 use crate::gate::Ticket;
@@ -27,20 +26,22 @@ pub(super) struct RunningDelivery {
     pub(super) turn: Turn,
     pub(super) deadline: Timestamp,
     pub(super) room: Option<RoomName>,
-    pub(super) tried: TriedFrom,
+    /// The room that tries it, until its end was reported.
+    pub(super) from_room: Option<RoomName>,
     /// Kept by an event that is retried until its task ends.
     pub(super) _retry_slot: Option<OwnedSemaphorePermit>,
     pub(super) origin: RecordOrigin,
 }
 
 impl RunningTask {
-    pub(super) fn event(&self) -> Option<TaskOfEvent> {
-        let TaskKind::Delivery(delivery) = &self.kind else { return None };
+    /// The event, for a report.
+    pub(super) fn report_event(&mut self) -> Option<TaskOfEvent> {
+        let TaskKind::Delivery(delivery) = &mut self.kind else { return None };
         Some(TaskOfEvent {
             partition: self.offset.assignment.partition,
             deadline: delivery.deadline,
             room: delivery.room.clone(),
-            tried: delivery.tried,
+            from_room: delivery.from_room.take(),
         })
     }
 
@@ -72,5 +73,6 @@ pub(super) struct TaskOfEvent {
     pub(super) deadline: Timestamp,
     /// The room in which it waits while nobody of its plan is online.
     pub(super) room: Option<RoomName>,
-    pub(super) tried: TriedFrom,
+    /// The room that tried it; `None` also if that was reported before.
+    pub(super) from_room: Option<RoomName>,
 }

@@ -60,6 +60,8 @@ pub(super) struct Tasks<P: Ports> {
     retry_slots: Arc<Semaphore>,
     /// Events in memory that came from the ledger.
     from_ledger: usize,
+    /// Of all events in memory, when one from the ledger is started.
+    max_events: usize,
     /// The deadlines of the events that are neither settled nor blocked.
     deadlines: BTreeSet<Deadline>,
     /// The tasks that wait for a ledger entry that cannot be read.
@@ -80,6 +82,7 @@ impl<P: Ports> Tasks<P> {
             session_queues: SessionQueues::new(queue_limits),
             retry_slots: Arc::new(Semaphore::new(part)),
             from_ledger: 0,
+            max_events: limits.max_events + part,
             deadlines: BTreeSet::new(),
             blocked: HashSet::new(),
             load: MemoryLoad::default(),
@@ -159,13 +162,15 @@ impl<P: Ports> Tasks<P> {
         );
         let room = course::room(&event, &self.context.policy).filter(|room| rooms.admits(room));
         let is_retry = source.is_retry();
+        let is_overdue = event.deadline <= self.context.clock.now();
+        let takes_slot = origin == RecordOrigin::Ledger && !is_overdue;
         let slots = self.retry_slots.clone();
         let running = RunningDelivery {
             turn: turn.clone(),
             deadline: event.deadline,
             room: room.clone(),
-            tried: source.tried(),
-            _retry_slot: if is_retry { slots.try_acquire_owned().ok() } else { None },
+            from_room: source.room().filter(|_| !is_overdue).cloned(),
+            _retry_slot: if takes_slot { slots.try_acquire_owned().ok() } else { None },
             origin,
         };
         let task = DeliveryTask {
@@ -236,7 +241,7 @@ impl<P: Ports> Tasks<P> {
                 if let TaskKind::Delivery(delivery) = &running.kind {
                     delivery.turn.leave();
                 }
-                let event = running.event()?;
+                let event = running.report_event()?;
                 return Some(TaskReport::Settled { event, found_agent });
             }
             TaskEvent::Blocked => {
@@ -261,7 +266,7 @@ impl<P: Ports> Tasks<P> {
         end: &TaskEnd,
     ) -> Option<(AssignedOffset, Option<TaskOfEvent>)> {
         self.blocked.remove(&id);
-        let task = self.running.remove(&id)?;
+        let mut task = self.running.remove(&id)?;
         self.load.remove(task.size_bytes);
         if let Some(deadline) = task.deadline() {
             self.deadlines.remove(&deadline);
@@ -276,14 +281,20 @@ impl<P: Ports> Tasks<P> {
                 _ => delivery.turn.release(),
             }
         }
-        Some((task.offset, task.event()))
+        Some((task.offset, task.report_event()))
     }
 
     pub(super) fn load(&self) -> &MemoryLoad {
         &self.load
     }
 
-    /// Places for events that wait in memory for a repetition.
+    /// Whether another event from the ledger may be started. One past its deadline needs no slot.
+    pub(super) fn may_start_stored(&self, needs_slot: bool) -> bool {
+        let has_slot = self.retry_slots.available_permits() > 0;
+        self.load.events() < self.max_events && (has_slot || !needs_slot)
+    }
+
+    /// Bound the events that wait in memory for a retry.
     pub(super) fn retry_slots(&self) -> &Semaphore {
         &self.retry_slots
     }

@@ -59,6 +59,16 @@ struct WaitingRoom {
 pub(super) struct RoomRequest {
     pub(super) room: RoomName,
     pub(super) events: usize,
+    /// Events of it that are being tried. Until they are claimed, the ledger shows them first.
+    pub(super) trying: usize,
+}
+
+/// What a read of a room found.
+pub(super) struct RoomResult<'a> {
+    pub(super) room: &'a RoomName,
+    pub(super) partitions: &'a [i32],
+    pub(super) found: usize,
+    pub(super) started: usize,
 }
 
 impl WaitingRooms {
@@ -99,7 +109,6 @@ impl WaitingRooms {
         }
         *of_room.waiting.entry(partition).or_default() += 1;
         if tried == TriedFrom::Room {
-            of_room.trying = of_room.trying.saturating_sub(1);
             of_room.next_probe = next_probe;
         }
         of_room.window = 0;
@@ -107,9 +116,8 @@ impl WaitingRooms {
     }
 
     /// An event of the plan found an agent.
-    pub(super) fn on_found(&mut self, room: &RoomName, tried: TriedFrom) {
+    pub(super) fn on_found(&mut self, room: &RoomName) {
         let Some(of_room) = self.rooms.get_mut(room) else { return };
-        of_room.leave(tried);
         of_room.window = (of_room.window + 1).min(MAX_WINDOW);
         self.reindex(room);
     }
@@ -117,10 +125,17 @@ impl WaitingRooms {
     /// An event that was tried ended without saying whether anybody is online: another one goes.
     pub(super) fn on_inconclusive(&mut self, room: &RoomName, now: Timestamp) {
         let Some(of_room) = self.rooms.get_mut(room) else { return };
-        of_room.leave(TriedFrom::Room);
         if of_room.window == 0 {
             of_room.next_probe = now;
         }
+        self.reindex(room);
+    }
+
+    /// An event that was tried has ended, whatever the result; called once for each
+    /// [`Self::on_started`], with the same room.
+    pub(super) fn on_ended(&mut self, room: &RoomName) {
+        let Some(of_room) = self.rooms.get_mut(room) else { return };
+        of_room.trying = of_room.trying.saturating_sub(1);
         self.reindex(room);
     }
 
@@ -136,7 +151,8 @@ impl WaitingRooms {
                 break;
             }
             left -= events;
-            requests.push(RoomRequest { room: room.clone(), events });
+            let trying = self.rooms[room].trying;
+            requests.push(RoomRequest { room: room.clone(), events, trying });
         }
         for request in &requests {
             if let Some(room) = self.rooms.get_mut(&request.room) {
@@ -147,20 +163,16 @@ impl WaitingRooms {
         requests
     }
 
-    /// The events of a room were read: how many there were, and how many of them were started.
-    pub(super) fn on_read(
-        &mut self,
-        room: &RoomName,
-        now: Timestamp,
-        found: usize,
-        started: usize,
-    ) {
-        let Some(of_room) = self.rooms.get_mut(room) else { return };
+    /// The events of a room in these partitions were read: how many there were, and how many of them
+    /// were started.
+    pub(super) fn on_read(&mut self, read: &RoomResult<'_>, now: Timestamp) {
+        let RoomResult { room, partitions, found, started } = read;
+        let Some(of_room) = self.rooms.get_mut(*room) else { return };
         of_room.reading = false;
-        if found == 0 {
+        if *found == 0 {
             // Its events have met their deadlines, or another instance has them.
-            of_room.waiting.clear();
-        } else if started == 0 {
+            of_room.waiting.retain(|partition, _| !partitions.contains(partition));
+        } else if *started == 0 && of_room.trying == 0 {
             of_room.window = 0;
             of_room.next_probe = now + READ_AGAIN;
         }
@@ -268,12 +280,6 @@ impl WaitingRoom {
         self.waiting.values().sum()
     }
 
-    fn leave(&mut self, tried: TriedFrom) {
-        if tried == TriedFrom::Room {
-            self.trying = self.trying.saturating_sub(1);
-        }
-    }
-
     /// How many more events may be tried, once it is time.
     fn wanted(&self) -> usize {
         if self.reading || self.events() == 0 {
@@ -308,15 +314,20 @@ mod tests {
         rooms
     }
 
+    fn on_read(rooms: &mut WaitingRooms, second: i64, events: usize) {
+        let (room, found, started) = (&name(), events, events);
+        rooms.on_read(&RoomResult { room, partitions: &[0], found, started }, at(second));
+    }
+
     /// Try what is due: how many events.
     fn tried(rooms: &mut WaitingRooms, second: i64) -> usize {
         let requests = rooms.take_due(at(second), 100);
         let mut started = 0;
-        for RoomRequest { room, events } in requests {
+        for RoomRequest { room, events, .. } in requests {
             for _ in 0..events {
                 rooms.on_started(&room, 0, at(0));
             }
-            rooms.on_read(&room, at(second), events, events);
+            on_read(rooms, second, events);
             started += events;
         }
         started
@@ -331,6 +342,7 @@ mod tests {
         );
         rooms.on_nobody(&name(), 0, at(0), at(31), TriedFrom::Outside);
         assert_eq!(tried(&mut rooms, 40), 0, "the probe is still out");
+        rooms.on_ended(&name());
         rooms.on_nobody(&name(), 0, at(16), at(32), TriedFrom::Room);
         assert_eq!([tried(&mut rooms, 31), tried(&mut rooms, 32)], [0, 1]);
         assert_eq!(rooms.events(), 100_000);
@@ -340,13 +352,18 @@ mod tests {
     fn after_a_success_the_others_follow_with_slow_start_until_one_finds_nobody() {
         let mut rooms = room_of(10);
         assert_eq!(tried(&mut rooms, 15), 1);
-        rooms.on_found(&name(), TriedFrom::Room);
+        rooms.on_ended(&name());
+        rooms.on_found(&name());
         assert_eq!(tried(&mut rooms, 15), 1);
-        rooms.on_found(&name(), TriedFrom::Room);
+        rooms.on_ended(&name());
+        rooms.on_found(&name());
         assert_eq!(tried(&mut rooms, 15), 2);
-        rooms.on_found(&name(), TriedFrom::Room);
-        rooms.on_found(&name(), TriedFrom::Room);
+        rooms.on_ended(&name());
+        rooms.on_found(&name());
+        rooms.on_ended(&name());
+        rooms.on_found(&name());
         assert_eq!(tried(&mut rooms, 15), 4);
+        rooms.on_ended(&name());
         rooms.on_nobody(&name(), 0, at(16), at(31), TriedFrom::Room);
         assert_eq!([tried(&mut rooms, 30), rooms.events() as usize], [0, 3]);
     }
@@ -354,7 +371,7 @@ mod tests {
     #[test]
     fn a_success_of_an_event_from_outside_opens_the_room() {
         let mut rooms = room_of(3);
-        rooms.on_found(&name(), TriedFrom::Outside);
+        rooms.on_found(&name());
         assert_eq!(tried(&mut rooms, 1), 1);
     }
 
@@ -362,6 +379,7 @@ mod tests {
     fn an_event_that_says_nothing_about_the_targets_is_followed_by_the_next() {
         let mut rooms = room_of(3);
         assert_eq!(tried(&mut rooms, 15), 1);
+        rooms.on_ended(&name());
         rooms.on_inconclusive(&name(), at(16));
         assert_eq!(tried(&mut rooms, 16), 1);
     }
@@ -378,7 +396,7 @@ mod tests {
         assert_eq!((rooms.events(), rooms.rooms.len(), rooms.probes.len()), (0, 0, 0));
         let mut read = room_of(2);
         assert_eq!(read.take_due(at(20), 9).len(), 1);
-        read.on_read(&name(), at(20), 0, 0);
+        on_read(&mut read, 20, 0);
         assert_eq!(read.rooms.len(), 0, "the ledger has no event of it");
     }
 

@@ -60,8 +60,8 @@ pub(crate) struct Delivery<'a, P: Ports> {
     pub(crate) waited_for_session: bool,
     /// The waiting room in which it waits while nobody of its plan is online; `None`: alone.
     pub(crate) room: Option<RoomName>,
-    /// Places for events that wait in memory for a repetition. An event that finds none free is
-    /// parked instead, so that those that fail leave room for those that were never tried.
+    /// Bound the events that wait in memory for a retry. An event that finds no free slot is parked
+    /// instead, so that those that fail leave room for those that were never tried.
     pub(crate) retry_slots: &'a Semaphore,
     /// Whether Desk has to be called: an answer that is stored already needs no claim permit.
     pub(crate) needs_call: bool,
@@ -198,7 +198,7 @@ impl<P: Ports> Delivery<'_, P> {
             hold = match course.next(self.context.clock.now()) {
                 Step::Settle(outcome) => return Ok(*outcome),
                 Step::Wait(wait) => {
-                    // An event of the ledger has its slot since it was read.
+                    // An event of the ledger was counted when it was read.
                     if retry_slot.is_none() && self.origin == RecordOrigin::Kafka {
                         retry_slot = self.retry_slots.try_acquire().ok();
                         if retry_slot.is_none() && self.may_park_instead(wait) {

@@ -57,6 +57,8 @@ impl<P: Ports> Delivery<'_, P> {
     /// Leave the event, whose record Kafka has delivered again, parked in the ledger. If it waits for
     /// its session, it is woken when its turn comes.
     pub(super) async fn stay_parked(&self, waits_for: &WaitsFor, start: Start) -> Ended {
+        // The events behind it, which arrive later, have to ask the ledger.
+        self.turn.will_park();
         let must_park = matches!(start, Start::Park);
         drop(start);
         if *waits_for != WaitsFor::Session {
