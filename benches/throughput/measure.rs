@@ -61,3 +61,10 @@ pub(crate) fn check(run: &mut Run, stats: &DeskStats, outcomes: &Outcomes, count
     let calls = stats.of(ApiCommand::Transfer).calls + stats.of(ApiCommand::State).calls;
     run.must("calls_per_event", calls as f64 / count as f64, 1.0);
 }
+
+/// The time of the first log line that contains this text.
+pub(crate) fn logged_at_us(log: &str, what: &str) -> Option<i64> {
+    let line = log.lines().find(|line| line.contains(what))?;
+    let at: jiff::Timestamp = line.split_whitespace().next()?.parse().ok()?;
+    Some(at.as_microsecond())
+}

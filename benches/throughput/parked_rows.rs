@@ -6,7 +6,8 @@
 use anyhow::{Context as _, Result};
 use sqlx::{AssertSqlSafe, Connection as _, PgConnection};
 
-use crate::piles::TEMPLATE;
+/// The id and the session of the event that is parked first and then copied.
+pub(crate) const TEMPLATE: &str = "template";
 
 /// Copies the row so often, over all partitions; returns how many were written.
 pub(crate) async fn copy(url: &str, count: usize, partitions: i32) -> Result<u64> {

@@ -19,10 +19,10 @@ use tokio::time::{Instant, sleep};
 use crate::contestant::{Contestant, Kind};
 use crate::desk::Desk;
 use crate::kafka::{Topics, now_us};
+use crate::measure::logged_at_us;
 use crate::numbers::{quantile, sorted};
 use crate::parked_rows;
 use crate::scenario::{LedgerKind, Pile, Run, Scenario};
-use crate::special::logged_at_us;
 use crate::support::kafka::{Record, read_to_end};
 use crate::support::postgres;
 
@@ -30,8 +30,6 @@ const LIMIT: Duration = Duration::from_secs(120);
 const OTHERS: usize = 10;
 /// Intervals of the waiting room in which its calls are counted.
 const INTERVALS: u32 = 4;
-/// The id and the session of the event that is parked first and then copied.
-pub(crate) const TEMPLATE: &str = "template";
 
 /// One run.
 pub(crate) async fn run(
@@ -140,7 +138,7 @@ impl BesidePile {
             Pile::Room | Pile::Crowd | Pile::Flood => return Ok(()),
         };
         let sessions = match self.pile {
-            Pile::Parked(_) => vec![TEMPLATE.to_owned()],
+            Pile::Parked(_) => vec![parked_rows::TEMPLATE.to_owned()],
             _ => (0..self.size).map(|n| format!("pile-{n}")).collect(),
         };
         let faults = sessions.into_iter().map(|session| fault.clone().session(session).times(0));
@@ -164,7 +162,7 @@ impl BesidePile {
             Pile::Crowd => json!({"attributes": {"room": "night"}}),
             _ => json!({}),
         };
-        self.publish([event(TEMPLATE, TEMPLATE, fields)]).await;
+        self.publish([event(parked_rows::TEMPLATE, parked_rows::TEMPLATE, fields)]).await;
         let begun = Instant::now();
         while self.transfers().await? == 0 {
             worker.check()?;

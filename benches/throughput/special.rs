@@ -10,7 +10,7 @@ use tokio::time::{Instant, sleep};
 use crate::contestant::{Contestant, Kind};
 use crate::desk::Desk;
 use crate::kafka::Topics;
-use crate::measure::{answered, check};
+use crate::measure::{answered, check, logged_at_us};
 use crate::numbers::{quantile, sorted};
 use crate::outcomes::{Outcomes, uncommitted};
 use crate::piles;
@@ -142,11 +142,4 @@ async fn start_stop(scenario: &Scenario, bootstrap: &str) -> Result<Run> {
     let binary = std::fs::metadata(env!("CARGO_BIN_EXE_handoff"))?.len();
     run.figures.insert("binary_mib", binary as f64 / 1048576.0);
     Ok(run)
-}
-
-/// The time of the first log line that contains this text.
-pub(crate) fn logged_at_us(log: &str, what: &str) -> Option<i64> {
-    let line = log.lines().find(|line| line.contains(what))?;
-    let at: jiff::Timestamp = line.split_whitespace().next()?.parse().ok()?;
-    Some(at.as_microsecond())
 }
