@@ -32,21 +32,26 @@ pub(super) struct TaskInput {
 /// Where the record of a task comes from.
 pub(super) enum TaskSource {
     Kafka,
-    /// From the ledger, in this state.
-    Ledger(EntryState),
+    /// From the ledger.
+    Ledger {
+        /// The state in which it was read.
+        state: EntryState,
+        /// It is past its deadline, so that no call will be made.
+        is_overdue: bool,
+    },
 }
 
 impl TaskSource {
     pub(super) fn origin(&self) -> RecordOrigin {
         match self {
             Self::Kafka => RecordOrigin::Kafka,
-            Self::Ledger(_) => RecordOrigin::Ledger,
+            Self::Ledger { .. } => RecordOrigin::Ledger,
         }
     }
 
     /// Whether the answer is stored, so that Desk need not be called.
     pub(super) fn is_answered(&self) -> bool {
-        matches!(self, Self::Ledger(EntryState::Settled { .. }))
+        matches!(self, Self::Ledger { state: EntryState::Settled { .. }, .. })
     }
 
     /// Whether Desk was called for the event before.
@@ -56,14 +61,26 @@ impl TaskSource {
 
     /// Whether it was parked behind others of its session.
     pub(super) fn waited_for_session(&self) -> bool {
-        matches!(self, Self::Ledger(EntryState::Parked { waits_for: WaitsFor::Session, .. }))
+        self.waits_for() == Some(&WaitsFor::Session)
+    }
+
+    /// Whether it takes a retry slot.
+    pub(super) fn takes_slot(&self) -> bool {
+        matches!(self, Self::Ledger { is_overdue: false, .. })
     }
 
     /// The waiting room that tries it.
     pub(super) fn room(&self) -> Option<&RoomName> {
-        match self {
-            Self::Ledger(EntryState::Parked { waits_for: WaitsFor::Agent(room), .. }) => Some(room),
+        match (self, self.waits_for()) {
+            (Self::Ledger { is_overdue: false, .. }, Some(WaitsFor::Agent(room))) => Some(room),
             _ => None,
+        }
+    }
+
+    fn waits_for(&self) -> Option<&WaitsFor> {
+        match self {
+            Self::Kafka => None,
+            Self::Ledger { state, .. } => state.waits_for(),
         }
     }
 }

@@ -66,7 +66,8 @@ impl DueRequest {
 /// Whether an event that was read is started.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum StoredStart {
-    Started,
+    /// It is started. One past its deadline is answered without a call.
+    Started { is_overdue: bool },
     /// It is in memory, or its partition is being revoked.
     InWork,
     /// It may be started a little later.

@@ -37,7 +37,7 @@ use self::parked::ParkedEvents;
 use self::recovery::{RETRY_DELAY, Recovery, RecoveryResult};
 use self::tasks::{StartResult, Tasks};
 use crate::deliver::{Context, OutcomePublisher as _, Ports};
-use crate::domain::ledger_entry::{EntryState, RecoveredEntry, WaitsFor};
+use crate::domain::ledger_entry::{RecoveredEntry, WaitsFor};
 use crate::domain::record::{Position, Record};
 use crate::domain::wire::escalation::DecodeRules;
 use crate::ledger::Ledger as _;
@@ -263,24 +263,23 @@ impl<P: Ports, S: Source> EventLoop<P, S> {
             }
             // An event that was woken by the partition's previous owner: Kafka may still deliver
             // events of its session that are ahead of it.
-            let waits_for_session =
-                matches!(entry.state, EntryState::Parked { waits_for: WaitsFor::Session, .. });
-            if waits_for_session && !assignment.has_read_up_to(offset) {
+            let waits_for = entry.state.waits_for();
+            if waits_for == Some(&WaitsFor::Session) && !assignment.has_read_up_to(offset) {
                 return StoredStart::TooEarly;
             }
-            let is_overdue = entry.deadline.is_some_and(|deadline| deadline <= now);
-            let is_probe =
-                matches!(entry.state, EntryState::Parked { waits_for: WaitsFor::Agent(_), .. });
+            let is_overdue = entry.is_overdue(now);
+            let is_probe = matches!(waits_for, Some(WaitsFor::Agent(_)));
             if !tasks.may_start_stored(!is_overdue && !is_probe) {
                 return StoredStart::TooEarly;
             }
             let (at, draining) = (assignment.offset(offset), assignment.draining.clone());
             // An event that was parked is for this service, whatever the rules are now.
-            if tasks.start_stored(entry, at, draining, rooms) == StartResult::NotForUs {
+            let started = tasks.start_stored(entry, at, draining, rooms, is_overdue);
+            if started == StartResult::NotForUs {
                 return StoredStart::InWork;
             }
             assignment.in_memory.insert(offset);
-            StoredStart::Started
+            StoredStart::Started { is_overdue }
         });
     }
 
@@ -311,7 +310,9 @@ impl<P: Ports, S: Source> EventLoop<P, S> {
         let (partition, offset) = (entry.record.position.partition, entry.record.position.offset);
         let Some(assignment) = self.assignments.of_epoch(partition, epoch) else { return };
         let (at, draining) = (assignment.offset(offset), assignment.draining.clone());
-        let started = self.tasks.start_stored(entry, at, draining, self.parked.rooms());
+        let is_overdue = entry.is_overdue(self.context.clock.now());
+        let rooms = self.parked.rooms();
+        let started = self.tasks.start_stored(entry, at, draining, rooms, is_overdue);
         if started == StartResult::Started {
             assignment.in_memory.insert(offset);
         }

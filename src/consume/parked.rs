@@ -67,8 +67,6 @@ pub(super) struct ParkedEvents<P: Ports> {
 pub(super) struct NewlyParked<'a> {
     pub(super) until: Timestamp,
     pub(super) waits_for: &'a WaitsFor,
-    /// How long from now its plan is not tried again.
-    pub(super) wait: Duration,
     pub(super) tried: TriedFrom,
     pub(super) deadline: Timestamp,
 }
@@ -128,7 +126,7 @@ impl<P: Ports> ParkedEvents<P> {
     /// An event was parked until `until`; `deadline` is its own.
     pub(super) fn on_parked(&mut self, partition: i32, parked: &NewlyParked<'_>) {
         let now = self.context.clock.now();
-        let NewlyParked { until, waits_for, wait, tried, deadline } = parked;
+        let NewlyParked { until, waits_for, tried, deadline } = parked;
         let counts = self.counts.entry(partition).or_default();
         match waits_for {
             WaitsFor::Time => {
@@ -140,8 +138,7 @@ impl<P: Ports> ParkedEvents<P> {
                 self.next_due = Some(now);
             }
             WaitsFor::Agent(room) => {
-                let next_probe = now.saturating_add(*wait).unwrap_or(Timestamp::MAX);
-                self.rooms.on_nobody(room, partition, now, next_probe, *tried);
+                self.rooms.on_nobody(room, partition, now, *until, *tried);
             }
             WaitsFor::Redelivery => {}
         }
@@ -156,7 +153,7 @@ impl<P: Ports> ParkedEvents<P> {
         first_seen: Timestamp,
         is_overdue: bool,
     ) {
-        let EntryState::Parked { waits_for, .. } = state else { return };
+        let Some(waits_for) = state.waits_for() else { return };
         let counts = self.counts.entry(partition).or_default();
         match waits_for {
             WaitsFor::Time => counts.time = counts.time.saturating_sub(1),
@@ -249,7 +246,7 @@ impl<P: Ports> ParkedEvents<P> {
         let now = self.context.clock.now();
         for RoomRead { room, limit, found } in read.rooms {
             let events = found.entries.len() + found.unreadable.len();
-            let started = self.start_all(found, Some(limit), false, &mut start);
+            let started = self.start_all(found, Some(limit), &mut start);
             let partitions = &read.partitions;
             let read = RoomResult { room: &room, partitions, found: events, started };
             self.rooms.on_read(&read, now);
@@ -261,8 +258,8 @@ impl<P: Ports> ParkedEvents<P> {
         let is_overdue_left =
             overdue.entries.len() + overdue.unreadable.len() >= read.overdue_limit;
         let is_due_left = due.entries.len() + due.unreadable.len() >= read.due_limit;
-        let started = self.start_all(overdue, None, true, &mut start)
-            + self.start_all(due, None, false, &mut start);
+        let started =
+            self.start_all(overdue, None, &mut start) + self.start_all(due, None, &mut start);
         let again = if started > 0 { now } else { now + READ_AGAIN };
         let next_deadline = if is_overdue_left { Some(again) } else { next_deadline };
         let next_due = if is_due_left { Some(again) } else { next_due };
@@ -284,7 +281,7 @@ impl<P: Ports> ParkedEvents<P> {
             self.swept.insert((partition, offset));
             // `start` refuses events that are in memory.
             if swept.contains(&(partition, offset))
-                && start(entry, &self.rooms) == StoredStart::Started
+                && matches!(start(entry, &self.rooms), StoredStart::Started { .. })
             {
                 warn!(
                     kafka.partition = partition,
@@ -299,7 +296,6 @@ impl<P: Ports> ParkedEvents<P> {
         &mut self,
         found: StoredEntries,
         limit: Option<usize>,
-        is_overdue: bool,
         start: &mut impl FnMut(RecoveredEntry, &WaitingRooms) -> StoredStart,
     ) -> usize {
         self.report_unreadable(found.unreadable);
@@ -311,7 +307,7 @@ impl<P: Ports> ParkedEvents<P> {
             let (partition, first_seen) = (entry.record.position.partition, entry.first_seen);
             let state = entry.state.clone();
             match start(entry, &self.rooms) {
-                StoredStart::Started => {
+                StoredStart::Started { is_overdue } => {
                     started += 1;
                     self.on_started(&state, partition, first_seen, is_overdue);
                 }

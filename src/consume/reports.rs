@@ -62,14 +62,14 @@ impl<P: Ports, S: Source> EventLoop<P, S> {
             self.parked.rooms().on_ended(from);
         }
         let mut is_back_in_room = false;
-        if let TaskEnd::Delivered(Ended::Parked { until, waits_for, wait }) = end
+        if let TaskEnd::Delivered(Ended::Parked { until, waits_for }) = end
             && self.assignments.is_current(at.assignment)
         {
             let room = if let WaitsFor::Agent(room) = waits_for { Some(room) } else { None };
             is_back_in_room = room.is_some() && room == event.from_room.as_ref();
             let tried = if is_back_in_room { TriedFrom::Room } else { TriedFrom::Outside };
-            let (until, wait, deadline) = (*until, *wait, event.deadline);
-            let parked = NewlyParked { until, waits_for, wait, tried, deadline };
+            let (until, deadline) = (*until, event.deadline);
+            let parked = NewlyParked { until, waits_for, tried, deadline };
             self.parked.on_parked(event.partition, &parked);
         }
         if *end == TaskEnd::Delivered(Ended::StaysParked) {

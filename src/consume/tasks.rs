@@ -110,6 +110,7 @@ impl<P: Ports> Tasks<P> {
         offset: AssignedOffset,
         draining: CancellationToken,
         rooms: &WaitingRooms,
+        is_overdue: bool,
     ) -> StartResult {
         // It was accepted once, and no other instance will deliver it: a rule that has changed since
         // must not reject it.
@@ -117,7 +118,7 @@ impl<P: Ports> Tasks<P> {
         if let (Decoded::Event(event), Some(deadline)) = (&mut decoded, entry.deadline) {
             event.deadline = deadline;
         }
-        let source = TaskSource::Ledger(entry.state);
+        let source = TaskSource::Ledger { state: entry.state, is_overdue };
         let input = TaskInput { record: entry.record, offset, draining, source };
         self.start_decoded(decoded, input, rooms)
     }
@@ -162,15 +163,13 @@ impl<P: Ports> Tasks<P> {
         );
         let room = course::room(&event, &self.context.policy).filter(|room| rooms.admits(room));
         let is_retry = source.is_retry();
-        let is_overdue = event.deadline <= self.context.clock.now();
-        let takes_slot = origin == RecordOrigin::Ledger && !is_overdue;
         let slots = self.retry_slots.clone();
         let running = RunningDelivery {
             turn: turn.clone(),
             deadline: event.deadline,
             room: room.clone(),
-            from_room: source.room().filter(|_| !is_overdue).cloned(),
-            _retry_slot: if takes_slot { slots.try_acquire_owned().ok() } else { None },
+            from_room: source.room().cloned(),
+            _retry_slot: if source.takes_slot() { slots.try_acquire_owned().ok() } else { None },
             origin,
         };
         let task = DeliveryTask {

@@ -17,8 +17,6 @@ mod session_queues;
 mod tests;
 mod wait;
 
-use std::time::Duration;
-
 use jiff::Timestamp;
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
@@ -101,8 +99,6 @@ pub(crate) enum Ended {
         until: Timestamp,
         /// What it waits for.
         waits_for: WaitsFor,
-        /// How long from now its plan is not tried again.
-        wait: Duration,
     },
     /// The event was parked already, and stays so.
     StaysParked,

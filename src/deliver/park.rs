@@ -32,7 +32,7 @@ impl<P: Ports> Delivery<'_, P> {
         let park = Park { record, ..park(course, until, waits_for.clone()) };
         match self.context.ledger.park(claim.key.clone(), park).await {
             WriteResult::Refused => Ended::Fenced,
-            WriteResult::Done => Ended::Parked { until, waits_for, wait },
+            WriteResult::Done => Ended::Parked { until, waits_for },
         }
     }
 

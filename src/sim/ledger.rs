@@ -94,7 +94,7 @@ impl MemoryLedger {
             before_offset.is_none_or(|offset| entry.source.offset < offset)
         };
         if let Some(first) = first.filter(is_ahead)
-            && waits_for(first) == Some(&WaitsFor::Session)
+            && first.state.waits_for() == Some(&WaitsFor::Session)
         {
             first.state = EntryState::Parked { until: now, waits_for: WaitsFor::Session };
         }
@@ -196,7 +196,7 @@ impl Ledger for MemoryLedger {
     async fn waiting(&self, query: WaitingQuery) -> StoredEntries {
         let WaitingQuery { topic, partitions, room, limit } = query;
         let is_member =
-            |entry: &LedgerEntry| waits_for(entry) == Some(&WaitsFor::Agent(room.clone()));
+            |entry: &LedgerEntry| entry.state.waits_for() == Some(&WaitsFor::Agent(room.clone()));
         let mut members = self.stored(&topic, &partitions, is_member);
         members.sort_by_key(|entry| entry.first_seen);
         first(members, limit)
@@ -213,14 +213,7 @@ fn only_in_ledger(entry: &LedgerEntry) -> bool {
 
 /// Whether it waits in the ledger, with its record.
 fn is_parked(entry: &LedgerEntry) -> bool {
-    waits_for(entry).is_some_and(|waits_for| *waits_for != WaitsFor::Redelivery)
-}
-
-fn waits_for(entry: &LedgerEntry) -> Option<&WaitsFor> {
-    match &entry.state {
-        EntryState::Parked { waits_for, .. } => Some(waits_for),
-        _ => None,
-    }
+    entry.state.waits_for().is_some_and(|waits_for| *waits_for != WaitsFor::Redelivery)
 }
 
 /// When it is due by itself.

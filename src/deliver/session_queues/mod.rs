@@ -117,6 +117,10 @@ impl QueuedEvent {
     fn is_ahead_of(&self, source: &Position) -> bool {
         self.source.partition == source.partition && self.source.offset < source.offset
     }
+
+    fn is_behind(&self, source: &Position) -> bool {
+        self.source.partition == source.partition && self.source.offset > source.offset
+    }
 }
 
 impl SessionQueues {

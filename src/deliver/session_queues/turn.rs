@@ -108,71 +108,63 @@ impl Turn {
     /// The parked events that the answer of this event makes due. `None`: there are none, or an
     /// event in memory is ahead of them.
     pub fn wake(&self) -> Option<WakeSession> {
-        self.with_queues(|turn, queue| {
-            let is_deferred = turn.is_out_of_turn_in(queue.queued)
-                || queue.queued.iter().any(|queued| queued.will_wake(&turn.source));
-            if is_deferred { None } else { turn.wake_from(queue) }
+        self.with_queues(|queue| {
+            let is_deferred = self.is_out_of_turn_in(queue.queued)
+                || queue.queued.iter().any(|queued| queued.will_wake(&self.source));
+            if is_deferred { None } else { self.wake_from(queue) }
         })
     }
 
     /// The answer of this event is stored, or it needs none; `woken` says whether [`Self::wake`]
     /// went with it. Returns what is left to be woken.
     pub fn answered(&self, woken: bool) -> Option<WakeSession> {
-        self.with_queues(|turn, queue| {
-            let index = turn.index_in(queue.queued)?;
+        self.with_queues(|queue| {
+            let index = self.index_in(queue.queued)?;
             let own = &mut queue.queued[index];
             own.answered = true;
             let (out_of_turn, wake_after) = (own.out_of_turn, own.wake_after);
             if out_of_turn {
                 // An event ahead may have been answered while this one was in work: one of the two
                 // wakes those behind.
-                turn.defer(queue);
+                self.defer(queue);
                 return None;
             }
-            let behind = queue.queued.iter_mut().filter(|queued| {
-                queued.source.partition == turn.source.partition
-                    && queued.source.offset > turn.source.offset
-            });
+            let behind = queue.queued.iter_mut().filter(|queued| queued.is_behind(&self.source));
             if let Some(next) = behind.min_by_key(|queued| queued.source.offset) {
                 next.out_of_turn = false;
             }
-            if woken && !wake_after { None } else { turn.wake_or_defer(queue) }
+            if woken && !wake_after { None } else { self.wake_or_defer(queue) }
         })
     }
 
     /// The event is parked behind others. Returns what is left to be woken: perhaps this event, if
     /// the answers ahead of it are stored.
     pub fn parked(&self) -> Option<WakeSession> {
-        self.with_queues(|turn, queue| {
-            let index = turn.index_in(queue.queued)?;
+        self.with_queues(|queue| {
+            let index = self.index_in(queue.queued)?;
             queue.queued[index].parked = true;
-            turn.wake_or_defer(queue)
+            self.wake_or_defer(queue)
         })
     }
 
     /// The event is parked, and it is its turn.
     pub fn wake_itself(&self) -> Option<WakeSession> {
-        self.with_queues(|turn, queue| {
-            let wake = turn.wake_from(queue)?;
-            Some(WakeSession { before_offset: Some(turn.source.offset + 1), ..wake })
+        self.with_queues(|queue| {
+            let wake = self.wake_from(queue)?;
+            Some(WakeSession { before_offset: Some(self.source.offset + 1), ..wake })
         })
     }
 
     /// Remove the event from its queue; the event behind it moves up. Does nothing the second time.
     pub fn leave(&self) {
-        self.remove(|_, _| {});
+        self.remove(|_| {});
     }
 
     /// Remove the event, which is parked: the events behind it must be parked as well.
     pub fn leave_parked(&self) {
-        self.remove(|queue, source| {
-            let is_behind = |queued: &QueuedEvent| {
-                queued.source.partition == source.partition && queued.source.offset > source.offset
-            };
-            queue
-                .iter_mut()
-                .filter(|queued| is_behind(queued))
-                .for_each(QueuedEvent::set_must_park);
+        self.remove(|queue| {
+            let behind = queue.iter_mut().filter(|queued| queued.is_behind(&self.source));
+            behind.for_each(QueuedEvent::set_must_park);
         });
     }
 
@@ -186,12 +178,12 @@ impl Turn {
         }
     }
 
-    fn remove(&self, then: impl FnOnce(&mut VecDeque<QueuedEvent>, &Position)) {
+    fn remove(&self, then: impl FnOnce(&mut VecDeque<QueuedEvent>)) {
         let mut queues = self.queues.0.lock();
         let Some(queue) = queues.by_session.get_mut(&self.session) else { return };
         let Some(index) = self.index_in(queue) else { return };
         queue.remove(index);
-        then(queue, &self.source);
+        then(queue);
         match index.checked_sub(1) {
             None => {
                 if let Some(head) = queue.front() {
@@ -274,7 +266,7 @@ impl Turn {
     /// Read or change the queue where events of the partition may be parked.
     fn with_queues(
         &self,
-        f: impl FnOnce(&Self, &mut SessionQueue<'_>) -> Option<WakeSession>,
+        f: impl FnOnce(&mut SessionQueue<'_>) -> Option<WakeSession>,
     ) -> Option<WakeSession> {
         let mut queues = self.queues.0.lock();
         if !queues.parked_partitions.contains(&self.source.partition) {
@@ -283,7 +275,7 @@ impl Turn {
         let Queues { by_session, released, .. } = &mut *queues;
         let queued = by_session.get_mut(&self.session)?;
         let released = released.get(&self.session).map_or(&[][..], Vec::as_slice);
-        f(self, &mut SessionQueue { queued, released })
+        f(&mut SessionQueue { queued, released })
     }
 
     fn index_in(&self, queue: &VecDeque<QueuedEvent>) -> Option<usize> {

@@ -120,6 +120,14 @@ impl fmt::Display for WaitsFor {
 pub type RoomName = Arc<str>;
 
 impl EntryState {
+    /// What the event waits for; `None` where it is not parked.
+    pub fn waits_for(&self) -> Option<&WaitsFor> {
+        match self {
+            Self::Parked { waits_for, .. } => Some(waits_for),
+            _ => None,
+        }
+    }
+
     /// The word for it in the database and in `handoff events show`.
     pub fn as_str(&self) -> &'static str {
         match self {
@@ -144,6 +152,13 @@ pub struct RecoveredEntry {
     pub deadline: Option<Timestamp>,
     /// How far it is; never published.
     pub state: EntryState,
+}
+
+impl RecoveredEntry {
+    /// Whether it is past its deadline, so that no call will be made.
+    pub fn is_overdue(&self, now: Timestamp) -> bool {
+        self.deadline.is_some_and(|deadline| deadline <= now)
+    }
 }
 
 /// One item of a history.
