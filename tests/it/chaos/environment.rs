@@ -79,7 +79,8 @@ impl Environment {
         text
     }
 
-    async fn unpublished_keys(&self) -> Vec<String> {
+    /// The keys of all unfinished ledger entries.
+    pub(super) async fn unpublished_keys(&self) -> Vec<String> {
         if let Some(server) = &self.database {
             let sql = "SELECT key FROM handoff_events WHERE state <> 'published'";
             let mut connection = PgConnection::connect(server.url()).await.expect("a connection");

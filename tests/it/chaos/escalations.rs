@@ -15,6 +15,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval};
 
 use super::checker::{ExpectedResult, RecordKind, RecordPosition, SentRecord};
 use super::evidence::timestamp;
+use crate::support::kafka::unique;
 
 /// A record to send.
 #[derive(Debug, Clone)]
@@ -105,6 +106,12 @@ impl RecordGenerator {
 
 fn good(id: &str, session: &str) -> GeneratedRecord {
     event(id, session, ExpectedResult::FromDesk, json!({}))
+}
+
+/// An event of a session of its own, which Desk answers.
+pub(super) fn witness() -> GeneratedRecord {
+    let name = unique("witness");
+    good(&name, &name)
 }
 
 pub(super) fn event(

@@ -20,11 +20,8 @@ pub(super) async fn gather(
     disturbances: Vec<Disturbance>,
 ) -> Evidence {
     let bootstrap = environment.broker.bootstrap();
-    let (input, group) = (environment.topic("in"), &environment.name);
     let outcomes = read_to_end(bootstrap, &environment.topic("out")).await;
     let dead_letters = read_to_end(bootstrap, &environment.topic("dead")).await;
-    let ends = high_watermarks(bootstrap, &input).await;
-    let committed = committed(bootstrap, group, &input, PARTITIONS).await;
     let session = |sent: &SentRecord| match &sent.kind {
         RecordKind::Event { session, .. } => Some(session.clone()),
         RecordKind::Malformed => None,
@@ -35,10 +32,18 @@ pub(super) async fn gather(
         sent,
         outcomes: outcomes.iter().map(outcome).collect(),
         dead_letters: dead_letters.iter().map(dead_letter).collect(),
-        offsets: ends.into_iter().zip(committed).collect(),
+        offsets: offsets(environment).await,
         settle_ns: SETTLE.as_nanos() as u64,
         disturbances,
     }
+}
+
+/// End and committed offset of each partition.
+pub(super) async fn offsets(environment: &Environment) -> Vec<(i64, Option<i64>)> {
+    let (bootstrap, input) = (environment.broker.bootstrap(), environment.topic("in"));
+    let ends = high_watermarks(bootstrap, &input).await;
+    let committed = committed(bootstrap, &environment.name, &input, PARTITIONS).await;
+    ends.into_iter().zip(committed).collect()
 }
 
 fn outcome(record: &Received) -> ObservedOutcome {
