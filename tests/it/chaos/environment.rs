@@ -15,10 +15,13 @@ use sqlx::{Connection as _, PgConnection};
 use super::desk::DeskProcess;
 use super::piles;
 use super::settings::{LedgerKind, RunSettings, SESSION_TIMEOUT, SETTLE};
-use crate::support::kafka::{Broker, create_topic_with, unique};
+use crate::support::kafka::{Broker, alter_topic, create_topic_with, unique};
 use crate::support::postgres;
 
 pub(super) const PARTITIONS: i32 = 6;
+
+/// The broker's clock: a record arrives when the broker has it.
+pub(super) const APPEND_TIME: (&str, &str) = ("message.timestamp.type", "LogAppendTime");
 
 pub(super) struct Environment {
     pub(super) broker: Broker,
@@ -43,9 +46,8 @@ impl Environment {
             Self { broker, database, desk, name: unique("chaos"), settings: settings.clone() };
         let names = ["in", "out", "dead"].map(|topic| environment.topic(topic));
         for name in names {
-            // The broker's clock: a record arrives when the broker has it.
-            let stamped = [("message.timestamp.type", "LogAppendTime")];
-            create_topic_with(environment.broker.bootstrap(), &name, PARTITIONS, &stamped).await;
+            let bootstrap = environment.broker.bootstrap();
+            create_topic_with(bootstrap, &name, PARTITIONS, &[APPEND_TIME]).await;
         }
         fs::write(environment.config_file(), piles::ROUTES).expect("a file is written");
         environment.desk.change_staff(&piles::staff()).await;
@@ -54,6 +56,13 @@ impl Environment {
 
     pub(super) fn topic(&self, which: &str) -> String {
         format!("{}-{which}", self.name)
+    }
+
+    /// Sets up the topics that the workers publish to; every other setting gets its default.
+    pub(super) async fn set_up_output_topics(&self, settings: &[(&str, &str)]) {
+        for topic in ["out", "dead"] {
+            alter_topic(self.broker.bootstrap(), &self.topic(topic), settings).await;
+        }
     }
 
     fn config_file(&self) -> PathBuf {

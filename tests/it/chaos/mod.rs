@@ -13,6 +13,7 @@ mod escalations;
 mod evidence;
 mod faults;
 mod freshness;
+mod injector;
 mod piles;
 mod report;
 mod settings;
@@ -33,8 +34,9 @@ use checker::{
 };
 use environment::Environment;
 use escalations::{EscalationPublisher, RecordGenerator};
-use faults::{FaultCounts, FaultInjector};
+use faults::FaultCounts;
 use freshness::{Disturbance, Freshness, freshness};
+use injector::FaultInjector;
 use settings::RunSettings;
 use workers::{WorkerCounts, Workers};
 
@@ -71,7 +73,7 @@ impl ChaosRun {
         // Without faults a call must not be repeated.
         let called_once = (self.calls_without_faults - 1.0).abs() < f64::EPSILON;
         let no_findings =
-            self.findings.are_acceptable(self.workers.pauses > 0) && self.audit_agrees();
+            self.findings.are_acceptable(self.workers.was_paused()) && self.audit_agrees();
         let is_successful = no_findings && called_once && self.has_enough_faults();
         is_successful
             && self.has_enough_judged()
@@ -81,12 +83,14 @@ impl ChaosRun {
 
     fn audit_agrees(&self) -> bool {
         let expected = expected_counts(&self.evidence.sent);
-        self.audit.agrees(expected.outcomes, self.workers.pauses > 0)
+        self.audit.agrees(expected.outcomes, self.workers.was_paused())
     }
 
-    /// A long run in which no event is judged for its answer time proves nothing either.
+    /// A long run in which no event is judged for its answer time proves nothing either, if it has
+    /// piles.
     fn has_enough_judged(&self) -> bool {
-        !self.settings.judges_freshness() || self.freshness.judged.len() > 100
+        let must_judge = self.settings.judges_freshness() && self.settings.has("pile");
+        !must_judge || self.freshness.judged.len() > 100
     }
 
     /// A long run in which no worker was killed proves nothing.

@@ -8,6 +8,8 @@ use std::time::Duration;
 
 use fastrand::Rng;
 
+use super::faults::Fault;
+
 /// The session time-out of the consumer group.
 pub(super) const SESSION_TIMEOUT: Duration = Duration::from_secs(6);
 /// How long the simulated Desk may still execute a call that got no answer.
@@ -42,6 +44,8 @@ pub(super) struct RunSettings {
     pub(super) group: GroupSettings,
     /// Records per second.
     pub(super) rate: u64,
+    /// The kinds of faults; empty: all of them.
+    pub(super) only: Vec<String>,
     /// Receives logs and report.
     pub(super) folder: PathBuf,
 }
@@ -71,8 +75,14 @@ impl RunSettings {
             workers,
             group: group(seed, variable("GROUP").as_deref()),
             rate: number("RATE").map_or(80, |rate| rate as u64),
+            only: kinds(variable("ONLY").as_deref()),
             folder: folder.join(format!("chaos-{ledger:?}-{seed}").to_lowercase()),
         }
+    }
+
+    /// Whether this run has faults of this kind.
+    pub(super) fn has(&self, kind: &str) -> bool {
+        self.only.is_empty() || self.only.iter().any(|only| only == kind)
     }
 
     /// Whether the run is so long that piles are observed beside other events, which must be answered
@@ -88,8 +98,17 @@ impl RunSettings {
 
     /// Whether the run is so long that a worker must have been killed.
     pub(super) fn must_kill(&self) -> bool {
-        self.with_faults >= DEFAULT_LENGTH
+        self.with_faults >= DEFAULT_LENGTH && self.has("kill")
     }
+}
+
+fn kinds(wanted: Option<&str>) -> Vec<String> {
+    let wanted = wanted.into_iter().flat_map(|kinds| kinds.split(','));
+    let known = |kind: &str| {
+        assert!(Fault::KINDS.contains(&kind), "{kind} is none of {:?}", Fault::KINDS);
+        kind.to_owned()
+    };
+    wanted.map(known).collect()
 }
 
 fn group(seed: u64, wanted: Option<&str>) -> GroupSettings {

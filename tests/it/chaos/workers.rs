@@ -34,6 +34,7 @@ pub(super) struct WorkerCounts {
     pub(super) stops: usize,
     pub(super) rolling_restarts: usize,
     pub(super) pauses: usize,
+    pub(super) freezes: usize,
     /// Starts that failed because broker or database was down (exit code 69).
     pub(super) failed_starts: usize,
     /// Other exits without a signal, and stops that failed or timed out.
@@ -130,6 +131,16 @@ impl Workers {
         }
     }
 
+    /// The same, counted on its own, and of several at a time if another one runs.
+    pub(super) fn freeze(&mut self, at: usize, time: Duration) {
+        let is_running =
+            |process: &&WorkerProcess| matches!(process.state, WorkerState::Running(_));
+        let running = self.processes.iter().filter(is_running).count();
+        if (running > 1 || self.processes.len() == 1) && self.processes[at].pause(time) {
+            self.counts.freezes += 1;
+        }
+    }
+
     /// Lets nobody read the log of this worker for this time.
     pub(super) fn stall_log(&mut self, at: usize, time: Duration) {
         *self.processes[at].log.stalled_until.lock() = Some(Instant::now() + time);
@@ -161,6 +172,13 @@ impl Workers {
         for process in &mut self.processes {
             process.terminate(&mut self.counts).await;
         }
+    }
+}
+
+impl WorkerCounts {
+    /// Whether a process stood still, so that it may have published what another one had published.
+    pub(super) fn was_paused(&self) -> bool {
+        self.pauses + self.freezes > 0
     }
 }
 

@@ -11,7 +11,9 @@ use std::{
 use anyhow::{Context, Result, ensure};
 use rdkafka::{
     ClientConfig, Offset, TopicPartitionList,
-    admin::{AdminClient, AdminOptions, NewTopic, TopicReplication},
+    admin::{
+        AdminClient, AdminOptions, AlterConfig, NewTopic, ResourceSpecifier, TopicReplication,
+    },
     client::DefaultClientContext,
     consumer::{BaseConsumer, CommitMode, Consumer},
     error::{KafkaError, KafkaResult, RDKafkaErrorCode},
@@ -69,6 +71,18 @@ async fn create(bootstrap: &str, topics: Vec<NewTopic<'_>>) {
     let wanted: Vec<_> =
         topics.iter().map(|topic| (topic.name.to_owned(), topic.num_partitions)).collect();
     ask(bootstrap, move |consumer| wait_for_topics(consumer, &wanted)).await;
+}
+
+/// Changes the settings of a topic; those that are not named get their defaults.
+pub(crate) async fn alter_topic(bootstrap: &str, name: &str, settings: &[(&str, &str)]) {
+    let admin: AdminClient<DefaultClientContext> = config(bootstrap).create().expect("an admin");
+    let topic = AlterConfig::new(ResourceSpecifier::Topic(name));
+    let topic = settings.iter().fold(topic, |topic, (key, value)| topic.set(key, value));
+    let options = AdminOptions::new().request_timeout(Some(TIME_LIMIT));
+    let results = admin.alter_configs(&[topic], &options).await.expect("Kafka answers");
+    for result in results {
+        result.unwrap_or_else(|(topic, code)| panic!("cannot alter {topic:?}: {code}"));
+    }
 }
 
 /// The controller's answer may come before the broker's own view has the topic.
