@@ -31,7 +31,7 @@ use crate::health::Health;
 use crate::lease::Lease;
 use crate::ledger::Ledger;
 use crate::task::spawn_owned;
-use crate::telemetry::Metrics;
+use crate::telemetry::{DeadLetterLog, Metrics};
 
 /// Messages between the consumer's thread and the consuming task, each with many records. Few, so
 /// that a pause of the intake takes effect at once.
@@ -256,6 +256,7 @@ impl Service {
             lease: self.lease,
             health: self.health,
             metrics: self.metrics,
+            dead_letter_log: DeadLetterLog::default(),
         };
         let mut consuming = spawn_owned(consume(received, source, self.intake, Arc::new(context)));
         // Which part ended first, and whether by a fault.

@@ -57,13 +57,17 @@ pub(crate) async fn send_dead_letter<P: Ports>(
             context.ledger.mark_published(key, Some(published.position)).await;
             if published.by == PublishedBy::Us {
                 context.metrics.dead_letter(malformed.class);
-                warn!(
-                    kafka.partition = partition,
-                    kafka.offset = offset,
-                    class = malformed.class.as_str(),
-                    error = malformed.error,
-                    "record sent to the dead-letter topic"
-                );
+                let class = malformed.class.as_str();
+                if let Some(suppressed) = context.dead_letter_log.admit(class) {
+                    warn!(
+                        kafka.partition = partition,
+                        kafka.offset = offset,
+                        class,
+                        suppressed,
+                        error = malformed.error,
+                        "record sent to the dead-letter topic"
+                    );
+                }
             }
         }
     }

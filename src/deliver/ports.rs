@@ -16,7 +16,7 @@ use crate::gate::Gate;
 use crate::health::Health;
 use crate::lease::{FencingToken, Lease};
 use crate::ledger::Ledger;
-use crate::telemetry::Metrics;
+use crate::telemetry::{DeadLetterLog, Metrics};
 
 /// Desk's API.
 pub trait DeskApi: Send + Sync + 'static {
@@ -102,4 +102,6 @@ pub struct Context<P: Ports> {
     pub health: Arc<Health>,
     /// All metrics.
     pub metrics: Arc<Metrics>,
+    /// Limits the log lines about dead letters.
+    pub dead_letter_log: DeadLetterLog,
 }

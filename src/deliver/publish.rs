@@ -68,7 +68,16 @@ impl Unpublished {
             context.metrics.published_from_outbox(channel, &label);
             match dead_letter {
                 Some(DeadLetter { class, error, .. }) => {
-                    warn!(event.key = %key, class, error, "record sent to the dead-letter topic");
+                    let throttle = &context.dead_letter_log;
+                    if let Some(suppressed) = throttle.admit(class.as_deref().unwrap_or_default()) {
+                        warn!(
+                            event.key = %key,
+                            class,
+                            suppressed,
+                            error,
+                            "record sent to the dead-letter topic"
+                        );
+                    }
                 }
                 None => info!(
                     event.key = %key,

@@ -24,7 +24,7 @@ use crate::gate::{BreakerPolicy, Gate, GateSettings};
 use crate::health::Health;
 use crate::lease::{FencingToken, Lease};
 use crate::ledger::{DueEntries, DueQuery, Ledger, Recovered, StoredEntries, WaitingQuery};
-use crate::telemetry::Metrics;
+use crate::telemetry::{DeadLetterLog, Metrics};
 
 const RECEIVED: Timestamp = Timestamp::constant(1_795_428_000, 0);
 
@@ -234,6 +234,7 @@ async fn context(fault: PortFault) -> (Context<FakePorts>, Arc<ProcessUnderTest>
         health: Arc::new(Health::new(lease.clone(), 60 * second)),
         lease,
         metrics,
+        dead_letter_log: DeadLetterLog::default(),
     };
     (context, process)
 }

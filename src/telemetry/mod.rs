@@ -1,10 +1,13 @@
 //! What the service reports about itself: the log and the metrics.
 //!
 //! - [`log`]: level, format and start of the log.
+//! - [`log_throttle`]: how often a warning is repeated.
 //! - [`metrics`]: every metric, declared once; docs/metrics.md explains each one.
 
 pub mod log;
+pub mod log_throttle;
 pub mod metrics;
 
 pub use self::log::{LogFormat, LogSettings, dropped_lines, start_log, start_service_log};
+pub use self::log_throttle::DeadLetterLog;
 pub use self::metrics::Metrics;

@@ -25,7 +25,6 @@ use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
 use super::inbound::{Closed, InboundSender};
-use super::log_throttle::{LogThrottle, warn_throttled};
 use super::rebalance::{
     commit_stored, is_incremental, is_nothing_to_commit, partition_numbers, release, wait_for,
 };
@@ -34,6 +33,7 @@ use crate::domain::record::Record;
 use crate::health::Health;
 use crate::lease::Lease;
 use crate::telemetry::Metrics;
+use crate::telemetry::log_throttle::{LogThrottle, warn_throttled};
 
 /// A drain is given up this long after its budget, even if `consume` has not reported its end.
 const DRAIN_MARGIN: Duration = Duration::from_secs(5);

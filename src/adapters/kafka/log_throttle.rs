@@ -1,59 +1,17 @@
-//! Limits how often the log repeats a Kafka client's errors.
-//!
-//! In a broker outage librdkafka reports errors several times a second. One warning per ten
-//! seconds is logged, with the number of those that were suppressed since.
+//! Limits how often the log repeats a Kafka client's errors: in a broker outage librdkafka reports them
+//! several times a second.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
-use std::time::Duration;
 
 use parking_lot::Mutex;
 use rdkafka::ClientContext;
 use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::consumer::ConsumerContext;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
-use tokio::time::Instant;
 use tracing::debug;
 
-const INTERVAL: Duration = Duration::from_secs(10);
-
-/// Lets one warning per interval through and counts the others.
-#[derive(Default)]
-pub(super) struct LogThrottle(Mutex<Option<LastWarning>>);
-
-struct LastWarning {
-    at: Instant,
-    /// Warnings since then that were not logged.
-    suppressed: u64,
-}
-
-impl LogThrottle {
-    /// `Some(number of warnings suppressed before this one)` where this warning is due.
-    pub(super) fn admit(&self) -> Option<u64> {
-        let mut last = self.0.lock();
-        let now = Instant::now();
-        let suppressed = match &mut *last {
-            Some(last) if now < last.at + INTERVAL => {
-                last.suppressed += 1;
-                return None;
-            }
-            Some(last) => last.suppressed,
-            None => 0,
-        };
-        *last = Some(LastWarning { at: now, suppressed: 0 });
-        Some(suppressed)
-    }
-}
-
-/// Logs a warning with the fields `error` and `suppressed`, unless the throttle holds it back.
-macro_rules! warn_throttled {
-    ($throttle:expr, $($event:tt)+) => {
-        if let Some(suppressed) = $throttle.admit() {
-            ::tracing::warn!(suppressed, $($event)+);
-        }
-    };
-}
-pub(super) use warn_throttled;
+use crate::telemetry::log_throttle::{LogThrottle, warn_throttled};
 
 /// The context of clients that need no callbacks: logs their errors, throttled, and keeps the last
 /// connection error; clones share both.
@@ -127,16 +85,5 @@ mod tests {
         let text = "b:9/bootstrap: Connect to ipv4#127.0.0.1:9 failed: Connection refused";
         assert_eq!(bare_text(message), text);
         assert_eq!(bare_text("unknown"), "unknown");
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn one_warning_per_interval_is_logged_and_the_others_are_counted() {
-        let throttle = LogThrottle::default();
-        assert_eq!(throttle.admit(), Some(0));
-        assert_eq!((throttle.admit(), throttle.admit()), (None, None));
-        tokio::time::advance(INTERVAL).await;
-        assert_eq!(throttle.admit(), Some(2));
-        tokio::time::advance(INTERVAL).await;
-        assert_eq!(throttle.admit(), Some(0));
     }
 }

@@ -19,7 +19,6 @@ use rdkafka::producer::future_producer::{Delivery, DeliveryFuture};
 use tokio::time::sleep;
 use tracing::error;
 
-use super::log_throttle::{LogThrottle, warn_throttled};
 use super::published_lookup::PublishedLookup;
 use super::replaceable_producer::ReplaceableProducer;
 use super::resend_order::{ResendEntry, ResendOrder};
@@ -29,6 +28,7 @@ use crate::deliver::{OutcomePublisher, Published, PublishedBy};
 use crate::domain::record::Position;
 use crate::domain::wire::{Channel, Message};
 use crate::lease::{FencingToken, Lease};
+use crate::telemetry::log_throttle::{LogThrottle, warn_throttled};
 
 const RETRY_PAUSE: Duration = Duration::from_secs(1);
 const QUEUE_FULL_PAUSE: Duration = Duration::from_millis(20);

@@ -17,7 +17,7 @@ use handoff::domain::wire::escalation::DecodeRules;
 use handoff::gate::{BreakerPolicy, Gate, GateSettings};
 use handoff::health::Health;
 use handoff::lease::Lease;
-use handoff::telemetry::Metrics;
+use handoff::telemetry::{DeadLetterLog, Metrics};
 use tokio::sync::{Notify, mpsc};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, sleep_until};
@@ -172,6 +172,7 @@ fn context(
         lease,
         health,
         metrics,
+        dead_letter_log: DeadLetterLog::default(),
     })
 }
 
