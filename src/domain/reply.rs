@@ -1,12 +1,15 @@
 //! Everything that can come back from a call to Desk, including nothing.
 //!
-//! Only a JSON body with an `ErrorCode` is an answer of Desk. Fields are read leniently: a number where
-//! text is documented, and the reverse. `verdict` says what a reply means.
+//! Only a JSON body with an `ErrorCode` is an answer of Desk. It is read leniently: a number where text
+//! is documented, and the reverse; a text that is broken is repaired, because the `ErrorCode` beside it
+//! still counts. `verdict` says what a reply means.
 
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+
+use super::wire::repair;
 
 /// What came back from one call.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -80,7 +83,7 @@ const MAX_INFO_CHARS: usize = 1024;
 impl DeskAnswer {
     /// Parses a response body; `None` if it is no answer of Desk.
     pub fn parse(body: &[u8]) -> Option<Self> {
-        let value: Value = serde_json::from_slice(body).ok()?;
+        let value = json(body)?;
         let code = integer(value.get("ErrorCode")?)?;
         let text = |name: &str| value.get(name).and_then(text);
         let info = text("ErrorInfo").unwrap_or_default();
@@ -98,9 +101,27 @@ impl DeskAnswer {
     }
 }
 
+/// Parses JSON, where needed after a repair.
+fn json(body: &[u8]) -> Option<Value> {
+    let body = repair::trimmed(body);
+    if let Ok(value) = serde_json::from_slice(body) {
+        return Some(value);
+    }
+    let repaired = |body: &[u8]| serde_json::from_str(&repair::repaired(body)).ok();
+    repaired(body).or_else(|| {
+        // In GBK a backslash can be half of a character and no escape.
+        let is_utf8 = std::str::from_utf8(body).is_ok();
+        if is_utf8 { None } else { repaired(&repair::without_split_characters(body)) }
+    })
+}
+
 fn integer(value: &Value) -> Option<i64> {
     match value {
-        Value::Number(n) => n.as_i64(),
+        Value::Number(n) => n.as_i64().or_else(|| {
+            let float = n.as_f64()?;
+            // Below 2^53 a float without a fraction is exactly that whole number.
+            (float.fract() == 0.0 && float.abs() < 9e15).then_some(float as i64)
+        }),
         Value::String(text) => text.trim().parse().ok(),
         _ => None,
     }
@@ -143,5 +164,44 @@ mod tests {
         check(r#"[0]"#, None);
         check("<html>", None);
         check("", None);
+        check(r#"{"ErrorCode":141001.0}"#, Some((141001, None, false)));
+        check(r#"{"ErrorCode":0.5}"#, None);
+        check(r#"{"ErrorCode":1e400}"#, None);
+    }
+
+    fn info(body: &[u8]) -> String {
+        let answer = DeskAnswer::parse(body).unwrap_or_else(|| panic!("{body:?}"));
+        assert_eq!(answer.desk.code, 141_001, "{body:?}");
+        answer.desk.info
+    }
+
+    #[test]
+    fn a_broken_text_is_repaired_and_the_error_code_counts() {
+        let with = |text: &[u8]| {
+            [&br#"{"ErrorInfo":"x"#[..], text, br#"","ErrorCode":141001,"ActionStatus":"FAIL"}"#]
+                .concat()
+        };
+        assert_eq!(info(&[&b"\xef\xbb\xbf"[..], &with(b"")].concat()), "x");
+        assert_eq!(info(&with(b"\xe4\xbd")), "x\u{fffd}", "a cut character");
+        assert_eq!(info(&with(br"\ud83d")), "x\u{fffd}", "half an emoji");
+        assert_eq!(info(&with(b"\ta\x01")), "x\ta\u{1}", "raw control characters");
+        assert_eq!(info(&with(br"\'")), r"x\'", "an unknown escape");
+        // GBK for "the agents are busy", then a character whose second byte is a backslash.
+        let gbk = info(&with(b"\xd7\xf9\xcf\xaf\xc3\xa6\x95\\"));
+        assert!(gbk.starts_with('x') && gbk.ends_with('\u{fffd}'), "{gbk}");
+        let deep =
+            format!(r#"{{"New":{}{},"ErrorCode":141001}}"#, "[".repeat(500), "]".repeat(500));
+        assert_eq!(info(deep.as_bytes()), "");
+        assert_eq!(
+            info(br#"{"ErrorCode":0,"New":1e400,"ErrorCode":141001}"#),
+            "",
+            "the last counts"
+        );
+    }
+
+    #[test]
+    fn a_cut_body_is_no_answer() {
+        check(r#"{"ErrorCode":0,"ErrorInfo":"#, None);
+        check("{\"ErrorCode\":0,\"ErrorInfo\":\"\u{fffd}", None);
     }
 }

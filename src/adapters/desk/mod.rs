@@ -21,6 +21,7 @@ use crate::domain::reply::{DeskAnswer, Reply};
 use crate::domain::request::DeskCommand;
 use crate::domain::usersig::Identity;
 
+mod body;
 mod hosts;
 mod signer;
 
@@ -179,6 +180,7 @@ async fn read_reply(mut response: reqwest::Response, now: Timestamp) -> Reply {
             Err(error) => return failed_call(error),
         }
     }
+    let body = body::content(response.headers(), body, MAX_ANSWER_BYTES);
     match DeskAnswer::parse(&body) {
         // A gateway's error page may contain an `ErrorCode` of 0; that is not a success.
         Some(answer) if status == 200 || answer.desk.code != 0 => Reply::Answer(answer),

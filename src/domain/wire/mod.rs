@@ -9,6 +9,7 @@ pub mod escalation;
 pub(crate) mod headers;
 mod message;
 pub mod outcome;
+pub(crate) mod repair;
 mod truncate;
 
 pub use self::message::{Channel, Message};

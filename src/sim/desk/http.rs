@@ -18,6 +18,7 @@ use tokio::time::{Instant, sleep};
 use super::connection::Connection;
 use super::contact_centre::{CommandRequest, Effect};
 use super::counters::{CallEnd, OverLimit};
+use super::odd_body::OddForm;
 use super::pending::CallContext;
 use super::schedule::{InjectedAnswer, InjectedFault};
 use super::sessions::SimulatedState;
@@ -164,6 +165,14 @@ impl CallInFlight {
                 let content_type = header_value(&content_type);
                 ([(header::CONTENT_TYPE, content_type)], text).into_response()
             }
+            InjectedAnswer::Odd { form, code } => {
+                let response = match (code, effect) {
+                    (Some(code), _) => self.answer_code(code, None),
+                    (None, Some(effect)) => self.answer_effect(effect),
+                    (None, None) => return cut(connection),
+                };
+                in_form(form, response).await
+            }
             InjectedAnswer::Hang => std::future::pending().await,
             InjectedAnswer::Close => cut(connection),
         }
@@ -240,6 +249,17 @@ struct AnswerBody {
     #[serde(skip_serializing_if = "Option::is_none")]
     current_state: Option<SimulatedState>,
     request_id: String,
+}
+
+/// Writes the body of an answer in an odd form.
+async fn in_form(form: OddForm, response: Response) -> Response {
+    let (mut head, body) = response.into_parts();
+    let json = to_bytes(body, MAX_READ_BYTES).await.unwrap_or_default();
+    head.headers.remove(header::CONTENT_LENGTH);
+    if let Some(encoding) = form.encoding() {
+        head.headers.insert(header::CONTENT_ENCODING, HeaderValue::from_static(encoding));
+    }
+    Response::from_parts(head, Body::from(form.write(&json)))
 }
 
 fn header_value(text: &str) -> HeaderValue {

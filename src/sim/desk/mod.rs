@@ -23,6 +23,7 @@ mod contact_centre;
 mod control;
 mod counters;
 mod http;
+mod odd_body;
 mod pending;
 mod schedule;
 mod sessions;
@@ -46,6 +47,7 @@ use crate::task::spawn_owned;
 
 pub use agents::{Agent, AgentUpdate, StaffChange};
 pub use connection::ConnectionOutage;
+pub use odd_body::OddForm;
 pub use schedule::{
     FaultSchedule, InjectedAnswer, InjectedFault, LatencyRange, ScheduledStaffChange,
 };

@@ -11,6 +11,7 @@ use fastrand::Rng;
 use serde::{Deserialize, Serialize};
 
 use super::agents::StaffChange;
+use super::odd_body::OddForm;
 use super::stats::ApiCommand;
 
 /// Faults and staff changes to come: the body of `POST /sim/schedule` and of a `--schedule` file.
@@ -120,6 +121,14 @@ pub enum InjectedAnswer {
         #[serde(default = "html")]
         content_type: String,
     },
+    /// The answer of the effect, or a code, in an odd form.
+    Odd {
+        /// The form of the body.
+        form: OddForm,
+        /// The code; absent: what really happened.
+        #[serde(default)]
+        code: Option<i64>,
+    },
     /// Nothing, until the client gives up.
     Hang,
     /// Nothing: the connection is closed.
@@ -197,6 +206,9 @@ impl InjectedFault {
             || self.delay != none
             || self.answer_delay != none;
         ensure!(changes_something, "it changes nothing: give it an answer or a delay");
+        if let InjectedAnswer::Odd { code: None, .. } = self.answer {
+            ensure!(self.takes_effect, "an odd answer without a code needs takes_effect");
+        }
         if let InjectedAnswer::Status { status, .. } = self.answer {
             ensure!(
                 (200..=599).contains(&status),
@@ -223,6 +235,11 @@ impl InjectedFault {
     /// Returns a text that is not the API's JSON, without effect.
     pub fn garbage(text: impl Into<String>) -> Self {
         Self::answering(InjectedAnswer::Body { text: text.into(), content_type: html() })
+    }
+
+    /// Takes effect and answers in an odd form.
+    pub fn odd(form: OddForm) -> Self {
+        Self::answering(InjectedAnswer::Odd { form, code: None }).with_effect()
     }
 
     /// Never answers, without effect.
