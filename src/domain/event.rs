@@ -85,6 +85,8 @@ pub struct Event {
     pub trace: Vec<Header>,
     /// The request, or the text for `reason` that names each invalid field.
     pub request: Result<TransferRequest, String>,
+    /// What could not be read and was left out, a sentence each; copied to the outcome.
+    pub notes: Vec<String>,
 }
 
 /// The part of an escalation that decides who is asked, and how.

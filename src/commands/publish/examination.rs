@@ -12,10 +12,13 @@ use super::input::InputItem;
 use crate::domain::event::TransferOptions;
 use crate::domain::record::{Position, Record};
 use crate::domain::wire::escalation::{DecodeRules, Decoded, FIELDS, TARGET_FIELDS, decode};
+use crate::domain::wire::repair::repaired;
 
 /// Returns a warning for each field that the service ignores because it does not know it.
 pub(super) fn unknown_fields(item: &InputItem) -> Vec<String> {
-    let Ok(Value::Object(written)) = serde_json::from_slice(&item.value) else { return vec![] };
+    let Ok(Value::Object(written)) = serde_json::from_str(&repaired(&item.value)) else {
+        return vec![];
+    };
     let inside = |name: &str, known: &[&str]| {
         let fields = written.get(name).and_then(Value::as_object);
         let fields = fields.into_iter().flat_map(Map::keys);
@@ -46,6 +49,8 @@ pub(super) struct Examination {
     pub(super) fault: Option<String>,
     /// The line of the input where the fault is, if it is in one line of several.
     pub(super) fault_line: Option<usize>,
+    /// What the service will leave out because it cannot read it.
+    pub(super) notes: Vec<String>,
 }
 
 /// Decodes an item as the service will, as if it were received now.
@@ -89,6 +94,7 @@ pub(super) fn examine(item: &InputItem, rules: &DecodeRules, now: Timestamp) -> 
         event_id: has_id.then_some(event.id),
         fault,
         fault_line: None,
+        notes: event.notes,
     }
 }
 
@@ -141,8 +147,7 @@ mod tests {
             assert_eq!(seen, (Some(fault), Some(line)), "{value}");
         };
         check("{\n \"id\": 7,\n oops}", "not JSON: key must be a string at column 2", 9);
-        check("{\"id\": 1e999}", "not JSON: number out of range at column 12", 7);
-        check("{\"id\": 1,\n\"id\": 2}", "not JSON: duplicate field `id` at column 4", 8);
+        check("{\"id\": 1,\n\"id\" 2}", "not JSON: expected `:` at column 6", 8);
     }
 
     #[test]
@@ -161,7 +166,8 @@ mod tests {
                 value: format!(r#"{{"session_id":"s","{name}":[[]]}}"#).into(),
             };
             let examined = examine(&item, &rules(), NOW.parse().unwrap());
-            assert!(examined.fault.is_some_and(|fault| fault.contains(name)), "{name}");
+            let said = examined.notes.into_iter().chain(examined.fault).collect::<Vec<_>>();
+            assert!(said.join("; ").contains(name), "{name}: {said:?}");
         }
         let json = r#"{"sesion_id":"s","context":{"a":1},"target":{"agent":"a","strict":true},
             "options":{"disable_queueing":true},"attributes":{"any":"1"}}"#;
@@ -204,6 +210,15 @@ mod tests {
     }
 
     #[test]
+    fn what_the_service_leaves_out_is_a_note_and_no_fault() {
+        let json = "\u{feff}{\"session_id\":\"s\",\"reason\":\"\\ud83d\",\"expires_at\":\"soon\"}";
+        let item = InputItem { line: Some(1), value: json.into() };
+        let examined = examine(&item, &rules(), NOW.parse().unwrap());
+        assert_eq!((examined.fault, examined.notes.len()), (None, 1));
+        assert!(examined.notes[0].starts_with("expires_at ignored: \"soon\" is not a time"));
+    }
+
+    #[test]
     fn everything_that_prevents_a_call_is_a_fault() {
         check(r#"{"session_id":"s"}"#, S, None);
         check(
@@ -213,7 +228,7 @@ mod tests {
         );
         check(r#"{"session_id":"s","priority":11}"#, S, Some("priority is 11; "));
         check("{}", NONE, Some("session_id is missing"));
-        check("[]", NONE, Some("JSON, but not an object"));
+        check("[]", NONE, Some("the value is a list; "));
         check("{", NONE, Some("not JSON: "));
         check(r#"{"type":"x","session_id":"s"}"#, NONE, Some("its type is not one of "));
         let old = r#"{"session_id":"s","expires_at":"2026-11-23T09:00:00Z"}"#;

@@ -211,7 +211,7 @@ impl PublishRun {
                 return Ok(None);
             }
         }
-        for warning in examination::unknown_fields(&item) {
+        for warning in examined.notes.iter().cloned().chain(examination::unknown_fields(&item)) {
             print_error(&format!("{origin}: {}", sanitize(&warning)));
         }
         let record = OutgoingRecord {

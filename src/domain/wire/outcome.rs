@@ -10,10 +10,12 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Deserializer, Serialize, de};
+use serde_json::Value;
 use serde_json::value::RawValue;
 
 use super::headers::{self, text_header};
 use super::message::{Channel, Message};
+use super::repair;
 use crate::domain::event::Event;
 use crate::domain::record::Position;
 use crate::domain::reply::DeskStatus;
@@ -136,6 +138,9 @@ pub struct Outcome {
     /// One sentence for people, in every status but `assigned` and `queued`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
+    /// What of the escalation could not be read and was left out, a sentence each.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub notes: Vec<String>,
 }
 
 impl Outcome {
@@ -160,6 +165,7 @@ impl Outcome {
             decided_at: now,
             source: event.source.clone(),
             reason: None,
+            notes: event.notes.clone(),
         }
     }
 
@@ -241,12 +247,20 @@ pub struct OutcomeRecord {
     /// One sentence for people.
     #[serde(default, deserialize_with = "lenient")]
     pub reason: Option<String>,
+    /// What of the escalation was left out.
+    #[serde(default, deserialize_with = "lenient")]
+    pub notes: Vec<String>,
 }
 
 impl OutcomeRecord {
-    /// Parses the value of a record of the outcome topic.
+    /// Parses the value of a record of the outcome topic, where needed after a repair of its text.
     pub fn parse(value: &[u8]) -> serde_json::Result<Self> {
-        serde_json::from_slice(value)
+        serde_json::from_slice(value).or_else(|error| {
+            // By way of `Value`, the last of two doubled fields counts.
+            let repaired = serde_json::from_str::<Value>(&repair::repaired(value));
+            let repaired = repaired.map(|value| value.to_string());
+            repaired.and_then(|json| serde_json::from_str(&json)).map_err(|_| error)
+        })
     }
 
     /// Returns the status, or `None` for a word that this version does not know.
@@ -297,6 +311,7 @@ mod tests {
             deadline: at,
             trace: vec![("traceparent".into(), Some(b"00-abc".to_vec()))],
             request: Ok(TransferRequest::default()),
+            notes: vec![],
         }
     }
 
@@ -342,6 +357,7 @@ mod tests {
             tried: vec![Tried { target: group, code: Some(141_001) }],
             confirmed_by: Some(ConfirmedBy::SessionState),
             reason: Some("nobody".into()),
+            notes: vec!["reason ignored: {} is not a text".into()],
             ..Outcome::new(&event, Status::NoAgentOnline, at)
         };
         let read = OutcomeRecord::parse(outcome.into_interim().to_json().as_bytes()).unwrap();
@@ -361,6 +377,7 @@ mod tests {
             decided_at: Some("2026-11-23T10:00:00Z".into()),
             source: Some(position()),
             reason: Some("nobody".into()),
+            notes: vec!["reason ignored: {} is not a text".into()],
         };
         assert_eq!(read, expected);
         assert_eq!(read.known_status(), Some(Status::NoAgentOnline));
@@ -376,6 +393,10 @@ mod tests {
         let odd = OutcomeRecord::parse(odd.as_bytes()).unwrap();
         assert_eq!((&odd.tried, odd.attempts, &odd.source), (&vec![], None, &None));
         assert_eq!((odd.known_status(), odd.decided_at()), (Some(Status::Failed), None));
+        for odd in ["\u{feff}{\"status\":\"failed\"}", r#"{"status":"new","status":"failed"}"#] {
+            let odd = OutcomeRecord::parse(odd.as_bytes()).unwrap();
+            assert_eq!(odd.known_status(), Some(Status::Failed));
+        }
         for wrong in ["", "[]", "{}", r#"{"status":5}"#, r#"{"status":"failed","event_id":5}"#] {
             assert!(OutcomeRecord::parse(wrong.as_bytes()).is_err(), "{wrong}");
         }

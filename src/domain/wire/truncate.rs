@@ -77,6 +77,9 @@ fn cut_fields(outcome: &mut Map<String, Value>) -> Vec<String> {
     if outcome.remove("tried").is_some() {
         cut.push("tried".to_owned());
     }
+    if outcome.remove("notes").is_some() {
+        cut.push("notes".to_owned());
+    }
     if outcome.get("target").is_some_and(is_large) {
         outcome.remove("target");
         cut.push("target".to_owned());
@@ -129,7 +132,7 @@ mod tests {
                 "target": {"agents": ["a".repeat(2000)]},
                 "tried": [{"target": {"default": true}, "code": 141_001}],
                 "desk": {"code": 0, "info": "", "action_status": "OK"},
-                "reason": "ä".repeat(600),
+                "reason": "ä".repeat(600), "notes": ["reason ignored: {} is not a text"],
             }),
             &[status.clone(), header("traceparent", "00-abc"), header("tracestate", "a=b")],
         );
@@ -141,7 +144,10 @@ mod tests {
             }),
             &[
                 status,
-                header("handoff-details-omitted", "tried,target,reason,traceparent,tracestate"),
+                header(
+                    "handoff-details-omitted",
+                    "tried,notes,target,reason,traceparent,tracestate",
+                ),
             ],
         );
         assert_eq!(steps(large), [small]);

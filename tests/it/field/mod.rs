@@ -5,6 +5,7 @@ mod beside;
 mod broken_log;
 mod flood_of_one_session;
 mod hanging_sessions;
+mod odd_events;
 mod odd_replies;
 mod parked_night;
 mod poison_session;

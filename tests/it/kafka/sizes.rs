@@ -1,6 +1,7 @@
 //! Topics that accept only small messages: no partition is blocked, and nothing is truncated
 //! without need.
 
+use handoff::domain::event::TransferOptions;
 use handoff::sim::desk::SimulatedDeskSettings;
 use serde_json::{Map, Value, json};
 
@@ -67,7 +68,12 @@ async fn an_outcome_that_is_too_large_loses_its_details() {
     let world = world("large-outcome", "2000").await;
     let long = "n".repeat(200);
     let attributes: Map<_, _> = (0..50).map(|n| (format!("{n}{long}"), json!([long]))).collect();
-    let invalid = json!({"id": "invalid", "session_id": "s", "attributes": attributes});
+    let options: Map<_, _> =
+        TransferOptions::NAMES.into_iter().map(|name| (name.to_owned(), json!(long))).collect();
+    let invalid = json!({
+        "id": "invalid", "session_id": "s", "attributes": attributes, "options": options,
+        "priority": long, "target": {"agents": [[long]], "group": long, "strict": long},
+    });
     let agents: Vec<_> = (0..20).map(|n| format!("{n}{long}@example.com")).collect();
     let target = json!({"agents": agents, "strict": true});
     let nobody = json!({"id": "nobody", "session_id": "t", "target": target});
@@ -83,9 +89,9 @@ async fn an_outcome_that_is_too_large_loses_its_details() {
     let rejected = outcome(of("invalid"));
     assert_eq!((&rejected["status"], &rejected["final"]), (&json!("rejected"), &json!(true)));
     let reason = rejected["reason"].as_str().unwrap();
-    assert!(reason.len() <= 1024 && reason.contains("allowed is text"), "{reason}");
+    assert!(reason.len() <= 1024 && reason.contains("allowed is true or false"), "{reason}");
     let omitted = "handoff-details-omitted";
-    assert_eq!(of("invalid").text(omitted), "reason,traceparent,tracestate");
+    assert_eq!(of("invalid").text(omitted), "notes,reason,traceparent,tracestate");
     assert!(of("nobody").text(omitted).contains("target"), "{:?}", of("nobody"));
     assert_eq!(of("nobody").key.as_deref(), Some(&b"t"[..]));
     assert!(!of("after").has(omitted));

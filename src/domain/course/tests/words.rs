@@ -43,6 +43,7 @@ pub(super) fn event(words: &str) -> Event {
         deadline: START + ttl,
         trace: Vec::new(),
         request: if invalid { Err("priority is 11; allowed is ...".into()) } else { Ok(request) },
+        notes: Vec::new(),
     }
 }
 

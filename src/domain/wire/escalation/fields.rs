@@ -1,7 +1,8 @@
 //! Readers for the optional fields of an escalation, each with its allowed range.
 //!
-//! A reader returns `None` and records a problem where a field is invalid, so that one outcome
-//! names every invalid field. `null` is the same as absent.
+//! Fields that decide who is asked are strict: a reader returns `None` and records a problem, so
+//! that one outcome names every invalid field. In fields that only help, what cannot be read is left
+//! out and noted. `null` is the same as absent.
 
 use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
@@ -9,20 +10,47 @@ use std::ops::RangeInclusive;
 use jiff::Timestamp;
 use serde_json::{Map, Value};
 
-/// The number of problems that are spelled out; more would only make the outcome larger.
+use super::times;
+
+/// The number of messages that are spelled out; more would only make the outcome larger.
 const MAX_MESSAGES: usize = 10;
 
 /// The longest field name or value that is quoted, in characters.
 const MAX_QUOTED_CHARS: usize = 80;
 
-/// The problems found so far. Each message names the field, the value and the allowed range.
+/// What was found wrong so far. Each message names the field, the value and what is allowed.
 #[derive(Debug, Default)]
 pub(super) struct Problems {
-    messages: Vec<String>,
+    /// Of fields that decide who is asked: the escalation is refused.
+    refused: Messages,
+    /// Of fields that only help: they were left out.
+    ignored: Messages,
+}
+
+#[derive(Debug, Default)]
+struct Messages {
+    texts: Vec<String>,
     more: usize,
 }
 
-/// Returns a value as error messages quote it: one line, cut to a readable length.
+impl Messages {
+    fn add(&mut self, text: impl FnOnce() -> String) {
+        if self.texts.len() < MAX_MESSAGES {
+            self.texts.push(text());
+        } else {
+            self.more += 1;
+        }
+    }
+
+    fn into_texts(mut self) -> Vec<String> {
+        if self.more > 0 {
+            self.texts.push(format!("and {} more", self.more));
+        }
+        self.texts
+    }
+}
+
+/// Returns a value as messages quote it: one line, cut to a readable length.
 pub(super) fn quoted(value: &Value) -> String {
     cut(&value.to_string())
 }
@@ -35,42 +63,36 @@ fn cut(text: &str) -> String {
 }
 
 impl Problems {
-    /// Returns `value`, or all problems as one sentence.
-    pub(super) fn into_result<T>(mut self, value: T) -> Result<T, String> {
-        if self.messages.is_empty() {
-            return Ok(value);
-        }
-        if self.more > 0 {
-            self.messages.push(format!("and {} more", self.more));
-        }
-        Err(self.messages.join("; "))
+    /// Returns all problems of strict fields as one sentence, if there are any, and a note for each
+    /// value that was left out.
+    pub(super) fn into_parts(self) -> (Option<String>, Vec<String>) {
+        let refused = self.refused.into_texts();
+        let refusal = (!refused.is_empty()).then(|| refused.join("; "));
+        (refusal, self.ignored.into_texts())
     }
 
     fn add<T>(&mut self, field: &str, value: &Value, allowed: &str) -> Option<T> {
-        if self.messages.len() < MAX_MESSAGES {
-            self.messages.push(format!(
-                "{} is {}; allowed is {allowed}",
-                cut(field),
-                quoted(value)
-            ));
-        } else {
-            self.more += 1;
-        }
+        let text = || format!("{} is {}; allowed is {allowed}", cut(field), quoted(value));
+        self.refused.add(text);
         None
     }
 
-    pub(super) fn text(&mut self, field: &str, value: Option<&Value>) -> Option<String> {
-        match present(value)? {
-            Value::String(text) => Some(text.clone()),
-            other => self.add(field, other, "text"),
-        }
+    fn ignore<T>(&mut self, field: &str, value: &Value, allowed: &str) -> Option<T> {
+        let text = || format!("{} ignored: {} is not {allowed}", cut(field), quoted(value));
+        self.ignored.add(text);
+        None
     }
 
+    /// Reads a text that only helps; a number or a boolean is read as it is written.
+    pub(super) fn text(&mut self, field: &str, value: Option<&Value>) -> Option<String> {
+        let value = present(value)?;
+        scalar(value).or_else(|| self.ignore(field, value, "a text"))
+    }
+
+    /// Reads a time; one that cannot be read is left out.
     pub(super) fn time(&mut self, field: &str, value: Option<&Value>) -> Option<Timestamp> {
         let value = present(value)?;
-        // Only text is accepted: a number could mean seconds or milliseconds.
-        let parsed = value.as_str().and_then(|text| text.parse().ok());
-        parsed.or_else(|| self.add(field, value, "a time by RFC 3339, as 2026-11-23T10:00:00Z"))
+        times::read_time(value).or_else(|| self.ignore(field, value, times::ALLOWED))
     }
 
     /// Reads a whole number in `range`; digits as text are accepted.
@@ -111,26 +133,55 @@ impl Problems {
         value.as_object().or_else(|| self.add(field, value, "an object"))
     }
 
-    pub(super) fn texts(&mut self, field: &str, value: Option<&Value>) -> Vec<String> {
+    /// Reads logins: a list, or a single one outside a list. A whole number counts as text.
+    pub(super) fn logins(&mut self, field: &str, value: Option<&Value>) -> Vec<String> {
         let Some(value) = present(value) else { return Vec::new() };
-        let text = |v: &Value| v.as_str().filter(|t| !t.trim().is_empty()).map(str::to_owned);
-        let texts = value.as_array().and_then(|list| list.iter().map(text).collect());
-        texts.or_else(|| self.add(field, value, "a list of texts, none blank")).unwrap_or_default()
+        let logins = match value {
+            Value::Array(list) => list.iter().map(login).collect::<Option<Vec<_>>>(),
+            // Several logins in one text would be asked for as one agent that does not exist.
+            Value::String(text) if text.contains([',', ';', ' ']) => None,
+            single => login(single).map(|login| vec![login]),
+        };
+        logins.or_else(|| self.add(field, value, "a list of texts, none blank")).unwrap_or_default()
     }
 
-    /// Reads a flat object of texts; numbers and booleans become text, `null` is left out.
+    /// Reads a flat object of texts; numbers and booleans become text, `null` is left out, and so is,
+    /// with a note, what is nested.
     pub(super) fn flat(&mut self, field: &str, value: Option<&Value>) -> BTreeMap<String, String> {
         let mut flat = BTreeMap::new();
-        for (name, value) in self.object(field, value).into_iter().flatten() {
+        let Some(value) = present(value) else { return flat };
+        let Some(fields) = value.as_object() else {
+            self.ignore::<()>(field, value, "an object");
+            return flat;
+        };
+        for (name, value) in fields {
+            let name_of_field = || format!("{field}.{name}");
             let text = match value {
                 Value::Null => continue,
-                Value::String(text) => Some(text.clone()),
-                Value::Number(_) | Value::Bool(_) => Some(value.to_string()),
-                nested => self.add(&format!("{field}.{name}"), nested, "text, flat"),
+                Value::Array(_) | Value::Object(_) => {
+                    self.ignore(&name_of_field(), value, "a text")
+                }
+                value => scalar(value),
             };
             flat.extend(text.map(|text| (name.clone(), text)));
         }
         flat
+    }
+}
+
+fn login(value: &Value) -> Option<String> {
+    match value {
+        Value::String(text) if !text.trim().is_empty() => Some(text.clone()),
+        Value::Number(number) if number.is_i64() || number.is_u64() => Some(number.to_string()),
+        _ => None,
+    }
+}
+
+fn scalar(value: &Value) -> Option<String> {
+    match value {
+        Value::String(text) => Some(text.clone()),
+        Value::Number(_) | Value::Bool(_) => Some(value.to_string()),
+        _ => None,
     }
 }
 
@@ -154,29 +205,28 @@ fn whole(value: &Value) -> Option<u64> {
 mod tests {
     use super::*;
 
-    fn problems(attributes: &str) -> String {
+    fn notes(attributes: &str) -> Vec<String> {
         let mut problems = Problems::default();
         problems.flat("attributes", Some(&serde_json::from_str(attributes).unwrap()));
-        problems.into_result(()).unwrap_err()
+        let (refusal, notes) = problems.into_parts();
+        assert_eq!(refusal, None);
+        notes
     }
 
     #[test]
-    fn ten_problems_are_spelled_out_and_the_rest_is_counted() {
+    fn ten_messages_are_spelled_out_and_the_rest_is_counted() {
         let all: Vec<_> = (0..10_000).map(|n| format!("\"a{n:05}\":[]")).collect();
-        let ten = problems(&format!("{{{}}}", all[..10].join(",")));
-        assert!(ten.ends_with("attributes.a00009 is []; allowed is text, flat"), "{ten}");
-        let all = problems(&format!("{{{}}}", all.join(",")));
-        assert_eq!(all, format!("{ten}; and 9990 more"));
+        let ten = notes(&format!("{{{}}}", all[..10].join(",")));
+        assert_eq!((ten.len(), &*ten[9]), (10, "attributes.a00009 ignored: [] is not a text"));
+        let all = notes(&format!("{{{}}}", all.join(",")));
+        assert_eq!((&all[..10], &*all[10]), (&ten[..], "and 9990 more"));
     }
 
     #[test]
     fn names_and_values_are_cut_to_a_readable_length() {
         let long = "ä".repeat(1000);
-        let message = problems(&format!("{{\"{long}\":[\"{long}\"]}}"));
+        let message = notes(&format!("{{\"{long}\":[\"{long}\"]}}"));
         let (name, value) = (&long[..2 * 69], &long[..2 * 78]);
-        assert_eq!(
-            message,
-            format!("attributes.{name}... is [\"{value}...; allowed is text, flat")
-        );
+        assert_eq!(message, [format!("attributes.{name}... ignored: [\"{value}... is not a text")]);
     }
 }

@@ -3,17 +3,25 @@
 //! [`decode`] judges a record in this order: not for us, malformed, invalid. An invalid escalation
 //! is an [`Event`] whose `request` is an error; it gets the outcome `rejected`. The course judges
 //! the deadline later. `handoff publish` writes [`EscalationFields`] and checks them with [`decode`].
+//!
+//! A record becomes [`EscalationFields`] first, where needed after a [`repair`] of its text, and these
+//! become an [`Event`]. Only fields that decide who is asked are strict. What cannot be read in the
+//! others is left out, and the event's `notes` say so.
 
+mod cause;
 mod fields;
+mod times;
 
+use std::fmt;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use serde::{Deserialize, Serialize};
+use serde::de::{IgnoredAny, MapAccess, Visitor};
+use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::{Map, Value};
 
 use self::fields::Problems;
-use super::headers;
+use super::{headers, repair};
 use crate::domain::event::{
     Event, Malformed, MalformedClass, OptionSource, RequestedTarget, TransferOptions,
     TransferRequest,
@@ -49,7 +57,7 @@ pub const TARGET_FIELDS: [&str; 3] = ["agents", "group", "strict"];
 /// one outcome can name every invalid field.
 ///
 /// `context` is missing here because parsing it would cost memory and limit its depth.
-#[derive(Debug, Default, Serialize, Deserialize)]
+#[derive(Debug, Default, Serialize)]
 pub struct EscalationFields {
     /// The type, for topics that carry other events too.
     #[serde(rename = "type", skip_serializing_if = "Option::is_none")]
@@ -81,6 +89,66 @@ pub struct EscalationFields {
     /// An object with [`TransferOptions::NAMES`].
     #[serde(skip_serializing_if = "Option::is_none")]
     pub options: Option<Value>,
+}
+
+/// The name of a field while it is read; reading it takes no allocation.
+#[derive(Deserialize)]
+#[serde(field_identifier, rename_all = "snake_case")]
+enum FieldName {
+    Type,
+    Id,
+    SessionId,
+    RequestedAt,
+    ExpiresAt,
+    Reason,
+    Target,
+    Priority,
+    Attributes,
+    Options,
+    #[serde(other)]
+    Unknown,
+}
+
+/// Written by hand because a derived reader refuses a doubled field; here the last one counts, as in
+/// most JSON libraries.
+impl<'de> Deserialize<'de> for EscalationFields {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_map(FieldsVisitor)
+    }
+}
+
+struct FieldsVisitor;
+
+impl<'de> Visitor<'de> for FieldsVisitor {
+    type Value = EscalationFields;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<EscalationFields, A::Error> {
+        let mut fields = EscalationFields::default();
+        while let Some(name) = map.next_key()? {
+            let field = match name {
+                FieldName::Type => &mut fields.kind,
+                FieldName::Id => &mut fields.id,
+                FieldName::SessionId => &mut fields.session_id,
+                FieldName::RequestedAt => &mut fields.requested_at,
+                FieldName::ExpiresAt => &mut fields.expires_at,
+                FieldName::Reason => &mut fields.reason,
+                FieldName::Target => &mut fields.target,
+                FieldName::Priority => &mut fields.priority,
+                FieldName::Attributes => &mut fields.attributes,
+                FieldName::Options => &mut fields.options,
+                FieldName::Unknown => {
+                    map.next_value::<IgnoredAny>()?;
+                    continue;
+                }
+            };
+            *field = map.next_value()?;
+        }
+        Ok(fields)
+    }
 }
 
 /// The configured part of decoding.
@@ -131,12 +199,12 @@ fn decode_event(
     let is_ours = |kind: &str| rules.types.is_empty() || rules.types.iter().any(|t| t == kind);
     // The header comes first: it skips foreign records without parsing them, even broken ones.
     if let Some(kind) = record.header(headers::TYPE)
-        && !std::str::from_utf8(kind).is_ok_and(is_ours)
+        && !std::str::from_utf8(kind).is_ok_and(|kind| is_ours(unquoted(kind)))
     {
         return Ok(None);
     }
-    let fields = parse(record.value.as_deref(), rules.max_bytes)?;
-    match &fields.kind {
+    let written = Written::read(record.value.as_deref(), rules.max_bytes)?;
+    match &written.fields.kind {
         Some(Value::String(kind)) if !is_ours(kind) => return Ok(None),
         None | Some(Value::String(_)) => {}
         Some(other) => {
@@ -144,53 +212,107 @@ fn decode_event(
             return Err(Malformed { class: MalformedClass::BadType, error });
         }
     }
-    let session_id = identity("session_id", fields.session_id.as_ref())
-        .and_then(|id| {
-            id.ok_or_else(|| "session_id is missing: name the session to transfer".into())
-        })
-        .map_err(|error| Malformed { class: MalformedClass::BadSessionId, error })?;
-    let id = identity("id", fields.id.as_ref())
-        .map_err(|error| Malformed { class: MalformedClass::BadId, error })?
-        .unwrap_or_else(|| record.position.to_string());
-    let mut problems = Problems::default();
-    let requested_at = problems.time("requested_at", fields.requested_at.as_ref());
-    let expires_at = problems.time("expires_at", fields.expires_at.as_ref());
-    let request = transfer_request(&fields, &mut problems);
-    // A time in the future would extend the time to live, so it counts as now.
-    let requested_at = requested_at.or(record.timestamp).map_or(now, |t| t.min(now));
-    let deadline = expires_at.unwrap_or_else(|| {
-        requested_at.saturating_add(rules.time_to_live).unwrap_or(Timestamp::MAX)
-    });
-    Ok(Some(Event {
-        id: id.into(),
-        session_id: session_id.into(),
-        source: record.position.clone(),
-        requested_at,
-        deadline,
-        trace: trace(record),
-        request: problems.into_result(request),
-    }))
+    written.into_event(record, rules, now).map(Some)
 }
 
-fn parse(value: Option<&[u8]>, max_bytes: usize) -> Result<EscalationFields, Malformed> {
-    let malformed = |class, error: String| Err(Malformed { class, error });
-    let Some(value) = value else {
-        return malformed(MalformedClass::NullValue, "the value is null (a tombstone)".into());
-    };
-    if value.len() > max_bytes {
-        let error = format!("the value has {} bytes; the limit is {max_bytes}", value.len());
-        return malformed(MalformedClass::TooLarge, error);
-    }
-    // Serde would read an array as a struct whose fields come in order.
-    let is_object = value.iter().find(|b| !b.is_ascii_whitespace()) == Some(&b'{');
-    if !is_object {
-        return match serde_json::from_slice::<serde::de::IgnoredAny>(value) {
-            Ok(_) => malformed(MalformedClass::NotAnObject, "JSON, but not an object".into()),
-            Err(error) => malformed(MalformedClass::NotJson, format!("not JSON: {error}")),
+/// The fields of a record as they were written.
+struct Written<'r> {
+    fields: EscalationFields,
+    /// The text was repaired first, so characters of an id may be missing.
+    is_repaired: bool,
+    /// The text that was parsed.
+    value: &'r [u8],
+}
+
+impl<'r> Written<'r> {
+    fn read(value: Option<&'r [u8]>, max_bytes: usize) -> Result<Self, Malformed> {
+        let malformed = |class, error: String| Err(Malformed { class, error });
+        let Some(value) = value else {
+            return malformed(MalformedClass::NullValue, "the value is null (a tombstone)".into());
         };
+        if value.len() > max_bytes {
+            let error = format!("the value has {} bytes; the limit is {max_bytes}", value.len());
+            return malformed(MalformedClass::TooLarge, error);
+        }
+        let text = repair::trimmed(value);
+        if let Ok(fields) = serde_json::from_slice(text) {
+            return Ok(Self { fields, is_repaired: false, value: text });
+        }
+        let repaired = repair::repaired(text);
+        if let Ok(fields) = serde_json::from_str(&repaired) {
+            return Ok(Self { fields, is_repaired: true, value: text });
+        }
+        let cause = cause::of_value(value).map(|cause| cause + ": ").unwrap_or_default();
+        match serde_json::from_str::<IgnoredAny>(&repaired) {
+            Ok(_) => {
+                malformed(MalformedClass::NotAnObject, format!("{cause}JSON, but not an object"))
+            }
+            Err(error) => malformed(MalformedClass::NotJson, format!("{cause}not JSON: {error}")),
+        }
     }
-    serde_json::from_slice(value)
-        .or_else(|error| malformed(MalformedClass::NotJson, format!("not JSON: {error}")))
+
+    fn into_event(
+        self,
+        record: &Record,
+        rules: &DecodeRules,
+        now: Timestamp,
+    ) -> Result<Event, Malformed> {
+        let malformed = |class| move |error| Malformed { class, error };
+        let session_id = self
+            .identity("session_id", self.fields.session_id.as_ref())
+            .and_then(|id| id.ok_or_else(|| self.without_session()))
+            .map_err(malformed(MalformedClass::BadSessionId))?;
+        let id = self
+            .identity("id", self.fields.id.as_ref())
+            .map_err(malformed(MalformedClass::BadId))?
+            .unwrap_or_else(|| record.position.to_string());
+        let mut problems = Problems::default();
+        let requested_at = problems.time("requested_at", self.fields.requested_at.as_ref());
+        let expires_at = problems.time("expires_at", self.fields.expires_at.as_ref());
+        let request = transfer_request(&self.fields, &mut problems);
+        // A time in the future would extend the time to live, so it counts as now.
+        let requested_at = requested_at.or(record.timestamp).map_or(now, |t| t.min(now));
+        let deadline = expires_at.unwrap_or_else(|| {
+            requested_at.saturating_add(rules.time_to_live).unwrap_or(Timestamp::MAX)
+        });
+        let (refusal, notes) = problems.into_parts();
+        Ok(Event {
+            id: id.into(),
+            session_id: session_id.into(),
+            source: record.position.clone(),
+            requested_at,
+            deadline,
+            trace: trace(record),
+            request: refusal.map_or(Ok(request), Err),
+            notes,
+        })
+    }
+
+    /// Reads an id. One with a repaired character is refused: two ids that differ only there would
+    /// become one, and the second event would count as a duplicate.
+    fn identity(&self, name: &str, value: Option<&Value>) -> Result<Option<String>, String> {
+        let id = identity(name, value)?;
+        match &id {
+            Some(id) if self.is_repaired && id.contains(repair::REPLACEMENT) => {
+                let shown = fields::quoted(&id.as_str().into());
+                Err(format!("{name} has half a character or broken UTF-8: {shown}"))
+            }
+            _ => Ok(id),
+        }
+    }
+
+    fn without_session(&self) -> String {
+        let cause = cause::of_missing_session(self.value);
+        let cause = cause.map(|cause| format!("; {cause}")).unwrap_or_default();
+        format!("session_id is missing: name the session to transfer{cause}")
+    }
+}
+
+/// Returns a type without blanks around it and without the quotes that a JSON serializer of headers
+/// adds, as Spring's does.
+fn unquoted(kind: &str) -> &str {
+    let kind = kind.trim();
+    kind.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')).unwrap_or(kind)
 }
 
 /// Reads an id as text. A whole number is accepted as its digits; `None` where the field is absent.
@@ -227,7 +349,7 @@ fn requested_target(target: Option<&Value>, problems: &mut Problems) -> Requeste
     let Some(target) = problems.object("target", target) else { return RequestedTarget::default() };
     let [agents, group, strict] = TARGET_FIELDS.map(|name| target.get(name));
     RequestedTarget {
-        agents: problems.texts("target.agents", agents),
+        agents: problems.logins("target.agents", agents),
         group: problems.number("target.group", group, 1..=i64::MAX as u64),
         strict: problems.boolean("target.strict", strict).unwrap_or(false),
     }
@@ -257,10 +379,12 @@ impl OptionSource for WrittenOptions<'_> {
 }
 
 /// Returns the first trace header of each name. A header longer than any real one is dropped,
-/// because the outcome must fit its topic.
+/// because the outcome must fit its topic; one that is not ASCII, because readers of the outcome
+/// would fail to decode what no tracing library has written.
 fn trace(record: &Record) -> Vec<Header> {
     let first = |name| record.headers.iter().find(|(own, _)| own == name);
-    let fits = |(_, value): &&Header| value.as_ref().is_none_or(|v| v.len() <= MAX_TRACE_BYTES);
+    let is_sound = |value: &Vec<u8>| value.len() <= MAX_TRACE_BYTES && value.is_ascii();
+    let fits = |(_, value): &&Header| value.as_ref().is_none_or(is_sound);
     [headers::TRACEPARENT, headers::TRACESTATE]
         .into_iter()
         .filter_map(first)

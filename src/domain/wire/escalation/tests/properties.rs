@@ -1,4 +1,6 @@
-//! Properties: any bytes decode without a panic, and every refusal says why.
+//! Properties: any bytes decode quickly and without a panic, and every refusal says why.
+
+use std::time::Instant;
 
 use proptest::prelude::*;
 
@@ -59,6 +61,7 @@ fn check_any(value: &[u8]) -> Result<(), TestCaseError> {
             }
             prop_assert!(!event.session_id.chars().any(char::is_control));
             prop_assert!(event.requested_at <= at(0));
+            prop_assert!(event.notes.iter().all(|note| note.contains(" ignored: ")));
             match event.request {
                 Ok(request) => {
                     prop_assert!(request.priority.is_none_or(|priority| priority <= 9));
@@ -103,4 +106,78 @@ proptest! {
         check_any(&value)?;
         check_any(&value[..kept.index(value.len())])?;
     }
+}
+
+/// What the field writes into texts and values, and pieces of syntax that break it.
+const MUTATIONS: [&[u8]; 24] = [
+    b"\\ud83d",
+    b"\\ude00",
+    b"\\u",
+    b"\\",
+    b"\"",
+    b"\t",
+    b"\0",
+    b"\xef\xbb\xbf",
+    b"\xff",
+    b"\xed\xa0\xbd",
+    b"1e400",
+    b"NaN",
+    b"9999-12-31T23:59:59Z",
+    b"99999999999999999999",
+    b"[[[[[[[[[[",
+    b"]]]]]]]]]]",
+    b"{\"a\":",
+    b"}",
+    b",",
+    b":",
+    b"null",
+    b"\x1f\x8b",
+    b"\x95\\",
+    b"\"session_id\":\"t\",",
+];
+
+/// Inserts or overwrites up to five pieces, now and then a thousand times.
+fn mutated(original: &[u8], rng: &mut fastrand::Rng) -> Vec<u8> {
+    let mut value = original.to_vec();
+    for _ in 0..rng.usize(1..=5) {
+        let at = rng.usize(..=value.len());
+        let piece = MUTATIONS[rng.usize(..MUTATIONS.len())];
+        let end = if rng.bool() { at } else { (at + piece.len()).min(value.len()) };
+        let times = if rng.u8(..200) == 0 { 1_000 } else { 1 };
+        value.splice(at..end, piece.repeat(times));
+    }
+    value
+}
+
+#[test]
+#[expect(clippy::disallowed_methods, reason = "it measures what decoding costs")]
+fn a_hundred_thousand_mutated_records_are_each_decoded_within_10_ms() {
+    let originals: [&[u8]; 4] = [
+        br#"{"session_id":"s"}"#,
+        br#"{"type":"escalation","id":"e","session_id":"s","requested_at":"2026-11-23T10:00:00Z","expires_at":1795802400,"reason":"asked","target":{"agents":["a@x"],"group":7},"priority":3,"attributes":{"lang":"de","n":1},"context":{"summary":"..."},"options":{"queue_timeout":60}}"#,
+        br#"{"schema":{},"payload":"{\"session_id\":\"s\"}"}"#,
+        b"\0\0\0\0\x07{\"session_id\":\"s\"}",
+    ];
+    let limit = Duration::from_millis(10);
+    let mut rng = fastrand::Rng::with_seed(14);
+    let mut events = 0;
+    for number in 0..100_000 {
+        let value = mutated(originals[number % originals.len()], &mut rng);
+        let record = record(Some(&value));
+        let took = || {
+            let begun = Instant::now();
+            let decoded = read(&record);
+            (begun.elapsed(), matches!(decoded, Decoded::Event(_)))
+        };
+        let (mut elapsed, is_event) = took();
+        events += usize::from(is_event);
+        // The machine may be busy: the fastest of a few counts.
+        for _ in 0..20 {
+            if elapsed > limit {
+                elapsed = elapsed.min(took().0);
+            }
+        }
+        assert!(elapsed <= limit, "{elapsed:?}: {}", String::from_utf8_lossy(&value));
+    }
+    assert!(events > 1_000, "{events} events");
 }
