@@ -34,7 +34,7 @@ impl NoLedger {
             let first_seen = record.timestamp.unwrap_or(park.until);
             let Park { until, waits_for, .. } = park.clone();
             let state = EntryState::Parked { until, waits_for };
-            Some(RecoveredEntry { record, first_seen, deadline: None, state })
+            Some(RecoveredEntry { record, first_seen, deadline: None, state, version: 0 })
         };
         let mut found: Vec<_> = self.parked().values().filter_map(entry).collect();
         found.retain(|entry| partitions.contains(&entry.record.position.partition));

@@ -221,10 +221,10 @@ impl Assignments {
         staying.filter(|a| !a.recovered).map(|a| a.since).min()
     }
 
-    /// The partitions whose parked events may be read.
-    pub(super) fn recovered(&self) -> Vec<i32> {
+    /// The assignments whose parked events may be read.
+    pub(super) fn recovered(&self) -> Vec<AssignmentId> {
         let recovered = self.partitions.values().filter(|a| a.recovered && !a.is_draining());
-        recovered.map(|a| a.id.partition).collect()
+        recovered.map(|a| a.id).collect()
     }
 
     pub(super) fn len(&self) -> usize {

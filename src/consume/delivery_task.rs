@@ -36,6 +36,8 @@ pub(super) enum TaskSource {
     Ledger {
         /// The state in which it was read.
         state: EntryState,
+        /// The version in which it was read.
+        version: i64,
         /// It is past its deadline, so that no call will be made.
         is_overdue: bool,
     },
@@ -46,6 +48,14 @@ impl TaskSource {
         match self {
             Self::Kafka => RecordOrigin::Kafka,
             Self::Ledger { .. } => RecordOrigin::Ledger,
+        }
+    }
+
+    /// The version in which its entry must still be when it is claimed.
+    pub(super) fn version(&self) -> Option<i64> {
+        match self {
+            Self::Kafka => None,
+            Self::Ledger { version, .. } => Some(*version),
         }
     }
 
@@ -77,7 +87,8 @@ impl TaskSource {
         }
     }
 
-    fn waits_for(&self) -> Option<&WaitsFor> {
+    /// What it waited for in the ledger.
+    pub(super) fn waits_for(&self) -> Option<&WaitsFor> {
         match self {
             Self::Kafka => None,
             Self::Ledger { state, .. } => state.waits_for(),
@@ -121,12 +132,13 @@ pub(super) struct DeliveryTask<P: Ports> {
 
 impl<P: Ports> DeliveryTask<P> {
     pub(super) async fn run(self) -> Ended {
-        let delivery = Delivery {
+        let mut delivery = Delivery {
             context: &self.context,
             event: &self.event,
             record: &self.input.record,
             turn: &self.turn,
             origin: self.origin,
+            expected_version: self.input.source.version(),
             waited_for_session: self.waited_for_session,
             room: self.room.clone(),
             retry_slots: &self.retry_slots,
@@ -140,6 +152,8 @@ impl<P: Ports> DeliveryTask<P> {
             if !may_reclaim(&end, &self.input.draining, &self.context.policy).await {
                 return end;
             }
+            // What was read of the entry is outdated by now.
+            delivery.expected_version = None;
         }
     }
 }

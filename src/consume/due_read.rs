@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 
+use super::assignment::AssignmentId;
 use super::waiting_rooms::RoomRequest;
 use crate::deliver::{Context, Ports};
 use crate::domain::ledger_entry::RoomName;
@@ -11,7 +12,8 @@ use crate::ledger::{DueEntries, DueQuery, Ledger as _, StoredEntries, WaitingQue
 /// Which events to read.
 pub(super) struct DueRequest {
     pub(super) topic: Arc<str>,
-    pub(super) partitions: Vec<i32>,
+    /// The assignments for which it reads. Its answer is void for those that have ended meanwhile.
+    pub(super) assignments: Vec<AssignmentId>,
     pub(super) query: Option<DueQuery>,
     pub(super) rooms: Vec<RoomRequest>,
     pub(super) sweep: bool,
@@ -24,7 +26,8 @@ pub(super) struct DueRead {
     pub(super) due: Option<DueEntries>,
     pub(super) overdue_limit: usize,
     pub(super) due_limit: usize,
-    pub(super) partitions: Vec<i32>,
+    /// Those of the request.
+    pub(super) assignments: Vec<AssignmentId>,
     pub(super) rooms: Vec<RoomRead>,
     pub(super) unfinished: Option<StoredEntries>,
 }
@@ -37,6 +40,7 @@ pub(super) struct RoomRead {
 
 impl DueRequest {
     pub(super) async fn read<P: Ports>(self, context: &Context<P>) -> DueRead {
+        let partitions: Vec<_> = self.assignments.iter().map(|id| id.partition).collect();
         let limits = self.query.as_ref().map(|query| (query.overdue_limit, query.due_limit));
         let (overdue_limit, due_limit) = limits.unwrap_or_default();
         let due = match self.query {
@@ -47,7 +51,7 @@ impl DueRequest {
         for RoomRequest { room, events, trying } in self.rooms {
             let query = WaitingQuery {
                 topic: self.topic.clone(),
-                partitions: self.partitions.clone(),
+                partitions: partitions.clone(),
                 room: room.clone(),
                 limit: events + trying + self.unreadable,
             };
@@ -55,11 +59,11 @@ impl DueRequest {
             rooms.push(RoomRead { room, limit: events, found });
         }
         let unfinished = if self.sweep {
-            Some(context.ledger.unfinished(self.topic, self.partitions.clone()).await)
+            Some(context.ledger.unfinished(self.topic, partitions).await)
         } else {
             None
         };
-        DueRead { due, overdue_limit, due_limit, partitions: self.partitions, rooms, unfinished }
+        DueRead { due, overdue_limit, due_limit, assignments: self.assignments, rooms, unfinished }
     }
 }
 

@@ -252,10 +252,13 @@ impl<P: Ports, S: Source> EventLoop<P, S> {
     fn on_due(&mut self, read: DueRead) {
         let now = self.context.clock.now();
         let Self { parked, tasks, assignments, .. } = self;
-        parked.on_read(read, |entry, rooms| {
+        let current = read.assignments.iter().filter(|id| assignments.is_current(**id));
+        let partitions: Vec<_> = current.map(|id| id.partition).collect();
+        parked.on_read(read, &partitions, |entry, rooms| {
             let Position { partition, offset, .. } = entry.record.position;
-            let assignment = assignments.get_mut(partition);
-            let Some(assignment) = assignment.filter(|a| a.recovered && !a.is_draining()) else {
+            let is_current = partitions.contains(&partition);
+            let assignment = assignments.get_mut(partition).filter(|_| is_current);
+            let Some(assignment) = assignment.filter(|a| !a.is_draining()) else {
                 return StoredStart::InWork;
             };
             if assignment.in_memory.contains(&offset) {

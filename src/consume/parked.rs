@@ -6,7 +6,7 @@
 //! that events that fail again and again leave room for those that were never tried. An event past
 //! its deadline needs no slot, because it needs no call.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,6 +15,7 @@ use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tracing::{error, warn};
 
+use super::assignment::AssignmentId;
 use super::due_read::{DueRead, DueRequest, RoomRead, StoredStart};
 use super::waiting_rooms::{RoomResult, TriedFrom, WaitingRooms};
 use crate::deliver::{Context, Ports};
@@ -57,8 +58,8 @@ pub(super) struct ParkedEvents<P: Ports> {
     next_deadline: Option<Timestamp>,
     reads: JoinSet<DueRead>,
     next_sweep: Timestamp,
-    /// Unfinished entries that the last sweep found.
-    swept: HashSet<(i32, i64)>,
+    /// Unfinished entries that the last sweep found: partition and offset, and the version.
+    swept: HashMap<(i32, i64), i64>,
     /// Entries that cannot be read, each of which is logged once.
     unreadable: HashSet<Arc<str>>,
 }
@@ -82,7 +83,7 @@ impl<P: Ports> ParkedEvents<P> {
             next_deadline: None,
             reads: JoinSet::new(),
             next_sweep: Timestamp::MIN,
-            swept: HashSet::new(),
+            swept: HashMap::new(),
             unreadable: HashSet::new(),
         }
     }
@@ -109,6 +110,7 @@ impl<P: Ports> ParkedEvents<P> {
     pub(super) fn remove_partition(&mut self, partition: i32) {
         self.counts.remove(&partition);
         self.rooms.remove_partition(partition);
+        self.swept.retain(|(swept, _), _| *swept != partition);
     }
 
     /// Look for due events at the next opportunity: one may have been woken.
@@ -174,7 +176,7 @@ impl<P: Ports> ParkedEvents<P> {
     /// there until they are claimed, and must not hide the others.
     pub(super) fn read_due(
         &mut self,
-        partitions: impl FnOnce() -> Vec<i32>,
+        assignments: impl FnOnce() -> Vec<AssignmentId>,
         slots: &Semaphore,
         in_memory: usize,
     ) {
@@ -190,10 +192,10 @@ impl<P: Ports> ParkedEvents<P> {
         if !looks && !sweep && rooms.is_empty() {
             return;
         }
-        let partitions = partitions();
+        let assignments = assignments();
         let query = looks.then(|| DueQuery {
             topic: self.topic.clone(),
-            partitions: partitions.clone(),
+            partitions: assignments.iter().map(|id| id.partition).collect(),
             now,
             overdue_limit: (MAX_OVERDUE + in_memory).min(MAX_READ) + self.unreadable.len(),
             due_limit: match free {
@@ -212,7 +214,7 @@ impl<P: Ports> ParkedEvents<P> {
         }
         let request = DueRequest {
             topic: self.topic.clone(),
-            partitions,
+            assignments,
             query,
             rooms,
             sweep,
@@ -238,21 +240,22 @@ impl<P: Ports> ParkedEvents<P> {
     }
 
     /// Take in what was read: calls `start` for each event, which says whether it started.
+    /// `partitions` are those of which the assignment is still the one that the read was for.
     pub(super) fn on_read(
         &mut self,
         read: DueRead,
+        partitions: &[i32],
         mut start: impl FnMut(RecoveredEntry, &WaitingRooms) -> StoredStart,
     ) {
         let now = self.context.clock.now();
         for RoomRead { room, limit, found } in read.rooms {
             let events = found.entries.len() + found.unreadable.len();
             let started = self.start_all(found, Some(limit), &mut start);
-            let partitions = &read.partitions;
             let read = RoomResult { room: &room, partitions, found: events, started };
             self.rooms.on_read(&read, now);
         }
         if let Some(unfinished) = read.unfinished {
-            self.on_sweep(unfinished, &mut start);
+            self.on_sweep(unfinished, partitions, &mut start);
         }
         let Some(DueEntries { overdue, due, next_deadline, next_due }) = read.due else { return };
         let is_overdue_left =
@@ -268,19 +271,24 @@ impl<P: Ports> ParkedEvents<P> {
         self.next_due = earliest(self.next_due, next_due);
     }
 
-    /// Start the unfinished events that nobody works on, if the sweep before found them as well.
+    /// Start the unfinished events that nobody works on, if the sweep before found them in the same
+    /// version: if another instance has claimed one meanwhile, its call may be in flight.
     fn on_sweep(
         &mut self,
         unfinished: StoredEntries,
+        partitions: &[i32],
         start: &mut impl FnMut(RecoveredEntry, &WaitingRooms) -> StoredStart,
     ) {
         self.report_unreadable(unfinished.unreadable);
         let swept = std::mem::take(&mut self.swept);
         for entry in unfinished.entries {
             let Position { partition, offset, .. } = entry.record.position;
-            self.swept.insert((partition, offset));
+            if !partitions.contains(&partition) {
+                continue;
+            }
+            self.swept.insert((partition, offset), entry.version);
             // `start` refuses events that are in memory.
-            if swept.contains(&(partition, offset))
+            if swept.get(&(partition, offset)) == Some(&entry.version)
                 && matches!(start(entry, &self.rooms), StoredStart::Started { .. })
             {
                 warn!(

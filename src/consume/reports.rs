@@ -72,6 +72,9 @@ impl<P: Ports, S: Source> EventLoop<P, S> {
             let parked = NewlyParked { until, waits_for, tried, deadline };
             self.parked.on_parked(event.partition, &parked);
         }
+        if *end == TaskEnd::Delivered(Ended::Changed) {
+            self.on_changed(at, event);
+        }
         if *end == TaskEnd::Delivered(Ended::StaysParked) {
             // It may be due already, and was not read while Kafka's record was in memory.
             self.parked.check_soon();
@@ -82,6 +85,19 @@ impl<P: Ports, S: Source> EventLoop<P, S> {
             let now = self.context.clock.now();
             self.parked.rooms().on_inconclusive(from, now);
         }
+    }
+
+    /// An event that was read in the ledger has changed there. If it is still parked, it was started
+    /// in vain: it counts as parked again, and is read again.
+    fn on_changed(&mut self, at: AssignedOffset, event: &TaskOfEvent) {
+        if let Some(waits_for) = &event.waited_for
+            && self.assignments.is_current(at.assignment)
+        {
+            let (until, tried) = (self.context.clock.now(), TriedFrom::Outside);
+            let parked = NewlyParked { until, waits_for, tried, deadline: event.deadline };
+            self.parked.on_parked(event.partition, &parked);
+        }
+        self.parked.check_soon();
     }
 
     /// The end of an event may have woken one that is parked behind it.
@@ -102,7 +118,11 @@ impl<P: Ports, S: Source> EventLoop<P, S> {
         }
         match end {
             TaskEnd::Delivered(
-                Ended::Published | Ended::Duplicate | Ended::Parked { .. } | Ended::StaysParked,
+                Ended::Published
+                | Ended::Duplicate
+                | Ended::Parked { .. }
+                | Ended::StaysParked
+                | Ended::Changed,
             ) => {
                 // A late report must not finish an offset of a later assignment.
                 if self.assignments.is_current(at.assignment) {

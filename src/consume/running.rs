@@ -6,7 +6,7 @@ use tokio::task::AbortHandle;
 
 use super::assignment::AssignedOffset;
 use crate::deliver::{Ended, Turn};
-use crate::domain::ledger_entry::{RecordOrigin, RoomName};
+use crate::domain::ledger_entry::{RecordOrigin, RoomName, WaitsFor};
 use crate::gate::Ticket;
 
 /// A task that runs.
@@ -28,6 +28,8 @@ pub(super) struct RunningDelivery {
     pub(super) room: Option<RoomName>,
     /// The room that tries it, until its end was reported.
     pub(super) from_room: Option<RoomName>,
+    /// What it waited for when it was read in the ledger.
+    pub(super) waited_for: Option<WaitsFor>,
     /// Kept by an event that is retried until its task ends.
     pub(super) _retry_slot: Option<OwnedSemaphorePermit>,
     pub(super) origin: RecordOrigin,
@@ -42,6 +44,7 @@ impl RunningTask {
             deadline: delivery.deadline,
             room: delivery.room.clone(),
             from_room: delivery.from_room.take(),
+            waited_for: delivery.waited_for.clone(),
         })
     }
 
@@ -75,4 +78,6 @@ pub(super) struct TaskOfEvent {
     pub(super) room: Option<RoomName>,
     /// The room that tried it; `None` also if that was reported before.
     pub(super) from_room: Option<RoomName>,
+    /// What it waited for when it was read in the ledger.
+    pub(super) waited_for: Option<WaitsFor>,
 }

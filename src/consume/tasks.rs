@@ -118,8 +118,9 @@ impl<P: Ports> Tasks<P> {
         if let (Decoded::Event(event), Some(deadline)) = (&mut decoded, entry.deadline) {
             event.deadline = deadline;
         }
-        let source = TaskSource::Ledger { state: entry.state, is_overdue };
-        let input = TaskInput { record: entry.record, offset, draining, source };
+        let RecoveredEntry { record, state, version, .. } = entry;
+        let source = TaskSource::Ledger { state, version, is_overdue };
+        let input = TaskInput { record, offset, draining, source };
         self.start_decoded(decoded, input, rooms)
     }
 
@@ -169,6 +170,7 @@ impl<P: Ports> Tasks<P> {
             deadline: event.deadline,
             room: room.clone(),
             from_room: source.room().cloned(),
+            waited_for: source.waits_for().cloned(),
             _retry_slot: if source.takes_slot() { slots.try_acquire_owned().ok() } else { None },
             origin,
         };
@@ -273,7 +275,7 @@ impl<P: Ports> Tasks<P> {
         if let TaskKind::Delivery(delivery) = &task.kind {
             self.from_ledger -= usize::from(delivery.origin == RecordOrigin::Ledger);
             match end {
-                TaskEnd::Delivered(Ended::Parked { .. } | Ended::StaysParked) => {
+                TaskEnd::Delivered(Ended::Parked { .. } | Ended::StaysParked | Ended::Changed) => {
                     delivery.turn.leave_parked();
                 }
                 TaskEnd::Delivered(Ended::Published | Ended::Duplicate) => delivery.turn.leave(),

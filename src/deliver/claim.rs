@@ -88,6 +88,7 @@ impl<P: Ports> Delivery<'_, P> {
             }
         };
         let our_last_claim = claim.at;
+        claim.expected_version = None;
         claim.at = self.context.clock.now();
         match self.context.ledger.claim(claim.clone()).await {
             // Parking does not change `claimed_at`, so another value means another instance, and
@@ -121,5 +122,6 @@ fn claim(key: String, record: &Record, now: Timestamp) -> Claim {
         deadline: None,
         at: now,
         origin: RecordOrigin::Kafka,
+        expected_version: None,
     }
 }

@@ -26,9 +26,11 @@ pub(crate) async fn send_dead_letter<P: Ports>(
     let (partition, offset) = (record.position.partition, record.position.offset);
     let token = Some(context.lease.token().await);
     match context.ledger.claim(claim).await {
-        // The others do not occur: the key names the record itself, and it is never parked.
+        // The others do not occur: the key names the record itself, and it is never parked, so no
+        // version of it is expected.
         ClaimResult::Settled { published: true, .. }
         | ClaimResult::Parked { .. }
+        | ClaimResult::Changed
         | ClaimResult::Duplicate
         | ClaimResult::Conflict { .. } => {}
         ClaimResult::Settled { answer, at, .. } => {

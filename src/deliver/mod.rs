@@ -54,6 +54,8 @@ pub(crate) struct Delivery<'a, P: Ports> {
     pub(crate) turn: &'a Turn,
     /// Where its record was read.
     pub(crate) origin: RecordOrigin,
+    /// See [`Claim::expected_version`].
+    pub(crate) expected_version: Option<i64>,
     /// Whether it was parked behind others of its session when it was read.
     pub(crate) waited_for_session: bool,
     /// The waiting room in which it waits while nobody of its plan is online; `None`: alone.
@@ -102,6 +104,8 @@ pub(crate) enum Ended {
     },
     /// The event was parked already, and stays so.
     StaysParked,
+    /// The entry has changed since it was read in the ledger: the ledger keeps it, and it is read again.
+    Changed,
     /// Another record with this id has the answer; this record gets none.
     Duplicate,
     /// The partition is being revoked; its next owner finishes the event.
@@ -134,6 +138,7 @@ impl<P: Ports> Delivery<'_, P> {
         let now = self.context.clock.now();
         let mut claim = claim::for_event(self.event, self.record, now);
         claim.origin = self.origin;
+        claim.expected_version = self.expected_version;
         let mut course = match self.context.ledger.claim(claim.clone()).await {
             ClaimResult::Fresh => Course::new(self.event, &self.context.policy, now),
             ClaimResult::Resumed(prior) => {
@@ -146,6 +151,7 @@ impl<P: Ports> Delivery<'_, P> {
             ClaimResult::Parked { waits_for, .. } => {
                 return Err(self.stay_parked(&waits_for, start).await);
             }
+            ClaimResult::Changed => return Err(self.leave_changed(start).await),
             ClaimResult::Settled { answer, published, at } => {
                 drop(start);
                 let stored = Unpublished { message: answer, stored_at: at, token: None };

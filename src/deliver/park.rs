@@ -79,6 +79,18 @@ impl<P: Ports> Delivery<'_, P> {
         Ended::StaysParked
     }
 
+    /// Leave the event, which came from the ledger and has changed there, as it is.
+    pub(super) async fn leave_changed(&self, start: Start) -> Ended {
+        drop(start);
+        // For the events behind it, it is parked. Those that were parked meanwhile may rely on it to
+        // wake them.
+        self.turn.will_park();
+        if let Some(wake) = self.turn.parked() {
+            self.context.ledger.wake_session(wake).await;
+        }
+        Ended::Changed
+    }
+
     /// Whether the event may wait in the ledger for its turn.
     pub(super) fn may_park_behind(&self) -> bool {
         self.context.clock.now() < self.event.deadline

@@ -272,6 +272,7 @@ async fn delivered(fault: PortFault) -> (Ended, Vec<TaskEvent>, PortUses) {
         record: &record(),
         turn: &turn,
         origin: RecordOrigin::Kafka,
+        expected_version: None,
         waited_for_session: false,
         room: None,
         retry_slots: &Semaphore::new(1),

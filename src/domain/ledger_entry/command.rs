@@ -41,6 +41,9 @@ pub struct Claim {
     pub at: Timestamp,
     /// Where the record was read.
     pub origin: RecordOrigin,
+    /// The version in which the entry was read, for an event that came from the ledger. An entry that
+    /// has changed since is not claimed: it may be parked for later by now, or have another owner.
+    pub expected_version: Option<i64>,
 }
 
 /// Where the record of an event was read.
@@ -116,6 +119,8 @@ pub enum ClaimResult {
         /// What it waits for.
         waits_for: WaitsFor,
     },
+    /// The entry is not in the [expected version](Claim::expected_version). Nothing has changed.
+    Changed,
     /// The answer to this record is stored.
     Settled {
         /// The answer, byte for byte.
@@ -235,6 +240,9 @@ fn claim(entry: Option<LedgerEntry>, command: &Claim, actor: Actor<'_>) -> Appli
 }
 
 fn judge_claim(entry: Option<&LedgerEntry>, command: &Claim) -> ClaimResult {
+    if command.expected_version.is_some_and(|read| entry.map(|entry| entry.version) != Some(read)) {
+        return ClaimResult::Changed;
+    }
     let Some(entry) = entry else { return ClaimResult::Fresh };
     if entry.session_id != command.session_id {
         return ClaimResult::Conflict { session_id: entry.session_id.clone() };

@@ -152,6 +152,8 @@ pub struct RecoveredEntry {
     pub deadline: Option<Timestamp>,
     /// How far it is; never published.
     pub state: EntryState,
+    /// The version that was read; for [`Claim::expected_version`].
+    pub version: i64,
 }
 
 impl RecoveredEntry {
@@ -223,8 +225,9 @@ impl LedgerEntry {
         if matches!(self.state, EntryState::Published { .. }) {
             return None;
         }
-        let Self { first_seen, deadline, state, .. } = self;
-        self.record.map(|record| RecoveredEntry { record, first_seen, deadline, state })
+        let Self { first_seen, deadline, state, version, .. } = self;
+        let entry = |record| RecoveredEntry { record, first_seen, deadline, state, version };
+        self.record.map(entry)
     }
 }
 

@@ -23,6 +23,7 @@ fn claim(session: Option<&str>, offset: i64) -> Claim {
         deadline: None,
         at: at(1),
         origin: RecordOrigin::Kafka,
+        expected_version: None,
     }
 }
 

@@ -1,6 +1,6 @@
 //! The ledgers: one suite for memory, SQLite and PostgreSQL, and the failures of each database.
 //!
-//! `suite`, `parked` and `crowd` test what every ledger does, on a ledger from `peer`; `foreign` has files that
+//! `suite`, `parked`, `versions` and `crowd` test what every ledger does, on a ledger from `peer`; `foreign` has files that
 //! are no ledger.
 
 mod crowd;
@@ -10,6 +10,7 @@ mod peer;
 mod postgres;
 mod sqlite;
 mod suite;
+mod versions;
 
 /// Every case on every ledger, each with a ledger of its own.
 macro_rules! on_every_ledger {
@@ -49,6 +50,9 @@ on_every_ledger!(
     parked::a_session_is_woken_in_its_order,
     parked::many_answers_wake_their_sessions_at_once,
     parked::a_session_is_parked_while_an_earlier_event_is,
+    versions::an_entry_that_has_changed_since_it_was_read_is_not_claimed,
+    versions::a_woken_entry_is_still_in_its_version,
+    versions::of_two_instances_that_read_an_event_one_starts_it,
     crowd::commands_on_one_key_keep_their_order,
     crowd::ten_thousand_commands_at_once_are_all_stored,
     crowd::an_abandoned_command_affects_no_other,

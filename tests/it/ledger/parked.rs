@@ -14,12 +14,23 @@ use super::peer::{
 const DEADLINE: i64 = 5_000;
 
 /// Claims and parks an event of session `s` at partition 0.
-async fn park(peer: &Peer, key: &str, offset: i64, until: i64, waits_for: WaitsFor) -> Claim {
+pub(super) async fn park(
+    peer: &Peer,
+    key: &str,
+    offset: i64,
+    until: i64,
+    waits_for: WaitsFor,
+) -> Claim {
     let claim = Claim { deadline: Some(at(DEADLINE)), ..claim(key, offset) };
     park_claim(peer, claim, until, waits_for).await
 }
 
-async fn park_claim(peer: &Peer, claim: Claim, until: i64, waits_for: WaitsFor) -> Claim {
+pub(super) async fn park_claim(
+    peer: &Peer,
+    claim: Claim,
+    until: i64,
+    waits_for: WaitsFor,
+) -> Claim {
     assert_eq!(peer.claim(claim.clone()).await, ClaimResult::Fresh);
     let park = Park { waits_for, ..park_with_record(until, &claim) };
     assert!(peer.park(&claim.key, park).await);
@@ -46,7 +57,7 @@ fn waiting(name: &str, partitions: &[i32], limit: usize) -> WaitingQuery {
 }
 
 /// The keys of the events that are due now.
-async fn due_now(peer: &Peer) -> Vec<String> {
+pub(super) async fn due_now(peer: &Peer) -> Vec<String> {
     keys(&peer.due(due_query(&[0], now())).await.due)
 }
 

@@ -141,7 +141,8 @@ pub(super) fn claim(key: &str, offset: i64) -> Claim {
     let source = position(0, offset);
     let (first_seen, deadline) = (at(0), Some(at(600)));
     let (session_id, origin) = (Some("s".into()), RecordOrigin::Ledger);
-    Claim { key: key.into(), session_id, source, first_seen, deadline, at: at(1), origin }
+    let (key, at, expected_version) = (key.into(), at(1), None);
+    Claim { key, session_id, source, first_seen, deadline, at, origin, expected_version }
 }
 
 /// The record of a claim; its only header names the entry's key.
@@ -244,6 +245,14 @@ impl Peer {
         match self {
             Self::Memory(ledger) => ledger.due(query).await,
             Self::Database(ledger, _) => ledger.due(query).await,
+        }
+    }
+
+    pub(super) async fn unfinished(&self, partitions: &[i32]) -> StoredEntries {
+        let (topic, partitions) = ("escalations".into(), partitions.to_vec());
+        match self {
+            Self::Memory(ledger) => ledger.unfinished(topic, partitions).await,
+            Self::Database(ledger, _) => ledger.unfinished(topic, partitions).await,
         }
     }
 

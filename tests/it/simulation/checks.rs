@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use handoff::domain::ledger_entry::{Claim, EntryState, LedgerEntry};
+use handoff::domain::ledger_entry::{Claim, EntryState, LedgerEntry, RecordOrigin, WaitsFor};
 use handoff::domain::wire::dead_letter::DeadLetter;
 use handoff::domain::wire::outcome::OutcomeRecord;
 use handoff::domain::wire::{Channel, Message};
@@ -111,6 +111,22 @@ pub(super) fn note_claim(process: &Arc<SimProcess>, claim: &Claim) {
     let mut kafka = lock(&world.kafka);
     let latest = kafka.reconcile_until.entry(session.clone()).or_insert(until);
     *latest = (*latest).max(until);
+}
+
+/// Check a claim of this entry: an event that was parked for a time comes back when that time has come,
+/// or when its session was woken.
+pub(super) fn check_due(process: &Arc<SimProcess>, before: Option<&LedgerEntry>, claim: &Claim) {
+    let Some(LedgerEntry { state: EntryState::Parked { until, waits_for }, .. }) = before else {
+        return;
+    };
+    let has_time = matches!(waits_for, WaitsFor::Time | WaitsFor::Session);
+    let is_expected = claim.expected_version.is_none_or(|it| Some(it) == before.map(|b| b.version));
+    if claim.origin == RecordOrigin::Ledger && has_time && is_expected {
+        let (world, name, key) = (&process.world, &process.name, &claim.key);
+        if *until > world.now() {
+            world.violation(format!("{name} starts {key} before it is due, at {until}"));
+        }
+    }
 }
 
 /// Check that each event below a committed offset is answered or parked.

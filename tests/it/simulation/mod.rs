@@ -31,7 +31,7 @@ use self::world::{SimWorld, lock};
 
 const SEEDS: u64 = 2000;
 /// Each mutation must be detected within this many seeds.
-const MUTATED_SEEDS: u64 = 500;
+const MUTATED_SEEDS: u64 = 1000;
 
 struct RunResult {
     seed: u64,

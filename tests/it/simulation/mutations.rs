@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use futures_util::FutureExt as _;
-use handoff::domain::ledger_entry::{ClaimResult, RecoveredEntry, WaitsFor, WakeSession};
+use handoff::domain::ledger_entry::{Claim, ClaimResult, RecoveredEntry, WaitsFor, WakeSession};
 use handoff::ledger::{DueEntries, DueQuery, Ledger as _, StoredEntries, WaitingQuery};
 use handoff::sim::ledger::MemoryLedger;
 
@@ -30,12 +30,14 @@ pub(super) enum Mutation {
     ImpatientRooms,
     /// An event does not wait for the parked events of its session.
     OvertakeParkedEvents,
+    /// An event that was read in the ledger is started although it has changed there since.
+    StartStaleEvents,
     /// A previous owner is not informed, and the ledger accepts commands of every owner.
     IgnoreFencing,
 }
 
 impl Mutation {
-    pub(super) const ALL: [Self; 10] = [
+    pub(super) const ALL: [Self; 11] = [
         Self::CommitEarly,
         Self::ForgetClaims,
         Self::PublishTwice,
@@ -45,6 +47,7 @@ impl Mutation {
         Self::ForgetRooms,
         Self::ImpatientRooms,
         Self::OvertakeParkedEvents,
+        Self::StartStaleEvents,
         Self::IgnoreFencing,
     ];
 }
@@ -53,6 +56,11 @@ impl Mutation {
 pub(super) fn owned_ledger(process: &Arc<SimProcess>) -> MemoryLedger {
     let shared = process.world.is(Mutation::IgnoreFencing);
     process.world.ledger.as_owner(if shared { "shared" } else { &process.name })
+}
+
+pub(super) fn claim(process: &Arc<SimProcess>, claim: Claim) -> Claim {
+    let ignore = process.world.is(Mutation::StartStaleEvents);
+    Claim { expected_version: claim.expected_version.filter(|_| !ignore), ..claim }
 }
 
 pub(super) fn claimed(process: &Arc<SimProcess>, claimed: ClaimResult) -> ClaimResult {

@@ -12,7 +12,8 @@ use std::time::Duration;
 use futures_util::FutureExt as _;
 use handoff::deliver::{OutcomePublisher, Published, PublishedBy};
 use handoff::domain::ledger_entry::{
-    Claim, ClaimResult, Park, RecoveredEntry, Settle, WakeSession, WriteResult,
+    Claim, ClaimResult, EntryState, LedgerEntry, Park, RecoveredEntry, Settle, WaitsFor,
+    WakeSession, WriteResult,
 };
 use handoff::domain::record::Position;
 use handoff::domain::wire::Message;
@@ -151,10 +152,13 @@ impl Ledger for SimLedger {
 
     async fn claim(&self, claim: Claim) -> ClaimResult {
         checks::note_claim(&self.process, &claim);
+        let claim = mutations::claim(&self.process, claim);
         let process = self.process.clone();
         let description = format!("claim {}", claim.key);
         self.write(description, move |memory| {
-            rooms::on_claim(&process, memory.entry(&claim.key).as_ref(), &claim);
+            let before = memory.entry(&claim.key);
+            rooms::on_claim(&process, before.as_ref(), &claim);
+            checks::check_due(&process, before.as_ref(), &claim);
             mutations::claimed(&process, now(memory.claim(claim)))
         })
         .await
@@ -220,7 +224,7 @@ impl Ledger for SimLedger {
                 recovered.parked.iter().map(|group| (group.partition, group.events)).collect();
             format!("{} ledger: unfinished: {offsets:?}, parked: {parked:?}", self.process.name)
         });
-        self.process.delay_up_to(20).await;
+        self.answer_read().await;
         recovered
     }
 
@@ -228,16 +232,16 @@ impl Ledger for SimLedger {
         self.read().await;
         let found = now(self.memory.unfinished(topic, partitions));
         self.trace_read("unfinished", found.entries.iter());
-        self.process.delay_up_to(20).await;
+        self.answer_read().await;
         found
     }
 
     async fn due(&self, query: DueQuery) -> DueEntries {
         self.read().await;
         let due = now(self.memory.due(query.clone()));
-        let due = mutations::due(&self.process, &query, due);
+        let due = mutations::due(&self.process, &query, self.with_outdated(&query, due));
         self.trace_read("due", due.overdue.entries.iter().chain(&due.due.entries));
-        self.process.delay_up_to(20).await;
+        self.answer_read().await;
         due
     }
 
@@ -247,7 +251,7 @@ impl Ledger for SimLedger {
         let found = now(self.memory.waiting(query));
         let found = mutations::waiting(&self.process, found);
         self.trace_read(&format!("waiting in {room}"), found.entries.iter());
-        self.process.delay_up_to(20).await;
+        self.answer_read().await;
         found
     }
 }
@@ -257,6 +261,34 @@ impl SimLedger {
     async fn read(&self) {
         self.process.crash_point("the ledger is about to be read").await;
         self.process.delay_up_to(20).await;
+    }
+
+    /// Sometimes the answer is outdated: it shows events as they were before their last attempt.
+    fn with_outdated(&self, query: &DueQuery, mut due: DueEntries) -> DueEntries {
+        let world = &self.process.world;
+        // Chosen by the time: another draw would make other worlds of all seeds.
+        if world.faults_are_over() || query.now.as_millisecond() % 4 != 0 {
+            return due;
+        }
+        for (_, entry) in self.memory.entries() {
+            let EntryState::Parked { until, waits_for: WaitsFor::Time } = &entry.state else {
+                continue;
+            };
+            let is_theirs = query.partitions.contains(&entry.source.partition);
+            if entry.version > 2 && is_theirs && *until > query.now {
+                // It was claimed and parked since.
+                let version = entry.version - 2;
+                due.due.entries.extend(LedgerEntry { version, ..entry }.recover());
+            }
+        }
+        due
+    }
+
+    /// What follows every read: an answer may arrive when it is outdated.
+    async fn answer_read(&self) {
+        let world = &self.process.world;
+        let is_slow = world.schedule.slow_ledger && !world.faults_are_over();
+        self.process.delay_up_to(if is_slow { 1_500 } else { 20 }).await;
     }
 
     fn trace_read<'a>(&self, what: &str, entries: impl Iterator<Item = &'a RecoveredEntry>) {

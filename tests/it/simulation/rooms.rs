@@ -44,6 +44,9 @@ pub(super) fn on_claim(process: &Arc<SimProcess>, before: Option<&LedgerEntry>, 
     if claim.origin == RecordOrigin::Kafka || deadline.is_some_and(|deadline| deadline <= now) {
         return;
     }
+    if claim.expected_version.is_some_and(|read| before.map(|entry| entry.version) != Some(read)) {
+        return;
+    }
     let mut probes = lock(&process.room_probes);
     probes.taken.insert(claim.key.clone(), room.clone());
     let of_room = probes.room(room);

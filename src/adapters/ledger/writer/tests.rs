@@ -53,6 +53,7 @@ fn claim(number: usize) -> (WriterRequest, oneshot::Receiver<CommandResult>) {
         deadline: None,
         at: Timestamp::UNIX_EPOCH,
         origin: RecordOrigin::Kafka,
+        expected_version: None,
     }));
     (WriterRequest::Perform(PendingCommand { key, command, reply }), result)
 }
