@@ -38,7 +38,7 @@ const REFUSED: &[(&str, &str)] = &[
     ("delivery.timeout.ms", "an outcome is sent until it is acknowledged"),
     ("transactional.id", "handoff uses no transactions"),
     ("statistics.interval.ms", "it is always 1 s: lag and lease depend on it"),
-    ("enable.partition.eof", "handoff does not use this event"),
+    ("enable.partition.eof", "it is always on: the order of parked events depends on it"),
 ];
 
 /// The SASL mechanisms that this build supports.

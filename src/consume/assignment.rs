@@ -4,7 +4,6 @@
 //! same partition is recognised and ignored.
 
 use std::collections::{BTreeMap, HashSet, VecDeque};
-use std::time::Duration;
 
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -12,10 +11,6 @@ use tokio_util::sync::CancellationToken;
 use super::backpressure::PartitionState;
 use crate::domain::record::Record;
 use crate::domain::watermark::Watermark;
-
-/// A partition that has delivered nothing for this long after its recovery has nothing to deliver:
-/// the client fetches at once.
-const SILENT_AFTER: Duration = Duration::from_secs(5);
 
 /// One partition in one assignment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -41,8 +36,8 @@ pub(super) struct Assignment {
     pub(super) draining: CancellationToken,
     /// Recovery is complete; no record is started before that.
     pub(super) recovered: bool,
-    /// Since when Kafka could have delivered records; `None` before the recovery.
-    silent_since: Option<Instant>,
+    /// Kafka has delivered every record that the partition had.
+    end_reached: bool,
     /// The highest offset of which a record was started.
     last_started: Option<i64>,
     /// The offsets of the events in memory. Kafka may deliver the record of one that came from the
@@ -62,7 +57,7 @@ impl Assignment {
             watermark: Watermark::default(),
             draining: CancellationToken::new(),
             recovered: false,
-            silent_since: None,
+            end_reached: false,
             last_started: None,
             in_memory: HashSet::new(),
             waiting: VecDeque::new(),
@@ -77,7 +72,6 @@ impl Assignment {
 
     pub(super) fn set_recovered(&mut self) {
         self.recovered = true;
-        self.silent_since = Some(Instant::now());
     }
 
     /// Start a record; false if it was started before.
@@ -86,13 +80,12 @@ impl Assignment {
         self.watermark.start(offset)
     }
 
-    /// Whether every record ahead of this offset that Kafka still has to deliver was started. What
-    /// the committed offset was is not known here, so a partition that stays silent counts as read.
-    pub(super) fn has_read_up_to(&self, offset: i64) -> bool {
-        let is_silent = self.waiting.is_empty()
-            && !self.paused
-            && self.silent_since.is_some_and(|since| since.elapsed() >= SILENT_AFTER);
-        self.last_started >= Some(offset) || is_silent
+    /// Whether every record ahead of this offset that Kafka still has to deliver was started. The
+    /// offset is one that the partition had when it was assigned.
+    pub(super) fn has_started_up_to(&self, offset: i64) -> bool {
+        let is_behind = |waiting: &Record| waiting.position.offset >= offset;
+        let is_read = self.end_reached && self.waiting.front().is_none_or(is_behind);
+        self.last_started >= Some(offset) || is_read
     }
 
     pub(super) fn is(&self, id: AssignmentId) -> bool {
@@ -192,8 +185,14 @@ impl Assignments {
         for partition in partitions {
             if let Some(assignment) = self.partitions.get_mut(partition) {
                 assignment.paused = paused;
-                assignment.silent_since = assignment.silent_since.map(|_| Instant::now());
             }
+        }
+    }
+
+    /// Kafka has delivered every record that the partition had.
+    pub(super) fn set_end_reached(&mut self, partition: i32) {
+        if let Some(assignment) = self.partitions.get_mut(&partition) {
+            assignment.end_reached = !assignment.is_draining();
         }
     }
 
@@ -315,6 +314,34 @@ mod tests {
         assignments.push(record(0, 9, 50));
         assert_eq!(waiting(&assignments), 0, "the next owner reads it");
         assert!(assignments.states().iter().all(|state| state.waiting_bytes == 0));
+    }
+
+    #[test]
+    fn a_follower_waits_until_the_records_ahead_of_it_are_started() {
+        let mut assignments = Assignments::default();
+        assignments.add(&[0]);
+        assignments.get_mut(0).unwrap().set_recovered();
+        let up_to = |assignments: &mut Assignments, offset| {
+            assignments.get_mut(0).unwrap().has_started_up_to(offset)
+        };
+        assert!(!up_to(&mut assignments, 5), "nothing was read");
+        assignments.push(record(0, 4, 1));
+        assignments.push(record(0, 7, 1));
+        assignments.set_end_reached(0);
+        assert!(!up_to(&mut assignments, 5), "the record ahead is not started");
+        assert!(up_to(&mut assignments, 4));
+        let first = assignments.pop_oldest().unwrap();
+        assignments.get_mut(0).unwrap().start(first.position.offset);
+        assert!(up_to(&mut assignments, 7), "the rest is behind it");
+        assert!(!up_to(&mut assignments, 8));
+        assignments.add(&[0]);
+        assert!(!up_to(&mut assignments, 4), "the next assignment reads again");
+        assignments.drain(None);
+        assignments.set_end_reached(0);
+        assert!(!up_to(&mut assignments, 4), "waiting records were dropped");
+        assignments.add(&[0]);
+        assignments.get_mut(0).unwrap().start(9);
+        assert!(up_to(&mut assignments, 9), "records arrive in their order");
     }
 
     #[test]

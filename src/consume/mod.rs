@@ -51,6 +51,8 @@ pub enum Inbound {
     Assigned(Vec<i32>),
     /// Records of assigned partitions, in the order of each partition.
     Records(Vec<Record>),
+    /// Every record that this partition had was sent. Once per assignment.
+    EndReached(i32),
     /// The group's coordinator has been silent for so long that another instance may soon own the
     /// partitions.
     CoordinatorSilent,
@@ -190,6 +192,7 @@ impl<P: Ports, S: Source> EventLoop<P, S> {
             Inbound::Records(records) => {
                 records.into_iter().for_each(|record| self.assignments.push(record));
             }
+            Inbound::EndReached(partition) => self.assignments.set_end_reached(partition),
             // Unsent messages would leave when the network is back, perhaps after another instance
             // has answered. Their deliveries look into the topic first and publish again.
             Inbound::CoordinatorSilent => self.context.outcomes.purge(),
@@ -264,13 +267,13 @@ impl<P: Ports, S: Source> EventLoop<P, S> {
             if assignment.in_memory.contains(&offset) {
                 return StoredStart::InWork;
             }
+            let (waits_for, is_overdue) = (entry.state.waits_for(), entry.is_overdue(now));
             // An event that was woken by the partition's previous owner: Kafka may still deliver
             // events of its session that are ahead of it.
-            let waits_for = entry.state.waits_for();
-            if waits_for == Some(&WaitsFor::Session) && !assignment.has_read_up_to(offset) {
+            let may_be_ahead = waits_for == Some(&WaitsFor::Session) && !is_overdue;
+            if may_be_ahead && !assignment.has_started_up_to(offset) {
                 return StoredStart::TooEarly;
             }
-            let is_overdue = entry.is_overdue(now);
             let is_probe = matches!(waits_for, Some(WaitsFor::Agent(_)));
             if !tasks.may_start_stored(!is_overdue && !is_probe) {
                 return StoredStart::TooEarly;

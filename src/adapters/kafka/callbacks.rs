@@ -8,6 +8,7 @@
 //!
 //! A partition is released only after `consume` has reported it drained, or after its time is up.
 
+use std::collections::HashSet;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TryRecvError, sync_channel};
 use std::sync::{Arc, OnceLock, Weak};
@@ -68,6 +69,8 @@ pub(super) struct ConsumerCallbacks {
     inbound: InboundSender,
     /// Partitions that drain while polling goes on.
     draining: Mutex<Option<Draining>>,
+    /// The assigned partitions whose end was reported to `consume`.
+    ends: Mutex<HashSet<i32>>,
     client: OnceLock<Weak<BaseConsumer<Self>>>,
     /// The largest number of partitions that was reported to `consume`.
     partition_count: AtomicUsize,
@@ -102,6 +105,7 @@ impl ConsumerCallbacks {
             watches_coordinator,
             inbound: InboundSender::new(deps.inbound),
             draining: Mutex::new(None),
+            ends: Mutex::default(),
             client: OnceLock::new(),
             partition_count: AtomicUsize::new(0),
             drain: deps.drain,
@@ -125,6 +129,14 @@ impl ConsumerCallbacks {
     /// Buffer a record for `consume`. Returns how many are buffered.
     pub(super) fn buffer(&self, record: Record) -> usize {
         self.inbound.buffer(record)
+    }
+
+    /// Every record of a partition was polled. librdkafka says so at each fetch that reaches the end;
+    /// `consume` needs it once per assignment.
+    pub(super) fn on_partition_end(&self, partition: i32) {
+        if self.ends.lock().insert(partition) {
+            drop(self.inbound.send(Inbound::EndReached(partition)));
+        }
     }
 
     /// Hand the buffered records to `consume`.
@@ -294,13 +306,15 @@ impl ConsumerContext for ConsumerCallbacks {
         match event {
             RDKafkaRespErr::RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS => {
                 self.fetch_partition_count(client);
+                let partitions = partition_numbers(list);
+                self.ends.lock().retain(|partition| !partitions.contains(partition));
                 let assigned = if is_incremental(client) {
                     client.incremental_assign(list)
                 } else {
                     client.assign(list)
                 };
                 match assigned {
-                    Ok(()) => drop(self.inbound.send(Inbound::Assigned(partition_numbers(list)))),
+                    Ok(()) => drop(self.inbound.send(Inbound::Assigned(partitions))),
                     Err(error) => warn!(%error, "failed to assign partitions"),
                 }
             }

@@ -125,6 +125,8 @@ impl KafkaSettings {
         config.set("group.id", &self.group_id);
         // The statistics show whether the group coordinator still answers: see `ConsumerCallbacks`.
         config.set("statistics.interval.ms", "1000");
+        // Events that the previous owner woke wait until the records ahead of them are read.
+        config.set("enable.partition.eof", "true");
         // We store offsets, and only below the watermark; librdkafka commits what is stored.
         config.set("enable.auto.commit", "true").set("enable.auto.offset.store", "false");
         config
@@ -135,7 +137,7 @@ impl KafkaSettings {
         // librdkafka demands a `group.id` even here. The configured one stays: where ACLs restrict
         // group names, it is the one most likely to be allowed.
         let mut config = self.consumer_config();
-        config.set("enable.auto.commit", "false").set("enable.partition.eof", "true");
+        config.set("enable.auto.commit", "false");
         config.remove("group.instance.id");
         config.remove("statistics.interval.ms");
         config

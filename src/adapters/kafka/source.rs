@@ -125,6 +125,11 @@ fn poll_until(
                     continue;
                 }
                 Ok(_) => {}
+                Err(KafkaError::PartitionEOF(partition)) => {
+                    callbacks.on_partition_end(partition);
+                    wait = Duration::ZERO;
+                    continue;
+                }
                 Err(KafkaError::MessageConsumptionFatal(_)) => {
                     let reason = client.client().fatal_error();
                     let reason =

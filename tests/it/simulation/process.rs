@@ -135,6 +135,7 @@ async fn run_process(process: &Arc<SimProcess>, stop: &CancellationToken) {
         lease: lease.clone(),
         inbound,
         next: BTreeMap::new(),
+        ends: BTreeSet::new(),
         draining: Vec::new(),
     };
     let context = context(process, producer, ledger, lease);
@@ -218,6 +219,8 @@ struct PollLoop {
     inbound: mpsc::Sender<Inbound>,
     /// The next offset to deliver of each assigned partition.
     next: BTreeMap<i32, i64>,
+    /// The assigned partitions whose end was reported.
+    ends: BTreeSet<i32>,
     draining: Vec<Draining>,
 }
 
@@ -289,6 +292,7 @@ impl PollLoop {
                 }
                 lock(&self.source.stored).retain(|partition, _| !partitions.contains(partition));
                 lock(&self.source.paused).retain(|partition| !partitions.contains(partition));
+                self.ends.retain(|partition| !partitions.contains(partition));
                 self.send(Inbound::Assigned(partitions)).await;
             }
             GroupCommand::Revoke(mut partitions) => {
@@ -349,7 +353,7 @@ impl PollLoop {
 
     /// Deliver one record of each partition, one by one or together. Returns whether there was one.
     async fn deliver_records(&mut self) -> bool {
-        let mut records = Vec::new();
+        let (mut records, mut ends) = (Vec::new(), Vec::new());
         for (&partition, next) in &mut self.next {
             if lock(&self.source.paused).contains(&partition) {
                 continue;
@@ -359,6 +363,8 @@ impl PollLoop {
             if let Some(record) = record {
                 records.push(record.clone());
                 *next += 1;
+            } else if self.ends.insert(partition) {
+                ends.push(partition);
             }
         }
         let any = !records.is_empty();
@@ -371,6 +377,9 @@ impl PollLoop {
         while !records.is_empty() {
             let left = records.split_off(if together { records.len() } else { 1 });
             self.send(Inbound::Records(std::mem::replace(&mut records, left))).await;
+        }
+        for partition in ends {
+            self.send(Inbound::EndReached(partition)).await;
         }
         any
     }
