@@ -80,6 +80,9 @@ pub struct Recovered {
     pub blocked_partitions: Vec<i32>,
     /// The parked events, which stay in the ledger, in groups.
     pub parked: Vec<ParkedGroup>,
+    /// The partitions that have parked events, also those that have only unreadable ones: the events
+    /// behind them in their sessions have to wait as well.
+    pub parked_partitions: Vec<i32>,
 }
 
 /// The parked events of one partition that wait for the same.

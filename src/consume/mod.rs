@@ -298,7 +298,7 @@ impl<P: Ports, S: Source> EventLoop<P, S> {
         for partition in partitions.iter().filter(|partition| !unread.contains(partition)) {
             if let Some(assignment) = self.assignments.of_epoch(*partition, epoch) {
                 assignment.set_recovered();
-                let has_parked = found.parked.iter().any(|group| group.partition == *partition);
+                let has_parked = found.parked_partitions.contains(partition);
                 self.tasks.set_parked(*partition, has_parked);
                 self.parked.on_recovered(*partition, &found.parked);
             }

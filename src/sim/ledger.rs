@@ -165,7 +165,9 @@ impl Ledger for MemoryLedger {
     async fn recover(&self, topic: Arc<str>, partitions: Vec<i32>) -> Recovered {
         let parked = self.stored(&topic, &partitions, is_parked);
         let StoredEntries { entries, .. } = self.unfinished(topic, partitions).await;
-        Recovered { entries, blocked_partitions: Vec::new(), parked: groups(&parked) }
+        let parked = groups(&parked);
+        let parked_partitions = parked.iter().map(|group| group.partition).collect();
+        Recovered { entries, blocked_partitions: Vec::new(), parked, parked_partitions }
     }
 
     async fn unfinished(&self, topic: Arc<str>, partitions: Vec<i32>) -> StoredEntries {

@@ -47,9 +47,13 @@ pub(super) fn recovered(rows: Vec<StoredRow>, groups: Vec<ParkedRows>) -> Recove
             }
         }
     }
+    let mut parked_partitions: Vec<_> = groups.iter().map(|group| group.partition).collect();
+    parked_partitions.sort_unstable();
+    parked_partitions.dedup();
     entries.retain(|entry| !blocked_partitions.contains(&entry.record.position.partition));
     blocked_partitions.dedup();
-    Recovered { entries, blocked_partitions, parked: groups.iter().filter_map(group).collect() }
+    let parked = groups.iter().filter_map(group).collect();
+    Recovered { entries, blocked_partitions, parked, parked_partitions }
 }
 
 /// The rows that are due.

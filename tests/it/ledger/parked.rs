@@ -336,6 +336,12 @@ pub(super) async fn an_unreadable_parked_row(peer: &Peer, run: impl AsyncFn(&str
     let found = peer.recovered("escalations", &[0]).await;
     assert_eq!(found.blocked_partitions, [0; 0], "they are found when they are due");
     assert_eq!(found.parked.iter().map(|group| group.events).sum::<u64>(), 3);
+    let unknown = Claim { session_id: Some("u".into()), ..elsewhere("unknown-too", 1, 6) };
+    park_claim(peer, unknown, 800, WaitsFor::Time).await;
+    run("UPDATE handoff_events SET waits_for = 'rain' WHERE key = 'unknown-too'").await;
+    let found = peer.recovered("escalations", &[1]).await;
+    assert_eq!((found.parked, found.parked_partitions), (vec![], vec![1]));
+    assert!(peer.is_session_parked("u", position(1, 7)).await, "nothing overtakes it");
     let due = peer.due(due_query(&[0], now())).await.due;
     assert_eq!(due.entries.iter().map(key_of).collect::<Vec<_>>(), ["sound"]);
     let why = |found: &StoredEntries| {
