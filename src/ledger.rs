@@ -33,7 +33,9 @@ pub trait Ledger: Send + Sync + 'static {
     fn wake_session(&self, wake: WakeSession) -> impl Future<Output = ()> + Send;
 
     /// Whether an event of this session is parked whose record is ahead of this one in its
-    /// partition. Events that were released do not count: Kafka delivers them in their order.
+    /// partition, or has been read in the ledger and claimed by another instance, which had lost the
+    /// partition: it is taken over later. Events that were released do not count: Kafka delivers them
+    /// in their order.
     fn is_session_parked(
         &self,
         session_id: Arc<str>,

@@ -153,7 +153,7 @@ impl Ledger for MemoryLedger {
             entry.session_id.as_ref() == Some(&session_id)
                 && (topic, partition) == (&before.topic, &before.partition)
                 && *offset < before.offset
-                && is_parked(entry)
+                && (is_parked(entry) || is_from_ledger(entry) && entry.owner != self.owner)
         })
     }
 
@@ -207,10 +207,12 @@ impl Ledger for MemoryLedger {
 
 /// Whether it is in work, and Kafka may not deliver it again.
 fn only_in_ledger(entry: &LedgerEntry) -> bool {
-    matches!(
-        entry.state,
-        EntryState::Open { origin: RecordOrigin::Ledger } | EntryState::Settled { .. }
-    )
+    is_from_ledger(entry) || matches!(entry.state, EntryState::Settled { .. })
+}
+
+/// Whether it is claimed, and its record was read in the ledger.
+fn is_from_ledger(entry: &LedgerEntry) -> bool {
+    matches!(entry.state, EntryState::Open { origin: RecordOrigin::Ledger })
 }
 
 /// Whether it waits in the ledger, with its record.

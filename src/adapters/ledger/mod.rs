@@ -67,6 +67,7 @@ pub struct LedgerSettings {
 pub struct SqlLedger {
     requests: mpsc::UnboundedSender<WriterRequest>,
     reader: LedgerReader,
+    owner: Arc<str>,
     availability: Arc<Availability>,
     /// Of reads of parked events.
     parked_events: Arc<Availability>,
@@ -77,6 +78,7 @@ pub struct SqlLedger {
 pub async fn open(settings: &LedgerSettings) -> anyhow::Result<(SqlLedger, LedgerTask)> {
     let LedgerSettings { url, owner, clock } = settings.clone();
     let (requests, received) = mpsc::unbounded_channel();
+    let reading_owner = owner.clone();
     let availability = Arc::new(Availability::of_writes());
     let watched = availability.clone();
     let (reader, task): (LedgerReader, LedgerTask) = match &url {
@@ -94,7 +96,8 @@ pub async fn open(settings: &LedgerSettings) -> anyhow::Result<(SqlLedger, Ledge
         }
     };
     let parked_events = Arc::new(Availability::of_parked_events());
-    Ok((SqlLedger { requests, reader, availability, parked_events }, task))
+    let owner = reading_owner;
+    Ok((SqlLedger { requests, reader, owner, availability, parked_events }, task))
 }
 
 impl SqlLedger {
@@ -173,8 +176,8 @@ impl Ledger for SqlLedger {
     }
 
     async fn is_session_parked(&self, session_id: Arc<str>, before: Position) -> bool {
-        let (reader, available) = (&self.reader, &self.parked_events);
-        read::until_available(available, || reader.is_session_parked(&session_id, &before)).await
+        let read = || self.reader.is_session_parked(&session_id, &before, &self.owner);
+        read::until_available(&self.parked_events, read).await
     }
 
     async fn mark_published(&self, key: Arc<str>, position: Option<Position>) {

@@ -90,15 +90,17 @@ impl LedgerReader {
         }
     }
 
-    /// Whether an event of this session is parked ahead of this position.
+    /// Whether an event of this session is parked ahead of this position, or was read in the ledger and
+    /// claimed by another owner than this one.
     pub(super) async fn is_session_parked(
         &self,
         session_id: &Arc<str>,
         before: &Position,
+        owner: &Arc<str>,
     ) -> anyhow::Result<bool> {
         match self {
-            Self::Sqlite(reader) => reader.is_session_parked(session_id, before).await,
-            Self::Postgres(reader) => reader.is_session_parked(session_id, before).await,
+            Self::Sqlite(reader) => reader.is_session_parked(session_id, before, owner).await,
+            Self::Postgres(reader) => reader.is_session_parked(session_id, before, owner).await,
         }
     }
 }

@@ -2,10 +2,12 @@
 //! have been started, parked for later or answered, by this instance or another one.
 
 use futures_util::future::join;
-use handoff::domain::ledger_entry::{Claim, ClaimResult, WaitsFor};
+use handoff::domain::ledger_entry::{Claim, ClaimResult, RecordOrigin, WaitsFor};
 
 use super::parked::{due_now, park, park_claim};
-use super::peer::{Peer, TestLedger, answer, claim, due_query, key_of, now, park_event, wake_of};
+use super::peer::{
+    Peer, TestLedger, answer, claim, due_query, key_of, now, park_event, position, wake_of,
+};
 
 fn in_version(claim: &Claim, version: i64) -> Claim {
     Claim { expected_version: Some(version), ..claim.clone() }
@@ -57,6 +59,27 @@ pub(super) async fn a_woken_entry_is_still_in_its_version(test_ledger: &TestLedg
         matches!(&claimed, ClaimResult::Resumed(prior) if prior.parked_until == Some(now())),
         "{claimed:?}"
     );
+}
+
+pub(super) async fn an_event_that_a_fenced_instance_has_claimed_is_ahead(test_ledger: &TestLedger) {
+    let peer = test_ledger.peer("fenced").await;
+    let parked = park(&peer, "k", 5, 70, WaitsFor::Time).await;
+    let delivered = Claim { origin: RecordOrigin::Kafka, ..claim("from Kafka", 3) };
+    peer.claim(delivered).await;
+    peer.claim(parked.clone()).await;
+    let behind = position(0, 6);
+    assert!(!peer.is_session_parked("s", behind.clone()).await, "its own event is in its memory");
+
+    let owner = test_ledger.peer("owner").await;
+    assert!(owner.is_session_parked("s", behind.clone()).await);
+    assert!(!owner.is_session_parked("s", position(0, 5)).await, "Kafka delivers the other one");
+    assert!(!owner.is_session_parked("t", behind.clone()).await);
+    assert!(matches!(owner.claim(parked).await, ClaimResult::Resumed(_)), "it is taken over");
+    assert!(!owner.is_session_parked("s", behind.clone()).await);
+    assert!(owner.settle("k", answer("it")).await);
+
+    let later = test_ledger.peer("later").await;
+    assert!(!later.is_session_parked("s", behind).await, "it is answered");
 }
 
 pub(super) async fn of_two_instances_that_read_an_event_one_starts_it(test_ledger: &TestLedger) {

@@ -68,8 +68,9 @@ const WAITING: &str = "SELECT e.* FROM UNNEST($2::int[]) AS p (partition) CROSS 
 ORDER BY e.first_seen_us LIMIT $4";
 
 const IS_SESSION_PARKED: &str = r#"SELECT EXISTS (SELECT 1 FROM handoff_events
-  WHERE record IS NOT NULL AND waits_for <> 'redelivery'
-    AND session_id = $1 AND topic = $2 AND partition = $3 AND "offset" < $4) AS found"#;
+  WHERE record IS NOT NULL
+    AND session_id = $1 AND topic = $2 AND partition = $3 AND "offset" < $4
+    AND (waits_for <> 'redelivery' OR state = 'open' AND from_ledger AND owner <> $5)) AS found"#;
 
 impl PostgresReader {
     pub(in super::super) async fn unfinished(
@@ -124,10 +125,11 @@ impl PostgresReader {
         &self,
         session_id: &Arc<str>,
         before: &Position,
+        owner: &str,
     ) -> anyhow::Result<bool> {
         let Position { topic, partition, offset } = before;
         let query = sqlx::query(IS_SESSION_PARKED).bind(&**session_id).bind(&**topic);
-        let rows = self.rows(query.bind(partition).bind(offset)).await?;
+        let rows = self.rows(query.bind(partition).bind(offset).bind(owner)).await?;
         Ok(rows.first().context("no row")?.try_get("found")?)
     }
 

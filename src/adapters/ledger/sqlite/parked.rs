@@ -57,9 +57,11 @@ WHERE waits_for <> 'redelivery' AND topic = ? AND partition = ? AND waits_for = 
 ORDER BY first_seen_us LIMIT ?";
 
 const IS_SESSION_PARKED: &str = r#"SELECT EXISTS (
-  SELECT 1 FROM handoff_events INDEXED BY handoff_events_session
-  WHERE record IS NOT NULL AND waits_for <> 'redelivery'
-    AND session_id = ? AND topic = ? AND partition = ? AND "offset" < ?)"#;
+  SELECT 1 FROM handoff_events AS e INDEXED BY handoff_events_session
+  WHERE record IS NOT NULL
+    AND session_id = ? AND topic = ? AND partition = ? AND "offset" < ?
+    AND (waits_for <> 'redelivery' OR waits_for IS NULL AND from_ledger AND owner <> ?
+      AND NOT EXISTS (SELECT 1 FROM handoff_answers AS a WHERE a.event = e.event)))"#;
 
 const ROWS: &str = "SELECT l.* FROM json_each(?) AS wanted
 CROSS JOIN handoff_ledger AS l ON l.event = wanted.value ORDER BY wanted.key";
@@ -159,9 +161,10 @@ pub(super) fn is_session_parked(
     connection: &Connection,
     session_id: &str,
     before: &Position,
+    owner: &str,
 ) -> rusqlite::Result<bool> {
     let Position { topic, partition, offset } = before;
-    let values = params![session_id, topic, partition, offset];
+    let values = params![session_id, topic, partition, offset, owner];
     connection.prepare_cached(IS_SESSION_PARKED)?.query_row(values, |row| row.get(0))
 }
 

@@ -94,10 +94,11 @@ impl SqliteReader {
         &self,
         session_id: &Arc<str>,
         before: &Position,
+        owner: &Arc<str>,
     ) -> anyhow::Result<bool> {
-        let (session_id, before) = (session_id.clone(), before.clone());
+        let (session_id, before, owner) = (session_id.clone(), before.clone(), owner.clone());
         let look_up = move |connection: &Connection, file: &Path| {
-            let found = parked::is_session_parked(connection, &session_id, &before);
+            let found = parked::is_session_parked(connection, &session_id, &before, &owner);
             found.map_err(|error| explain(file, error))
         };
         let (connection, file) = (self.lookups.clone(), self.file.clone());
