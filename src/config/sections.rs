@@ -315,8 +315,8 @@ fn verdicts(raw: &mut RawConfig) -> Option<Verdicts> {
                 raw.add_problem(&key, text);
             }
             (_, None) => {
-                let words = VerdictClass::ALL.map(VerdictClass::as_str).join(", ");
-                raw.reject(&key, &value, &format!("one of {words}"));
+                let classes = VerdictClass::ALL.map(VerdictClass::as_str).join(", ");
+                raw.reject(&key, &value, &format!("one of {classes}"));
             }
         }
     }

@@ -23,8 +23,9 @@ const FREE_AFTER_PAUSE: usize = 4;
 /// The configured limits of the intake.
 #[derive(Debug, Clone, Copy)]
 pub struct IntakeLimits {
-    /// Unfinished events in memory. As many records may wait to be started, and as many for the
-    /// recovery of their partition.
+    /// Unfinished events in memory, beyond which no record is started. Events that come back from the
+    /// ledger may exceed it by a quarter: new events must not keep them from meeting their deadlines.
+    /// As many records may wait to be started, and as many for the recovery of their partition.
     pub max_events: usize,
     /// Of them, events of one session. Those behind are parked in the ledger.
     pub max_per_session: usize,
@@ -68,7 +69,7 @@ impl MemoryLoad {
     }
 }
 
-/// What [`decide`] looks at.
+/// The input of [`decide`].
 #[derive(Debug)]
 pub(super) struct IntakeState {
     pub(super) now: Instant,

@@ -30,8 +30,8 @@ const MAX_OVERDUE: usize = 256;
 /// events that fail must not keep others from learning that somebody is online.
 const MAX_FROM_ROOMS: usize = 128;
 const MIN_FROM_ROOMS: usize = 4;
-/// From one look for events that a fenced instance has claimed to the next. An event is taken over
-/// at the second look, when every call of that instance is over.
+/// From one sweep for events that a fenced instance has claimed to the next. An event is taken over
+/// by the second sweep, when every call of that instance is over.
 const SWEEP_INTERVAL: Duration = Duration::from_secs(15);
 /// Rooms that `/status` shows.
 const MAX_SHOWN_ROOMS: usize = 20;
@@ -113,7 +113,7 @@ impl<P: Ports> ParkedEvents<P> {
         self.swept.retain(|(swept, _), _| *swept != partition);
     }
 
-    /// Look for due events at the next opportunity: one may have been woken.
+    /// Read due events at the next opportunity: one may have been woken.
     pub(super) fn check_soon(&mut self) {
         let now = self.context.clock.now();
         self.next_due = Some(now);
@@ -172,8 +172,8 @@ impl<P: Ports> ParkedEvents<P> {
     }
 
     /// Start to read the events that are due, if there may be any and no other read is running.
-    /// `in_memory` is the number of events in memory that came from the ledger: they are parked
-    /// there until they are claimed, and must not hide the others.
+    /// `in_memory` is the number of events in memory that came from the ledger. Those that are not
+    /// claimed yet are still parked there; the read has room for them, so that they hide no others.
     pub(super) fn read_due(
         &mut self,
         assignments: impl FnOnce() -> Vec<AssignmentId>,
@@ -186,14 +186,14 @@ impl<P: Ports> ParkedEvents<P> {
         let now = self.context.clock.now();
         let free = slots.available_permits();
         let is_due = |at: Option<Timestamp>| at.is_some_and(|at| at <= now);
-        let looks = is_due(self.next_deadline) || is_due(self.next_due) && free > 0;
+        let reads_due = is_due(self.next_deadline) || is_due(self.next_due) && free > 0;
         let sweep = self.next_sweep <= now;
         let rooms = self.rooms.take_due(now, free.clamp(MIN_FROM_ROOMS, MAX_FROM_ROOMS));
-        if !looks && !sweep && rooms.is_empty() {
+        if !reads_due && !sweep && rooms.is_empty() {
             return;
         }
         let assignments = assignments();
-        let query = looks.then(|| DueQuery {
+        let query = reads_due.then(|| DueQuery {
             topic: self.topic.clone(),
             partitions: assignments.iter().map(|id| id.partition).collect(),
             now,

@@ -60,7 +60,8 @@ pub(super) struct Tasks<P: Ports> {
     retry_slots: Arc<Semaphore>,
     /// Events in memory that came from the ledger.
     from_ledger: usize,
-    /// Of all events in memory, when one from the ledger is started.
+    /// Of all events in memory, when one from the ledger is started. Beyond `intake.max_events`, so
+    /// that new events do not keep those of the ledger out.
     max_events: usize,
     /// The deadlines of the events that are neither settled nor blocked.
     deadlines: BTreeSet<Deadline>,

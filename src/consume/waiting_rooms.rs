@@ -258,7 +258,7 @@ impl WaitingRooms {
 pub(super) enum TriedFrom {
     /// From the room.
     Room,
-    /// Straight from Kafka, or after another wait: its first look at this plan.
+    /// Straight from Kafka, or after another wait: its first attempt with this plan.
     Outside,
 }
 

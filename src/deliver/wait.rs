@@ -136,7 +136,7 @@ impl<P: Ports> Delivery<'_, P> {
             if left.is_zero() {
                 return;
             }
-            // The wall clock may be set back meanwhile: look again.
+            // The wall clock may be set back meanwhile: check again.
             sleep(left).await;
         }
     }

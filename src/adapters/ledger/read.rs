@@ -88,7 +88,7 @@ fn recovered_entry(
     entry.map_err(|error| UnreadableEntry { key, why: format!("{error:#}") })
 }
 
-/// `None` where the words are unreadable. The rows are found as unreadable at their deadlines.
+/// `None` where a column is unreadable. The rows are found as unreadable at their deadlines.
 fn group(rows: &ParkedRows) -> Option<ParkedGroup> {
     let parse = || -> anyhow::Result<ParkedGroup> {
         Ok(ParkedGroup {

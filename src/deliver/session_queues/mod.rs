@@ -56,8 +56,8 @@ struct Queues {
     by_session: HashMap<Arc<str>, VecDeque<QueuedEvent>>,
     events: usize,
     last_ticket: Ticket,
-    /// The partitions of which events may be parked. Only for them the ledger has to be asked, or
-    /// told, about the parked events of a session.
+    /// The partitions of which events may be parked. Only there a session may have parked events that
+    /// have to be waited for, or woken.
     parked_partitions: HashSet<i32>,
     /// The events that were released, until their partitions have been taken away or are assigned
     /// again.

@@ -80,7 +80,7 @@ fn after(commands: &[(u8, &str)]) -> (Option<LedgerEntry>, CommandResult) {
     (entry, last)
 }
 
-fn words(commands: &[(u8, &str)]) -> String {
+fn last_result(commands: &[(u8, &str)]) -> String {
     match after(commands).1 {
         CommandResult::Write(result) => result.is_done().to_string(),
         CommandResult::Claim(ClaimResult::Resumed(PriorClaim { parked_until: None, .. })) => {
@@ -100,24 +100,24 @@ fn a_claim_returns_the_state_of_the_entry() {
     let (claim, other_record, other_session) = ((0, "a"), (1, "a"), (2, "a"));
     let (park, settle, publish) = ((3, "a"), (4, "a"), (5, "a"));
     let conflict = "conflict { session_id: some(\"s\") }";
-    assert_eq!(words(&[claim]), "fresh");
-    assert_eq!(words(&[claim, claim]), "open");
-    assert_eq!(words(&[claim, (0, "b")]), "open");
+    assert_eq!(last_result(&[claim]), "fresh");
+    assert_eq!(last_result(&[claim, claim]), "open");
+    assert_eq!(last_result(&[claim, (0, "b")]), "open");
     let (from_ledger, behind) = ((6, "a"), (7, "a"));
     assert_eq!(
-        words(&[claim, park, claim]),
+        last_result(&[claim, park, claim]),
         "parked { until: 2027-01-15t08:00:10z, waits_for: time }"
     );
-    assert_eq!(words(&[claim, park, from_ledger]), "parked");
-    assert_eq!(words(&[claim, park, from_ledger, claim]), "open");
+    assert_eq!(last_result(&[claim, park, from_ledger]), "parked");
+    assert_eq!(last_result(&[claim, park, from_ledger, claim]), "open");
     let waits_for_session = "parked { until: 2027-01-15t08:00:10z, waits_for: session }";
-    assert_eq!(words(&[claim, behind, claim]), waits_for_session);
-    assert_eq!(words(&[claim, settle, claim]), "settled false 1");
-    assert_eq!(words(&[claim, settle, publish, claim]), "settled true 1");
-    assert_eq!(words(&[claim, other_record]), "duplicate");
-    assert_eq!(words(&[claim, settle, publish, other_record]), "duplicate");
-    assert_eq!(words(&[claim, other_session]), conflict);
-    assert_eq!(words(&[claim, settle, publish, other_session]), conflict);
+    assert_eq!(last_result(&[claim, behind, claim]), waits_for_session);
+    assert_eq!(last_result(&[claim, settle, claim]), "settled false 1");
+    assert_eq!(last_result(&[claim, settle, publish, claim]), "settled true 1");
+    assert_eq!(last_result(&[claim, other_record]), "duplicate");
+    assert_eq!(last_result(&[claim, settle, publish, other_record]), "duplicate");
+    assert_eq!(last_result(&[claim, other_session]), conflict);
+    assert_eq!(last_result(&[claim, settle, publish, other_session]), conflict);
 }
 
 #[test]
@@ -137,19 +137,27 @@ fn an_event_that_came_from_the_ledger_stays_there() {
 
 #[test]
 fn only_the_last_claimant_changes_an_unsettled_entry() {
-    assert_eq!(words(&[(3, "a")]), "false", "nothing was claimed");
-    assert_eq!(words(&[(4, "a")]), "false");
-    assert_eq!(words(&[(5, "a")]), "false");
-    assert_eq!(words(&[(0, "a"), (0, "b"), (3, "a")]), "false", "taken over");
-    assert_eq!(words(&[(0, "a"), (0, "b"), (4, "a")]), "false");
-    assert_eq!(words(&[(0, "a"), (1, "b"), (4, "a")]), "true", "a duplicate takes nothing over");
-    assert_eq!(words(&[(0, "a"), (2, "b"), (4, "a")]), "true", "nor does a conflict");
-    assert_eq!(words(&[(0, "a"), (4, "a"), (4, "a")]), "false", "the first answer stays");
-    assert_eq!(words(&[(0, "a"), (4, "a"), (3, "a")]), "false");
-    assert_eq!(words(&[(0, "a"), (3, "a"), (4, "a")]), "true", "parked and past its deadline");
-    assert_eq!(words(&[(0, "a"), (5, "a")]), "false", "no answer, nothing published");
-    assert_eq!(words(&[(0, "a"), (4, "a"), (5, "b")]), "true", "a fact anybody may note");
-    assert_eq!(words(&[(0, "a"), (4, "a"), (5, "a"), (5, "a")]), "false", "once");
+    assert_eq!(last_result(&[(3, "a")]), "false", "nothing was claimed");
+    assert_eq!(last_result(&[(4, "a")]), "false");
+    assert_eq!(last_result(&[(5, "a")]), "false");
+    assert_eq!(last_result(&[(0, "a"), (0, "b"), (3, "a")]), "false", "taken over");
+    assert_eq!(last_result(&[(0, "a"), (0, "b"), (4, "a")]), "false");
+    assert_eq!(
+        last_result(&[(0, "a"), (1, "b"), (4, "a")]),
+        "true",
+        "a duplicate takes nothing over"
+    );
+    assert_eq!(last_result(&[(0, "a"), (2, "b"), (4, "a")]), "true", "nor does a conflict");
+    assert_eq!(last_result(&[(0, "a"), (4, "a"), (4, "a")]), "false", "the first answer stays");
+    assert_eq!(last_result(&[(0, "a"), (4, "a"), (3, "a")]), "false");
+    assert_eq!(
+        last_result(&[(0, "a"), (3, "a"), (4, "a")]),
+        "true",
+        "parked and past its deadline"
+    );
+    assert_eq!(last_result(&[(0, "a"), (5, "a")]), "false", "no answer, nothing published");
+    assert_eq!(last_result(&[(0, "a"), (4, "a"), (5, "b")]), "true", "a fact anybody may note");
+    assert_eq!(last_result(&[(0, "a"), (4, "a"), (5, "a"), (5, "a")]), "false", "once");
 }
 
 #[test]

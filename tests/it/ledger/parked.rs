@@ -63,8 +63,8 @@ pub(super) async fn due_now(peer: &Peer) -> Vec<String> {
 
 pub(super) async fn a_parked_event_needs_no_other_delivery(test_ledger: &TestLedger) {
     let peer = test_ledger.peer("a").await;
-    let places = [WaitsFor::Time, room("r"), WaitsFor::Session];
-    for (offset, waits_for) in (0..).zip(places) {
+    let reasons = [WaitsFor::Time, room("r"), WaitsFor::Session];
+    for (offset, waits_for) in (0..).zip(reasons) {
         let key = waits_for.to_string();
         let parked = park(&peer, &key, offset, 70, waits_for.clone()).await;
         let before = peer.entry(&key).await.unwrap();

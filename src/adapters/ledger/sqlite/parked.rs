@@ -121,14 +121,15 @@ pub(super) fn due(
         let (mut overdue, mut due) = (Vec::new(), Vec::new());
         let (mut next_deadline_us, mut next_due_us) = (None, None);
         for partition in partitions {
-            let place = params![topic, partition, now];
+            let after_now = params![topic, partition, now];
             find(connection, OVERDUE, params![topic, partition, now, overdue_limit], &mut overdue)?;
             if due_limit > 0 {
                 let limits = params![topic, partition, now, window, due_limit];
                 find(connection, DUE, limits, &mut due)?;
             }
-            next_deadline_us = earliest(next_deadline_us, first(connection, NEXT_DEADLINE, place)?);
-            next_due_us = earliest(next_due_us, first(connection, NEXT_DUE, place)?);
+            next_deadline_us =
+                earliest(next_deadline_us, first(connection, NEXT_DEADLINE, after_now)?);
+            next_due_us = earliest(next_due_us, first(connection, NEXT_DUE, after_now)?);
         }
         Ok((overdue, due, next_deadline_us, next_due_us))
     };
