@@ -19,7 +19,7 @@ pub mod record;
 pub mod reply;
 pub mod request;
 pub mod route;
-pub(crate) mod signal;
+pub mod signal;
 pub mod target;
 pub mod usersig;
 pub mod verdict;

@@ -6,6 +6,7 @@
 //! trace. A world is determined by its seed; the clock is tokio's paused one. Read next:
 //! [`schedule`] (what a seed decides), [`world`] (what all processes share), [`checks`] (the promises).
 
+mod budget;
 mod checks;
 mod desk;
 mod forgotten;
@@ -86,6 +87,7 @@ async fn run(world: &Arc<SimWorld>) {
     tasks.shutdown().await;
     if world.violations().is_empty() {
         checks::check_end(world);
+        budget::check(world).await;
     }
 }
 

@@ -8,7 +8,8 @@ use handoff::domain::ledger_entry::{Claim, ClaimResult, RecoveredEntry, WaitsFor
 use handoff::ledger::{DueEntries, DueQuery, Ledger as _, StoredEntries, WaitingQuery};
 use handoff::sim::ledger::MemoryLedger;
 
-use super::world::SimProcess;
+use super::budget;
+use super::world::{SimProcess, SimWorld};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Mutation {
@@ -32,12 +33,14 @@ pub(super) enum Mutation {
     OvertakeParkedEvents,
     /// An event that was read in the ledger is started although it has changed there since.
     StartStaleEvents,
+    /// Re-attempts get half of the transfers, whatever the budget is.
+    IgnoreRetryBudget,
     /// A previous owner is not informed, and the ledger accepts commands of every owner.
     IgnoreFencing,
 }
 
 impl Mutation {
-    pub(super) const ALL: [Self; 11] = [
+    pub(super) const ALL: [Self; 12] = [
         Self::CommitEarly,
         Self::ForgetClaims,
         Self::PublishTwice,
@@ -48,6 +51,7 @@ impl Mutation {
         Self::ImpatientRooms,
         Self::OvertakeParkedEvents,
         Self::StartStaleEvents,
+        Self::IgnoreRetryBudget,
         Self::IgnoreFencing,
     ];
 }
@@ -111,6 +115,11 @@ pub(super) fn waiting(process: &Arc<SimProcess>, mut found: StoredEntries) -> St
 
 pub(super) fn wake(process: &Arc<SimProcess>, wake: Option<WakeSession>) -> Option<WakeSession> {
     wake.filter(|_| !process.world.is(Mutation::ForgetSessions))
+}
+
+/// The part of the transfers for re-attempts.
+pub(super) fn retry_budget(world: &SimWorld) -> f64 {
+    if world.is(Mutation::IgnoreRetryBudget) { 0.5 } else { budget::BUDGET }
 }
 
 /// Number of additional copies of an answer to publish.

@@ -166,7 +166,7 @@ fn context(
         desk: SimDeskClient { process: process.clone() },
         outcomes,
         ledger,
-        gate: gate(&metrics),
+        gate: gate(&process.world, &metrics),
         policy: process.world.schedule.policy.clone(),
         clock: Clock::from_fn(move || clock.now()),
         rng: Rng::from_fn(move || rng.rng(|rng| rng.u64(..))),
@@ -177,7 +177,7 @@ fn context(
     })
 }
 
-fn gate(metrics: &Arc<Metrics>) -> Arc<Gate> {
+fn gate(world: &SimWorld, metrics: &Arc<Metrics>) -> Arc<Gate> {
     let breaker = BreakerPolicy {
         probe_initial: Duration::from_secs(1),
         probe_max: Duration::from_secs(8),
@@ -187,7 +187,7 @@ fn gate(metrics: &Arc<Metrics>) -> Arc<Gate> {
         breaker,
         quota_per_second: None,
         concurrency: 8,
-        retry_budget: 0.2,
+        retry_budget: mutations::retry_budget(world),
         call_timeout: Duration::from_secs(5),
     };
     Gate::new(settings, metrics.clone())
