@@ -1,4 +1,4 @@
-//! The lane of the newest: a quarter of the call permits, for first attempts only.
+//! The lane of the newest: a quarter of the call permits, for first attempts and first state queries.
 //!
 //! Calls that hang for their whole time-out would hold every permit, and the events behind them would
 //! wait although Desk would answer them. The lane serves the newest first attempts meanwhile (adaptive

@@ -137,6 +137,24 @@ fn the_lane_serves_the_newest_while_calls_hang() {
 }
 
 #[test]
+fn the_lane_serves_the_first_state_query_of_a_new_event() {
+    let query = DeskCommand::GetSessionState;
+    let mut permits = Permits::new(16);
+    permits.enqueue(TRANSFER, 0..40, Attempt::First);
+    assert_eq!(permits.granted().len(), 14);
+    permits.now += Duration::from_millis(2_500);
+    permits.enqueue(query, [80], Attempt::Again);
+    permits.enqueue(query, [90], Attempt::First);
+    assert_eq!(permits.granted(), [90]);
+    let mut without_transfers = Permits::new(16);
+    without_transfers.enqueue(TRANSFER, 0..14, Attempt::First);
+    assert_eq!(without_transfers.granted().len(), 14);
+    without_transfers.now += Duration::from_millis(2_500);
+    without_transfers.enqueue(query, [90], Attempt::First);
+    assert_eq!(without_transfers.granted(), [90]);
+}
+
+#[test]
 fn answers_open_the_lane_fully_and_hanging_calls_do_not() {
     let mut permits = Permits::new(16);
     permits.enqueue(TRANSFER, 0..100, Attempt::First);

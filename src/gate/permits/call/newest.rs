@@ -1,6 +1,7 @@
 //! The newest first attempts, while the oldest wait for more than a second.
 //!
-//! While calls hang, they get the lane; where the rate limit is what events wait for, a part of the
+//! While calls hang, they get the lane, and so do the newest first state queries: an event that finds
+//! a human in its session would wait for the pool otherwise, behind all that hang. Where the rate limit is what events wait for, a part of the
 //! transfers. The newest may still wait for its claim: then it gets a claim permit outside the bound,
 //! and calls next.
 
@@ -48,16 +49,16 @@ impl<C> CallPermits<C> {
         room: Room,
     ) -> Option<NextPermit<C, K>> {
         if let Some(caller) = self.claimed_for_lane(search) {
-            return self.start_in_lane(search, caller);
+            return self.start_in_lane(search, DeskCommand::TransferToHuman, caller);
         }
         // While the pool has room, its waiters are held back by something else.
         let pool_is_full = self.pool_in_flight + self.reserved.len() >= room.pool;
         if !pool_is_full || !self.lane.has_place(room.lane) {
             return None;
         }
-        let caller = self.first_of_lane(search)?;
-        if self.first_attempt(caller.rank).is_some() {
-            return self.start_in_lane(search, caller);
+        let (command, caller) = self.first_of_lane(search)?;
+        if command != DeskCommand::TransferToHuman || self.first_attempt(caller.rank).is_some() {
+            return self.start_in_lane(search, command, caller);
         }
         if search.control.next_at(DeskCommand::TransferToHuman, search.now)? > search.now {
             return None;
@@ -75,21 +76,33 @@ impl<C> CallPermits<C> {
     }
 
     /// Who is next in the lane, among those that wait for a call or a claim.
-    fn first_of_lane<K>(&self, search: &mut Search<'_, K>) -> Option<Caller> {
-        let newest_first_from = self.newest_first_from(search)?;
-        let caller = if search.now < newest_first_from {
-            self.waiting[DeskCommand::TransferToHuman as usize].oldest(Attempt::First)
+    fn first_of_lane<K>(&self, search: &mut Search<'_, K>) -> Option<(DeskCommand, Caller)> {
+        let queries = &self.waiting[DeskCommand::GetSessionState as usize];
+        let queries_from =
+            queries.first_attempts_wait_since().map(|since| since + lane::NEWEST_FIRST_AFTER);
+        let newest_first_from =
+            [self.newest_first_from(search), queries_from].into_iter().flatten().min()?;
+        let next = if search.now < newest_first_from {
+            let oldest = |command: DeskCommand| {
+                Some((command, self.waiting[command as usize].oldest(Attempt::First)?))
+            };
+            DeskCommand::ALL.into_iter().filter_map(oldest).min_by_key(|(_, caller)| caller.rank)
         } else {
-            self.newest(search)
+            let (transfer, query) = (DeskCommand::TransferToHuman, DeskCommand::GetSessionState);
+            let newest = [(transfer, self.newest(search)), (query, queries.newest_first_attempt())];
+            newest
+                .into_iter()
+                .filter_map(|(command, caller)| Some((command, caller?)))
+                .max_by_key(|(_, caller)| caller.rank)
         };
         let token_at = self.lane.next_token_at(search.now);
-        if caller.is_none() {
+        if next.is_none() {
             search.look_again_at(Some(newest_first_from));
         } else if token_at > search.now {
             search.look_again_at(Some(token_at));
             return None;
         }
-        caller
+        next
     }
 
     /// When the oldest first attempt will have waited for long.
@@ -118,9 +131,10 @@ impl<C> CallPermits<C> {
     fn start_in_lane<K>(
         &mut self,
         search: &mut Search<'_, K>,
+        command: DeskCommand,
         caller: Caller,
     ) -> Option<NextPermit<C, K>> {
-        let call = search.admit(DeskCommand::TransferToHuman, caller)?;
+        let call = search.admit(command, caller)?;
         self.start(call, caller, PermitSource::Lane)
     }
 }
