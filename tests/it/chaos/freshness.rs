@@ -1,8 +1,9 @@
 //! How soon the events beside the piles are answered, while the service is up and Desk answers them.
 //!
 //! Pure, as the checker is. An event is judged unless something explains its wait: it arrived just
-//! before, during or after a [`Disturbance`] (a kill, a pause, an outage), or Desk refused or did not
-//! answer a call of its session. What is judged beside which pile is up to the faults of the run.
+//! before, during or after a [`Disturbance`] (a kill, a pause, an outage), or behind events of such a
+//! time in its partition, or Desk refused or did not answer a call of its session. What is judged
+//! beside which pile is up to the faults of the run.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -13,6 +14,8 @@ use super::checker::{Evidence, ExpectedResult, ObservedOutcome, RecordKind, Reco
 
 /// Within this time an event that is judged must be answered.
 pub(super) const LIMIT: Duration = Duration::from_secs(5);
+/// For this long after a disturbance events may wait for those that arrived in it.
+const CATCH_UP: Duration = Duration::from_secs(60);
 /// Codes of calls that Desk carried out: done, and "a human has the session".
 const ANSWERED: [i64; 2] = [0, 141_003];
 
@@ -60,21 +63,38 @@ pub(super) fn freshness(evidence: &Evidence) -> Freshness {
         // The first copy counts, if there are several.
         answers.entry(outcome.source).or_insert(outcome);
     }
+    let mut beside: Vec<_> = evidence.sent.iter().filter(|sent| !sent.is_in_pile).collect();
+    beside.sort_by_key(|sent| sent.position);
+    // By partition: when the events of disturbances were answered that are ahead of the next one.
+    let mut caught_up: BTreeMap<i32, Timestamp> = BTreeMap::new();
     let mut freshness = Freshness::default();
-    for sent in evidence.sent.iter().filter(|sent| !sent.is_in_pile) {
+    for sent in beside {
         let RecordKind::Event { id, session, expected: ExpectedResult::FromDesk } = &sent.kind
         else {
             continue;
         };
         // A repeated record has no answer of its own; a lost event is another finding.
         let Some(answer) = answers.get(&sent.position) else { continue };
-        let is_disturbed = evidence.disturbances.iter().any(|time| time.explains(sent.arrived));
-        if is_disturbed || !was_answered(evidence, session) {
+        if !was_answered(evidence, session) {
             freshness.explained += 1;
             continue;
         }
-        let time = answer.published.duration_since(sent.arrived).unsigned_abs();
-        freshness.judged.push((time, id.clone()));
+        let caught_up = caught_up.entry(sent.position.0).or_insert(Timestamp::MIN);
+        let disturbances = evidence.disturbances.iter().filter(|time| time.explains(sent.arrived));
+        if let Some(until) = disturbances.map(|time| time.until).max() {
+            let limit = until.saturating_add(CATCH_UP).unwrap_or(Timestamp::MAX);
+            *caught_up = (*caught_up).max(answer.published.min(limit));
+            freshness.explained += 1;
+            continue;
+        }
+        let time = answer.published.duration_since(sent.arrived.max(*caught_up));
+        // Negative: answered before an event ahead of it.
+        let time = Duration::try_from(time).unwrap_or_default();
+        if sent.arrived < *caught_up && time <= LIMIT {
+            freshness.explained += 1;
+        } else {
+            freshness.judged.push((time, id.clone()));
+        }
     }
     freshness.judged.sort();
     freshness

@@ -14,7 +14,7 @@ use tokio::time::Instant;
 
 use super::checker::SentRecord;
 use super::environment::{APPEND_TIME, Environment};
-use super::escalations::EscalationPublisher;
+use super::escalations::{EscalationPublisher, GeneratedRecord};
 use super::faults::{FREEZE, Fault, FaultCounts, Refusal};
 use super::freshness::Disturbance;
 use super::piles::Pile;
@@ -23,6 +23,8 @@ use super::workers::Workers;
 
 /// How long a pile is observed before the next fault.
 const PILE_TIME: Duration = Duration::from_secs(12);
+/// A pile that is spread over that time arrives in so many parts.
+const PILE_PARTS: u32 = 24;
 
 /// Draws and performs the faults of a run.
 pub(super) struct FaultInjector {
@@ -246,11 +248,23 @@ impl FaultInjector {
                 if let Some(schedule) = pile.schedule(self.counts.piles) {
                     environment.desk.schedule(&schedule).await;
                 }
-                for record in pile.records(self.counts.piles) {
-                    self.publisher.send(record);
-                }
-                self.observe(workers, PILE_TIME).await;
+                self.publish_pile(pile.records(self.counts.piles), pile.is_spread(), workers).await;
             }
+        }
+    }
+
+    /// Publishes a pile at once, or spread over the time in which it is observed.
+    async fn publish_pile(
+        &mut self,
+        records: Vec<GeneratedRecord>,
+        is_spread: bool,
+        workers: &mut Workers,
+    ) {
+        let parts = if is_spread { PILE_PARTS } else { 1 };
+        let size = records.len().div_ceil(parts as usize);
+        for part in records.chunks(size) {
+            part.iter().for_each(|record| self.publisher.send(record.clone()));
+            self.observe(workers, PILE_TIME / parts).await;
         }
     }
 

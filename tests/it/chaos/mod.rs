@@ -73,7 +73,7 @@ impl ChaosRun {
         // Without faults a call must not be repeated.
         let called_once = (self.calls_without_faults - 1.0).abs() < f64::EPSILON;
         let no_findings =
-            self.findings.are_acceptable(self.workers.was_paused()) && self.audit_agrees();
+            self.findings.are_acceptable(self.workers.times_paused()) && self.audit_agrees();
         let is_successful = no_findings && called_once && self.has_enough_faults();
         is_successful
             && self.has_enough_judged()
@@ -83,7 +83,7 @@ impl ChaosRun {
 
     fn audit_agrees(&self) -> bool {
         let expected = expected_counts(&self.evidence.sent);
-        self.audit.agrees(expected.outcomes, self.workers.was_paused())
+        self.audit.agrees(expected.outcomes, self.workers.times_paused() > 0)
     }
 
     /// A long run in which no event is judged for its answer time proves nothing either, if it has

@@ -48,7 +48,7 @@ impl Pile {
     pub(super) fn draw(rng: &mut Rng, size: f64) -> Self {
         let part = |full: f64| (full * size).ceil() as u64;
         match rng.u32(..4) {
-            0 => Self::EmptyGroup { waiting: part(3000.0), time: NIGHT.mul_f64(size) },
+            0 => Self::EmptyGroup { waiting: part(2000.0), time: NIGHT.mul_f64(size) },
             1 => Self::Flood { events: part(600.0) },
             2 => {
                 let codes = [70_107, 60_005, 60_010];
@@ -56,6 +56,12 @@ impl Pile {
             }
             _ => Self::Hanging { sessions: part(300.0) },
         }
+    }
+
+    /// Whether its records arrive one by one. At once they would delay the others for no other reason
+    /// than that each needs a call before them.
+    pub(super) fn is_spread(&self) -> bool {
+        matches!(self, Self::EmptyGroup { .. })
     }
 
     /// What Desk has to do before the records are published, if anything.

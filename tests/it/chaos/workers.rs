@@ -176,9 +176,9 @@ impl Workers {
 }
 
 impl WorkerCounts {
-    /// Whether a process stood still, so that it may have published what another one had published.
-    pub(super) fn was_paused(&self) -> bool {
-        self.pauses + self.freezes > 0
+    /// How often a process stood still, so that it may have done what another one had done.
+    pub(super) fn times_paused(&self) -> usize {
+        self.pauses + self.freezes
     }
 }
 
