@@ -146,9 +146,8 @@ impl Service {
         listener: Option<TcpListener>,
         shutdown: CancellationToken,
     ) -> anyhow::Result<()> {
-        let (ledger, writer) = ledger::open(&self.ledger)
-            .await
-            .with_context(|| format!("failed to open the ledger {}", self.ledger.url))?;
+        let (ledger, writer) =
+            ledger::open(&self.ledger).await.context("failed to open the ledger")?;
         // The writer ends once every clone of `ledger` is dropped and everything is written. This
         // clone keeps it running, so that it ends before the service only by a fault.
         let keeps_writer_running = ledger.clone();

@@ -7,3 +7,4 @@ pub mod admin;
 pub(crate) mod desk;
 pub(crate) mod kafka;
 pub mod ledger;
+mod secret_file;

@@ -10,6 +10,7 @@
 //! parameter: nothing here reads it from the process.
 
 mod kafka;
+mod ledger;
 mod origins;
 mod raw_config;
 mod regions;

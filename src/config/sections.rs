@@ -15,9 +15,8 @@ use tracing_subscriber::EnvFilter;
 
 use super::origins::{Origin, RawValue};
 use super::raw_config::{Located, RawConfig, how_to_set};
-use super::{Config, ToolConfig, kafka, regions, routes};
+use super::{Config, ToolConfig, kafka, ledger, regions, routes};
 use crate::adapters::desk::{DeskClientSettings, KeySource};
-use crate::adapters::ledger::LedgerUrl;
 use crate::consume::IntakeLimits;
 use crate::domain::backoff::Backoff;
 use crate::domain::course::{Policy, RetryPolicy};
@@ -42,7 +41,7 @@ pub(super) fn config(raw: &mut RawConfig) -> Option<Config> {
     let gate = gate(raw);
     let policy = policy(raw);
     let rules = rules(raw);
-    let ledger = ledger(raw);
+    let ledger = ledger::read(raw);
     let retention_days = raw.whole("ledger.retention_days", 1..=3_650);
     let drain_ms = raw.whole("drain.timeout_ms", 10..=HOUR_MS);
     let admin_listen = admin_listen(raw);
@@ -78,7 +77,7 @@ pub(super) fn config(raw: &mut RawConfig) -> Option<Config> {
 
 /// Reads the part without Desk; `None` after recording a problem.
 pub(super) fn tool_config(raw: &mut RawConfig) -> Option<ToolConfig> {
-    let (kafka, rules, ledger) = (kafka::read(raw), rules(raw), ledger(raw));
+    let (kafka, rules, ledger) = (kafka::read(raw), rules(raw), ledger::read(raw));
     let doubt_grace = doubt_grace(raw);
     Some(ToolConfig { kafka: kafka?, rules: rules?, ledger: ledger?, doubt_grace: doubt_grace? })
 }
@@ -358,17 +357,6 @@ fn admin_listen(raw: &mut RawConfig) -> Option<AdminListen> {
 
 fn doubt_grace(raw: &mut RawConfig) -> Option<Duration> {
     raw.whole("escalation.doubt_grace_s", 0..=86_400).map(Duration::from_secs)
-}
-
-/// The URL is read as a secret, because it may hold a password.
-fn ledger(raw: &mut RawConfig) -> Option<LedgerUrl> {
-    let url = match raw.secret("ledger.url") {
-        Some(url) => LedgerUrl::parse(url.value.expose_secret()),
-        // `secret` returns `None` both for an absent URL and for a rejected one.
-        None if raw.has_problem("ledger.url") => return None,
-        None => Err("is missing: sqlite://handoff.db, or postgres://...".into()),
-    };
-    url.map_err(|text| raw.add_problem("ledger.url", format!("`ledger.url` {text}"))).ok()
 }
 
 fn log(raw: &mut RawConfig) -> Option<LogSettings> {

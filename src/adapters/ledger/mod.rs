@@ -95,16 +95,16 @@ pub async fn open(settings: &LedgerSettings) -> anyhow::Result<(SqlLedger, Ledge
             (reader, Box::pin(Writer::new(database, owner, clock, watched, received).run()))
         }
     };
-    let parked_events = Arc::new(Availability::of_parked_events());
+    let parked_events = Arc::new(Availability::of_parked_events(&availability));
     let owner = reading_owner;
     Ok((SqlLedger { requests, reader, owner, availability, parked_events }, task))
 }
 
 impl SqlLedger {
-    /// Why the ledger cannot be written; `None` while it can. A failed read does not count, because
-    /// only recovery and parked events wait for it.
+    /// Why the ledger cannot be used: written, or read for parked events. A failed recovery does not
+    /// count, because the partitions that wait for it are reported as blocked.
     pub fn problem(&self) -> Option<String> {
-        self.availability.problem()
+        self.availability.problem().or_else(|| self.parked_events.problem())
     }
 
     /// Deletes entries that were published before this time, a few at a time; returns how many.
@@ -152,7 +152,8 @@ impl SqlLedger {
 
 impl Ledger for SqlLedger {
     fn is_unavailable(&self) -> bool {
-        self.problem().is_some()
+        // Events that need no read go on while only reads fail.
+        self.availability.problem().is_some()
     }
 
     async fn claim(&self, claim: Claim) -> ClaimResult {
@@ -186,7 +187,7 @@ impl Ledger for SqlLedger {
     }
 
     async fn recover(&self, topic: Arc<str>, partitions: Vec<i32>) -> Recovered {
-        let available = Availability::of_recovery(&partitions);
+        let available = Availability::of_recovery(&partitions, &self.availability);
         let read = async || {
             let rows = self.reader.unfinished(&topic, &partitions).await?;
             Ok((rows, self.reader.groups(&topic, &partitions).await?))

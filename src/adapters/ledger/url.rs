@@ -3,9 +3,9 @@
 use std::fmt;
 use std::path::PathBuf;
 
-use secrecy::{ExposeSecret as _, SecretString};
+use secrecy::ExposeSecret as _;
 
-use super::postgres;
+use super::postgres::{self, PostgresUrl};
 
 /// The URL of a ledger. Prints without user, password and parameters.
 #[derive(Clone)]
@@ -13,7 +13,7 @@ pub enum LedgerUrl {
     /// A file.
     Sqlite(PathBuf),
     /// A server.
-    Postgres(SecretString),
+    Postgres(PostgresUrl),
 }
 
 impl LedgerUrl {
@@ -35,9 +35,23 @@ impl LedgerUrl {
         }
         if url.starts_with("postgres://") || url.starts_with("postgresql://") {
             postgres::parse_url(url)?;
-            return Ok(Self::Postgres(url.to_owned().into()));
+            let url = url.to_owned().into();
+            return Ok(Self::Postgres(PostgresUrl { url, password_file: None }));
         }
         Err("must begin with sqlite:// or postgres://".into())
+    }
+
+    /// The same server, with its password in a file; the error is a fragment.
+    pub fn with_password_file(self, file: PathBuf) -> Result<Self, String> {
+        match self {
+            Self::Sqlite(_) => Err("is for a PostgreSQL ledger: a file has no password".into()),
+            Self::Postgres(server) if server.has_password() => {
+                Err("is set, and `ledger.url` contains a password: keep one of them".into())
+            }
+            Self::Postgres(server) => {
+                Ok(Self::Postgres(PostgresUrl { password_file: Some(file), ..server }))
+            }
+        }
     }
 }
 
@@ -45,7 +59,9 @@ impl fmt::Display for LedgerUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Sqlite(file) => write!(f, "sqlite://{}", file.display()),
-            Self::Postgres(url) => f.write_str(&postgres::redact_url(url.expose_secret())),
+            Self::Postgres(server) => {
+                f.write_str(&postgres::redact_url(server.url.expose_secret()))
+            }
         }
     }
 }

@@ -76,3 +76,18 @@ fn a_list_in_the_environment_has_no_empty_items() {
                    none of them empty";
     check("", &[("HANDOFF__ESCALATION__TYPES", "")], &[refused]);
 }
+
+#[test]
+fn the_password_of_the_ledger_has_one_place() {
+    let env =
+        |url| [("HANDOFF__LEDGER__URL", url), ("HANDOFF__LEDGER__PASSWORD_FILE", "/run/password")];
+    good("", &env("postgres://me@db/handoff"));
+    let error = |url| load(None, owned(&env(url))).unwrap_err().to_string();
+    let both = "`ledger.password_file` is set, and `ledger.url` contains a password";
+    for with_password in ["postgres://me:geheim@db/x", "postgres://me@db/x?password=geheim"] {
+        let error = error(with_password);
+        assert!(error.contains(both) && !error.contains("geheim"), "{error}");
+    }
+    let error = error("sqlite://handoff.db");
+    assert!(error.contains("`ledger.password_file` is for a PostgreSQL ledger"), "{error}");
+}

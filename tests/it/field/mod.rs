@@ -3,12 +3,15 @@
 
 mod beside;
 mod broken_log;
+mod dropped_database_connection;
 mod flood_of_one_session;
 mod hanging_sessions;
 mod odd_events;
 mod odd_replies;
 mod parked_night;
+mod pgbouncer;
 mod poison_session;
 mod retries_pile;
+mod rotated_password;
 mod throttling;
 mod waiting_room;

@@ -1,4 +1,4 @@
-//! The ledgers: one suite for memory, SQLite and PostgreSQL, and the failures of each database.
+//! The ledgers: one suite for memory, SQLite and PostgreSQL (direct and behind PgBouncer), and the failures of each database.
 //!
 //! `suite`, `parked`, `versions` and `crowd` test what every ledger does, on a ledger from `peer`; `foreign` has files that
 //! are no ledger.
@@ -22,6 +22,10 @@ macro_rules! on_every_ledger {
         mod on_sqlite { $(
             #[tokio::test(flavor = "multi_thread")]
             async fn $case() { super::$part::$case(&super::peer::TestLedger::sqlite()).await; }
+        )+ }
+        mod behind_pgbouncer { $(
+            #[tokio::test(flavor = "multi_thread")]
+            async fn $case() { super::$part::$case(&super::peer::TestLedger::pooled().await).await; }
         )+ }
         mod on_postgres { $(
             #[tokio::test(flavor = "multi_thread")]

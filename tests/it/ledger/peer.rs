@@ -24,13 +24,18 @@ use tempfile::TempDir;
 use tokio::task::JoinHandle;
 use tokio::time::sleep;
 
-use crate::support::postgres;
+use crate::support::{pgbouncer::PgBouncer, postgres};
 
 /// A ledger under test.
 pub(super) enum TestLedger {
     Memory(MemoryLedger),
     Sqlite(TempDir, Mutex<Option<Peer>>),
     Postgres(String),
+    /// Behind PgBouncer in transaction mode.
+    Pooled {
+        url: String,
+        _bouncer: PgBouncer,
+    },
 }
 
 /// The ledger as one owner sees it.
@@ -56,6 +61,12 @@ impl TestLedger {
         Self::Postgres(postgres::schema().await)
     }
 
+    pub(super) async fn pooled() -> Self {
+        let bouncer = PgBouncer::start().await;
+        let url = bouncer.database().await;
+        Self::Pooled { url, _bouncer: bouncer }
+    }
+
     /// The ledger as this owner sees it. With SQLite earlier peers are gone afterwards.
     pub(super) async fn peer(&self, owner: &str) -> Peer {
         match self {
@@ -69,7 +80,7 @@ impl TestLedger {
                 *current.lock().unwrap() = Some(peer.clone());
                 peer
             }
-            Self::Postgres(url) => open(url, owner).await,
+            Self::Postgres(url) | Self::Pooled { url, .. } => open(url, owner).await,
         }
     }
 

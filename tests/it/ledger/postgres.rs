@@ -12,6 +12,7 @@ use tokio::time::sleep;
 
 use super::peer::{answer, claim, key_of, open, park_with_record, position, refusal, try_open};
 use super::{parked, suite};
+use crate::support::pgbouncer::PgBouncer;
 use crate::support::postgres::{Server, execute, schema};
 
 #[tokio::test(flavor = "multi_thread")]
@@ -157,5 +158,19 @@ async fn lost_connections_lose_and_repeat_nothing() {
         let entry = peer.entry(key).await.unwrap();
         assert!(matches!(entry.state, EntryState::Published { .. }), "{key}");
         assert_eq!((entry.version, entry.history.len()), (3, 3), "{key}: nothing was done twice");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pooler_that_would_drop_the_search_path_is_refused() {
+    for line in ["", "ignore_startup_parameters = extra_float_digits, options"] {
+        let bouncer = PgBouncer::start_with(line).await;
+        let url = bouncer.database().await;
+        let refused = refusal(&format!("{url}?options[search_path]=elsewhere")).await;
+        assert!(refused.contains("behind a connection pooler"), "{refused}");
+        assert!(refused.contains("ALTER ROLE"), "{refused}");
+        let peer = open(&url, "a").await;
+        assert_eq!(peer.claim(claim("pooled", 1)).await, ClaimResult::Fresh);
+        peer.end().await;
     }
 }

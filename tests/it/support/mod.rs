@@ -2,5 +2,7 @@
 
 pub(crate) mod guard;
 pub(crate) mod kafka;
+pub(crate) mod pgbouncer;
 pub(crate) mod postgres;
+pub(crate) mod relay;
 pub(crate) mod worker;

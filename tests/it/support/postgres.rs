@@ -32,13 +32,20 @@ const REMOVE_FOLDER: &str = "$2 \"$3\" -D \"$1\" -m immediate stop; rm -rf \"$1\
 /// # Panics
 /// Where no server can be had; the message names the ways to one.
 pub(crate) async fn schema() -> String {
+    create_schema(&shared_url().await).await.expect("a schema is created")
+}
+
+/// The database of the shared server.
+///
+/// # Panics
+/// Where no server can be had.
+pub(crate) async fn shared_url() -> String {
     static SHARED: OnceCell<Result<(String, Option<Server>), String>> = OnceCell::const_new();
     let start = || async { shared().await.map_err(|error| format!("{error:#}")) };
-    let url = match SHARED.get_or_init(start).await {
+    match SHARED.get_or_init(start).await {
         Ok((url, _)) => url.clone(),
         Err(error) => panic!("{error}"),
-    };
-    create_schema(&url).await.expect("a schema is created")
+    }
 }
 
 async fn shared() -> Result<(String, Option<Server>)> {

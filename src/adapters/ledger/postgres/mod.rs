@@ -2,31 +2,30 @@
 //!
 //! A batch is one statement, with its rows as arrays. No row is locked while a change is decided:
 //! optimistic locking, a row is written only over the version that was read, so another instance's
-//! change is never overwritten. That also works behind PgBouncer in transaction mode. `server` has
-//! the connection, `row` the columns, `reader` the reading side, with
-//! the queries for parked events in `parked`.
+//! change is never overwritten. `server` connects, `connection`
+//! runs queries, also behind PgBouncer in transaction mode, `tables` creates the tables, `row` has the
+//! columns, `reader` the reading side, with the queries for parked events in `parked`.
 
+mod connection;
 mod parked;
 mod reader;
 mod row;
 mod server;
+mod tables;
 
 use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{anyhow, bail};
+use anyhow::Context as _;
 use jiff::Timestamp;
-use secrecy::SecretString;
-use sqlx::migrate::{MigrateError, Migration, MigrationType, Migrator};
-use sqlx::postgres::PgConnection;
-use sqlx::{Connection as _, SqlSafeStr as _};
-use tokio::time::timeout;
 
+use self::connection::PostgresConnection;
 pub(super) use self::reader::PostgresReader;
 use self::row::{EventRow, optional_text, text};
-use self::server::{CONNECT_TIMEOUT, PostgresServer, STATEMENT_TIMEOUT};
-pub(super) use self::server::{parse_url, redact_url};
+use self::server::{CONNECT_TIMEOUT, PostgresServer};
+pub(super) use self::server::{PostgresUrl, parse_url, redact_url};
+use self::tables::migrate;
 use super::database::{Database, Decide, PRUNE_ROWS, RowChange, RowRequest, StoredRow};
 use crate::domain::ledger_entry::WakeSession;
 
@@ -63,7 +62,8 @@ RETURNING e.key"#;
 
 const PRUNE: &str = "DELETE FROM handoff_events WHERE key IN (
   SELECT key FROM handoff_events WHERE state = 'published' AND published_at_us < $1
-  ORDER BY published_at_us LIMIT $2 FOR UPDATE SKIP LOCKED)";
+  ORDER BY published_at_us LIMIT $2 FOR UPDATE SKIP LOCKED)
+RETURNING key";
 
 // The first unfinished event of a session decides: if it is being worked on, waits for something
 // else, or is behind the one in memory, nothing changes.
@@ -78,65 +78,36 @@ CROSS JOIN LATERAL (
   ORDER BY f."offset" LIMIT 1) AS first
 WHERE e.key = first.key AND e.waits_for = 'session' AND first."offset" < wake.before_offset"#;
 
-fn migrator() -> Migrator {
-    let sql = include_str!("../../../../migrations/postgres/0001_events.sql").into_sql_str();
-    let first = Migration::new(1, "events".into(), MigrationType::Simple, sql, false);
-    let mut migrator = Migrator::with_migrations(vec![first]);
-    migrator.dangerous_set_table_name("handoff_migrations");
-    migrator
-}
-
-fn newer(name: &str) -> String {
-    format!("the ledger {name} was written by a newer handoff; start that one, or a newer one")
-}
-
-fn unreleased(name: &str) -> String {
-    format!(
-        "the ledger {name} was written by a development build of handoff: drop its tables \
-         (handoff_events, handoff_migrations), or name another database"
-    )
-}
-
 /// The writing side.
 pub(super) struct PostgresDatabase {
     server: PostgresServer,
     /// Taken out during each use, so that a connection that failed is not used again.
-    connection: Option<PgConnection>,
+    connection: Option<PostgresConnection>,
 }
 
 impl PostgresDatabase {
-    /// Connects and applies the migrations, under a lock of the database.
-    pub(super) async fn open(url: &SecretString) -> anyhow::Result<Self> {
+    /// Connects and applies the migrations.
+    pub(super) async fn open(url: &PostgresUrl) -> anyhow::Result<Self> {
         let server = PostgresServer::new(url)?;
         let mut connection = server.connect().await?;
-        let (name, limit) = (&server.name, MIGRATION_TIMEOUT);
-        let migrator = migrator();
-        let migration = migrator.run_direct(None, &mut connection, false);
-        match timeout(limit, migration).await {
-            Ok(Ok(())) => Ok(Self { server, connection: Some(connection) }),
-            Ok(Err(MigrateError::VersionMissing(_))) => bail!(newer(name)),
-            Ok(Err(MigrateError::VersionMismatch(_))) => bail!(unreleased(name)),
-            Ok(Err(error)) => {
-                Err(anyhow!(error).context(format!("failed to set up the ledger {name}")))
-            }
-            Err(_) => bail!("the ledger {name} was not set up in {limit:?}: who holds its lock?"),
-        }
+        let migration = server.within(MIGRATION_TIMEOUT, migrate(&mut connection)).await;
+        migration.context("failed to create the tables")?.ensure_current(&server.name)?;
+        Ok(Self { server, connection: Some(connection.after_success()) })
     }
 
-    async fn take_connection(&mut self) -> anyhow::Result<PgConnection> {
-        match self.connection.take() {
-            Some(connection) => Ok(connection),
-            None => self.server.connect().await,
-        }
+    async fn take_connection(&mut self) -> anyhow::Result<PostgresConnection> {
+        let idle = self.connection.take();
+        self.server.alive(idle).await
     }
 }
 
 impl Database for PostgresDatabase {
     async fn write(&mut self, changes: &[RowChange], now: Timestamp) -> anyhow::Result<Vec<bool>> {
         let mut connection = self.take_connection().await?;
+        let limit = connection.time_limit();
         let write = write_and_wake(&mut connection, changes, now);
-        let written = self.server.within(STATEMENT_TIMEOUT, write).await?;
-        self.connection = Some(connection);
+        let written = self.server.within(limit, write).await?;
+        self.connection = Some(connection.after_success());
         Ok(written)
     }
 
@@ -147,36 +118,37 @@ impl Database for PostgresDatabase {
         now: Timestamp,
     ) -> anyhow::Result<Vec<bool>> {
         let mut connection = self.take_connection().await?;
-        let read = read(&mut connection, requests);
-        let rows = self.server.within(STATEMENT_TIMEOUT, read).await?;
+        let limit = connection.time_limit();
+        let rows = self.server.within(limit, read(&mut connection, requests)).await?;
         let changes = decide(rows);
         let write = write_and_wake(&mut connection, &changes, now);
-        let written = self.server.within(STATEMENT_TIMEOUT, write).await?;
-        self.connection = Some(connection);
+        let written = self.server.within(limit, write).await?;
+        self.connection = Some(connection.after_success());
         Ok(written)
     }
 
     async fn wake(&mut self, wakes: &[WakeSession], now: Timestamp) -> anyhow::Result<()> {
         let mut connection = self.take_connection().await?;
-        let wake = wake(&mut connection, wakes.iter(), now);
-        self.server.within(STATEMENT_TIMEOUT, wake).await?;
-        self.connection = Some(connection);
+        let limit = connection.time_limit();
+        self.server.within(limit, wake(&mut connection, wakes.iter(), now)).await?;
+        self.connection = Some(connection.after_success());
         Ok(())
     }
 
     async fn prune(&mut self, before: Timestamp) -> anyhow::Result<u64> {
         let mut connection = self.take_connection().await?;
+        let limit = connection.time_limit();
         let prune = sqlx::query(PRUNE).bind(before.as_microsecond()).bind(PRUNE_ROWS);
-        let prune = prune.execute(&mut connection);
-        let done = self.server.within(STATEMENT_TIMEOUT, prune).await?;
-        self.connection = Some(connection);
-        Ok(done.rows_affected())
+        let pruned = self.server.within(limit, connection.fetch_all(prune)).await?;
+        self.connection = Some(connection.after_success());
+        Ok(pruned.len() as u64)
     }
 
     async fn ping(&mut self) -> anyhow::Result<()> {
         let mut connection = self.take_connection().await?;
-        self.server.within(STATEMENT_TIMEOUT, connection.ping()).await?;
-        self.connection = Some(connection);
+        let limit = connection.time_limit();
+        self.server.within(limit, connection.ping()).await?;
+        self.connection = Some(connection.after_success());
         Ok(())
     }
 
@@ -190,11 +162,11 @@ impl Database for PostgresDatabase {
 }
 
 async fn read(
-    connection: &mut PgConnection,
+    connection: &mut PostgresConnection,
     requests: &[RowRequest<'_>],
 ) -> sqlx::Result<Vec<StoredRow>> {
     let keys: Vec<_> = requests.iter().map(|request| request.key).collect();
-    let rows = sqlx::query(ROWS).bind(&keys).fetch_all(&mut *connection).await?;
+    let rows = connection.fetch_all(sqlx::query(ROWS).bind(&keys)).await?;
     let mut rows: Vec<_> = rows.iter().map(EventRow::from_row).collect::<sqlx::Result<_>>()?;
     let with_answer: HashSet<_> =
         requests.iter().filter(|request| request.with_answer).map(|request| request.key).collect();
@@ -203,7 +175,7 @@ async fn read(
     // Answers are large, and a claim of a settled event is rare: they have a statement of their own.
     if !keys.is_empty() {
         let keys: Vec<_> = keys.iter().map(|key| &**key).collect();
-        for answer in sqlx::query(ANSWERS).bind(keys).fetch_all(connection).await? {
+        for answer in connection.fetch_all(sqlx::query(ANSWERS).bind(keys)).await? {
             let key = text(&answer, "key")?;
             if let Some(row) = rows.iter_mut().find(|row| row.key == key) {
                 row.answer = optional_text(&answer, "answer")?;
@@ -215,24 +187,24 @@ async fn read(
 
 /// One statement, which is one transaction, where no session is woken; most batches wake none.
 async fn write_and_wake(
-    connection: &mut PgConnection,
+    connection: &mut PostgresConnection,
     changes: &[RowChange],
     now: Timestamp,
 ) -> sqlx::Result<Vec<bool>> {
     if changes.iter().all(|change| change.wake.is_none()) {
         return write(connection, changes).await;
     }
-    let mut transaction = connection.begin().await?;
-    let written = write(&mut transaction, changes).await?;
+    connection.begin().await?;
+    let written = write(connection, changes).await?;
     let done = changes.iter().zip(&written).filter(|(_, written)| **written);
     // After all writes: an event that was parked before the answer of this batch is found.
-    wake(&mut transaction, done.filter_map(|(change, _)| change.wake.as_ref()), now).await?;
-    transaction.commit().await?;
+    wake(connection, done.filter_map(|(change, _)| change.wake.as_ref()), now).await?;
+    connection.commit().await?;
     Ok(written)
 }
 
 async fn wake(
-    connection: &mut PgConnection,
+    connection: &mut PostgresConnection,
     wakes: impl Iterator<Item = &WakeSession>,
     now: Timestamp,
 ) -> sqlx::Result<()> {
@@ -247,12 +219,15 @@ async fn wake(
     if !sessions.is_empty() {
         let wake = sqlx::query(WAKE).bind(now.as_microsecond());
         let wake = wake.bind(sessions).bind(topics).bind(partitions).bind(offsets);
-        wake.execute(connection).await?;
+        connection.fetch_all(wake).await?;
     }
     Ok(())
 }
 
-async fn write(connection: &mut PgConnection, changes: &[RowChange]) -> sqlx::Result<Vec<bool>> {
+async fn write(
+    connection: &mut PostgresConnection,
+    changes: &[RowChange],
+) -> sqlx::Result<Vec<bool>> {
     fn column<'l, T>(rows: &'l [EventRow], of: impl Fn(&'l EventRow) -> T) -> Vec<T> {
         rows.iter().map(of).collect()
     }
@@ -284,7 +259,7 @@ async fn write(connection: &mut PgConnection, changes: &[RowChange]) -> sqlx::Re
         .bind(column(rows, |row| row.snapshot.as_deref()))
         .bind(column(rows, |row| row.answer.as_deref()))
         .bind(column(rows, |row| &*row.history));
-    let returned = query.fetch_all(connection).await?;
+    let returned = connection.fetch_all(query).await?;
     let written: HashSet<Arc<str>> =
         returned.iter().map(|row| text(row, "key")).collect::<sqlx::Result<_>>()?;
     Ok(changes.iter().map(|change| written.contains(&change.key)).collect())

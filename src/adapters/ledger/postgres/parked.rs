@@ -11,7 +11,8 @@ use sqlx::Row as _;
 use sqlx::postgres::PgRow;
 
 use super::super::database::{DueRows, ParkedRows, StoredRow};
-use super::reader::{PostgresReader, Query};
+use super::connection::Query;
+use super::reader::PostgresReader;
 use super::row::EventRow;
 use crate::domain::ledger_entry::WaitsFor;
 use crate::domain::record::Position;

@@ -33,6 +33,9 @@ const LINGER: Duration = Duration::from_millis(5);
 const BATCH_INTERVAL: Duration = Duration::from_millis(1);
 const RETRY_FIRST: Duration = Duration::from_millis(100);
 const RETRY_LAST: Duration = Duration::from_secs(2);
+/// An idle writer pings the database this often: readiness must show an outage before the next event
+/// comes, and a firewall keeps a connection that is used.
+const IDLE_PING: Duration = Duration::from_secs(10);
 
 /// What the writer is asked to do.
 pub(super) enum WriterRequest {
@@ -114,7 +117,13 @@ impl<D: Database> Writer<D> {
     async fn collect(&mut self) -> Requests {
         let is_idle = self.commands.is_empty() && self.prunes.is_empty() && self.wakes.is_empty();
         if is_idle {
-            let Some(request) = self.requests.recv().await else { return Requests::Closed };
+            let request = loop {
+                match timeout(IDLE_PING, self.requests.recv()).await {
+                    Ok(Some(request)) => break request,
+                    Ok(None) => return Requests::Closed,
+                    Err(_) => self.wait_until_available().await,
+                }
+            };
             self.enqueue(request);
         }
         sleep_until(self.batch_started + BATCH_INTERVAL).await;
