@@ -154,6 +154,8 @@ impl Service {
         let mut writer = spawn_owned(writer);
         let mut companions = Companions::default();
         companions.tasks.spawn(prune(ledger.clone(), self.retention));
+        let watch = ledger::watch_files(self.ledger.url.clone(), self.metrics.clone());
+        companions.tasks.spawn(watch);
         let observed = ledger.clone();
         let problem = Arc::new(move || observed.problem());
         companions.admin = listener.map(|listener| (listener, self.view(problem)));

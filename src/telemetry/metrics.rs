@@ -57,6 +57,11 @@ struct PartitionLabel {
     partition: i32,
 }
 
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct FileLabel {
+    file: &'static str,
+}
+
 /// Reads the log's own counter at each scrape.
 #[derive(Debug)]
 struct DroppedLines;
@@ -104,6 +109,7 @@ pub struct Metrics {
     parked: Family<WhyLabel, Gauge>,
     by_why: [Gauge; PARKED_WHY.len()],
     lag: Family<PartitionLabel, Gauge>,
+    ledger_files: Family<FileLabel, Gauge>,
 }
 
 impl Default for Metrics {
@@ -148,6 +154,7 @@ impl Metrics {
             parked,
             by_why,
             lag: Family::default(),
+            ledger_files: Family::default(),
         };
         metrics.register();
         metrics.start_at_zero();
@@ -184,6 +191,8 @@ impl Metrics {
         r.register("parked_events", help, self.parked.clone());
         let help = "Records between the committed offset and the end of the partition";
         r.register("consumer_lag", help, self.lag.clone());
+        let help = "Sizes of the SQLite ledger's files";
+        r.register_with_unit("ledger_file", help, Unit::Bytes, self.ledger_files.clone());
     }
 
     /// An alert on `gate_shut` needs the series to exist before the gate shuts for the first time.
@@ -257,6 +266,14 @@ impl Metrics {
     /// How many events are parked.
     pub fn parked(&self) -> i64 {
         self.by_why.iter().map(|gauge| gauge.get()).sum()
+    }
+
+    /// Reports the sizes of the ledger's file and of its write-ahead log.
+    pub fn ledger_file_bytes(&self, db: u64, wal: u64) {
+        for (file, bytes) in [("db", db), ("wal", wal)] {
+            let gauge = self.ledger_files.get_or_create_owned(&FileLabel { file });
+            gauge.set(i64::try_from(bytes).unwrap_or(i64::MAX));
+        }
     }
 
     /// Reports the consumer lag of a partition; `None` once it is no longer assigned.

@@ -4,7 +4,7 @@
 //! a database that blocks, runs in a `thread` of its own. `batch` decides about rows that have to
 //! be read first, `row_cache` keeps those that need not be. `sqlite` and `postgres` hold all the SQL
 //! of their database behind the trait in `database`; `columns` converts values to columns and back,
-//! `read` rows to what recovery and parked events need.
+//! `read` rows to what recovery and parked events need. `file_watch` measures the files of SQLite.
 //! What a command does to an entry is [`apply`](crate::domain::ledger_entry::apply), the same for
 //! every database.
 //!
@@ -14,6 +14,7 @@ mod availability;
 mod batch;
 mod columns;
 mod database;
+mod file_watch;
 mod postgres;
 mod read;
 mod reader;
@@ -35,6 +36,7 @@ use self::availability::Availability;
 use self::batch::PendingCommand;
 pub use self::database::NO_TABLES;
 use self::database::PRUNE_ROWS;
+pub use self::file_watch::watch_files;
 use self::postgres::PostgresDatabase;
 pub use self::reader::LedgerReader;
 use self::sqlite::SqliteDatabase;

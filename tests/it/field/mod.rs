@@ -5,6 +5,7 @@ mod beside;
 mod broken_log;
 mod dropped_database_connection;
 mod flood_of_one_session;
+mod growing_log;
 mod hanging_sessions;
 mod odd_events;
 mod odd_replies;

@@ -19,6 +19,7 @@ fn metrics_and_their_documentation_agree() {
     metrics.desk_call(DeskCommand::TransferToHuman, "assigned", Duration::ZERO);
     metrics.outcome(Status::Assigned, Duration::ZERO);
     metrics.lag("t", 0, Some(1));
+    metrics.ledger_file_bytes(0, 0);
     let declared = declared_metrics(&metrics.render());
     let documented = documented_metrics(&file("docs/metrics.md"));
     assert!(declared.len() > 10, "{declared:?}");

@@ -14,6 +14,10 @@ const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 /// More prepared statements than there are.
 const STATEMENT_CACHE: usize = 32;
 
+/// Unless a reader holds it open, the write-ahead log is truncated to this size: the
+/// `journal_size_limit` below.
+pub(in super::super) const LOG_LIMIT_BYTES: u64 = 67_108_864;
+
 /// With FULL, each commit is on the disk before it is acknowledged.
 const DURABLE: &str = "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL;
 PRAGMA journal_size_limit = 67108864";
@@ -57,6 +61,11 @@ fn beside(file: &Path, suffix: &str) -> PathBuf {
     let mut name = file.as_os_str().to_owned();
     name.push(suffix);
     PathBuf::from(name)
+}
+
+/// The write-ahead log of this file.
+pub(in super::super) fn log_of(file: &Path) -> PathBuf {
+    beside(file, "-wal")
 }
 
 pub(super) fn open_writable(file: &Path, more: OpenFlags) -> rusqlite::Result<Connection> {

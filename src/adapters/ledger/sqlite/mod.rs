@@ -20,6 +20,7 @@ use jiff::Timestamp;
 use rusqlite::{Connection, OpenFlags, Params};
 use serde::Serialize;
 
+pub(super) use self::file::{LOG_LIMIT_BYTES, log_of};
 use self::file::{
     ensure_file, explain, foreign, is_foreign, lock, newer, open_read_only, open_writable,
     unreleased,
