@@ -2,13 +2,13 @@
 //!
 //! - `/health`: 200 while the service makes progress; 503 and the reason where a restart may help.
 //! - `/ready`: 200 while events can be answered; 503 and what to repair while they cannot.
-//! - `/metrics`: Prometheus (OpenMetrics text).
+//! - `/metrics`: for Prometheus, as OpenMetrics where the scraper accepts it.
 //! - `/status`: all of it at a glance, as JSON.
 
 use std::sync::Arc;
 
 use axum::extract::State;
-use axum::http::{StatusCode, header};
+use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::IntoResponse;
 use axum::routing::get;
 use axum::{Json, Router};
@@ -19,7 +19,7 @@ use tokio_util::sync::CancellationToken;
 use crate::clock::Clock;
 use crate::gate::Gate;
 use crate::health::Health;
-use crate::telemetry::Metrics;
+use crate::telemetry::{Metrics, MetricsFormat};
 
 /// What the routes read.
 #[derive(Clone)]
@@ -59,9 +59,29 @@ async fn ready(State(view): State<View>) -> (StatusCode, String) {
     probe_result(view.not_ready())
 }
 
-async fn metrics(State(view): State<View>) -> impl IntoResponse {
-    let content_type = "application/openmetrics-text; version=1.0.0; charset=utf-8";
-    ([(header::CONTENT_TYPE, content_type)], view.metrics.render())
+async fn metrics(State(view): State<View>, headers: HeaderMap) -> impl IntoResponse {
+    let format = metrics_format(&headers);
+    let content_type = match format {
+        MetricsFormat::Prometheus => "text/plain; version=0.0.4; charset=utf-8",
+        MetricsFormat::OpenMetrics => "application/openmetrics-text; version=1.0.0; charset=utf-8",
+    };
+    ([(header::CONTENT_TYPE, content_type)], view.metrics.render(format))
+}
+
+/// OpenMetrics for those who ask for it; the older format for all others.
+fn metrics_format(headers: &HeaderMap) -> MetricsFormat {
+    let accepted = headers.get_all(header::ACCEPT).iter().filter_map(|value| value.to_str().ok());
+    let asks = accepted.flat_map(|value| value.split(',')).any(|media_type| {
+        let mut parts = media_type.split(';').map(str::trim);
+        let name = parts.next().unwrap_or_default();
+        let is_refused = parts.any(|part| part.strip_prefix("q=").is_some_and(is_zero));
+        name.eq_ignore_ascii_case("application/openmetrics-text") && !is_refused
+    });
+    if asks { MetricsFormat::OpenMetrics } else { MetricsFormat::Prometheus }
+}
+
+fn is_zero(number: &str) -> bool {
+    number.parse() == Ok(0.0)
 }
 
 async fn status(State(view): State<View>) -> Json<Value> {
@@ -113,5 +133,31 @@ fn probe_result(problem: Option<String>) -> (StatusCode, String) {
     match problem {
         None => (StatusCode::OK, "ok\n".into()),
         Some(problem) => (StatusCode::SERVICE_UNAVAILABLE, problem + "\n"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(accept: Option<&'static str>, expected: MetricsFormat) {
+        let mut headers = HeaderMap::new();
+        if let Some(accept) = accept {
+            headers.insert(header::ACCEPT, accept.parse().unwrap());
+        }
+        assert_eq!(metrics_format(&headers), expected, "{accept:?}");
+    }
+
+    #[test]
+    fn open_metrics_are_for_those_who_ask_for_them() {
+        let prometheus =
+            "application/openmetrics-text;version=1.0.0;q=0.6,text/plain;q=0.3,*/*;q=0.1";
+        check(Some(prometheus), MetricsFormat::OpenMetrics);
+        check(Some("Application/OpenMetrics-Text"), MetricsFormat::OpenMetrics);
+        for accept in
+            [None, Some("*/*"), Some("text/plain"), Some("application/openmetrics-text;q=0")]
+        {
+            check(accept, MetricsFormat::Prometheus);
+        }
     }
 }

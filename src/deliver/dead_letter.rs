@@ -31,7 +31,7 @@ pub(crate) async fn send_dead_letter<P: Ports>(
         ClaimResult::Settled { published: true, .. }
         | ClaimResult::Parked { .. }
         | ClaimResult::Changed
-        | ClaimResult::Duplicate
+        | ClaimResult::Duplicate { .. }
         | ClaimResult::Conflict { .. } => {}
         ClaimResult::Settled { answer, at, .. } => {
             let stored = Unpublished { message: answer, stored_at: at, token: None };

@@ -9,6 +9,7 @@
 mod call;
 mod claim;
 mod dead_letter;
+mod duplicate;
 mod park;
 mod ports;
 mod publish;
@@ -21,7 +22,7 @@ use jiff::Timestamp;
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
-use tracing::{Instrument as _, error, info, info_span};
+use tracing::{Instrument as _, error, info_span};
 
 pub(crate) use self::dead_letter::send_dead_letter;
 pub use self::ports::{Context, DeskApi, OutcomePublisher, Ports, Published, PublishedBy};
@@ -157,8 +158,8 @@ impl<P: Ports> Delivery<'_, P> {
                 let stored = Unpublished { message: answer, stored_at: at, token: None };
                 return self.finish_stored(claim, stored, published).await;
             }
-            ClaimResult::Duplicate => {
-                info!("duplicate event id; not answered again");
+            ClaimResult::Duplicate { first, answered_at } => {
+                self.report_duplicate(&first, answered_at);
                 self.wake_parked(false).await;
                 return Err(Ended::Duplicate);
             }

@@ -21,6 +21,11 @@ struct LastWarning {
 }
 
 impl LogThrottle {
+    /// A throttle that lets the next warning through.
+    pub(crate) const fn new() -> Self {
+        Self(Mutex::new(None))
+    }
+
     /// `Some(number of warnings suppressed before this one)` where this warning is due.
     pub(crate) fn admit(&self) -> Option<u64> {
         let mut last = self.0.lock();

@@ -7,7 +7,9 @@
 use std::time::Duration;
 
 use prometheus_client::collector::Collector;
-use prometheus_client::encoding::{DescriptorEncoder, EncodeLabelSet, EncodeMetric as _};
+use prometheus_client::encoding::{
+    DescriptorEncoder, EncodeLabelSet, EncodeMetric as _, prometheus_text, text,
+};
 use prometheus_client::metrics::counter::{ConstCounter, Counter};
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
@@ -78,6 +80,15 @@ impl Collector for DroppedLines {
 /// What parked events wait for: their time, the events ahead of them in their session, or an agent.
 const PARKED_WHY: [&str; 3] = ["time", "session", "agent"];
 
+/// The text formats that a scraper may ask for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum MetricsFormat {
+    /// Prometheus text 0.0.4, which every scraper reads.
+    Prometheus,
+    /// OpenMetrics 1.0.0.
+    OpenMetrics,
+}
+
 /// All metrics of the process.
 pub struct Metrics {
     registry: Registry,
@@ -93,6 +104,8 @@ pub struct Metrics {
     pub intake_paused: Gauge,
     /// Records of another `type`, which are skipped.
     pub skipped: Counter,
+    /// Records with the id of another one, which are not answered.
+    pub duplicates: Counter,
     /// Offset commits that failed.
     pub commit_failures: Counter,
     outcomes: Family<StatusLabel, Counter>,
@@ -141,6 +154,7 @@ impl Metrics {
             partitions: Gauge::default(),
             intake_paused: Gauge::default(),
             skipped: Counter::default(),
+            duplicates: Counter::default(),
             commit_failures: Counter::default(),
             outcomes,
             by_status,
@@ -175,6 +189,8 @@ impl Metrics {
         let help = "1 while backpressure pauses intake";
         r.register("intake_paused", help, self.intake_paused.clone());
         r.register("records_skipped", "Records of another type, skipped", self.skipped.clone());
+        let help = "Records with the id of another one, not answered";
+        r.register("duplicates", help, self.duplicates.clone());
         r.register("commit_failures", "Offset commits that failed", self.commit_failures.clone());
         r.register_collector(Box::new(DroppedLines));
         r.register("outcomes", "Final outcomes acknowledged", self.outcomes.clone());
@@ -202,11 +218,15 @@ impl Metrics {
         }
     }
 
-    /// The metrics as OpenMetrics text.
-    pub fn render(&self) -> String {
+    /// The metrics as text.
+    pub fn render(&self, format: MetricsFormat) -> String {
         let mut text = String::new();
+        let encoded = match format {
+            MetricsFormat::Prometheus => prometheus_text::encode(&mut text, &self.registry),
+            MetricsFormat::OpenMetrics => text::encode(&mut text, &self.registry),
+        };
         // Writing to a String cannot fail.
-        prometheus_client::encoding::text::encode(&mut text, &self.registry).unwrap_or_default();
+        encoded.unwrap_or_default();
         text
     }
 
@@ -308,7 +328,7 @@ mod tests {
     #[test]
     fn each_status_and_command_counts_under_its_own_label() {
         let check = |metrics: &Metrics, sample: String| {
-            let text = metrics.render();
+            let text = metrics.render(MetricsFormat::Prometheus);
             assert!(text.lines().any(|line| line == sample), "{sample} in:\n{text}");
         };
         for status in Status::ALL {

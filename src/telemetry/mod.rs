@@ -10,4 +10,4 @@ pub mod metrics;
 
 pub use self::log::{LogFormat, LogSettings, dropped_lines, start_log, start_service_log};
 pub use self::log_throttle::DeadLetterLog;
-pub use self::metrics::Metrics;
+pub use self::metrics::{Metrics, MetricsFormat};

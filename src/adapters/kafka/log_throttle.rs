@@ -5,10 +5,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
 use parking_lot::Mutex;
-use rdkafka::ClientContext;
 use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::consumer::ConsumerContext;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::{ClientContext, Statistics};
 use tracing::debug;
 
 use crate::telemetry::log_throttle::{LogThrottle, warn_throttled};
@@ -24,6 +24,8 @@ struct ErrorState {
     /// Errors are kept and not logged: `metadata` reports the last one.
     is_quiet: AtomicBool,
     last_error: Mutex<String>,
+    /// An idempotent producer has the id without which it sends nothing.
+    has_producer_id: AtomicBool,
 }
 
 impl ThrottledErrors {
@@ -31,6 +33,11 @@ impl ThrottledErrors {
     /// why the last connection failed.
     pub(super) fn last_error(&self) -> String {
         self.0.last_error.lock().clone()
+    }
+
+    /// Whether the client, an idempotent producer, can send now. Needs statistics.
+    pub(super) fn has_producer_id(&self) -> bool {
+        self.0.has_producer_id.load(Relaxed)
     }
 
     /// Whether errors are kept without being logged.
@@ -51,6 +58,12 @@ impl ConsumerContext for ThrottledErrors {}
 impl ClientContext for ThrottledErrors {
     fn log(&self, _level: RDKafkaLogLevel, facility: &str, message: &str) {
         debug!(facility, "{message}");
+    }
+
+    fn stats(&self, statistics: Statistics) {
+        if statistics.eos.is_some_and(|producer| producer.producer_id >= 0) {
+            self.0.has_producer_id.store(true, Relaxed);
+        }
     }
 
     fn error(&self, error: KafkaError, reason: &str) {

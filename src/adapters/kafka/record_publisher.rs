@@ -11,13 +11,15 @@ use rdkafka::error::RDKafkaErrorCode;
 use rdkafka::message::{Header as KafkaHeader, OwnedHeaders};
 use rdkafka::producer::future_producer::DeliveryFuture;
 use rdkafka::producer::{FutureProducer, FutureRecord};
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 
 use super::log_throttle::ThrottledErrors;
 use super::{KafkaSettings, plain};
 use crate::domain::record::{Header, Position};
 
 const QUEUE_FULL_PAUSE: Duration = Duration::from_millis(20);
+/// How often [`RecordPublisher::warm_up`] looks; the client's statistics come as often.
+const WARM_UP_STEP: Duration = Duration::from_millis(20);
 
 /// The producer.
 pub(crate) struct RecordPublisher {
@@ -54,12 +56,22 @@ impl RecordPublisher {
         // Another name of the property that is set in the next line.
         config.remove("delivery.timeout.ms");
         config.set("message.timeout.ms", limit.as_millis().to_string());
+        config.set("statistics.interval.ms", WARM_UP_STEP.as_millis().to_string());
         let errors = ThrottledErrors::default();
         let client = config
             .create_with_context(errors.clone())
             .map_err(plain)
             .context("failed to create the Kafka producer")?;
         Ok(Self { client, errors, limit })
+    }
+
+    /// Wait, at most `limit`, until the client can send at once. An idempotent producer needs half a
+    /// second for that, in which a record would age: its timestamp is the time of the enqueuing.
+    pub(crate) async fn warm_up(&self) {
+        let until = Instant::now() + self.limit;
+        while !self.errors.has_producer_id() && Instant::now() < until {
+            sleep(WARM_UP_STEP).await;
+        }
     }
 
     /// Enqueue a record; waits only while the queue is full.

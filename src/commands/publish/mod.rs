@@ -235,8 +235,12 @@ impl PublishRun {
         let publisher = match self.publisher.take() {
             Some(publisher) => publisher,
             None => {
-                check_topic(&self.settings).await.map_err(Failure::Unavailable)?;
-                RecordPublisher::start(&self.settings, TIMEOUT).map_err(Failure::Configuration)?
+                let publisher = RecordPublisher::start(&self.settings, TIMEOUT)
+                    .map_err(Failure::Configuration)?;
+                // Both need a connection: one wait for both.
+                let (topic, ()) = tokio::join!(check_topic(&self.settings), publisher.warm_up());
+                topic.map_err(Failure::Unavailable)?;
+                publisher
             }
         };
         Ok(self.publisher.insert(publisher))

@@ -131,7 +131,12 @@ pub enum ClaimResult {
         at: Timestamp,
     },
     /// Another record of the same session has this id: only that one is answered.
-    Duplicate,
+    Duplicate {
+        /// That record.
+        first: Position,
+        /// When its answer was decided; `None` while it is unfinished.
+        answered_at: Option<Timestamp>,
+    },
     /// The id belongs to another session.
     Conflict {
         /// That session; `None` where the id belongs to a dead letter.
@@ -248,7 +253,11 @@ fn judge_claim(entry: Option<&LedgerEntry>, command: &Claim) -> ClaimResult {
         return ClaimResult::Conflict { session_id: entry.session_id.clone() };
     }
     if entry.source != command.source {
-        return ClaimResult::Duplicate;
+        let answered_at = match entry.state {
+            EntryState::Settled { at } | EntryState::Published { settled_at: at, .. } => Some(at),
+            EntryState::Open { .. } | EntryState::Parked { .. } => None,
+        };
+        return ClaimResult::Duplicate { first: entry.source.clone(), answered_at };
     }
     let (published, at) = match &entry.state {
         EntryState::Open { .. } => return ClaimResult::Resumed(prior_claim(entry, None)),

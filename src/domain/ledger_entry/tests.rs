@@ -91,6 +91,9 @@ fn last_result(commands: &[(u8, &str)]) -> String {
             let text = std::str::from_utf8(answer.value.as_deref().unwrap()).unwrap();
             format!("settled {published} {text}")
         }
+        CommandResult::Claim(ClaimResult::Duplicate { first, answered_at }) => {
+            format!("duplicate of {first}, answered {}", answered_at.is_some())
+        }
         CommandResult::Claim(other) => format!("{other:?}").to_lowercase(),
     }
 }
@@ -114,8 +117,11 @@ fn a_claim_returns_the_state_of_the_entry() {
     assert_eq!(last_result(&[claim, behind, claim]), waits_for_session);
     assert_eq!(last_result(&[claim, settle, claim]), "settled false 1");
     assert_eq!(last_result(&[claim, settle, publish, claim]), "settled true 1");
-    assert_eq!(last_result(&[claim, other_record]), "duplicate");
-    assert_eq!(last_result(&[claim, settle, publish, other_record]), "duplicate");
+    assert_eq!(last_result(&[claim, other_record]), "duplicate of t/1/1, answered false");
+    assert_eq!(last_result(&[claim, park, other_record]), "duplicate of t/1/1, answered false");
+    let answered = "duplicate of t/1/1, answered true";
+    assert_eq!(last_result(&[claim, settle, other_record]), answered);
+    assert_eq!(last_result(&[claim, settle, publish, other_record]), answered);
     assert_eq!(last_result(&[claim, other_session]), conflict);
     assert_eq!(last_result(&[claim, settle, publish, other_session]), conflict);
 }

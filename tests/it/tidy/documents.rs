@@ -20,7 +20,8 @@ fn metrics_and_their_documentation_agree() {
     metrics.outcome(Status::Assigned, Duration::ZERO);
     metrics.lag("t", 0, Some(1));
     metrics.ledger_file_bytes(0, 0);
-    let declared = declared_metrics(&metrics.render());
+    let declared =
+        declared_metrics(&metrics.render(handoff::telemetry::MetricsFormat::OpenMetrics));
     let documented = documented_metrics(&file("docs/metrics.md"));
     assert!(declared.len() > 10, "{declared:?}");
     let undocumented = declared.difference(&documented);
@@ -65,7 +66,8 @@ fn documented_metrics(guide: &str) -> BTreeSet<String> {
 
 #[test]
 fn metrics_start_at_zero() {
-    let metrics = handoff::telemetry::Metrics::new().render();
+    let metrics =
+        handoff::telemetry::Metrics::new().render(handoff::telemetry::MetricsFormat::OpenMetrics);
     for sample in
         ["handoff_outcomes_total{status=\"assigned\"} 0", "handoff_desk_calls_in_flight 0"]
     {
