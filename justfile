@@ -37,6 +37,10 @@ demo:
 bench *args:
     scripts/bench "$@"
 
+# Field tests that take minutes
+field *args:
+    scripts/field "$@"
+
 # Random faults on real parts, for MINUTES
 chaos minutes="5":
     scripts/chaos --minutes {{minutes}}

@@ -275,7 +275,8 @@ impl Service {
         let drained = if consuming.is_finished() { Ok(()) } else { consuming.await };
         first_end?;
         drained.context("consuming ended")?;
-        left_group.map_err(|_| anyhow!("the consumer's thread panicked"))?
+        left_group.map_err(|_| anyhow!("the consumer's thread panicked"))??;
+        Ok(())
     }
 
     fn view(&self, ledger: LedgerProblem) -> View {

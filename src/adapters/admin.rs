@@ -113,6 +113,9 @@ impl View {
         if let Some(problem) = self.health.waiting_for() {
             return Some(problem);
         }
+        if let Some(problem) = self.health.consumer_problem() {
+            return Some(problem);
+        }
         if !self.health.has_joined() {
             return Some("not a member of the consumer group yet".into());
         }

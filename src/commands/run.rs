@@ -3,6 +3,7 @@
 use tokio_util::sync::CancellationToken;
 
 use super::Failure;
+use crate::adapters::kafka::RefusedConfiguration;
 use crate::config::Config;
 use crate::{app, telemetry};
 
@@ -17,7 +18,12 @@ pub(crate) async fn run(config: Config, shutdown: CancellationToken) -> Result<(
     let listener = app::listen(&config).await.map_err(Failure::Unavailable)?;
     let service = app::Service::build(config).map_err(Failure::Configuration)?;
     service.run(listener, shutdown).await.map_err(|error| {
-        let panicked = error.chain().any(|cause| cause.is::<tokio::task::JoinError>());
-        if panicked { Failure::Bug(error) } else { Failure::Unavailable(error) }
+        if error.chain().any(|cause| cause.is::<tokio::task::JoinError>()) {
+            Failure::Bug(error)
+        } else if error.is::<RefusedConfiguration>() {
+            Failure::Configuration(error)
+        } else {
+            Failure::Unavailable(error)
+        }
     })
 }

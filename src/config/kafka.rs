@@ -62,14 +62,16 @@ pub(super) fn read(raw: &mut RawConfig) -> Option<KafkaSettings> {
     let consumer_properties = properties_of(raw, CONSUMER, &properties);
     let producer_properties = properties_of(raw, PRODUCER, &properties);
     check_group(raw, &ClientProperties::new(CONSUMER, &consumer_properties, &properties));
-    Some(KafkaSettings {
+    let settings = KafkaSettings {
         bootstrap_servers: bootstrap_servers?,
         group_id: group_id?,
         topics: topics?,
         properties,
         consumer_properties,
         producer_properties,
-    })
+    };
+    check_poll_interval(raw, &settings);
+    Some(settings)
 }
 
 /// Checks that a drain ends before Kafka removes the consumer from its group.
@@ -269,6 +271,23 @@ fn check_group(raw: &mut RawConfig, consumer: &ClientProperties<'_>) {
     }
     // In the classic protocol the consumer sets its own timeout.
     check_whole(raw, consumer.get("session.timeout.ms"), 1..=3_600_000);
+}
+
+/// Checks what librdkafka demands of a consumer of the classic protocol, whose message would name
+/// neither the section nor the remedy.
+fn check_poll_interval(raw: &mut RawConfig, kafka: &KafkaSettings) {
+    let (poll, session) = (kafka.max_poll_interval(), kafka.session_timeout());
+    if kafka.uses_kip848() || poll >= session {
+        return;
+    }
+    let key = format!("{CONSUMER}.max.poll.interval.ms");
+    let text = format!(
+        "`{key}` = {} must be at least the consumer's \"session.timeout.ms\" = {}: raise the \
+         first, or lower the second under [{CONSUMER}]",
+        poll.as_millis(),
+        session.as_millis()
+    );
+    raw.add_problem(&key, text);
 }
 
 fn check_whole(raw: &mut RawConfig, property: Option<(String, &str)>, range: RangeInclusive<u64>) {

@@ -65,7 +65,8 @@ pub enum Inbound {
         /// Receives `()` when they are drained and fenced.
         done: SyncSender<()>,
     },
-    /// The consumer ends: every assigned partition is revoked.
+    /// The consumer's client ends, so every assigned partition is revoked. Another client may
+    /// follow, whose messages come through the same channel.
     Ending {
         /// As in [`Inbound::Revoked`].
         lost: bool,

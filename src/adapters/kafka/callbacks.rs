@@ -8,7 +8,7 @@
 //!
 //! A partition is released only after `consume` has reported it drained, or after its time is up.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TryRecvError, sync_channel};
 use std::sync::{Arc, OnceLock, Weak};
@@ -18,14 +18,18 @@ use parking_lot::Mutex;
 use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::consumer::{BaseConsumer, Consumer as _, ConsumerContext};
 use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
+use rdkafka::statistics::Topic;
 use rdkafka::types::RDKafkaRespErr;
-use rdkafka::{ClientContext, Statistics, TopicPartitionList};
+use rdkafka::{ClientContext, Offset, Statistics, TopicPartitionList};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
+use super::KafkaSettings;
+use super::consumer_failure::remedy;
 use super::inbound::{Closed, InboundSender};
+use super::lag::{OpenTransactions, lag, position_past_records};
 use super::rebalance::{
     commit_stored, is_incremental, is_nothing_to_commit, partition_numbers, release, wait_for,
 };
@@ -45,6 +49,7 @@ const METADATA_LIMIT: Duration = Duration::from_secs(3);
 const COORDINATOR: &str = "GroupCoordinator";
 
 /// What the consumer's thread needs besides its settings.
+#[derive(Clone)]
 pub(crate) struct ConsumerDeps {
     /// Receives records and rebalances.
     pub inbound: mpsc::Sender<Inbound>,
@@ -52,7 +57,7 @@ pub(crate) struct ConsumerDeps {
     pub drain: Duration,
     /// Renewed by every poll and, under KIP-848, by the coordinator's answers.
     pub lease: Arc<Lease>,
-    /// Learns when the consumer has joined its group.
+    /// Learns when the consumer has joined its group, and what keeps it out.
     pub health: Arc<Health>,
     /// Counts commit failures and shows the lag.
     pub metrics: Arc<Metrics>,
@@ -63,6 +68,7 @@ pub(crate) struct ConsumerDeps {
 /// The callbacks and their state.
 pub(super) struct ConsumerCallbacks {
     topic: Arc<str>,
+    group: String,
     /// Under KIP-848 librdkafka does not notice that the session has timed out, so we watch the
     /// coordinator's connection ourselves.
     watches_coordinator: bool,
@@ -78,7 +84,10 @@ pub(super) struct ConsumerCallbacks {
     lease: Arc<Lease>,
     health: Arc<Health>,
     metrics: Arc<Metrics>,
-    throttle: LogThrottle,
+    /// The last offset of each partition that was buffered.
+    received: Mutex<HashMap<i32, i64>>,
+    open_transactions: Mutex<OpenTransactions>,
+    throttle: Arc<LogThrottle>,
     /// Whether a silent coordinator has been reported.
     cut_off: AtomicBool,
 }
@@ -99,10 +108,16 @@ struct DrainEnd {
 }
 
 impl ConsumerCallbacks {
-    pub(super) fn new(topic: Arc<str>, watches_coordinator: bool, deps: ConsumerDeps) -> Self {
+    pub(super) fn new(
+        settings: &KafkaSettings,
+        topic: Arc<str>,
+        deps: ConsumerDeps,
+        throttle: Arc<LogThrottle>,
+    ) -> Self {
         Self {
             topic,
-            watches_coordinator,
+            group: settings.group_id.clone(),
+            watches_coordinator: settings.uses_kip848(),
             inbound: InboundSender::new(deps.inbound),
             draining: Mutex::new(None),
             ends: Mutex::default(),
@@ -112,7 +127,9 @@ impl ConsumerCallbacks {
             lease: deps.lease,
             health: deps.health,
             metrics: deps.metrics,
-            throttle: LogThrottle::default(),
+            received: Mutex::default(),
+            open_transactions: Mutex::default(),
+            throttle,
             cut_off: AtomicBool::new(false),
         }
     }
@@ -122,12 +139,20 @@ impl ConsumerCallbacks {
         drop(self.client.set(Arc::downgrade(client)));
     }
 
-    pub(super) fn log_error(&self, error: &KafkaError) {
+    /// Log an error that polling has returned. One after which the client goes on trying to join
+    /// its group, without success before somebody repairs it, is the reason for `/ready`.
+    pub(super) fn on_error(&self, error: &KafkaError) {
+        let code = error.rdkafka_error_code();
+        if let Some(remedy) = code.and_then(|code| remedy(code, &self.group)) {
+            let problem = format!("the Kafka consumer cannot join its group: {error}: {remedy}");
+            self.health.set_consumer_problem(Some(problem));
+        }
         warn_throttled!(self.throttle, %error, "Kafka consumer error");
     }
 
     /// Buffer a record for `consume`. Returns how many are buffered.
     pub(super) fn buffer(&self, record: Record) -> usize {
+        self.received.lock().insert(record.position.partition, record.position.offset);
         self.inbound.buffer(record)
     }
 
@@ -246,6 +271,51 @@ impl ConsumerCallbacks {
         }
     }
 
+    /// Report lag and open transactions of the assigned partitions.
+    fn observe_partitions(&self, name: &str, topic: &Topic) {
+        // Partition -1 is librdkafka's internal one.
+        let partitions = topic.partitions.iter().filter(|(number, _)| **number >= 0);
+        self.report_partition_count(partitions.clone().count());
+        let mut open = self.open_transactions.lock();
+        let mut held = Vec::new();
+        for (&number, partition) in partitions {
+            if partition.fetch_state == "none" {
+                self.metrics.lag(name, number, None);
+                open.forget(number);
+                continue;
+            }
+            self.metrics.lag(name, number, lag(partition));
+            let received = self.received.lock().get(&number).copied();
+            if let Some(position) = position_past_records(partition, received) {
+                self.store_position(number, position);
+            }
+            held.extend(open.observe(number, partition).map(|offsets| (number, offsets)));
+        }
+        if !held.is_empty() {
+            let (partitions, offsets): (Vec<_>, Vec<_>) = held.into_iter().unzip();
+            warn!(
+                kafka.topic = name,
+                kafka.partitions = ?partitions,
+                offsets = ?offsets,
+                repair = "end its producer, or `kafka-transactions.sh abort`; else the broker \
+                          aborts it after the producer's transaction.timeout.ms",
+                "open transaction holds records back"
+            );
+        }
+    }
+
+    /// Let the client commit its position where it is past offsets without a record.
+    fn store_position(&self, partition: i32, position: i64) {
+        let Some(client) = self.client.get().and_then(Weak::upgrade) else { return };
+        let mut list = TopicPartitionList::with_capacity(1);
+        let stored = list
+            .add_partition_offset(&self.topic, partition, Offset::Offset(position))
+            .and_then(|()| client.store_offsets(&list));
+        if let Err(error) = stored {
+            debug!(kafka.partition = partition, kafka.offset = position, %error, "offset not stored");
+        }
+    }
+
     /// Report once when the coordinator becomes silent for too long, and once when it answers.
     fn check_coordinator(&self) {
         let problem = self.health.cut_off();
@@ -266,6 +336,12 @@ impl ClientContext for ConsumerCallbacks {
     }
 
     fn error(&self, error: KafkaError, reason: &str) {
+        use RDKafkaErrorCode as Code;
+        // The end of a partition is not an error. The poll that returns a fatal one ends the client,
+        // and `source` logs why.
+        if let Some(Code::PartitionEOF | Code::Fatal) = error.rdkafka_error_code() {
+            return;
+        }
         warn_throttled!(self.throttle, %error, reason, "Kafka consumer error");
     }
 
@@ -283,15 +359,7 @@ impl ClientContext for ConsumerCallbacks {
         }
         self.check_coordinator();
         for (name, topic) in &statistics.topics {
-            // Partition -1 is librdkafka's internal one.
-            let partitions = topic.partitions.iter().filter(|(number, _)| **number >= 0);
-            self.report_partition_count(partitions.clone().count());
-            for (number, partition) in partitions {
-                let is_assigned = partition.fetch_state != "none";
-                let lag =
-                    (is_assigned && partition.consumer_lag >= 0).then_some(partition.consumer_lag);
-                self.metrics.lag(name, *number, lag);
-            }
+            self.observe_partitions(name, topic);
         }
     }
 }

@@ -1,7 +1,7 @@
 //! Apache Kafka, through librdkafka.
 //!
 //! For the service: [`KafkaSource`] polls on a thread of its own and answers rebalances
-//! (`rebalance`, `callbacks`); [`OutcomeProducer`] publishes outcomes and dead letters and never
+//! (`rebalance`, `callbacks`), and replaces a client that has failed for good (`consumer_failure`); [`OutcomeProducer`] publishes outcomes and dead letters and never
 //! gives up. For the other subcommands: [`RangeReader`] and
 //! [`TopicFollower`] read a topic without joining a group,
 //! [`RecordPublisher`] publishes records within a time limit, [`ClusterProbe`] asks the cluster
@@ -10,7 +10,9 @@
 
 mod callbacks;
 mod cluster_probe;
+mod consumer_failure;
 mod inbound;
+mod lag;
 mod log_throttle;
 mod metadata;
 mod outcome_producer;
@@ -36,6 +38,11 @@ pub(crate) use record_publisher::{OutgoingRecord, PublishReceipt, RecordPublishe
 pub(crate) use settings::{DRAIN_OVERHEAD, KafkaSettings, TopicNames, is_kip848};
 pub(crate) use source::KafkaSource;
 pub(crate) use topics::{create_topics, missing_topics, partition_count};
+
+/// The brokers do not accept the consumer's configuration. Its text names the remedy.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub(crate) struct RefusedConfiguration(String);
 
 /// An error that is safe to show: without the value of a property, which may be a password, and
 /// without librdkafka's habit of printing the code twice.

@@ -9,6 +9,8 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use rdkafka::ClientConfig;
+use rdkafka::consumer::BaseConsumer;
+use rdkafka::error::KafkaResult;
 
 use super::plain;
 use crate::domain::wire::Channel;
@@ -91,14 +93,18 @@ impl KafkaSettings {
         config
     }
 
-    /// Check that librdkafka accepts every property of the consumer. Connects to no broker.
+    /// Check that librdkafka accepts the properties of the consumer, each and together. Connects to
+    /// no broker.
     pub fn verify_consumer(&self) -> anyhow::Result<()> {
-        verify(&self.consumer_config(), "consumer")
+        let mut config = self.consumer_config();
+        // A client with a group looks for its coordinator at once.
+        config.remove("group.id");
+        verify(config.create::<BaseConsumer>().map(drop), "consumer")
     }
 
     /// Check that librdkafka accepts every property of the producer. Connects to no broker.
     pub fn verify_producer(&self) -> anyhow::Result<()> {
-        verify(&self.producer_config(), "producer")
+        verify(self.producer_config().create_native_config().map(drop), "producer")
     }
 
     /// The properties of the service's consumer.
@@ -113,6 +119,9 @@ impl KafkaSettings {
         // With the default, a queue that was full stays empty for up to a second.
         config.set("fetch.queue.backoff.ms", "10");
         config.set("fetch.wait.max.ms", "100");
+        // New partitions are found within this time; the default is 5 minutes. A request and its
+        // answer are some hundred bytes, and 50 for each partition.
+        config.set("topic.metadata.refresh.interval.ms", "10000");
         if !self.uses_kip848() {
             // A member learns of a rebalance from its next heartbeat; the default is 3 s.
             config.set("heartbeat.interval.ms", "1000");
@@ -191,10 +200,8 @@ pub(crate) fn is_kip848(group_protocol: &str) -> bool {
     group_protocol.eq_ignore_ascii_case("consumer")
 }
 
-fn verify(config: &ClientConfig, client: &str) -> anyhow::Result<()> {
-    config
-        .create_native_config()
-        .map(drop)
+fn verify(result: KafkaResult<()>, client: &str) -> anyhow::Result<()> {
+    result
         .map_err(plain)
         .with_context(|| format!("check [kafka.properties] and [kafka.{client}_properties]"))
 }

@@ -1,38 +1,51 @@
 //! The service's consumer: a thread that polls, hands records to `consume` and serves rebalances.
 //!
-//! Polling never waits for a delivery. What a rebalance does is in `callbacks`.
+//! Polling never waits for a delivery. What a rebalance does is in `callbacks`. A client that has
+//! failed for good is closed as if all partitions were lost, and after a wait a new one is made:
+//! only a configuration that the brokers refuse at the start ends the service.
 
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::{Arc, Weak};
-use std::thread::JoinHandle;
+use std::thread::{JoinHandle, sleep};
 use std::time::Duration;
 
-use anyhow::{Context as _, anyhow};
+use anyhow::Context as _;
+use parking_lot::RwLock;
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rdkafka::error::{KafkaError, KafkaResult};
 use rdkafka::{Offset, TopicPartitionList};
-use tokio_util::sync::CancellationToken;
+use tokio::time::Instant;
 use tracing::{debug, info};
 
 use super::callbacks::{ConsumerCallbacks, ConsumerDeps};
+use super::consumer_failure::{ConsumerFailure, FailureBackoff};
 use super::rebalance::partition_list;
 use super::records::to_record;
-use super::{KafkaSettings, plain};
+use super::{KafkaSettings, RefusedConfiguration, plain};
+use crate::clock::Rng;
 use crate::consume::Source;
-use crate::lease::Lease;
+use crate::telemetry::log_throttle::{LogThrottle, warn_throttled};
 
 /// How long one poll waits for a record.
 const POLL: Duration = Duration::from_millis(100);
 /// The most records that are handed to `consume` in one message.
 const BATCH: usize = 32;
+/// How often a wait for the next client renews the lease and looks for the stop.
+const WAIT_STEP: Duration = Duration::from_millis(100);
+/// A call of `consume` may use the client that is about to be closed for this long.
+const LAST_USE: Duration = Duration::from_secs(1);
 
-/// The consumer's thread. It returns an error when the client has failed for good.
-pub(crate) type ConsumerThread = JoinHandle<anyhow::Result<()>>;
+/// The consumer's thread. It returns an error when only another configuration helps.
+pub(crate) type ConsumerThread = JoinHandle<Result<(), RefusedConfiguration>>;
+
+type Client = BaseConsumer<ConsumerCallbacks>;
+
+/// The client in use. Weak: the thread owns it and must be the one that closes it.
+type CurrentClient = Arc<RwLock<Weak<Client>>>;
 
 /// The consumer as `consume` sees it: stores offsets, pauses and resumes partitions.
 pub(crate) struct KafkaSource {
-    /// Weak: the thread owns the client and must be the one that closes it.
-    client: Weak<BaseConsumer<ConsumerCallbacks>>,
+    client: CurrentClient,
     topic: Arc<str>,
 }
 
@@ -42,39 +55,33 @@ impl KafkaSource {
         settings: &KafkaSettings,
         deps: ConsumerDeps,
     ) -> anyhow::Result<(Self, ConsumerThread)> {
-        let (stop, lease) = (deps.stop.clone(), deps.lease.clone());
         let topic: Arc<str> = settings.topics.escalations.as_str().into();
-        let callbacks = ConsumerCallbacks::new(topic.clone(), settings.uses_kip848(), deps);
-        let client: BaseConsumer<ConsumerCallbacks> = settings
-            .consumer_config()
-            .create_with_context(callbacks)
-            .map_err(plain)
-            .context("failed to create the Kafka consumer")?;
-        info!(kafka.group = settings.group_id, kafka.topic = %topic, "joining the group");
-        client.subscribe(&[&topic]).with_context(|| format!("failed to subscribe to {topic}"))?;
-        let client = Arc::new(client);
-        client.context().attach(&client);
-        let source = Self { client: Arc::downgrade(&client), topic: topic.clone() };
+        let client = CurrentClient::default();
+        let source = Self { client: client.clone(), topic: topic.clone() };
+        let clients = Clients {
+            settings: settings.clone(),
+            topic,
+            current: client,
+            client_errors: Arc::default(),
+            deps,
+        };
         let thread = std::thread::Builder::new()
             .name("kafka-consumer".into())
-            .spawn(move || {
-                let polling = AssertUnwindSafe(|| poll_until(&client, &topic, &lease, &stop));
-                // After a panic too the consumer has to be closed in order: without `close`,
-                // dropping it would wait for ever for a revocation that nobody serves.
-                let ended = catch_unwind(polling);
-                close(client, !matches!(ended, Ok(Ok(()))));
-                ended.unwrap_or_else(|panic| resume_unwind(panic))
-            })
+            .spawn(move || clients.run())
             .context("failed to start the consumer's thread")?;
         Ok((source, thread))
+    }
+
+    fn client(&self) -> Option<Arc<Client>> {
+        self.client.read().upgrade()
     }
 
     fn with_partitions(
         &self,
         partitions: &[i32],
-        act: impl FnOnce(&BaseConsumer<ConsumerCallbacks>, &TopicPartitionList) -> KafkaResult<()>,
+        act: impl FnOnce(&Client, &TopicPartitionList) -> KafkaResult<()>,
     ) {
-        let Some(client) = self.client.upgrade() else { return };
+        let Some(client) = self.client() else { return };
         // An error here means that a partition is no longer assigned: nothing to do.
         if let Err(error) = act(&client, &partition_list(&self.topic, partitions)) {
             debug!(kafka.partitions = ?partitions, %error, "failed to pause or resume");
@@ -84,7 +91,7 @@ impl KafkaSource {
 
 impl Source for KafkaSource {
     fn store(&self, partition: i32, offset: i64) {
-        let Some(client) = self.client.upgrade() else { return };
+        let Some(client) = self.client() else { return };
         let mut list = TopicPartitionList::with_capacity(1);
         let stored = list
             .add_partition_offset(&self.topic, partition, Offset::Offset(offset))
@@ -103,53 +110,154 @@ impl Source for KafkaSource {
     }
 }
 
-/// Poll until stopped, or until `consume` has ended. An error means that the client has failed for
-/// good, for example because its group instance id was taken over.
-fn poll_until(
-    client: &BaseConsumer<ConsumerCallbacks>,
-    topic: &Arc<str>,
-    lease: &Lease,
-    stop: &CancellationToken,
-) -> anyhow::Result<()> {
-    let callbacks = client.context();
-    while !stop.is_cancelled() {
-        lease.renew();
-        callbacks.release_drained(client);
-        let mut wait = POLL;
-        // After the first record take those that are there already, so that `consume` is woken once
-        // for all of them.
-        while let Some(polled) = client.poll(wait) {
-            match polled {
-                Ok(message) if callbacks.buffer(to_record(&message, topic)) < BATCH => {
-                    wait = Duration::ZERO;
-                    continue;
-                }
-                Ok(_) => {}
-                Err(KafkaError::PartitionEOF(partition)) => {
-                    callbacks.on_partition_end(partition);
-                    wait = Duration::ZERO;
-                    continue;
-                }
-                Err(KafkaError::MessageConsumptionFatal(_)) => {
-                    let reason = client.client().fatal_error();
-                    let reason =
-                        reason.map_or_else(String::new, |(code, text)| format!("{code}: {text}"));
-                    return Err(anyhow!("the Kafka consumer failed for good: {reason}"));
-                }
-                Err(error) => callbacks.log_error(&error),
-            }
-            break;
-        }
-        if callbacks.flush().is_err() {
-            return Ok(());
-        }
-    }
-    Ok(())
+/// The clients of the consumer's thread, one after the other.
+struct Clients {
+    settings: KafkaSettings,
+    topic: Arc<str>,
+    current: CurrentClient,
+    /// Shared by all clients, so that a new one does not log at once what the last one did.
+    client_errors: Arc<LogThrottle>,
+    deps: ConsumerDeps,
 }
 
-/// Drain and commit everything that is assigned, then leave the group.
-fn close(client: Arc<BaseConsumer<ConsumerCallbacks>>, lost: bool) {
+/// How the life of one client has ended.
+enum ClientEnd {
+    /// The service stops, or `consume` has ended.
+    Stopped,
+    Failed(ConsumerFailure),
+}
+
+impl Clients {
+    /// Poll with one client after the other until the stop.
+    fn run(self) -> Result<(), RefusedConfiguration> {
+        let (mut backoff, rng) = (FailureBackoff::default(), Rng::system());
+        let throttle = LogThrottle::default();
+        loop {
+            let made = Instant::now();
+            let ClientEnd::Failed(failure) = self.run_client() else { return Ok(()) };
+            let problem = failure.problem(&self.settings.group_id);
+            if failure.is_configuration() && !self.deps.health.has_joined() {
+                return Err(RefusedConfiguration(problem));
+            }
+            self.deps.health.set_consumer_problem(Some(problem.clone()));
+            let wait = backoff.after(&failure, made.elapsed(), rng.jitter());
+            warn_throttled!(
+                throttle,
+                error = problem,
+                retry_ms = wait.as_millis(),
+                "Kafka consumer failed for good, replacing it"
+            );
+            if !self.wait(wait) {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Make a client, poll with it until the stop or its failure, and close it.
+    fn run_client(&self) -> ClientEnd {
+        let client = match self.create() {
+            Ok(client) => client,
+            Err(error) => return ClientEnd::Failed(ConsumerFailure::creation(&error)),
+        };
+        *self.current.write() = Arc::downgrade(&client);
+        // After a panic too the consumer has to be closed in order: without `close`, dropping it
+        // would wait for ever for a revocation that nobody serves.
+        let ended = catch_unwind(AssertUnwindSafe(|| self.poll(&client)));
+        if let Ok(ClientEnd::Failed(failure)) = &ended {
+            let problem = failure.problem(&self.settings.group_id);
+            self.deps.health.set_consumer_problem(Some(problem));
+        }
+        *self.current.write() = Weak::new();
+        close(client, !matches!(ended, Ok(ClientEnd::Stopped)));
+        ended.unwrap_or_else(|panic| resume_unwind(panic))
+    }
+
+    fn create(&self) -> anyhow::Result<Arc<Client>> {
+        let (settings, topic) = (&self.settings, &self.topic);
+        let callbacks = ConsumerCallbacks::new(
+            settings,
+            topic.clone(),
+            self.deps.clone(),
+            self.client_errors.clone(),
+        );
+        let client: Client = settings
+            .consumer_config()
+            .create_with_context(callbacks)
+            .map_err(plain)
+            .context("failed to create the Kafka consumer")?;
+        info!(kafka.group = settings.group_id, kafka.topic = %topic, "joining the group");
+        client.subscribe(&[topic]).with_context(|| format!("failed to subscribe to {topic}"))?;
+        let client = Arc::new(client);
+        client.context().attach(&client);
+        Ok(client)
+    }
+
+    /// Poll until stopped, until `consume` has ended, or until the client has failed for good.
+    fn poll(&self, client: &Client) -> ClientEnd {
+        let callbacks = client.context();
+        while !self.deps.stop.is_cancelled() {
+            self.deps.lease.renew();
+            callbacks.release_drained(client);
+            let mut wait = POLL;
+            // After the first record take those that are there already, so that `consume` is woken
+            // once for all of them.
+            while let Some(polled) = client.poll(wait) {
+                match polled {
+                    Ok(message) if callbacks.buffer(to_record(&message, &self.topic)) < BATCH => {
+                        wait = Duration::ZERO;
+                        continue;
+                    }
+                    Ok(_) => {}
+                    Err(KafkaError::PartitionEOF(partition)) => {
+                        callbacks.on_partition_end(partition);
+                        wait = Duration::ZERO;
+                        continue;
+                    }
+                    Err(KafkaError::MessageConsumptionFatal(code)) => {
+                        let (code, cause) = client
+                            .client()
+                            .fatal_error()
+                            .unwrap_or_else(|| (code, code.to_string()));
+                        return ClientEnd::Failed(ConsumerFailure::fatal(code, cause));
+                    }
+                    Err(error) => callbacks.on_error(&error),
+                }
+                break;
+            }
+            if callbacks.flush().is_err() {
+                break;
+            }
+        }
+        ClientEnd::Stopped
+    }
+
+    /// Wait before the next client is made; false if the service stops meanwhile.
+    fn wait(&self, duration: Duration) -> bool {
+        let until = Instant::now() + duration;
+        while Instant::now() < until {
+            if self.deps.stop.is_cancelled() || self.deps.inbound.is_closed() {
+                return false;
+            }
+            // Nothing is assigned, and waiting here is neither a pause nor a stall.
+            self.deps.lease.renew();
+            sleep(WAIT_STEP);
+        }
+        true
+    }
+}
+
+/// Drain and commit everything that is assigned, or fence it if it is lost; then leave the group.
+fn close(mut client: Arc<Client>, lost: bool) {
     client.context().end(&client, lost);
-    // Dropping the last reference closes the consumer, which leaves the group.
-    drop(client);
+    // Dropping the last reference closes the consumer, which leaves the group and serves callbacks
+    // meanwhile: `consume` must not be the one that drops it.
+    let until = Instant::now() + LAST_USE;
+    while let Err(shared) = Arc::try_unwrap(client) {
+        if Instant::now() >= until {
+            // A commit that is blocked for want of a broker has the other reference.
+            break;
+        }
+        client = shared;
+        sleep(Duration::from_millis(1));
+    }
 }

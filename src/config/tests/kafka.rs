@@ -134,3 +134,18 @@ fn the_group_protocol_decides_who_sets_the_session_timeout() {
         ],
     );
 }
+
+#[test]
+fn the_poll_interval_is_at_least_the_session_timeout() {
+    check(
+        "[kafka.consumer_properties]\n\"max.poll.interval.ms\" = 44999",
+        &[],
+        &["`kafka.consumer_properties.max.poll.interval.ms` = 44999 must be at least the \
+           consumer's \"session.timeout.ms\" = 45000: raise the first, or lower the second under \
+           [kafka.consumer_properties]"],
+    );
+    good("[kafka.consumer_properties]\n\"max.poll.interval.ms\" = 45000", &[]);
+    let kip848 = "[kafka.consumer_properties]\n\"max.poll.interval.ms\" = 44999\n\
+                  \"group.protocol\" = \"consumer\"";
+    good(kip848, &[]);
+}

@@ -319,8 +319,13 @@ impl PollLoop {
             return;
         }
         let (done, drained) = sync_channel(1);
-        let revoked = Inbound::Revoked { partitions: partitions.clone(), lost, done };
-        self.send(revoked).await;
+        // A client that has failed for good loses everything, and a new one goes on.
+        let message = if lost && self.source.process.world.one_in(2) {
+            Inbound::Ending { lost, done }
+        } else {
+            Inbound::Revoked { partitions: partitions.clone(), lost, done }
+        };
+        self.send(message).await;
         let until = Instant::now() + self.source.process.world.schedule.drain + DRAIN_MARGIN;
         self.draining.push(Draining { partitions, lost, drained, until });
     }

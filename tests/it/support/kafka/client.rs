@@ -12,7 +12,8 @@ use anyhow::{Context, Result, ensure};
 use rdkafka::{
     ClientConfig, Offset, TopicPartitionList,
     admin::{
-        AdminClient, AdminOptions, AlterConfig, NewTopic, ResourceSpecifier, TopicReplication,
+        AdminClient, AdminOptions, AlterConfig, NewPartitions, NewTopic, ResourceSpecifier,
+        TopicReplication,
     },
     client::DefaultClientContext,
     consumer::{BaseConsumer, CommitMode, Consumer},
@@ -83,6 +84,19 @@ pub(crate) async fn alter_topic(bootstrap: &str, name: &str, settings: &[(&str, 
     for result in results {
         result.unwrap_or_else(|(topic, code)| panic!("cannot alter {topic:?}: {code}"));
     }
+}
+
+/// Adds partitions to a topic until it has this many, and waits until they can be used.
+pub(crate) async fn add_partitions(bootstrap: &str, name: &str, partitions: i32) {
+    let admin: AdminClient<DefaultClientContext> = config(bootstrap).create().expect("an admin");
+    let options = AdminOptions::new().operation_timeout(Some(TIME_LIMIT));
+    let wanted = NewPartitions::new(name, usize::try_from(partitions).expect("a number"));
+    let results = admin.create_partitions([&wanted], &options).await.expect("Kafka answers");
+    for result in results {
+        result.unwrap_or_else(|(name, code)| panic!("cannot add partitions to {name}: {code}"));
+    }
+    let wanted = vec![(name.to_owned(), partitions)];
+    ask(bootstrap, move |consumer| wait_for_topics(consumer, &wanted)).await;
 }
 
 /// The controller's answer may come before the broker's own view has the topic.

@@ -17,7 +17,7 @@ mod record;
 pub(in crate::support) use broker::free_port;
 pub(crate) use broker::{Broker, shared};
 pub(crate) use client::{
-    alter_topic, commit, committed, create_topic, create_topic_with, create_topics,
+    add_partitions, alter_topic, commit, committed, create_topic, create_topic_with, create_topics,
     high_watermarks, produce, read_all, read_to_end, unique,
 };
 pub(crate) use record::{Received, Record};

@@ -1,0 +1,138 @@
+//! How far a partition has been read, by the client's statistics.
+//!
+//! Offsets are more than records: a transaction ends with a control record, and the records of an
+//! aborted one are skipped. The service sees none of them, but the client's position does, and it is
+//! committed when everything that was received is finished. So a partition that was read to its end
+//! has no lag.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use rdkafka::statistics::Partition;
+use tokio::time::Instant;
+
+/// A transaction may hold a partition back for this long before the log says so.
+const OPEN_TRANSACTION: Duration = Duration::from_secs(30);
+
+/// Records between the committed offset and the end of the partition, those that an open
+/// transaction holds back included; `None` while either is unknown.
+pub(super) fn lag(partition: &Partition) -> Option<i64> {
+    let known = |offset: i64| (offset >= 0).then_some(offset);
+    Some((known(partition.hi_offset)? - known(partition.committed_offset)?).max(0))
+}
+
+/// The position of the client, if it is past everything that may be committed because of records:
+/// what is between is no record. `received`: the last offset that was handed on. Only for the thread
+/// that polls: it has handed on every record below the position that the statistics show.
+pub(super) fn position_past_records(partition: &Partition, received: Option<i64>) -> Option<i64> {
+    let finished = partition.stored_offset.max(partition.committed_offset);
+    let all_is_finished = received.is_none_or(|received| received < finished);
+    let position = partition.app_offset;
+    (all_is_finished && position >= 0 && position > finished).then_some(position)
+}
+
+/// The partitions that an open transaction holds back.
+#[derive(Debug, Default)]
+pub(super) struct OpenTransactions(HashMap<i32, Held>);
+
+#[derive(Debug)]
+struct Held {
+    stable_offset: i64,
+    since: Instant,
+    reported: bool,
+}
+
+impl OpenTransactions {
+    /// Take note of one assigned partition. Returns how many offsets wait behind the transaction
+    /// when it has been open for too long, once for each transaction.
+    pub(super) fn observe(&mut self, number: i32, partition: &Partition) -> Option<i64> {
+        let (stable, end) = (partition.ls_offset, partition.hi_offset);
+        // Records ahead of the transaction come first: as long as there are some, it costs nothing.
+        if stable < 0 || stable >= end || partition.next_offset < stable {
+            self.0.remove(&number);
+            return None;
+        }
+        let new = || Held { stable_offset: stable, since: Instant::now(), reported: false };
+        let held = self.0.entry(number).or_insert_with(new);
+        if held.stable_offset != stable {
+            *held = new();
+        }
+        let is_due = !held.reported && held.since.elapsed() >= OPEN_TRANSACTION;
+        held.reported |= is_due;
+        is_due.then_some(end - stable)
+    }
+
+    /// Forget a partition that is not assigned.
+    pub(super) fn forget(&mut self, number: i32) {
+        self.0.remove(&number);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// librdkafka's value for an offset that is not known.
+    const UNKNOWN: i64 = -1001;
+
+    fn partition(committed: i64, end: i64) -> Partition {
+        Partition {
+            committed_offset: committed,
+            stored_offset: UNKNOWN,
+            app_offset: UNKNOWN,
+            next_offset: end,
+            hi_offset: end,
+            ls_offset: end,
+            ..Partition::default()
+        }
+    }
+
+    #[test]
+    fn lag_is_known_with_both_offsets() {
+        assert_eq!(lag(&partition(5, 17)), Some(12));
+        assert_eq!(lag(&partition(UNKNOWN, 17)), None, "nothing was ever committed");
+        assert_eq!(lag(&partition(5, UNKNOWN)), None, "nothing was fetched yet");
+    }
+
+    #[test]
+    fn the_position_is_committed_once_all_that_was_received_is_finished() {
+        let at = |position, partition| Partition { app_offset: position, ..partition };
+        let check = |partition: Partition, received, expected| {
+            assert_eq!(position_past_records(&partition, received), expected, "{partition:?}");
+        };
+        check(at(17, partition(5, 17)), Some(4), Some(17));
+        check(at(17, partition(5, 17)), Some(9), None);
+        let stored = Partition { stored_offset: 10, ..partition(5, 17) };
+        check(at(17, stored), Some(9), Some(17));
+        check(at(17, partition(17, 17)), Some(4), None);
+        check(at(12, partition(UNKNOWN, 12)), None, Some(12));
+        check(at(12, partition(UNKNOWN, 12)), Some(3), None);
+        check(at(UNKNOWN, partition(5, 17)), None, None);
+        check(at(UNKNOWN, partition(UNKNOWN, 17)), None, None);
+    }
+
+    #[test]
+    fn what_an_open_transaction_holds_back_counts() {
+        let held = Partition { ls_offset: 5, next_offset: 5, ..partition(5, 8) };
+        assert_eq!(lag(&held), Some(3));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_transaction_that_stays_open_is_reported_once() {
+        let mut open = OpenTransactions::default();
+        let held = Partition { ls_offset: 5, next_offset: 5, ..partition(5, 8) };
+        assert_eq!(open.observe(0, &held), None);
+        tokio::time::advance(OPEN_TRANSACTION - Duration::from_millis(1)).await;
+        assert_eq!(open.observe(0, &held), None);
+        let next = Partition { ls_offset: 7, next_offset: 7, ..held.clone() };
+        assert_eq!(open.observe(0, &next), None, "another transaction");
+        tokio::time::advance(OPEN_TRANSACTION).await;
+        assert_eq!(open.observe(0, &next), Some(1));
+        assert_eq!(open.observe(0, &next), None, "once");
+        let behind = Partition { next_offset: 6, ..next.clone() };
+        assert_eq!(open.observe(0, &behind), None, "there is a record to read ahead of it");
+        assert_eq!(open.observe(0, &next), None);
+        tokio::time::advance(OPEN_TRANSACTION).await;
+        assert_eq!(open.observe(0, &next), Some(1));
+    }
+}
