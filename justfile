@@ -44,3 +44,7 @@ field *args:
 # Random faults on real parts, for MINUTES
 chaos minutes="5":
     scripts/chaos --minutes {{minutes}}
+
+# Field tests that take minutes
+field *args:
+    scripts/field "$@"

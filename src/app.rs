@@ -46,6 +46,9 @@ const TOPIC_LOOKUP_INTERVAL: Duration = Duration::from_secs(2);
 const TOPIC_CREATION_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long the producer may flush after the drain, which has waited for everything that counts.
 const FLUSH_TIMEOUT: Duration = Duration::from_secs(1);
+/// The service ends this long after its drain budget whatever is down, with a second to spare for the
+/// exit itself: orchestrators are told 5 s.
+const STOP_OVERHEAD: Duration = Duration::from_secs(4);
 /// How long the ledger may write what it still has at the end.
 const LEDGER_CLOSE_TIMEOUT: Duration = Duration::from_secs(10);
 const PRUNE_INTERVAL: Duration = Duration::from_secs(3600);
@@ -140,8 +143,32 @@ impl Service {
         })
     }
 
-    /// Run until `shutdown`, then drain.
+    /// Run until `shutdown`, then drain. Ends within the drain budget and [`STOP_OVERHEAD`] after
+    /// `shutdown` or a fault: whatever has not stopped by then is left as after a crash.
     pub async fn run(
+        self,
+        listener: Option<TcpListener>,
+        shutdown: CancellationToken,
+    ) -> anyhow::Result<()> {
+        let limit = self.intake.drain + STOP_OVERHEAD;
+        // A child, because a fault stops the service, too, and must not look like a signal.
+        let stop = shutdown.child_token();
+        let stopping = stop.clone();
+        let time_is_up = async {
+            stopping.cancelled().await;
+            sleep(limit).await;
+        };
+        tokio::select! {
+            ended = self.run_to_end(listener, stop) => ended,
+            () = time_is_up => {
+                warn!("stop exceeded its time; the next start reconciles what is missing");
+                let by_signal = shutdown.is_cancelled();
+                by_signal.then_some(()).context("a part of the service ended by a fault")
+            }
+        }
+    }
+
+    async fn run_to_end(
         self,
         listener: Option<TcpListener>,
         shutdown: CancellationToken,

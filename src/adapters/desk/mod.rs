@@ -8,11 +8,11 @@ use std::error::Error as _;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use anyhow::Context as _;
 use jiff::Timestamp;
 use reqwest::header::{CONTENT_TYPE, DATE, HeaderMap, HeaderValue, RETRY_AFTER};
 use secrecy::{ExposeSecret, SecretString};
 
+use self::connections::DeskConnections;
 use self::hosts::{Hosts, Reachability};
 use self::signer::Signer;
 use crate::clock::{Clock, Rng};
@@ -22,6 +22,7 @@ use crate::domain::request::DeskCommand;
 use crate::domain::usersig::Identity;
 
 mod body;
+mod connections;
 mod hosts;
 mod signer;
 
@@ -55,7 +56,7 @@ pub enum KeySource {
 
 /// The client; shared by all tasks that call Desk.
 pub(crate) struct DeskClient {
-    http: reqwest::Client,
+    connections: DeskConnections,
     signer: Signer,
     hosts: Hosts,
     clock: Clock,
@@ -81,26 +82,10 @@ impl DeskClient {
         clock: Clock,
         rng: Rng,
     ) -> anyhow::Result<Self> {
-        // Fails only if another provider is installed already, which is used then.
-        drop(rustls::crypto::ring::default_provider().install_default());
-        let mut http = reqwest::Client::builder()
-            .user_agent(concat!("handoff/", env!("CARGO_PKG_VERSION")))
-            .timeout(settings.timeout)
-            .connect_timeout(settings.connect_timeout)
-            .redirect(reqwest::redirect::Policy::none())
-            .tcp_nodelay(true)
-            .pool_idle_timeout(Duration::from_secs(60));
-        if is_loopback(&settings.endpoint) {
-            // A proxy in the environment cannot reach a server on this machine.
-            http = http.no_proxy();
-        }
-        let http = http
-            .build()
-            .map_err(reqwest::Error::without_url)
-            .context("failed to set up the HTTP client")?;
+        let connections = DeskConnections::new(&settings)?;
         let hosts = Hosts::new(&settings.endpoint, settings.backup_endpoint.as_deref())?;
         let signer = Signer::new(settings.identity, settings.key, settings.signature_lifetime);
-        Ok(Self { http, signer, hosts, clock, rng })
+        Ok(Self { connections, signer, hosts, clock, rng })
     }
 
     /// Makes one call. A signature made at or before `signature_after` is renewed first.
@@ -131,10 +116,14 @@ impl DeskClient {
         let mut url = self.hosts.url(host, command).clone();
         let random = self.rng.next_u32();
         url.set_query(Some(&format!("{}&random={random}", query.expose_secret())));
-        let request = self.http.post(url).header(CONTENT_TYPE, "application/json").body(body);
+        let http = self.connections.current();
+        let request = http.client.post(url).header(CONTENT_TYPE, "application/json").body(body);
         let response = match request.send().await {
             Ok(response) => response,
             Err(error) => {
+                if error.is_timeout() && !error.is_connect() {
+                    self.connections.distrust(&http);
+                }
                 let reply = failed_call(error);
                 self.hosts.record(host, Reachability::of(&reply), now);
                 return (reply, None);
@@ -155,15 +144,6 @@ impl deliver::DeskApi for DeskClient {
     ) -> Reply {
         self.exchange(command, body, signature_after).await.0
     }
-}
-
-/// Whether the endpoint is on this machine, as the simulated Desk usually is.
-fn is_loopback(endpoint: &str) -> bool {
-    let url = reqwest::Url::parse(endpoint).ok();
-    url.as_ref().and_then(reqwest::Url::host_str).is_some_and(|host| {
-        let address = host.trim_matches(['[', ']']).parse::<std::net::IpAddr>();
-        host == "localhost" || address.is_ok_and(|address| address.is_loopback())
-    })
 }
 
 async fn read_reply(mut response: reqwest::Response, now: Timestamp) -> Reply {
@@ -218,17 +198,6 @@ fn http_date(value: &str) -> Option<Timestamp> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn only_loopback_addresses_bypass_the_proxy() {
-        for local in ["http://127.0.0.1:8080", "http://localhost:8080", "https://[::1]"] {
-            assert!(is_loopback(local), "{local}");
-        }
-        for remote in ["https://console.tim.qq.com", "http://10.0.0.1", "http://localhost.example"]
-        {
-            assert!(!is_loopback(remote), "{remote}");
-        }
-    }
 
     #[test]
     fn retry_after_is_seconds_or_a_date() {

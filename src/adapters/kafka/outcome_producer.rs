@@ -1,10 +1,12 @@
 //! The service's producer of outcomes and dead letters: idempotent, `acks=all`, never gives up.
 //!
 //! A message is enqueued when [`OutcomeProducer::publish`](OutcomePublisher::publish) is called,
-//! so messages leave in the order of the calls; messages that have to be sent again keep their
-//! order within a session ([`ResendOrder`]). Before a message is sent again that may have arrived,
+//! or once the previous message of its session is acknowledged ([`PublishOrder`]). librdkafka gives
+//! up a message after seconds ([`KafkaSettings::message_timeout`]), so that a process that was
+//! paused does not send it when it resumes. Before a message is sent again that may have arrived,
 //! or that another instance may have published while this process was paused, the topic is read
-//! ([`PublishedLookup`]). The subcommands use [`super::RecordPublisher`], which gives up.
+//! ([`PublishedLookup`]); when that is certain, [`HiddenRecords`] knows. The subcommands use
+//! [`super::RecordPublisher`], which gives up.
 
 use std::future::Future;
 use std::sync::Arc;
@@ -13,15 +15,16 @@ use std::time::Duration;
 use anyhow::Context as _;
 use jiff::Timestamp;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
-use rdkafka::message::{Header, OwnedHeaders};
+use rdkafka::message::{Header, Message as _, OwnedHeaders};
 use rdkafka::producer::FutureRecord;
 use rdkafka::producer::future_producer::{Delivery, DeliveryFuture};
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 use tracing::error;
 
+use super::hidden_records::{HiddenRecords, PossiblyAppended, TopicPartition};
+use super::publish_order::{OrderEntry, PublishOrder};
 use super::published_lookup::PublishedLookup;
 use super::replaceable_producer::ReplaceableProducer;
-use super::resend_order::{ResendEntry, ResendOrder};
 use super::{KafkaSettings, plain};
 use crate::clock::Clock;
 use crate::deliver::{OutcomePublisher, Published, PublishedBy};
@@ -32,8 +35,8 @@ use crate::telemetry::log_throttle::{LogThrottle, warn_throttled};
 
 const RETRY_PAUSE: Duration = Duration::from_secs(1);
 const QUEUE_FULL_PAUSE: Duration = Duration::from_millis(20);
-/// Messages that fail for the same reason all report it within this time.
-const FAILURES_SETTLE: Duration = Duration::from_millis(100);
+/// The pause between two lookups of a message that may be hidden.
+const LOOKUP_PAUSE: Duration = Duration::from_secs(2);
 
 /// The producer; clones share it.
 #[derive(Clone)]
@@ -44,7 +47,8 @@ pub(crate) struct OutcomeProducer {
     throttle: Arc<LogThrottle>,
     settings: KafkaSettings,
     lookup: Arc<PublishedLookup>,
-    resend_order: Arc<ResendOrder>,
+    order: Arc<PublishOrder>,
+    hidden: Arc<HiddenRecords>,
     lease: Arc<Lease>,
     clock: Clock,
 }
@@ -68,7 +72,8 @@ impl OutcomeProducer {
             throttle: Arc::default(),
             settings: settings.clone(),
             lookup: Arc::default(),
-            resend_order: Arc::default(),
+            order: Arc::default(),
+            hidden: Arc::default(),
             lease,
             clock,
         })
@@ -120,7 +125,7 @@ impl OutcomePublisher for OutcomeProducer {
     }
 
     async fn find_published(&self, message: &Message, since: Timestamp) -> Option<Position> {
-        self.lookup.find(&self.settings, message, since).await
+        self.lookup.find(&self.settings, message, since).await.position
     }
 }
 
@@ -138,89 +143,93 @@ struct Publication<'p> {
     token: FencingToken,
     /// The lookup reads the topic from this time on.
     since: Timestamp,
-    sequence: u64,
-    /// Messages with the same key keep their order.
-    order_key: Option<Vec<u8>>,
+    /// When the message was enqueued last.
+    enqueued_at: Instant,
+    /// Messages of a session are sent one by one. Dead letters have no session and no order.
+    order: Option<OrderEntry>,
     batching: Batching,
-    /// Set once the message has failed, or waits for one that has.
-    resend: Option<ResendEntry>,
     /// An attempt of ours has failed in a way that leaves open whether the message arrived.
     may_have_arrived: bool,
+    /// The last attempt may have left a record that is not visible yet.
+    doubt: Option<PossiblyAppended>,
+}
+
+/// Why a message is not acknowledged.
+struct PublishFailure {
+    error: KafkaError,
+    /// `None`: it was not assigned to a partition, so it never left.
+    partition: Option<i32>,
 }
 
 impl<'p> Publication<'p> {
-    /// Enqueue the message, unless an earlier message of its session has failed and goes first.
+    /// Enqueue the message, unless an earlier message of its session is not acknowledged yet.
     fn begin(
         producer: &'p OutcomeProducer,
         message: Arc<Message>,
         token: FencingToken,
     ) -> (Self, Option<Result<DeliveryFuture, KafkaError>>) {
-        let since = producer.clock.now();
-        // Dead letters have no session and no order.
-        let order_key = match message.channel {
-            Channel::Outcomes => message.key.clone(),
-            Channel::DeadLetters => None,
+        let order = match (message.channel, &message.key) {
+            (Channel::Outcomes, Some(key)) => Some(producer.order.join(key)),
+            _ => None,
         };
-        let order = &producer.resend_order;
-        let sequence = order.next_sequence();
-        let must_wait = order.has_pending(order_key.as_deref());
-        let resend = must_wait.then(|| order.join(order_key.as_deref(), sequence));
-        let batching = Batching::Batched;
-        let enqueued = (!must_wait).then(|| producer.enqueue(batching, &message));
-        let publication = Self {
+        let is_first = order.as_ref().is_none_or(OrderEntry::is_first);
+        let mut publication = Self {
             producer,
             message,
             token,
-            since,
-            sequence,
-            order_key,
-            batching,
-            resend,
+            since: producer.clock.now(),
+            enqueued_at: Instant::now(),
+            order,
+            batching: Batching::Batched,
             may_have_arrived: false,
+            doubt: None,
         };
+        let enqueued = is_first.then(|| publication.enqueue());
         (publication, enqueued)
+    }
+
+    fn enqueue(&mut self) -> Result<DeliveryFuture, KafkaError> {
+        self.enqueued_at = Instant::now();
+        self.producer.enqueue(self.batching, &self.message)
     }
 
     async fn run(mut self, mut enqueued: Option<Result<DeliveryFuture, KafkaError>>) -> Published {
         loop {
-            let error = match enqueued.take() {
-                None => None,
-                Some(enqueued) => match acknowledged(enqueued).await {
-                    Ok(delivery) => {
-                        let position = self.position(&delivery);
-                        return Published { position, by: PublishedBy::Us };
-                    }
-                    Err(error) => Some(error),
-                },
-            };
-            self.wait_in_resend_order().await;
             let mut must_look_up = false;
-            if let Some(error) = error {
-                must_look_up = may_have_arrived(&error);
-                self.may_have_arrived |= must_look_up;
-                self.react_to(&error).await;
+            match enqueued.take() {
+                None => {
+                    if let Some(order) = &self.order {
+                        order.wait_for_predecessors().await;
+                    }
+                }
+                Some(enqueued) => match acknowledged(enqueued).await {
+                    Ok(delivery) => return self.published(&delivery),
+                    Err(failure) => {
+                        must_look_up = may_have_arrived(&failure.error);
+                        self.may_have_arrived |= must_look_up;
+                        self.doubt = self.doubt(&failure);
+                        self.react_to(&failure.error).await;
+                    }
+                },
             }
             if let Some(published) = self.find_if_published(must_look_up).await {
                 return published;
             }
-            enqueued = Some(self.producer.enqueue(self.batching, &self.message));
+            enqueued = Some(self.enqueue());
         }
     }
 
-    async fn wait_in_resend_order(&mut self) {
-        if self.resend.is_none() {
-            let (order, key) = (&self.producer.resend_order, self.order_key.as_deref());
-            self.resend = Some(order.join(key, self.sequence));
-            // The other messages that failed with this one have to join before any is sent again.
-            sleep(FAILURES_SETTLE).await;
-        }
-        self.wait_for_predecessors().await;
+    /// Whether the message may have been appended without being visible.
+    fn doubt(&self, failure: &PublishFailure) -> Option<PossiblyAppended> {
+        use RDKafkaErrorCode as Code;
+        let code = failure.error.rdkafka_error_code();
+        let may_be_hidden = matches!(code, Some(Code::MessageTimedOut | Code::PurgeInflight));
+        let partition = failure.partition.filter(|_| may_be_hidden)?;
+        Some(self.producer.hidden.doubt(self.at(partition)))
     }
 
-    async fn wait_for_predecessors(&self) {
-        if let Some(resend) = &self.resend {
-            resend.wait_for_predecessors().await;
-        }
+    fn at(&self, partition: i32) -> TopicPartition {
+        TopicPartition { channel: self.message.channel, partition }
     }
 
     /// Do what an error requires before the message is sent again.
@@ -266,8 +275,6 @@ impl<'p> Publication<'p> {
     async fn find_if_published(&mut self, mut must_look_up: bool) -> Option<Published> {
         let producer = self.producer;
         loop {
-            // A predecessor may have failed while this message was looked up.
-            self.wait_for_predecessors().await;
             let is_accepted = producer.lease.accepts(self.token);
             if !must_look_up && is_accepted {
                 return None;
@@ -279,32 +286,45 @@ impl<'p> Publication<'p> {
                 PublishedBy::PreviousOwner
             };
             self.token = producer.lease.token().await;
-            if let Some(position) = producer.find_published(&self.message, self.since).await {
+            let is_resolved =
+                self.doubt.as_mut().is_none_or(PossiblyAppended::is_resolved_by_lookup);
+            let found = producer.lookup.find(&producer.settings, &self.message, self.since).await;
+            if let Some(position) = found.position {
                 return Some(Published { position, by });
             }
-            must_look_up = false;
+            must_look_up = !is_resolved;
+            if must_look_up {
+                if let Some(doubt) = &mut self.doubt {
+                    doubt.set_has_replicas(found.has_replicas);
+                }
+                sleep(LOOKUP_PAUSE).await;
+            }
         }
     }
 
-    fn position(&self, delivery: &Delivery) -> Position {
-        Position {
-            topic: self.producer.settings.topics.of(self.message.channel).into(),
-            partition: delivery.partition,
-            offset: delivery.offset,
-        }
+    fn published(&self, delivery: &Delivery) -> Published {
+        self.producer.hidden.acknowledged(self.at(delivery.partition), self.enqueued_at);
+        let topic = self.producer.settings.topics.of(self.message.channel).into();
+        let position = Position { topic, partition: delivery.partition, offset: delivery.offset };
+        Published { position, by: PublishedBy::Us }
     }
 }
 
 async fn acknowledged(
     enqueued: Result<DeliveryFuture, KafkaError>,
-) -> Result<Delivery, KafkaError> {
-    match enqueued?.await {
+) -> Result<Delivery, PublishFailure> {
+    let delivery = enqueued.map_err(|error| PublishFailure { error, partition: None })?;
+    match delivery.await {
         Ok(Ok(delivery)) => Ok(delivery),
-        Ok(Err((error, _))) => Err(error),
+        Ok(Err((error, message))) => {
+            let partition = Some(message.partition()).filter(|partition| *partition >= 0);
+            Err(PublishFailure { error, partition })
+        }
         Err(cancelled) => {
             error!(error = %cancelled, "Kafka producer dropped a message unanswered");
             // Not `Canceled`, which means that it was never enqueued: this one may have arrived.
-            Err(KafkaError::MessageProduction(RDKafkaErrorCode::PurgeInflight))
+            let error = KafkaError::MessageProduction(RDKafkaErrorCode::PurgeInflight);
+            Err(PublishFailure { error, partition: None })
         }
     }
 }

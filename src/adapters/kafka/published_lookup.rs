@@ -12,12 +12,12 @@ use parking_lot::Mutex;
 use tokio::sync::oneshot;
 use tokio::task::spawn_blocking;
 use tokio::time::sleep;
-use tracing::warn;
 
 use super::KafkaSettings;
 use super::range_reader::{Boundary, TopicFollower};
 use crate::domain::record::{Position, Record};
 use crate::domain::wire::{Channel, Message};
+use crate::telemetry::log_throttle::{LogThrottle, warn_throttled};
 
 /// How far the clocks of brokers and workers may differ.
 const MAX_CLOCK_SKEW: Duration = Duration::from_secs(300);
@@ -25,9 +25,19 @@ const REQUEST_LIMIT: Duration = Duration::from_secs(10);
 const POLL: Duration = Duration::from_millis(100);
 const RETRY_PAUSE: Duration = Duration::from_secs(1);
 
+/// What a lookup has seen.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct LookupResult {
+    /// Where the message is; `None`: it is not visible.
+    pub(super) position: Option<Position>,
+    /// Whether the topic has more than one replica, which can hide an appended record.
+    pub(super) has_replicas: bool,
+}
+
 /// The lookup; one per producer.
 #[derive(Default)]
 pub(super) struct PublishedLookup {
+    throttle: LogThrottle,
     waiting: Mutex<Vec<LookupRequest>>,
     /// Held while a topic is read, so that there is one reading at a time.
     reading: tokio::sync::Mutex<()>,
@@ -38,17 +48,17 @@ struct LookupRequest {
     /// The message in all its forms: whole, and truncated as far as the topic may have required.
     forms: Vec<Message>,
     since: Timestamp,
-    reply: oneshot::Sender<Option<Position>>,
+    reply: oneshot::Sender<LookupResult>,
 }
 
 impl PublishedLookup {
-    /// The position of exactly this message in its topic, if it was published after `since`.
+    /// Look for exactly this message in its topic, from `since` on.
     pub(super) async fn find(
         &self,
         settings: &KafkaSettings,
         message: &Message,
         since: Timestamp,
-    ) -> Option<Position> {
+    ) -> LookupResult {
         loop {
             let (reply, replied) = oneshot::channel();
             let request =
@@ -67,7 +77,11 @@ impl PublishedLookup {
                     // The requests were dropped; each of their tasks asks again.
                     Ok(Err(error)) => {
                         let error = format!("{error:#}");
-                        warn!(error, "failed to look up published messages, trying again");
+                        warn_throttled!(
+                            self.throttle,
+                            error,
+                            "failed to look up published messages, trying again"
+                        );
                         sleep(RETRY_PAUSE).await;
                     }
                     Err(_) => sleep(RETRY_PAUSE).await,
@@ -82,34 +96,38 @@ impl PublishedLookup {
     }
 }
 
-/// For each request the position of its message.
+/// For each request what became of its message.
 fn read_topics(
     settings: &KafkaSettings,
     requests: &[LookupRequest],
-) -> anyhow::Result<Vec<Option<Position>>> {
-    let mut found = vec![None; requests.len()];
+) -> anyhow::Result<Vec<LookupResult>> {
+    let mut results = vec![LookupResult { position: None, has_replicas: true }; requests.len()];
     for channel in [Channel::Outcomes, Channel::DeadLetters] {
         let of_channel = requests.iter().filter(|request| request.channel == channel);
         let Some(since) = of_channel.map(|request| request.since).min() else { continue };
         let start = Boundary::At(since.saturating_sub(MAX_CLOCK_SKEW).unwrap_or(Timestamp::MIN));
         let topic = settings.topics.of(channel);
         let mut follower = TopicFollower::open(settings, topic, &start, REQUEST_LIMIT)?;
+        let of_channel = |pair: &(&LookupRequest, &mut LookupResult)| pair.0.channel == channel;
+        for (_, result) in requests.iter().zip(&mut results).filter(of_channel) {
+            result.has_replicas = follower.has_replicas();
+        }
         while !follower.is_at_end() {
             let Some(record) = follower.next(POLL)? else { continue };
-            for (request, found) in requests.iter().zip(&mut found) {
-                if request.channel == channel && request.matches(&record) {
-                    found.get_or_insert_with(|| record.position.clone());
+            for (request, result) in requests.iter().zip(&mut results).filter(of_channel) {
+                if request.matches(&record) {
+                    result.position.get_or_insert_with(|| record.position.clone());
                 }
             }
         }
     }
-    Ok(found)
+    Ok(results)
 }
 
-fn reply_to_all(requests: Vec<LookupRequest>, found: Vec<Option<Position>>) {
-    for (request, found) in requests.into_iter().zip(found) {
+fn reply_to_all(requests: Vec<LookupRequest>, results: Vec<LookupResult>) {
+    for (request, result) in requests.into_iter().zip(results) {
         // Fails where the requesting task was cancelled.
-        drop(request.reply.send(found));
+        drop(request.reply.send(result));
     }
 }
 

@@ -51,6 +51,7 @@ pub(crate) struct RangeReader {
     available: BTreeMap<i32, Range<i64>>,
     /// The part of these that is read.
     ranges: BTreeMap<i32, Range<i64>>,
+    has_replicas: bool,
 }
 
 impl RangeReader {
@@ -63,7 +64,8 @@ impl RangeReader {
     ) -> anyhow::Result<Self> {
         let client = TopicClient::connect(settings, topic)?;
         let mut available = BTreeMap::new();
-        for partition in client.partitions(settings, limit)? {
+        let TopicPartitions { numbers, has_replicas } = client.partitions(settings, limit)?;
+        for partition in numbers {
             let (low, high) = client
                 .consumer
                 .fetch_watermarks(topic, partition, limit)
@@ -72,7 +74,7 @@ impl RangeReader {
             available.insert(partition, low..high);
         }
         let ranges = available.clone();
-        Ok(Self { client, limit, available, ranges })
+        Ok(Self { client, limit, available, ranges, has_replicas })
     }
 
     /// Begin here.
@@ -222,6 +224,7 @@ pub(crate) struct TopicFollower {
     client: TopicClient,
     /// The partitions that are not read to their end yet, and where that was at the opening.
     behind: BTreeMap<i32, i64>,
+    has_replicas: bool,
 }
 
 impl TopicFollower {
@@ -234,10 +237,15 @@ impl TopicFollower {
     ) -> anyhow::Result<Self> {
         let mut range = RangeReader::open(settings, topic, limit)?;
         range.start_at(start)?;
-        let RangeReader { client, ranges, .. } = range;
+        let RangeReader { client, ranges, has_replicas, .. } = range;
         client.assign(&ranges)?;
         let behind = ranges.iter().map(|(number, range)| (*number, range.end)).collect();
-        Ok(Self { client, behind })
+        Ok(Self { client, behind, has_replicas })
+    }
+
+    /// Whether a partition of the topic has more than one replica.
+    pub(crate) fn has_replicas(&self) -> bool {
+        self.has_replicas
     }
 
     /// Everything that was there at the opening has been read.
@@ -270,6 +278,12 @@ struct TopicClient {
     topic: Arc<str>,
 }
 
+/// The partitions of a topic.
+struct TopicPartitions {
+    numbers: Vec<i32>,
+    has_replicas: bool,
+}
+
 /// The result of one poll.
 enum Polled {
     Record(Record),
@@ -289,8 +303,11 @@ impl TopicClient {
         Ok(Self { consumer, topic: topic.into() })
     }
 
-    /// The numbers of the topic's partitions.
-    fn partitions(&self, settings: &KafkaSettings, limit: Duration) -> anyhow::Result<Vec<i32>> {
+    fn partitions(
+        &self,
+        settings: &KafkaSettings,
+        limit: Duration,
+    ) -> anyhow::Result<TopicPartitions> {
         let topic = &*self.topic;
         let metadata = fetch_metadata(&self.consumer, settings, topic, limit)?;
         let found = metadata.topics().iter().find(|found| found.name() == topic);
@@ -298,10 +315,11 @@ impl TopicClient {
             let error = anyhow::Error::new(RDKafkaErrorCode::from(error));
             return Err(error.context(format!("failed to read {topic}")));
         }
-        let partitions: Vec<i32> =
-            found.map_or(&[][..], |found| found.partitions()).iter().map(|p| p.id()).collect();
-        ensure!(!partitions.is_empty(), "there is no topic {topic}");
-        Ok(partitions)
+        let partitions = found.map_or(&[][..], |found| found.partitions());
+        let numbers: Vec<i32> = partitions.iter().map(|partition| partition.id()).collect();
+        ensure!(!numbers.is_empty(), "there is no topic {topic}");
+        let has_replicas = partitions.iter().any(|partition| partition.replicas().len() > 1);
+        Ok(TopicPartitions { numbers, has_replicas })
     }
 
     /// Read these partitions from the beginning of their ranges.

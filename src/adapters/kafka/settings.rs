@@ -20,6 +20,8 @@ pub(crate) const DRAIN_OVERHEAD: Duration = Duration::from_secs(10);
 
 /// librdkafka's default, and Kafka's for groups of the KIP-848 protocol.
 const SESSION_TIMEOUT: Duration = Duration::from_secs(45);
+/// A message that was not sent within this time is given up: see [`KafkaSettings::message_timeout`].
+const MESSAGE_TIMEOUT: Duration = Duration::from_secs(5);
 /// librdkafka's default.
 const MAX_POLL_INTERVAL: Duration = Duration::from_secs(300);
 
@@ -84,6 +86,13 @@ impl KafkaSettings {
     pub fn client_config(&self) -> ClientConfig {
         let mut config = ClientConfig::new();
         config.set("bootstrap.servers", &self.bootstrap_servers).set("client.id", "handoff");
+        // Firewalls and load balancers forget connections that were idle for some minutes (Azure: 4),
+        // and drop what is sent on them later. The kernel's keep-alive begins after two hours by
+        // default, so idle connections are closed before.
+        config.set("connections.max.idle.ms", "180000").set("socket.keepalive.enable", "true");
+        // Connect again soon after an outage; librdkafka's defaults are 30 s and 10 s.
+        config.set("socket.connection.setup.timeout.ms", "5000");
+        config.set("reconnect.backoff.max.ms", "1000");
         config.extend(self.properties.clone());
         let tls = config.get("security.protocol").is_some_and(|p| p.to_lowercase().contains("ssl"));
         if tls && config.get("ssl.ca.location").is_none() {
@@ -119,6 +128,9 @@ impl KafkaSettings {
         // With the default, a queue that was full stays empty for up to a second.
         config.set("fetch.queue.backoff.ms", "10");
         config.set("fetch.wait.max.ms", "100");
+        // A connection is closed when a request got no answer for this long. The default, 60 s, is
+        // longer than a session: a dropped connection to the coordinator would cost the partitions.
+        config.set("socket.timeout.ms", "3000");
         // New partitions are found within this time; the default is 5 minutes. A request and its
         // answer are some hundred bytes, and 50 for each partition.
         config.set("topic.metadata.refresh.interval.ms", "10000");
@@ -160,11 +172,14 @@ impl KafkaSettings {
         // our headers.
         config.set("message.max.bytes", "67108864");
         config.set("queue.buffering.max.kbytes", "65536");
+        // A request without an answer for this long fails, its connection is closed, and librdkafka
+        // sends it again on a new one, with the same sequence numbers: the broker appends it once.
+        // The default, 60 s, is how late outcomes were whose connection a firewall had dropped.
+        config.set("socket.timeout.ms", "2000");
         config.extend(self.properties.clone());
         config.extend(self.producer_properties.clone());
         config.set("enable.idempotence", "true").set("acks", "all");
-        // librdkafka must not give up: a message that timed out may still have been written.
-        config.set("message.timeout.ms", "0");
+        config.set("message.timeout.ms", self.message_timeout().as_millis().to_string());
         config
     }
 
@@ -178,6 +193,17 @@ impl KafkaSettings {
     /// KIP-848 the broker's own setting applies, which may differ.
     pub fn session_timeout(&self) -> Duration {
         self.millis("session.timeout.ms").unwrap_or(SESSION_TIMEOUT)
+    }
+
+    /// How long the client may keep a message before it fails. After a process pause librdkafka fails
+    /// expired messages before it sends anything, so with a time-out below the session time-out no
+    /// message is sent that was enqueued before the pause and that the successor has published since.
+    pub fn message_timeout(&self) -> Duration {
+        if self.uses_kip848() {
+            MESSAGE_TIMEOUT
+        } else {
+            MESSAGE_TIMEOUT.min(self.session_timeout() * 2 / 3)
+        }
     }
 
     /// Without a poll for this long the consumer loses its partitions.

@@ -75,7 +75,7 @@ fn properties_that_guarantees_depend_on_are_refused() {
             "`kafka.producer_properties.acks` in F cannot be passed to librdkafka: it is always all: \
              an acknowledged outcome must survive the loss of a broker",
             "`kafka.producer_properties.message.timeout.ms` in F cannot be passed to librdkafka: \
-             an outcome is sent until it is acknowledged",
+             handoff sets it, below the session time-out",
         ],
     );
 }

@@ -3,6 +3,8 @@
 
 mod beside;
 mod broken_log;
+mod broker_away;
+mod dropped_connections;
 mod dropped_database_connection;
 mod flood_of_one_session;
 mod growing_log;
@@ -13,12 +15,14 @@ mod new_partitions;
 mod odd_events;
 mod odd_replies;
 mod parked_night;
+mod paused_workers;
 mod pgbouncer;
 mod poison_session;
 mod refused_configuration;
 mod retries_pile;
 mod reused_id;
 mod rotated_password;
+mod stop_without_brokers;
 mod throttling;
 mod transactions;
 mod unreleased_instance;

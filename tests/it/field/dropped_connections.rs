@@ -1,0 +1,63 @@
+//! Connections that a firewall has dropped in silence while they were idle: what is sent on them goes
+//! nowhere, and new connections work.
+//!
+//! Outcomes came 60 s late, after librdkafka's default time limit for a request.
+
+use std::time::Duration;
+
+use handoff::sim::desk::{LatencyRange, SimulatedDeskSettings};
+use tokio::time::sleep;
+
+use super::beside::ten_others;
+use crate::support::kafka::Broker;
+use crate::support::relay::Relay;
+use crate::support::worker::World;
+
+/// The consumer notices within 3 s and the producer within 2 s more.
+const LIMIT: Duration = Duration::from_secs(9);
+
+#[tokio::test(flavor = "multi_thread")]
+async fn connections_to_kafka_that_were_dropped_in_silence_delay_an_outcome_by_seconds() {
+    let relay = Relay::start().await;
+    let advertised = format!("PLAINTEXT://{}", relay.address());
+    let broker = Broker::start_with(&[("advertised.listeners", &advertised)]).await;
+    relay.forward_to(broker.bootstrap());
+    let desk = SimulatedDeskSettings::default;
+    let classic = World::on(&relay.address(), "dropped-classic", 2, desk()).await;
+    let mut kip848 = World::on(&relay.address(), "dropped-848", 2, desk()).await;
+    kip848.set("KAFKA__CONSUMER_PROPERTIES__GROUP_PROTOCOL", "consumer");
+    let workers = [classic.process(), kip848.process()];
+    tokio::join!(ten_others(&classic, "before"), ten_others(&kip848, "before"));
+    for round in ["first", "second"] {
+        sleep(Duration::from_secs(2)).await;
+        relay.drop_in_silence();
+        let (a, b) = tokio::join!(ten_others(&classic, round), ten_others(&kip848, round));
+        assert!(a < LIMIT && b < LIMIT, "{round}: classic after {a:?}, KIP-848 after {b:?}");
+    }
+    for worker in workers {
+        worker.terminate().await;
+    }
+}
+
+/// The first call meets a dropped connection and is in doubt after `desk.timeout_ms`; the state query
+/// and the repeated call must not meet the next one.
+#[tokio::test(flavor = "multi_thread")]
+async fn connections_to_desk_that_were_dropped_in_silence_delay_an_outcome_by_one_call() {
+    let latency = LatencyRange::exactly(300);
+    let settings = SimulatedDeskSettings { latency, ..SimulatedDeskSettings::default() };
+    let mut world = World::new("dropped-desk", 2, settings).await;
+    let target = world.desk.endpoint();
+    let relay = Relay::to(target.trim_start_matches("http://")).await;
+    world.set("DESK__ENDPOINT", &format!("http://{}", relay.address()));
+    world.set("DESK__TIMEOUT_MS", "4000").set("DESK__SETTLE_MS", "3000");
+    // Ten sessions without an answer would rightly shut the gate for a while.
+    world.set("DESK__OUTAGE_AFTER", "11");
+    let worker = world.process();
+    // Ten calls at once leave ten idle connections.
+    ten_others(&world, "before").await;
+    sleep(Duration::from_secs(1)).await;
+    relay.drop_in_silence();
+    let waited = ten_others(&world, "after").await;
+    assert!(waited < LIMIT, "{waited:?}");
+    worker.terminate().await;
+}
