@@ -19,17 +19,7 @@ fn main() -> ExitCode {
         Ok(cli) => cli,
         Err(error) => return print_usage(&error),
     };
-    let runtime = match tokio::runtime::Runtime::new() {
-        Ok(runtime) => runtime,
-        Err(error) => {
-            print_error(&format!("handoff: failed to start: {error}"));
-            return ExitCode::from(EX_SOFTWARE);
-        }
-    };
-    let result = runtime.block_on(cli.run(environment));
-    // A thread that still blocks, in a name lookup for example, must not delay the exit.
-    runtime.shutdown_background();
-    match result {
+    match cli.run(environment) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => fail(&failure),
     }

@@ -25,6 +25,8 @@ const TICKS: f64 = 100.0;
 pub(crate) enum Kind {
     /// `handoff run` as it is shipped.
     Handoff,
+    /// The same with one worker thread.
+    OneThread,
     /// The same without a ledger: not for any other use.
     NoLedger,
     /// A plain loop with a queue per session, without a ledger.
@@ -35,9 +37,15 @@ impl Kind {
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Handoff => "handoff",
+            Self::OneThread => "handoff, 1 thread",
             Self::NoLedger => "handoff, no ledger",
             Self::Plain => "plain loop",
         }
+    }
+
+    /// The variable that sets its worker threads, where they are not the default.
+    fn threads(self) -> Option<(&'static str, &'static str)> {
+        (self == Self::OneThread).then_some(("HANDOFF__RUNTIME__WORKER_THREADS", "1"))
     }
 }
 
@@ -70,11 +78,11 @@ impl Contestant {
     ) -> Result<Self> {
         let folder = tempfile::tempdir()?;
         let mut command = match kind {
-            Kind::Handoff => Command::new(env!("CARGO_BIN_EXE_handoff")),
+            Kind::Handoff | Kind::OneThread => Command::new(env!("CARGO_BIN_EXE_handoff")),
             Kind::NoLedger | Kind::Plain => Command::new(this_program()?),
         };
         match kind {
-            Kind::Handoff => command.arg("run"),
+            Kind::Handoff | Kind::OneThread => command.arg("run"),
             Kind::NoLedger => command.args(["--as", "no-ledger"]),
             Kind::Plain => command.args(["--as", "plain"]),
         };
@@ -84,7 +92,7 @@ impl Contestant {
             ("KAFKA__ESCALATIONS_TOPIC", topics.of("in")),
             ("KAFKA__OUTCOMES_TOPIC", topics.of("out")),
             ("KAFKA__DEAD_LETTERS_TOPIC", topics.of("dead")),
-            ("DESK__ENDPOINT", desk.endpoint.clone()),
+            ("DESK__ENDPOINT", desk.endpoint()),
             ("DESK__SDKAPPID", "1400000000".into()),
             ("DESK__IDENTIFIER", "administrator".into()),
             ("DESK__SECRET_KEY", DEMO_KEY.into()),
@@ -101,6 +109,8 @@ impl Contestant {
         let began_us = crate::kafka::now_us();
         let child = command
             .env_clear()
+            .envs(kind.threads())
+            .envs(desk.trust())
             .envs(own.iter().chain(more).map(|(key, value)| (format!("HANDOFF__{key}"), value)))
             .stdin(Stdio::null())
             .stdout(Stdio::null())

@@ -4,6 +4,7 @@
 //! shares a process with what is measured.
 
 use std::io::{BufRead as _, BufReader};
+use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
@@ -11,10 +12,13 @@ use anyhow::{Context as _, Result};
 use handoff::sim::desk::{DeskStats, SessionReport};
 use serde::Serialize;
 
+use crate::tls::TlsRelay;
+
 /// It, running; killed when dropped.
 pub(crate) struct Desk {
     child: Child,
-    pub(crate) endpoint: String,
+    endpoint: String,
+    relay: Option<TlsRelay>,
     http: reqwest::Client,
 }
 
@@ -37,7 +41,23 @@ impl Desk {
         let endpoint = endpoint.with_context(|| format!("no address in {line:?}"))?.to_owned();
         drop(rustls::crypto::ring::default_provider().install_default());
         let http = reqwest::Client::builder().no_proxy().build()?;
-        Ok(Self { child, endpoint, http })
+        Ok(Self { child, endpoint, relay: None, http })
+    }
+
+    /// From now on contestants reach it by TLS.
+    pub(crate) async fn put_behind_tls(&mut self) -> Result<()> {
+        self.relay = Some(TlsRelay::start(self.endpoint.replace("http://", "")).await?);
+        Ok(())
+    }
+
+    /// Where contestants call it.
+    pub(crate) fn endpoint(&self) -> String {
+        self.relay.as_ref().map_or(&self.endpoint, |relay| &relay.endpoint).clone()
+    }
+
+    /// The variable that makes a contestant trust it, if it is behind TLS.
+    pub(crate) fn trust(&self) -> Option<(&'static str, PathBuf)> {
+        Some(("SSL_CERT_FILE", self.relay.as_ref()?.certificate()))
     }
 
     pub(crate) async fn stats(&self) -> Result<DeskStats> {

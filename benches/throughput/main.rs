@@ -4,6 +4,7 @@
 //! in turn: `handoff run` as it is shipped, the same without a ledger, and a plain loop (`plain`) as the floor of
 //! cost. What a run must be (each event answered once, in order, all committed) is checked; time is never judged.
 
+mod admin;
 mod contestant;
 mod desk;
 mod kafka;
@@ -25,6 +26,7 @@ mod special;
     reason = "the fixture of the tests; not all of it is used here"
 )]
 mod support;
+mod tls;
 mod workload;
 
 use std::path::PathBuf;
@@ -81,7 +83,7 @@ async fn main() -> ExitCode {
     let done = match args.as_contestant {
         Some(contestant::Kind::Plain) => plain::run().await,
         Some(contestant::Kind::NoLedger) => no_ledger::run().await,
-        Some(contestant::Kind::Handoff) | None => measure(args).await,
+        Some(contestant::Kind::Handoff | contestant::Kind::OneThread) | None => measure(args).await,
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

@@ -7,12 +7,14 @@ use std::time::Duration;
 use anyhow::Result;
 use tokio::time::Instant;
 
+use crate::admin::AdminLoad;
 use crate::contestant::{Contestant, Kind};
 use crate::kafka::Topics;
 use crate::measure::{answered, finish};
 use crate::numbers::{quantile, sorted};
-use crate::scenario::{self, Flow, Run, Scenario};
+use crate::scenario::{self, Beside, Flow, Run, Scenario};
 use crate::special;
+use crate::support::worker::free_port;
 use crate::workload::{Keys, Work};
 
 /// The time that a run may take beyond its bound.
@@ -55,8 +57,19 @@ pub(crate) async fn warm_up(bootstrap: &str, scale: f64) -> Result<()> {
 async fn drain(scenario: &Scenario, bootstrap: &str, kind: Kind, work: &Work) -> Result<Run> {
     let topics = Topics::create(bootstrap, scenario.name, scenario.partitions).await;
     topics.fill(work).await;
-    let desk = scenario.desk()?;
-    let mut contestant = Contestant::start(kind, &topics, &desk, &scenario.settings())?;
+    let mut desk = scenario.desk()?;
+    let mut settings = scenario.settings();
+    let mut admin = None;
+    match scenario.beside {
+        Beside::Nothing => {}
+        Beside::Tls => desk.put_behind_tls().await?,
+        Beside::Admin => {
+            let address = format!("127.0.0.1:{}", free_port());
+            admin = Some(AdminLoad::start(&address));
+            settings.push(("ADMIN__LISTEN", address));
+        }
+    }
+    let mut contestant = Contestant::start(kind, &topics, &desk, &settings)?;
     let mut watch = topics.watch();
     let bound = work.bound(scenario.concurrency, scenario.latency);
     let limit = bound + EXTRA_TIME;
@@ -66,6 +79,9 @@ async fn drain(scenario: &Scenario, bootstrap: &str, kind: Kind, work: &Work) ->
     let cpu = contestant.cpu()? - cpu;
     let looked = begun.elapsed();
     let mut run = Run::new(kind);
+    if let Some(admin) = admin {
+        run.figures.insert("admin_requests", admin.answered() as f64);
+    }
     let rest = work.events.len().saturating_sub(first).max(1) as f64;
     run.figures.insert("cpu_ms_per_event", cpu.as_secs_f64() * 1e3 / rest);
     run.figures.insert("cpu_cores", cpu.as_secs_f64() / looked.as_secs_f64());

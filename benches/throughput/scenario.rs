@@ -13,6 +13,7 @@ const MS: fn(u64) -> Duration = Duration::from_millis;
 const BOTH: &[Kind] = &[Kind::Handoff, Kind::Plain];
 const ALL: &[Kind] = &[Kind::Handoff, Kind::NoLedger, Kind::Plain];
 const ONE: &[Kind] = &[Kind::Handoff];
+const THREADS: &[Kind] = &[Kind::Handoff, Kind::OneThread];
 
 /// How the events arrive.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -68,6 +69,17 @@ pub(crate) struct Scenario {
     pub(crate) count: usize,
     pub(crate) flow: Flow,
     pub(crate) kinds: &'static [Kind],
+    pub(crate) beside: Beside,
+}
+
+/// What a drained backlog has beside it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Beside {
+    Nothing,
+    /// Desk is reached by TLS.
+    Tls,
+    /// The admin port is asked for metrics, status and readiness all the time.
+    Admin,
 }
 
 /// The figures of one run.
@@ -121,8 +133,10 @@ pub(crate) fn all() -> Vec<Scenario> {
         count: 20_000,
         flow: Flow::Backlog,
         kinds: BOTH,
+        beside: Beside::Nothing,
     };
     let mut all = compared(&base);
+    all.extend(threads(&base));
     all.extend(alone(base.clone()));
     all.extend(beside_piles(&base));
     all
@@ -173,6 +187,37 @@ fn compared(base: &Scenario) -> Vec<Scenario> {
         ..base.clone()
     };
     vec![base.clone(), one, wide, hot, narrow, open, fast]
+}
+
+/// A worker thread for each core beside a single one.
+fn threads(base: &Scenario) -> [Scenario; 5] {
+    let base = Scenario { kinds: THREADS, ..base.clone() };
+    let fast = Scenario { latency: MS(0), count: 60_000, ..base.clone() };
+    let open = Flow::Open(0.8);
+    let (drain, cost) = ("the same as drain-64", "the same as cost-64");
+    [
+        Scenario { name: "threads-drain", what: drain, ..base.clone() },
+        Scenario {
+            name: "threads-open",
+            what: "the same as open-64",
+            count: 15_000,
+            flow: open,
+            ..base
+        },
+        Scenario { name: "threads-cost", what: cost, ..fast.clone() },
+        Scenario {
+            name: "threads-tls",
+            what: "the same with TLS",
+            beside: Beside::Tls,
+            ..fast.clone()
+        },
+        Scenario {
+            name: "threads-admin",
+            what: "the same, the admin port busy",
+            beside: Beside::Admin,
+            ..fast
+        },
+    ]
 }
 
 /// What the plain loop cannot do at all.

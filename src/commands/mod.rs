@@ -160,28 +160,32 @@ impl Cli {
         Ok(cli)
     }
 
-    /// Runs the subcommand. `env` returns the environment, which is read only where needed.
-    pub async fn run(self, env: fn() -> Vec<(OsString, OsString)>) -> Result<(), Failure> {
+    /// Runs the subcommand to its end. `env` returns the environment, which is read only where
+    /// needed.
+    pub fn run(self, env: fn() -> Vec<(OsString, OsString)>) -> Result<(), Failure> {
         let file = self.config.filter(|name| !name.is_empty());
         let file = file.as_deref().map(Path::new);
         let env = || config::utf8_variables(env()).map_err(Failure::Configuration);
         let shutdown = CancellationToken::new();
         match self.command {
             CliCommand::Run => {
-                run_until_signal(run::run(load(file, env()?)?, shutdown.clone()), shutdown).await
+                let config = load(file, env()?)?;
+                let threads = config.worker_threads;
+                let service = run::run(config, shutdown.clone());
+                block_on(threads, run_until_signal(service, shutdown))
             }
             CliCommand::Demo(args) => {
-                run_until_signal(demo::run(args, shutdown.clone()), shutdown).await
+                block_on(None, run_until_signal(demo::run(args, shutdown.clone()), shutdown))
             }
             CliCommand::Desk(args) => {
-                run_until_signal(desk::run(args, shutdown.clone()), shutdown).await
+                block_on(None, run_until_signal(desk::run(args, shutdown.clone()), shutdown))
             }
-            CliCommand::Publish(args) => publish::run(*args, file, env()?).await,
-            CliCommand::Outcomes(args) => outcomes::run(args, file, env()?).await,
-            CliCommand::Audit(args) => audit::run(args, file, env()?).await,
-            CliCommand::Events(command) => events::run(command, file, env()?).await,
-            CliCommand::Check(args) => check::run(args, file, env()).await,
-            CliCommand::Usersig(args) => usersig::run(&args, file, env()?).await,
+            CliCommand::Publish(args) => block_on(None, publish::run(*args, file, env()?)),
+            CliCommand::Outcomes(args) => block_on(None, outcomes::run(args, file, env()?)),
+            CliCommand::Audit(args) => block_on(None, audit::run(args, file, env()?)),
+            CliCommand::Events(command) => block_on(None, events::run(command, file, env()?)),
+            CliCommand::Check(args) => block_on(None, check::run(args, file, env())),
+            CliCommand::Usersig(args) => block_on(None, usersig::run(&args, file, env()?)),
             CliCommand::Completions(args) => {
                 let mut out = Vec::new();
                 clap_complete::generate(args.shell, &mut Self::command(), "handoff", &mut out);
@@ -190,6 +194,22 @@ impl Cli {
             CliCommand::Man(args) => man::run(&args),
         }
     }
+}
+
+/// Runs `work` in a runtime with this number of worker threads; `None`: one for each core.
+fn block_on(
+    worker_threads: Option<usize>,
+    work: impl Future<Output = Result<(), Failure>>,
+) -> Result<(), Failure> {
+    let mut runtime = tokio::runtime::Builder::new_multi_thread();
+    if let Some(threads) = worker_threads {
+        runtime.worker_threads(threads);
+    }
+    let runtime = runtime.enable_all().build().map_err(|error| Failure::Bug(error.into()))?;
+    let result = runtime.block_on(work);
+    // A thread that still blocks, in a name lookup for example, must not delay the exit.
+    runtime.shutdown_background();
+    result
 }
 
 /// Loads the configuration of the service.

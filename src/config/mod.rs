@@ -65,6 +65,8 @@ pub struct Config {
     pub retention: Duration,
     /// How long calls in flight may take to finish at a stop or a revocation.
     pub drain_timeout: Duration,
+    /// Worker threads of the asynchronous runtime; `None`: one for each core.
+    pub worker_threads: Option<usize>,
     /// The address of the admin port; `None`: no admin port.
     pub admin_listen: Option<SocketAddr>,
     /// For the log.
@@ -179,6 +181,7 @@ impl fmt::Debug for Config {
             .field("quota_per_second", &self.quota_per_second)
             .field("intake", &self.intake)
             .field("drain_timeout", &self.drain_timeout)
+            .field("worker_threads", &self.worker_threads)
             .field("admin_listen", &self.admin_listen)
             .field("log", &self.log)
             .field("warnings", &self.warnings)

@@ -44,6 +44,7 @@ pub(super) fn config(raw: &mut RawConfig) -> Option<Config> {
     let ledger = ledger::read(raw);
     let retention_days = raw.whole("ledger.retention_days", 1..=3_650);
     let drain_ms = raw.whole("drain.timeout_ms", 10..=HOUR_MS);
+    let worker_threads = raw.whole("runtime.worker_threads", 0..=1_024);
     let admin_listen = admin_listen(raw);
     let log = log(raw);
     let drain = drain_ms.map(Duration::from_millis);
@@ -67,6 +68,8 @@ pub(super) fn config(raw: &mut RawConfig) -> Option<Config> {
         ledger: ledger?,
         retention: Duration::from_millis(retention_days? * DAY_MS),
         drain_timeout: drain?,
+        // 0 stands for "one for each core" in the file.
+        worker_threads: Some(to_usize(worker_threads?)).filter(|threads| *threads > 0),
         admin_listen: admin_listen?.address(),
         log: log?,
         warnings: vec![],
