@@ -124,7 +124,13 @@ impl Service {
         let rng = Rng::system();
         let owner = format!("{:016x}{:016x}", rng.next_u64(), rng.next_u64()).into();
         Ok(Self {
-            producer: kafka::OutcomeProducer::start(&config.kafka, lease.clone(), Clock::system())?,
+            producer: kafka::OutcomeProducer::start(
+                &config.kafka,
+                lease.clone(),
+                Clock::system(),
+                health.clone(),
+                metrics.clone(),
+            )?,
             desk: desk_client(config.desk)?,
             gate,
             policy: config.policy,
@@ -211,6 +217,7 @@ impl Service {
         let Companions { admin, mut tasks } = companions;
         let stop = CancellationToken::new();
         tasks.spawn(self.gate.clone().drive());
+        tasks.spawn(self.producer.clone().watch());
         if let Some((listener, view)) = admin {
             info!(admin = %listener.local_addr()?, "listening");
             tasks.spawn(serve_admin(listener, view, stop.clone()));
@@ -272,6 +279,9 @@ impl Service {
             metrics: self.metrics.clone(),
             stop: shutdown.clone(),
         };
+        // The topics were just found.
+        self.health.report_broker_contact(Duration::ZERO);
+        companions.spawn(kafka::watch_reading(self.kafka.clone(), self.health.clone()));
         let (source, thread) = kafka::KafkaSource::start(&self.kafka, deps)?;
         let context = Context::<RealPorts<L>> {
             desk: self.desk,
@@ -373,14 +383,20 @@ impl TopicsProblem {
     }
 }
 
-/// Which topics are missing, or why that cannot be found out; `None` where all of them exist.
+/// Why topics cannot be used, or why that cannot be found out; `None` where all of them can be.
 async fn topics_problem(settings: kafka::KafkaSettings) -> Option<TopicsProblem> {
-    match spawn_blocking(move || kafka::missing_topics(&settings, TOPIC_LOOKUP_TIMEOUT)).await {
-        Ok(Ok(missing)) if missing.is_empty() => None,
-        Ok(Ok(missing)) => Some(TopicsProblem::new(format!(
-            "topics that do not exist: {}; create them, or set kafka.create_topics = true",
-            missing.join(", ")
-        ))),
+    match spawn_blocking(move || kafka::unusable_topics(&settings, TOPIC_LOOKUP_TIMEOUT)).await {
+        Ok(Ok(unusable)) => {
+            let missing = (!unusable.missing.is_empty()).then(|| {
+                let missing = unusable.missing.join(", ");
+                format!(
+                    "topics that do not exist: {missing}; create them, or set kafka.create_topics \
+                     = true"
+                )
+            });
+            let problems: Vec<_> = missing.into_iter().chain(unusable.refused).collect();
+            (!problems.is_empty()).then(|| TopicsProblem::new(problems.join(". ")))
+        }
         Ok(Err(error)) => {
             Some(TopicsProblem { what: error.to_string(), text: format!("{error:#}") })
         }

@@ -60,6 +60,8 @@ async fn ready(State(view): State<View>) -> (StatusCode, String) {
 }
 
 async fn metrics(State(view): State<View>, headers: HeaderMap) -> impl IntoResponse {
+    view.metrics.healthy.set(i64::from(view.stalled().is_none()));
+    view.metrics.ready.set(i64::from(view.not_ready().is_none()));
     let format = metrics_format(&headers);
     let content_type = match format {
         MetricsFormat::Prometheus => "text/plain; version=0.0.4; charset=utf-8",
@@ -114,6 +116,9 @@ impl View {
             return Some(problem);
         }
         if let Some(problem) = self.health.consumer_problem() {
+            return Some(problem);
+        }
+        if let Some(problem) = self.health.faults().first() {
             return Some(problem);
         }
         if !self.health.has_joined() {

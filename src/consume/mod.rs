@@ -349,7 +349,11 @@ impl<P: Ports, S: Source> EventLoop<P, S> {
 
     fn complete(&mut self, revocation: Revocation, running: usize) {
         if running > 0 && !revocation.lost {
-            error!(events = running, "drain time exceeded; unfinished events are fenced");
+            let unacknowledged = self.context.metrics.unacknowledged.get();
+            error!(
+                events = running,
+                unacknowledged, "drain time exceeded; unfinished events are fenced"
+            );
         }
         if self.tasks.abort(&revocation.assignments) > 0 {
             // The next owner publishes what has not been sent.

@@ -4,6 +4,7 @@
 //! compares the two. Labels have a small, fixed set of values. Session ids, event ids and Desk's
 //! codes never become labels, because Prometheus keeps a series for each value.
 
+use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use prometheus_client::collector::Collector;
@@ -100,6 +101,14 @@ pub struct Metrics {
     pub sessions: Gauge,
     /// Partitions assigned to this process.
     pub partitions: Gauge,
+    /// 1 while `/health` answers 200, else 0; set at each scrape.
+    pub healthy: Gauge,
+    /// 1 while `/ready` answers 200, else 0; set at each scrape.
+    pub ready: Gauge,
+    /// Outcomes and dead letters that are to be published and not acknowledged.
+    pub unacknowledged: Gauge,
+    /// When the oldest of them was enqueued, in seconds since the epoch; 0 where there is none.
+    pub oldest_unacknowledged: Gauge<f64, AtomicU64>,
     /// 1 while backpressure pauses intake, else 0.
     pub intake_paused: Gauge,
     /// Records of another `type`, which are skipped.
@@ -152,6 +161,10 @@ impl Metrics {
             unfinished: Gauge::default(),
             sessions: Gauge::default(),
             partitions: Gauge::default(),
+            healthy: Gauge::default(),
+            ready: Gauge::default(),
+            unacknowledged: Gauge::default(),
+            oldest_unacknowledged: Gauge::default(),
             intake_paused: Gauge::default(),
             skipped: Counter::default(),
             duplicates: Counter::default(),
@@ -186,6 +199,13 @@ impl Metrics {
         r.register("sessions", "Sessions with unfinished events", self.sessions.clone());
         let help = "Partitions assigned to this process";
         r.register("assigned_partitions", help, self.partitions.clone());
+        r.register("healthy", "1 while /health answers 200", self.healthy.clone());
+        r.register("ready", "1 while /ready answers 200", self.ready.clone());
+        let help = "Outcomes and dead letters that are published and not acknowledged yet";
+        r.register("outcomes_unacknowledged", help, self.unacknowledged.clone());
+        let help = "When the oldest unacknowledged outcome or dead letter was enqueued; 0: none";
+        let (name, gauge) = ("oldest_unacknowledged_timestamp", self.oldest_unacknowledged.clone());
+        r.register_with_unit(name, help, Unit::Seconds, gauge);
         let help = "1 while backpressure pauses intake";
         r.register("intake_paused", help, self.intake_paused.clone());
         r.register("records_skipped", "Records of another type, skipped", self.skipped.clone());

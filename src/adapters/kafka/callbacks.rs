@@ -28,8 +28,10 @@ use tracing::{debug, info, warn};
 
 use super::KafkaSettings;
 use super::consumer_failure::remedy;
+use super::consumer_watch::ConsumerWatch;
 use super::inbound::{Closed, InboundSender};
 use super::lag::{OpenTransactions, lag, position_past_records};
+use super::log_throttle::bare_text;
 use super::rebalance::{
     commit_stored, is_incremental, is_nothing_to_commit, partition_numbers, release, wait_for,
 };
@@ -90,6 +92,7 @@ pub(super) struct ConsumerCallbacks {
     throttle: Arc<LogThrottle>,
     /// Whether a silent coordinator has been reported.
     cut_off: AtomicBool,
+    watch: ConsumerWatch,
 }
 
 /// Revoked partitions on their way out.
@@ -114,7 +117,9 @@ impl ConsumerCallbacks {
         deps: ConsumerDeps,
         throttle: Arc<LogThrottle>,
     ) -> Self {
+        let watch = ConsumerWatch::new(deps.health.clone(), deps.metrics.clone());
         Self {
+            watch,
             topic,
             group: settings.group_id.clone(),
             watches_coordinator: settings.uses_kip848(),
@@ -142,6 +147,7 @@ impl ConsumerCallbacks {
     /// Log an error that polling has returned. One after which the client goes on trying to join
     /// its group, without success before somebody repairs it, is the reason for `/ready`.
     pub(super) fn on_error(&self, error: &KafkaError) {
+        self.watch.on_error(error, &error.to_string());
         let code = error.rdkafka_error_code();
         if let Some(remedy) = code.and_then(|code| remedy(code, &self.group)) {
             let problem = format!("the Kafka consumer cannot join its group: {error}: {remedy}");
@@ -342,10 +348,12 @@ impl ClientContext for ConsumerCallbacks {
         if let Some(Code::PartitionEOF | Code::Fatal) = error.rdkafka_error_code() {
             return;
         }
+        self.watch.on_error(&error, bare_text(reason));
         warn_throttled!(self.throttle, %error, reason, "Kafka consumer error");
     }
 
     fn stats(&self, statistics: Statistics) {
+        self.watch.observe(&statistics);
         if statistics.cgrp.is_some_and(|group| group.join_state == "steady") {
             // An instance that was assigned no partitions is a member too.
             self.health.set_joined();

@@ -52,6 +52,8 @@ pub(crate) struct TopicInfo {
     pub partitions: usize,
     /// The number of replicas of the partition that has the fewest.
     pub replicas: usize,
+    /// The number of replicas in sync of the partition that has the fewest.
+    pub in_sync: usize,
     /// The partitions that have no leader now.
     pub leaderless: Vec<i32>,
 }
@@ -72,6 +74,8 @@ pub(crate) struct TopicLimits {
     pub max_message_bytes: u64,
     /// A compacted topic refuses records without a key.
     pub is_compacted: bool,
+    /// How many replicas must be in sync for a message to be accepted.
+    pub min_in_sync: Option<usize>,
 }
 
 impl ClusterProbe {
@@ -100,10 +104,12 @@ impl ClusterProbe {
         }
         let partitions = found.partitions();
         let replicas = partitions.iter().map(|partition| partition.replicas().len()).min();
+        let in_sync = partitions.iter().map(|partition| partition.isr().len()).min();
         let leaderless = partitions.iter().filter(|partition| partition.leader() < 0);
         Ok(TopicInfo {
             partitions: partitions.len(),
             replicas: replicas.unwrap_or(0),
+            in_sync: in_sync.unwrap_or(0),
             leaderless: leaderless.map(|partition| partition.id()).collect(),
         })
     }
@@ -278,7 +284,8 @@ fn limits_of(config: &ConfigResource) -> Option<TopicLimits> {
     let value = |name| config.get(name).and_then(|entry| entry.value.clone());
     let max_message_bytes = value("max.message.bytes")?.parse().ok()?;
     let is_compacted = value("cleanup.policy").is_some_and(|policy| policy.contains("compact"));
-    Some(TopicLimits { max_message_bytes, is_compacted })
+    let min_in_sync = value("min.insync.replicas").and_then(|minimum| minimum.parse().ok());
+    Some(TopicLimits { max_message_bytes, is_compacted, min_in_sync })
 }
 
 fn is_denial(code: Code) -> bool {

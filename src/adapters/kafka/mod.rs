@@ -11,6 +11,7 @@
 mod callbacks;
 mod cluster_probe;
 mod consumer_failure;
+mod consumer_watch;
 mod hidden_records;
 mod inbound;
 mod lag;
@@ -23,22 +24,26 @@ mod range_reader;
 mod rebalance;
 mod record_publisher;
 mod records;
+mod remedy;
 mod replaceable_producer;
 mod settings;
 mod source;
 mod topics;
+mod unacknowledged;
 
 use anyhow::anyhow;
 use rdkafka::error::KafkaError;
 
 pub(crate) use callbacks::ConsumerDeps;
 pub(crate) use cluster_probe::{ClusterProbe, GroupOffsets, ProbeError, TopicInfo};
+pub(crate) use consumer_watch::watch_reading;
 pub(crate) use outcome_producer::OutcomeProducer;
 pub(crate) use range_reader::{Boundary, RangeReader, TopicFollower};
 pub(crate) use record_publisher::{OutgoingRecord, PublishReceipt, RecordPublisher};
+pub(crate) use remedy::{TopicUse, acl, remedy_of};
 pub(crate) use settings::{DRAIN_OVERHEAD, KafkaSettings, TopicNames, is_kip848};
 pub(crate) use source::KafkaSource;
-pub(crate) use topics::{create_topics, missing_topics, partition_count};
+pub(crate) use topics::{create_topics, partition_count, unusable_topics};
 
 /// The brokers do not accept the consumer's configuration. Its text names the remedy.
 #[derive(Debug, thiserror::Error)]

@@ -25,12 +25,15 @@ use super::hidden_records::{HiddenRecords, PossiblyAppended, TopicPartition};
 use super::publish_order::{OrderEntry, PublishOrder};
 use super::published_lookup::PublishedLookup;
 use super::replaceable_producer::ReplaceableProducer;
+use super::unacknowledged::{PendingMessage, Unacknowledged};
 use super::{KafkaSettings, plain};
 use crate::clock::Clock;
 use crate::deliver::{OutcomePublisher, Published, PublishedBy};
 use crate::domain::record::Position;
 use crate::domain::wire::{Channel, Message};
+use crate::health::Health;
 use crate::lease::{FencingToken, Lease};
+use crate::telemetry::Metrics;
 use crate::telemetry::log_throttle::{LogThrottle, warn_throttled};
 
 const RETRY_PAUSE: Duration = Duration::from_secs(1);
@@ -49,6 +52,7 @@ pub(crate) struct OutcomeProducer {
     lookup: Arc<PublishedLookup>,
     order: Arc<PublishOrder>,
     hidden: Arc<HiddenRecords>,
+    unacknowledged: Arc<Unacknowledged>,
     lease: Arc<Lease>,
     clock: Clock,
 }
@@ -59,6 +63,8 @@ impl OutcomeProducer {
         settings: &KafkaSettings,
         lease: Arc<Lease>,
         clock: Clock,
+        health: Arc<Health>,
+        metrics: Arc<Metrics>,
     ) -> anyhow::Result<Self> {
         let config = settings.producer_config();
         let mut unbatched = config.clone();
@@ -71,12 +77,19 @@ impl OutcomeProducer {
             unbatched: ReplaceableProducer::lazy(unbatched),
             throttle: Arc::default(),
             settings: settings.clone(),
-            lookup: Arc::default(),
+            lookup: Arc::new(PublishedLookup::new(health.clone())),
             order: Arc::default(),
             hidden: Arc::default(),
+            unacknowledged: Arc::new(Unacknowledged::new(health, metrics)),
             lease,
             clock,
         })
+    }
+
+    /// Show what is not acknowledged in the metrics, and report it where it waits for too long. Does
+    /// not end.
+    pub(crate) async fn watch(self) {
+        self.unacknowledged.watch(&self.settings).await;
     }
 
     /// Wait at most `limit` per client until everything enqueued is acknowledged.
@@ -150,6 +163,7 @@ struct Publication<'p> {
     batching: Batching,
     /// An attempt of ours has failed in a way that leaves open whether the message arrived.
     may_have_arrived: bool,
+    pending: PendingMessage<'p>,
     /// The last attempt may have left a record that is not visible yet.
     doubt: Option<PossiblyAppended>,
 }
@@ -168,6 +182,8 @@ impl<'p> Publication<'p> {
         message: Arc<Message>,
         token: FencingToken,
     ) -> (Self, Option<Result<DeliveryFuture, KafkaError>>) {
+        let since = producer.clock.now();
+        let pending = producer.unacknowledged.add(message.channel, since);
         let order = match (message.channel, &message.key) {
             (Channel::Outcomes, Some(key)) => Some(producer.order.join(key)),
             _ => None,
@@ -177,12 +193,13 @@ impl<'p> Publication<'p> {
             producer,
             message,
             token,
-            since: producer.clock.now(),
+            since,
             enqueued_at: Instant::now(),
             order,
             batching: Batching::Batched,
             may_have_arrived: false,
             doubt: None,
+            pending,
         };
         let enqueued = is_first.then(|| publication.enqueue());
         (publication, enqueued)
@@ -260,6 +277,7 @@ impl<'p> Publication<'p> {
             Some(Code::PurgeQueue | Code::PurgeInflight) => return,
             _ => {}
         }
+        self.pending.refused(error.rdkafka_error_code());
         warn_throttled!(
             producer.throttle,
             kafka.topic = topic,
@@ -347,6 +365,7 @@ fn may_have_arrived(error: &KafkaError) -> bool {
                     | Code::UnknownPartition
                     | Code::InvalidTopic
                     | Code::InvalidRecord
+                    | Code::InvalidTimestamp
             )
         )
 }

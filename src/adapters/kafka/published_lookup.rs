@@ -5,18 +5,22 @@
 //! the time the message was stored to the end the topic has now; only then is it absent. Requests
 //! that arrive together share one reading. Without a broker the lookup waits.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
 use parking_lot::Mutex;
+use rdkafka::error::RDKafkaErrorCode as Code;
 use tokio::sync::oneshot;
 use tokio::task::spawn_blocking;
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 
 use super::KafkaSettings;
 use super::range_reader::{Boundary, TopicFollower};
+use super::remedy::{TopicUse, remedy};
 use crate::domain::record::{Position, Record};
 use crate::domain::wire::{Channel, Message};
+use crate::health::{Fault, FaultKind, Health};
 use crate::telemetry::log_throttle::{LogThrottle, warn_throttled};
 
 /// How far the clocks of brokers and workers may differ.
@@ -24,6 +28,10 @@ const MAX_CLOCK_SKEW: Duration = Duration::from_secs(300);
 const REQUEST_LIMIT: Duration = Duration::from_secs(10);
 const POLL: Duration = Duration::from_millis(100);
 const RETRY_PAUSE: Duration = Duration::from_secs(1);
+/// After a refusal, which lasts until somebody repairs its cause.
+const REFUSED_PAUSE: Duration = Duration::from_secs(5);
+/// Failures that may pass are a fault after this time. `/ready` has to say so within 30 s.
+const FAULT_AFTER: Duration = Duration::from_secs(20);
 
 /// What a lookup has seen.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -35,9 +43,10 @@ pub(super) struct LookupResult {
 }
 
 /// The lookup; one per producer.
-#[derive(Default)]
 pub(super) struct PublishedLookup {
+    health: Arc<Health>,
     throttle: LogThrottle,
+    failing_since: Mutex<Option<Instant>>,
     waiting: Mutex<Vec<LookupRequest>>,
     /// Held while a topic is read, so that there is one reading at a time.
     reading: tokio::sync::Mutex<()>,
@@ -52,6 +61,16 @@ struct LookupRequest {
 }
 
 impl PublishedLookup {
+    pub(super) fn new(health: Arc<Health>) -> Self {
+        Self {
+            health,
+            throttle: LogThrottle::default(),
+            failing_since: Mutex::default(),
+            waiting: Mutex::default(),
+            reading: tokio::sync::Mutex::default(),
+        }
+    }
+
     /// Look for exactly this message in its topic, from `since` on.
     pub(super) async fn find(
         &self,
@@ -73,17 +92,13 @@ impl PublishedLookup {
                     read_topics(&settings, &requests).map(|found| (requests, found))
                 });
                 match read.await {
-                    Ok(Ok((requests, found))) => reply_to_all(requests, found),
-                    // The requests were dropped; each of their tasks asks again.
-                    Ok(Err(error)) => {
-                        let error = format!("{error:#}");
-                        warn_throttled!(
-                            self.throttle,
-                            error,
-                            "failed to look up published messages, trying again"
-                        );
-                        sleep(RETRY_PAUSE).await;
+                    Ok(Ok((requests, found))) => {
+                        *self.failing_since.lock() = None;
+                        self.health.faults().clear(FaultKind::LookupFailed);
+                        reply_to_all(requests, found);
                     }
+                    // The requests were dropped; each of their tasks asks again.
+                    Ok(Err(failure)) => sleep(self.on_failure(&failure)).await,
                     Err(_) => sleep(RETRY_PAUSE).await,
                 }
             }
@@ -96,24 +111,64 @@ impl PublishedLookup {
     }
 }
 
+impl PublishedLookup {
+    /// Report a failure where it will last or has lasted. Returns how long to pause.
+    fn on_failure(&self, failure: &LookupFailure) -> Duration {
+        let LookupFailure { topic, error } = failure;
+        let refusal = error.downcast_ref::<Code>().filter(|code| is_refusal(**code));
+        let remedy = refusal.and_then(|code| remedy(*code, &TopicUse::Read(topic)));
+        let since = *self.failing_since.lock().get_or_insert_with(Instant::now);
+        if refusal.is_some() || since.elapsed() > FAULT_AFTER {
+            let cause =
+                format!("answers that may be published already cannot be looked up: {error:#}");
+            let remedy = remedy.unwrap_or_default();
+            self.health.faults().report(FaultKind::LookupFailed, since, Fault { cause, remedy });
+        } else {
+            let error = format!("{error:#}");
+            let throttle = &self.throttle;
+            warn_throttled!(throttle, error, "failed to look up published messages, trying again");
+        }
+        if refusal.is_some() { REFUSED_PAUSE } else { RETRY_PAUSE }
+    }
+}
+
+/// Asking again does not help before somebody has repaired something.
+fn is_refusal(code: Code) -> bool {
+    matches!(
+        code,
+        Code::TopicAuthorizationFailed
+            | Code::ClusterAuthorizationFailed
+            | Code::UnknownTopicOrPartition
+            | Code::UnknownTopic
+    )
+}
+
+/// Why a topic could not be read.
+struct LookupFailure {
+    topic: String,
+    error: anyhow::Error,
+}
+
 /// For each request what became of its message.
 fn read_topics(
     settings: &KafkaSettings,
     requests: &[LookupRequest],
-) -> anyhow::Result<Vec<LookupResult>> {
+) -> Result<Vec<LookupResult>, LookupFailure> {
     let mut results = vec![LookupResult { position: None, has_replicas: true }; requests.len()];
     for channel in [Channel::Outcomes, Channel::DeadLetters] {
         let of_channel = requests.iter().filter(|request| request.channel == channel);
         let Some(since) = of_channel.map(|request| request.since).min() else { continue };
         let start = Boundary::At(since.saturating_sub(MAX_CLOCK_SKEW).unwrap_or(Timestamp::MIN));
         let topic = settings.topics.of(channel);
-        let mut follower = TopicFollower::open(settings, topic, &start, REQUEST_LIMIT)?;
+        let failure = |error| LookupFailure { topic: topic.to_owned(), error };
+        let mut follower =
+            TopicFollower::open(settings, topic, &start, REQUEST_LIMIT).map_err(failure)?;
         let of_channel = |pair: &(&LookupRequest, &mut LookupResult)| pair.0.channel == channel;
         for (_, result) in requests.iter().zip(&mut results).filter(of_channel) {
             result.has_replicas = follower.has_replicas();
         }
         while !follower.is_at_end() {
-            let Some(record) = follower.next(POLL)? else { continue };
+            let Some(record) = follower.next(POLL).map_err(failure)? else { continue };
             for (request, result) in requests.iter().zip(&mut results).filter(of_channel) {
                 if request.matches(&record) {
                     result.position.get_or_insert_with(|| record.position.clone());

@@ -8,11 +8,12 @@ use anyhow::Context as _;
 use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
 use rdkafka::config::FromClientConfigAndContext as _;
 use rdkafka::consumer::BaseConsumer;
-use rdkafka::error::RDKafkaErrorCode;
+use rdkafka::error::RDKafkaErrorCode as Code;
 
 use super::log_throttle::ThrottledErrors;
 use super::metadata::fetch_metadata;
-use super::{KafkaSettings, plain};
+use super::remedy::{TopicUse, remedy};
+use super::{KafkaSettings, TopicNames, plain};
 
 /// Create the configured topics that are missing, with the broker's default number of partitions
 /// and replicas. Returns what the broker refused; an error means that it did not answer.
@@ -31,25 +32,47 @@ pub(crate) async fn create_topics(
     let options = AdminOptions::new().operation_timeout(Some(limit)).request_timeout(Some(limit));
     let results = admin.create_topics(&new, &options).await.context("failed to create topics")?;
     let refused = results.into_iter().filter_map(|result| match result {
-        Ok(_) | Err((_, RDKafkaErrorCode::TopicAlreadyExists)) => None,
+        Ok(_) | Err((_, Code::TopicAlreadyExists)) => None,
         Err((name, code)) => Some(format!("failed to create topic {name}: {code}")),
     });
     Ok(refused.collect())
 }
 
-/// The configured topics that do not exist; an error means that no broker answers.
-pub(crate) fn missing_topics(
+/// What keeps the service from its topics: those that do not exist, and those of which the broker
+/// says no more than an error.
+#[derive(Debug, Default)]
+pub(crate) struct UnusableTopics {
+    /// Topics that do not exist.
+    pub missing: Vec<String>,
+    /// Each a sentence: the topic, what the broker said, and what to do about it where that is known.
+    pub refused: Vec<String>,
+}
+
+/// Which of the configured topics cannot be used; an error means that no broker answers.
+pub(crate) fn unusable_topics(
     settings: &KafkaSettings,
     limit: Duration,
-) -> anyhow::Result<Vec<String>> {
+) -> anyhow::Result<UnusableTopics> {
     let lookup = TopicLookup::new(settings, limit)?;
-    let mut missing = Vec::new();
-    for name in settings.topics.all() {
-        if lookup.partition_count(name)?.is_none() {
-            missing.push(name.clone());
+    let mut unusable = UnusableTopics::default();
+    let TopicNames { escalations, outcomes, dead_letters, .. } = &settings.topics;
+    for usage in
+        [TopicUse::Read(escalations), TopicUse::Write(outcomes), TopicUse::Write(dead_letters)]
+    {
+        let topic = usage.topic();
+        match lookup.partitions(topic)? {
+            Ok(partitions) if partitions > 0 => {}
+            Ok(_) | Err(Code::UnknownTopicOrPartition | Code::UnknownTopic) => {
+                unusable.missing.push(topic.to_owned());
+            }
+            Err(code) => {
+                let remedy = remedy(code, &usage).map(|remedy| format!("; {remedy}"));
+                let remedy = remedy.unwrap_or_default();
+                unusable.refused.push(format!("topic {topic}: {code}{remedy}"));
+            }
         }
     }
-    Ok(missing)
+    Ok(unusable)
 }
 
 /// The number of partitions of a topic; `None` where it does not exist.
@@ -58,7 +81,8 @@ pub(crate) fn partition_count(
     topic: &str,
     limit: Duration,
 ) -> anyhow::Result<Option<usize>> {
-    TopicLookup::new(settings, limit)?.partition_count(topic)
+    let partitions = TopicLookup::new(settings, limit)?.partitions(topic)?;
+    Ok(partitions.ok().filter(|partitions| *partitions > 0))
 }
 
 struct TopicLookup<'a> {
@@ -77,9 +101,16 @@ impl<'a> TopicLookup<'a> {
         Ok(Self { client, settings, limit })
     }
 
-    fn partition_count(&self, topic: &str) -> anyhow::Result<Option<usize>> {
+    /// The number of partitions, or the broker's error.
+    fn partitions(&self, topic: &str) -> anyhow::Result<Result<usize, Code>> {
         let metadata = fetch_metadata(&self.client, self.settings, topic, self.limit)?;
         let found = metadata.topics().iter().find(|found| found.name() == topic);
-        Ok(found.filter(|t| t.error().is_none()).map(|t| t.partitions().len()).filter(|n| *n > 0))
+        Ok(match found {
+            Some(found) => match found.error() {
+                None => Ok(found.partitions().len()),
+                Some(error) => Err(error.into()),
+            },
+            None => Err(Code::UnknownTopicOrPartition),
+        })
     }
 }

@@ -11,7 +11,8 @@ use tokio::time::timeout;
 use super::report::{Finding, Level};
 use super::{Findings, LIMIT};
 use crate::adapters::kafka::{
-    ClusterProbe, KafkaSettings, OutgoingRecord, ProbeError, RecordPublisher, TopicInfo, TopicNames,
+    ClusterProbe, KafkaSettings, OutgoingRecord, ProbeError, RecordPublisher, TopicInfo,
+    TopicNames, TopicUse, acl, remedy_of,
 };
 use crate::clock::Clock;
 use crate::commands::CHECK_HEADER;
@@ -19,6 +20,9 @@ use crate::config::Config;
 
 /// The time limit of a check with several requests, each of which has [`LIMIT`].
 const LONG_LIMIT: std::time::Duration = LIMIT.saturating_add(LIMIT);
+
+/// Where the cause is unknown.
+const LOGS: &str = "look at the brokers' logs";
 
 /// Creates the clients with the configured properties; an error if librdkafka rejects those.
 pub(super) fn client(settings: &KafkaSettings) -> Result<ClusterProbe, Finding> {
@@ -97,19 +101,31 @@ impl KafkaChecker<'_> {
             }
             findings.push(finding);
         }
-        if findings[0].level != Level::Fail {
-            let name = escalations.clone();
-            let what = format!("reading {escalations}");
-            findings.push(match self.request(move |probe| probe.can_read(&name)).await {
-                Ok(()) => Finding::ok(what, "allowed"),
-                Err(ProbeError::NotFound) => return findings,
-                Err(ProbeError::Denied) => {
-                    Finding::fail(what, "refused", acl("Read", "Topic", escalations))
-                }
-                Err(fault) => Finding::fail(what, describe(&fault), "look at the brokers' logs"),
-            });
+        // A look-up after a crash reads the other two.
+        for (index, name) in [escalations, outcomes, dead_letters].into_iter().enumerate() {
+            if findings[index].level == Level::Ok {
+                findings.extend(self.reading(name).await);
+            }
         }
         findings
+    }
+
+    /// `None` where the topic does not exist, which another result says.
+    async fn reading(&self, topic: &str) -> Option<Finding> {
+        let (what, name) = (format!("reading {topic}"), topic.to_owned());
+        Some(match self.request(move |probe| probe.can_read(&name)).await {
+            Ok(()) => Finding::ok(what, "allowed"),
+            Err(ProbeError::NotFound) => return None,
+            Err(ProbeError::Denied) if topic == self.settings.topics.escalations => {
+                Finding::fail(what, "refused", acl("Read", "Topic", topic))
+            }
+            Err(ProbeError::Denied) => {
+                let why = "after a crash the service looks there for what it has published";
+                let remedy = format!("{}: {why}", acl("Read", "Topic", topic));
+                Finding::fail(what, "refused", remedy)
+            }
+            Err(fault) => Finding::fail(what, describe(&fault), LOGS),
+        })
     }
 
     async fn group(&self) -> Vec<Finding> {
@@ -137,14 +153,7 @@ impl KafkaChecker<'_> {
             Err(ProbeError::Denied) => Finding::fail(what, "refused", acl("Read", "Group", group)),
             // The result for the topic has reported this.
             Err(ProbeError::NotFound) => return vec![],
-            Err(fault) => {
-                let remedy = acl("Read", "Group", group);
-                Finding::fail(
-                    what,
-                    describe(&fault),
-                    format!("{remedy}, or look at the brokers' logs"),
-                )
-            }
+            Err(fault) => Finding::fail(what, describe(&fault), LOGS),
         }]
     }
 
@@ -156,10 +165,14 @@ impl KafkaChecker<'_> {
             Err(ProbeError::NotFound) => return vec![],
             Err(fault) => {
                 let detail = format!("unknown: {}", describe(&fault));
-                let remedy = format!(
-                    "make sure that its max.message.bytes is not below that of {escalations}; {}",
-                    acl("DescribeConfigs", "Topic", dead_letters)
+                let mut remedy = format!(
+                    "make sure that its max.message.bytes is not below that of {escalations}"
                 );
+                if fault == ProbeError::Denied {
+                    let acls = [escalations, dead_letters]
+                        .map(|topic| acl("DescribeConfigs", "Topic", topic));
+                    remedy = format!("{remedy}; to have it checked, {}", acls.join(", "));
+                }
                 return vec![Finding::warn(what, detail, remedy)];
             }
         };
@@ -226,11 +239,13 @@ impl KafkaChecker<'_> {
         match timeout(LONG_LIMIT, written).await {
             Ok(Ok(position)) => Finding::ok(what, format!("record {position} is published")),
             Ok(Err(error)) => {
-                Finding::fail(what, format!("{error:#}"), acl("Write", "Topic", topic))
+                let remedy =
+                    remedy_of(&error, &TopicUse::Write(topic)).unwrap_or_else(|| LOGS.to_owned());
+                Finding::fail(what, format!("{error:#}"), remedy)
             }
             Err(_) => {
                 let detail = format!("no acknowledgement within {} s", LONG_LIMIT.as_secs());
-                Finding::fail(what, detail, "look at the brokers' logs")
+                Finding::fail(what, detail, LOGS)
             }
         }
     }
@@ -254,9 +269,9 @@ fn topic(name: &str, found: Result<TopicInfo, ProbeError>, topics: &TopicNames) 
             let operation = if name == topics.escalations { "Read" } else { "Write" };
             return Finding::fail(what, "Describe is refused", acl(operation, "Topic", name));
         }
-        Err(fault) => return Finding::fail(what, describe(&fault), "look at the brokers' logs"),
+        Err(fault) => return Finding::fail(what, describe(&fault), LOGS),
     };
-    let TopicInfo { partitions, replicas: copies, leaderless } = found;
+    let TopicInfo { partitions, replicas: copies, leaderless, .. } = found;
     if !leaderless.is_empty() {
         let detail = format!("partitions {leaderless:?} have no leader");
         return Finding::fail(what, detail, "start the brokers that have their replicas");
@@ -277,8 +292,4 @@ fn describe(fault: &ProbeError) -> String {
         ProbeError::NoAnswer(words) => format!("no answer within {} s: {words}", LIMIT.as_secs()),
         ProbeError::Other(words) => words.clone(),
     }
-}
-
-fn acl(operation: &str, resource: &str, name: &str) -> String {
-    format!("allow this principal the operation {operation} on {resource} {name:?} (an ACL)")
 }

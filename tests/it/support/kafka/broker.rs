@@ -77,6 +77,16 @@ impl Shared {
     }
 }
 
+/// Kafka's own command-line tools.
+pub(crate) struct Tools(jvm::Jvm);
+
+impl Tools {
+    /// Runs the main class of a tool, which must succeed.
+    pub(crate) async fn run(&self, class: &str, arguments: &[&str]) {
+        self.0.run(class, arguments).await.unwrap_or_else(|error| panic!("{error:#}"));
+    }
+}
+
 /// A broker of one test, with data of its own. Both end when it is dropped.
 pub(crate) struct Broker {
     bootstrap: String,
@@ -100,6 +110,16 @@ impl Broker {
     /// A new broker whose `server.properties` differ from those of the others.
     pub(crate) async fn start_with(properties: &[(&str, &str)]) -> Self {
         Self::try_start(properties).await.unwrap_or_else(|error| panic!("{error:#}"))
+    }
+
+    /// A new broker as a Java process, with the means to run Kafka's own tools against it.
+    pub(crate) async fn start_with_tools(properties: &[(&str, &str)]) -> (Self, Tools) {
+        let start = async {
+            let jvm = launcher::find_jvm().await?;
+            let broker = Self::try_once(Launcher::Jvm(jvm.clone()), properties).await?;
+            Ok::<_, anyhow::Error>((broker, Tools(jvm)))
+        };
+        start.await.unwrap_or_else(|error| panic!("{error:#}"))
     }
 
     /// Where it is reached: `127.0.0.1:PORT`.
@@ -198,8 +218,18 @@ fn properties(host: &str, port: u16, own: &[(&str, &str)]) -> Result<BTreeMap<St
         ("advertised.listeners", &advertised),
         ("controller.quorum.voters", &voters),
     ];
-    let all = PROPERTIES.iter().chain(&placed).chain(own);
-    Ok(all.map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect())
+    let mut all = BTreeMap::new();
+    for (key, value) in PROPERTIES.iter().chain(&placed) {
+        all.insert((*key).to_owned(), (*value).to_owned());
+    }
+    for (key, value) in own {
+        // A listener of the test's own comes beside ours.
+        let is_listener = key.contains("listener") && !key.starts_with("listener.name.");
+        let ours = all.get(*key).filter(|_| is_listener);
+        let value = ours.map_or_else(|| (*value).to_owned(), |ours| format!("{ours},{value}"));
+        all.insert((*key).to_owned(), value);
+    }
+    Ok(all)
 }
 
 /// Below the ports that the kernel gives to outgoing connections: while a broker is down, a client that

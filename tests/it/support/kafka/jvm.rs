@@ -64,6 +64,20 @@ impl Jvm {
         Ok(fs::rename(&recorder.archive, &self.archive)?)
     }
 
+    /// Runs a main class of Kafka's to its end.
+    pub(super) async fn run(&self, class: &str, arguments: &[&str]) -> Result<()> {
+        let mut command = self.command(&[]);
+        command.arg(class).args(arguments);
+        let output = spawn_blocking(move || command.output()).await?.context("cannot run java")?;
+        ensure!(
+            output.status.success(),
+            "{class} failed: {}{}",
+            String::from_utf8_lossy(&output.stdout),
+            String::from_utf8_lossy(&output.stderr)
+        );
+        Ok(())
+    }
+
     fn command(&self, settings: &[&OsStr]) -> Command {
         let mut command = Command::new(&self.java);
         command

@@ -44,7 +44,8 @@ async fn find() -> Result<Launcher> {
         Some("docker") => find_docker().await.context("HANDOFF_TEST_KAFKA_VIA=docker"),
         // A given broker belongs to somebody else: what a test stops is a process of its own.
         Some(way @ ("jvm" | "given")) => {
-            find_jvm().await.with_context(|| format!("HANDOFF_TEST_KAFKA_VIA={way}"))
+            let jvm = find_jvm().await;
+            jvm.map(Launcher::Jvm).with_context(|| format!("HANDOFF_TEST_KAFKA_VIA={way}"))
         }
         Some(other) => bail!("HANDOFF_TEST_KAFKA_VIA={other:?} is none of given, docker, jvm"),
         None => find_any().await,
@@ -57,7 +58,7 @@ async fn find_any() -> Result<Launcher> {
         Err(error) => error,
     };
     let no_jvm = match find_jvm().await {
-        Ok(launcher) => return Ok(launcher),
+        Ok(jvm) => return Ok(Launcher::Jvm(jvm)),
         Err(error) => error,
     };
     bail!(
@@ -73,7 +74,7 @@ async fn find_docker() -> Result<Launcher> {
     container::Image::find(variable("HANDOFF_TEST_KAFKA_IMAGE")).await.map(Launcher::Docker)
 }
 
-async fn find_jvm() -> Result<Launcher> {
+pub(super) async fn find_jvm() -> Result<jvm::Jvm> {
     let jvm = jvm::Jvm::find(variable("HANDOFF_CACHE").map(PathBuf::from)).await?;
     if let Some(recorder) = jvm.recorder() {
         // Only time is lost without it.
@@ -81,7 +82,7 @@ async fn find_jvm() -> Result<Launcher> {
             eprintln!("Kafka will start slowly, Java's archive of its classes failed: {error:#}");
         }
     }
-    Ok(Launcher::Jvm(jvm))
+    Ok(jvm)
 }
 
 async fn record(jvm: &jvm::Jvm, recorder: jvm::Jvm) -> Result<()> {

@@ -15,7 +15,7 @@ mod launcher;
 mod record;
 
 pub(in crate::support) use broker::free_port;
-pub(crate) use broker::{Broker, shared};
+pub(crate) use broker::{Broker, Tools, shared};
 pub(crate) use client::{
     add_partitions, alter_topic, commit, committed, create_topic, create_topic_with, create_topics,
     high_watermarks, produce, read_all, read_to_end, unique,

@@ -2,7 +2,12 @@
 //!
 //! `/health` fails only where a restart may help. Waiting for Kafka, the ledger or the group shows
 //! in `/ready` alone, because an orchestrator restarts what is not healthy. Written from the hot path
-//! with plain atomics, read by [`crate::adapters::admin`].
+//! with plain atomics, read by [`crate::adapters::admin`]. Faults of Kafka, with cause and remedy, are
+//! in [`faults`].
+
+mod faults;
+
+pub use self::faults::{Fault, FaultKind, Faults};
 
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -37,6 +42,11 @@ pub struct Health {
     recovering_ms: AtomicU64,
     blocked_events: AtomicUsize,
     rooms: Mutex<Vec<RoomStatus>>,
+    faults: Faults,
+    /// When a broker was heard last, in milliseconds since `epoch`.
+    broker_contact_ms: AtomicU64,
+    /// The consumer has reported an error after which it may read nothing any more.
+    reading_is_suspect: AtomicBool,
     grace: Duration,
 }
 
@@ -68,8 +78,38 @@ impl Health {
             recovering_ms: AtomicU64::new(0),
             blocked_events: AtomicUsize::new(0),
             rooms: Mutex::default(),
+            faults: Faults::default(),
+            broker_contact_ms: AtomicU64::new(0),
+            reading_is_suspect: AtomicBool::new(false),
             grace,
         }
+    }
+
+    /// Faults because of which events cannot be answered.
+    pub fn faults(&self) -> &Faults {
+        &self.faults
+    }
+
+    /// Whether somebody has to find out if the escalations can be read.
+    pub fn set_reading_is_suspect(&self, is_suspect: bool) {
+        self.reading_is_suspect.store(is_suspect, Ordering::Relaxed);
+    }
+
+    /// See [`Self::set_reading_is_suspect`].
+    pub fn reading_is_suspect(&self) -> bool {
+        self.reading_is_suspect.load(Ordering::Relaxed)
+    }
+
+    /// A broker sent something this long ago.
+    pub fn report_broker_contact(&self, ago: Duration) {
+        let at_ms = self.elapsed_ms().saturating_sub(millis(ago));
+        self.broker_contact_ms.fetch_max(at_ms, Ordering::Relaxed);
+    }
+
+    /// For how long no broker has sent anything.
+    pub fn broker_silence(&self) -> Duration {
+        let contact_ms = self.broker_contact_ms.load(Ordering::Relaxed);
+        Duration::from_millis(self.elapsed_ms().saturating_sub(contact_ms))
     }
 
     /// The fullest waiting rooms.

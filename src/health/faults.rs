@@ -1,0 +1,187 @@
+//! Faults outside the service because of which events cannot be answered: their causes and remedies.
+//!
+//! What finds a fault reports it, and reports it again while it lasts; what finds it gone clears
+//! it. `/ready` says the first one, in the order of [`FaultKind`]. The log gets a line when a fault
+//! begins, when its cause changes, every few minutes while it lasts, and at its end.
+
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use tokio::time::Instant;
+use tracing::{info, warn};
+
+/// A fault that lasts is logged again after this time.
+const REMINDER: Duration = Duration::from_secs(300);
+/// From one line of a kind to the next at least: a fault may come and go, or change its cause, often.
+const MIN_INTERVAL: Duration = Duration::from_secs(30);
+
+/// What has failed. One fault of each kind at a time; a kind hides those behind it from `/ready`,
+/// because they are often its consequences.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FaultKind {
+    /// No broker answers.
+    BrokersSilent,
+    /// The group assigns no partition, or the client has not rejoined it.
+    NoPartitions,
+    /// The escalations may not be read, or their topic is gone.
+    ReadingRefused,
+    /// Outcomes or dead letters are not acknowledged.
+    Unacknowledged,
+    /// It cannot be found out whether messages have been published before.
+    LookupFailed,
+}
+
+impl FaultKind {
+    const ALL: [Self; 5] = [
+        Self::BrokersSilent,
+        Self::NoPartitions,
+        Self::ReadingRefused,
+        Self::Unacknowledged,
+        Self::LookupFailed,
+    ];
+
+    /// Its name in the log.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::BrokersSilent => "brokers_silent",
+            Self::NoPartitions => "no_partitions",
+            Self::ReadingRefused => "reading_refused",
+            Self::Unacknowledged => "unacknowledged",
+            Self::LookupFailed => "lookup_failed",
+        }
+    }
+}
+
+/// Why events cannot be answered, and what to do about it, as sentences for people.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Fault {
+    /// What happens, and what the broker said.
+    pub cause: String,
+    /// What to do; empty where nobody can know that.
+    pub remedy: String,
+}
+
+/// The faults of this moment.
+#[derive(Debug, Default)]
+pub struct Faults(Mutex<[Slot; FaultKind::ALL.len()]>);
+
+#[derive(Debug, Default)]
+struct Slot {
+    active: Option<Active>,
+    logged: Option<Instant>,
+    /// A line has announced this fault, so another one announces its end.
+    announced: bool,
+}
+
+#[derive(Debug)]
+struct Active {
+    since: Instant,
+    fault: Fault,
+}
+
+impl Faults {
+    /// Report a fault that is there now, and has been since `since` if it is new.
+    pub fn report(&self, kind: FaultKind, since: Instant, fault: Fault) {
+        let mut slots = self.0.lock();
+        let slot = &mut slots[kind as usize];
+        let is_news = slot.active.as_ref().is_none_or(|active| active.fault.cause != fault.cause);
+        let since = slot.active.as_ref().map_or(since, |active| active.since);
+        let interval = if is_news { MIN_INTERVAL } else { REMINDER };
+        if slot.logged.is_none_or(|logged| logged.elapsed() >= interval) {
+            slot.logged = Some(Instant::now());
+            slot.announced = true;
+            warn!(
+                reason = kind.as_str(),
+                for_s = since.elapsed().as_secs(),
+                error = fault.cause,
+                repair = fault.remedy,
+                "not ready: events cannot be answered"
+            );
+        }
+        slot.active = Some(Active { since, fault });
+    }
+
+    /// This fault is gone, if there was one.
+    pub fn clear(&self, kind: FaultKind) {
+        let mut slots = self.0.lock();
+        let slot = &mut slots[kind as usize];
+        if let Some(active) = slot.active.take()
+            && std::mem::take(&mut slot.announced)
+        {
+            let after_s = active.since.elapsed().as_secs();
+            info!(reason = kind.as_str(), after_s, "fault over: events can be answered again");
+        }
+    }
+
+    /// The first fault, as `/ready` says it.
+    pub fn first(&self) -> Option<String> {
+        let slots = self.0.lock();
+        let Active { since, fault } = slots.iter().find_map(|slot| slot.active.as_ref())?;
+        let seconds = since.elapsed().as_secs();
+        let Fault { cause, remedy } = fault;
+        let remedy = if remedy.is_empty() { String::new() } else { format!("; {remedy}") };
+        Some(format!("{cause} (for {seconds} s){remedy}"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn fault(cause: &str) -> Fault {
+        Fault { cause: cause.into(), remedy: "do it".into() }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_first_kind_hides_the_others_until_it_is_cleared() {
+        let faults = Faults::default();
+        assert_eq!(faults.first(), None);
+        let start = Instant::now();
+        faults.report(
+            FaultKind::LookupFailed,
+            start,
+            Fault { remedy: String::new(), ..fault("l") },
+        );
+        faults.report(FaultKind::BrokersSilent, start, fault("b"));
+        tokio::time::advance(Duration::from_secs(7)).await;
+        faults.report(FaultKind::BrokersSilent, Instant::now(), fault("c"));
+        assert_eq!(faults.first().unwrap(), "c (for 7 s); do it", "it lasts since its beginning");
+        faults.clear(FaultKind::BrokersSilent);
+        assert_eq!(faults.first().unwrap(), "l (for 7 s)");
+        faults.clear(FaultKind::LookupFailed);
+        assert_eq!(faults.first(), None);
+    }
+
+    #[test]
+    fn every_kind_has_its_slot() {
+        for (index, kind) in FaultKind::ALL.into_iter().enumerate() {
+            assert_eq!(kind as usize, index);
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_lines_of_a_fault_are_throttled() {
+        let faults = Faults::default();
+        let logged = || faults.0.lock()[0].logged;
+        let report = |cause| faults.report(FaultKind::BrokersSilent, Instant::now(), fault(cause));
+        report("a");
+        let first = logged();
+        for _ in 0..29 {
+            tokio::time::advance(Duration::from_secs(1)).await;
+            report("b");
+            faults.clear(FaultKind::BrokersSilent);
+            report("a");
+        }
+        assert_eq!(logged(), first, "it comes and goes");
+        tokio::time::advance(Duration::from_secs(1)).await;
+        report("b");
+        let second = logged();
+        assert_ne!(second, first);
+        tokio::time::advance(Duration::from_secs(299)).await;
+        report("b");
+        assert_eq!(logged(), second, "nothing new");
+        tokio::time::advance(Duration::from_secs(1)).await;
+        report("b");
+        assert_ne!(logged(), second, "it still lasts");
+    }
+}

@@ -1,0 +1,81 @@
+//! The outcome topic accepts nothing, and nobody is told.
+//!
+//! With `message.timestamp.before.max.ms` refusing outcomes, sessions were transferred for minutes and
+//! no outcome came: `/ready` said 200, the log nothing, and SIGTERM spoke of slow calls.
+
+use std::time::Duration;
+
+use handoff::sim::desk::SimulatedDeskSettings;
+use tokio::time::{Instant, sleep};
+
+use super::beside::until;
+use crate::support::kafka::{alter_topic, create_topic_with};
+use crate::support::worker::{World, ask_admin, escalation, free_port};
+
+const LIMIT: Duration = Duration::from_secs(30);
+
+/// Waits until the worker is not ready for this reason; returns what it says.
+async fn not_ready(port: u16, because: &str) -> String {
+    let begun = Instant::now();
+    loop {
+        let (status, text) = ask_admin(port, "ready").await;
+        if status == 503 && text.contains(because) {
+            println!("not ready after {:?}: {text}", begun.elapsed());
+            return text;
+        }
+        assert!(begun.elapsed() < LIMIT, "not after {LIMIT:?}: {because}; it is {status} {text}");
+        sleep(Duration::from_millis(200)).await;
+    }
+}
+
+async fn world(name: &str) -> (World, u16) {
+    let mut world = World::new(name, 2, SimulatedDeskSettings::default()).await;
+    let port = free_port();
+    world.set("ADMIN__LISTEN", &format!("127.0.0.1:{port}"));
+    let topic = world.topic("refusing");
+    // A message is at least as old as its way to the broker.
+    let refusing = [("message.timestamp.before.max.ms", "0")];
+    create_topic_with(&world.bootstrap, &topic, 1, &refusing).await;
+    world.set("KAFKA__OUTCOMES_TOPIC", &topic);
+    (world, port)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_refused_timestamp_is_named_and_its_repair_is_noticed() {
+    let (world, port) = world("refused-time").await;
+    let worker = world.process();
+    until("it has partitions", async || worker.log().contains("partitions assigned")).await;
+    world.publish([escalation("e", "s")]).await;
+    let ready = not_ready(port, "message.timestamp.before.max.ms").await;
+    assert!(ready.contains("Invalid timestamp") && !ready.contains("ACL"), "{ready}");
+    let lines = worker.log().matches("not ready: events cannot be answered").count();
+    assert_eq!(lines, 1, "{}", worker.log());
+    let metrics = ask_admin(port, "metrics").await.1;
+    assert!(metrics.contains("handoff_outcomes_unacknowledged 1"), "{metrics}");
+    assert!(metrics.contains("handoff_ready 0"), "{metrics}");
+    assert!(!metrics.contains("unacknowledged_timestamp_seconds 0.0"), "{metrics}");
+
+    let topic = world.topic("refusing");
+    alter_topic(&world.bootstrap, &topic, &[("message.timestamp.before.max.ms", "600000")]).await;
+    let ready = async || ask_admin(port, "ready").await.0 == 200;
+    let waited = until("it is ready again", ready).await;
+    println!("ready after {waited:?}");
+    assert!(waited < LIMIT, "{waited:?}");
+    let said = "fault over: events can be answered again";
+    until("the log says so", async || worker.log().contains(said)).await;
+    worker.terminate().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stop_says_that_it_waited_for_acknowledgements() {
+    let (mut world, _) = world("refused-stop").await;
+    world.set("DRAIN__TIMEOUT_MS", "1000");
+    let worker = world.process();
+    until("it has partitions", async || worker.log().contains("partitions assigned")).await;
+    world.publish([escalation("e", "s")]).await;
+    until("it is refused", async || worker.log().contains("message not published")).await;
+    worker.signal("TERM");
+    let said = "drain time exceeded; unfinished events are fenced";
+    until("the drain ends", async || worker.log().contains(said)).await;
+    assert!(worker.log().contains("unacknowledged=1"), "{}", worker.log());
+}
