@@ -235,11 +235,10 @@ impl PublishRun {
         let publisher = match self.publisher.take() {
             Some(publisher) => publisher,
             None => {
+                check_topic(&self.settings).await.map_err(Failure::Unavailable)?;
                 let publisher = RecordPublisher::start(&self.settings, TIMEOUT)
                     .map_err(Failure::Configuration)?;
-                // Both need a connection: one wait for both.
-                let (topic, ()) = tokio::join!(check_topic(&self.settings), publisher.warm_up());
-                topic.map_err(Failure::Unavailable)?;
+                publisher.warm_up().await;
                 publisher
             }
         };
