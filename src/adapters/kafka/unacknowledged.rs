@@ -30,13 +30,13 @@ const LOOK_LIMIT: Duration = Duration::from_secs(3);
 
 /// The messages, by their order.
 pub(super) struct Unacknowledged {
-    pending: Mutex<BTreeMap<u64, Pending>>,
+    pending: Mutex<BTreeMap<u64, PendingSince>>,
     health: Arc<Health>,
     metrics: Arc<Metrics>,
 }
 
 #[derive(Clone)]
-struct Pending {
+struct PendingSince {
     channel: Channel,
     at: Timestamp,
     since: Instant,
@@ -60,12 +60,12 @@ impl Unacknowledged {
         let mut pending = self.pending.lock();
         // The highest number in use is not given twice, so the oldest message stays the first.
         let sequence = pending.last_key_value().map_or(0, |(last, _)| last + 1);
-        pending.insert(sequence, Pending { channel, at, since: Instant::now(), error: None });
+        pending.insert(sequence, PendingSince { channel, at, since: Instant::now(), error: None });
         self.metrics.unacknowledged.inc();
         PendingMessage { all: self, sequence }
     }
 
-    fn oldest(&self) -> Option<Pending> {
+    fn oldest(&self) -> Option<PendingSince> {
         self.pending.lock().first_key_value().map(|(_, oldest)| oldest.clone())
     }
 

@@ -9,6 +9,7 @@
 mod budget;
 mod checks;
 mod desk;
+mod draining;
 mod forgotten;
 mod kafka;
 mod mutations;

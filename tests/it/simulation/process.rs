@@ -7,7 +7,7 @@
 use parking_lot::Mutex;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, TryRecvError, sync_channel};
+use std::sync::mpsc::{TryRecvError, sync_channel};
 use std::time::Duration;
 
 use handoff::clock::{Clock, Rng};
@@ -24,6 +24,7 @@ use tokio::time::{Instant, sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
 
 use super::desk::SimDeskClient;
+use super::draining::Draining;
 use super::kafka::{GroupCommand, GroupMember, TOPIC, commit};
 use super::mutations;
 use super::ports::{SimLedger, SimProducer};
@@ -222,23 +223,6 @@ struct PollLoop {
     /// The assigned partitions whose end was reported.
     ends: BTreeSet<i32>,
     draining: Vec<Draining>,
-}
-
-/// Partitions that drain.
-struct Draining {
-    partitions: Vec<i32>,
-    lost: bool,
-    drained: Receiver<()>,
-    until: Instant,
-}
-
-impl Draining {
-    fn is_over(&self) -> bool {
-        match self.drained.try_recv() {
-            Err(TryRecvError::Empty) => Instant::now() >= self.until,
-            Ok(()) | Err(TryRecvError::Disconnected) => true,
-        }
-    }
 }
 
 impl PollLoop {
