@@ -22,23 +22,24 @@ const MAX_WINDOW: usize = 64;
 
 /// After a read that found no event which could be started.
 const READ_AGAIN: Duration = Duration::from_secs(1);
+/// The same while others are being tried: until they are claimed, a read shows them.
+const READ_SOON: Duration = Duration::from_millis(100);
 
 /// The rooms of the partitions of this process.
 #[derive(Debug, Default)]
 pub(super) struct WaitingRooms {
     rooms: HashMap<RoomName, WaitingRoom>,
-    /// The rooms that send a probe next, by its time.
-    probes: BTreeSet<(Timestamp, RoomName)>,
-    /// The rooms that may send an event now, in slow start.
-    open: BTreeSet<RoomName>,
+    /// The rooms that may send an event next, by its time.
+    due: BTreeSet<(Timestamp, RoomName)>,
     /// Parked events in all rooms.
     events: u64,
 }
 
 #[derive(Debug)]
 struct WaitingRoom {
-    /// Parked events by partition.
-    waiting: BTreeMap<i32, u64>,
+    /// The partitions that may have events of it. One is removed only by a read that finds none, so
+    /// that no event is forgotten because of a wrong count.
+    waiting: BTreeMap<i32, Waiting>,
     /// When the first of them was first seen.
     oldest: Timestamp,
     next_probe: Timestamp,
@@ -48,10 +49,20 @@ struct WaitingRoom {
     trying: usize,
     /// Its events are being read from the ledger.
     reading: bool,
-    /// Its time in [`WaitingRooms::probes`].
+    /// In slow start: it is not read before this time.
+    read_again: Timestamp,
+    /// Its time in [`WaitingRooms::due`].
     indexed_at: Option<Timestamp>,
     /// Its events in [`WaitingRooms::events`].
     counted: u64,
+}
+
+/// The events of a room in one partition.
+#[derive(Debug, Default)]
+struct Waiting {
+    events: u64,
+    /// One was parked since the last read of the room began, which may not have found it.
+    parked_since: bool,
 }
 
 /// How many events of a room to try.
@@ -88,7 +99,7 @@ impl WaitingRooms {
     ) {
         let added =
             self.rooms.entry(room.clone()).or_insert_with(|| WaitingRoom::new(oldest, next_probe));
-        *added.waiting.entry(partition).or_default() += events;
+        added.park(partition, events);
         added.oldest = added.oldest.min(oldest);
         self.reindex(room);
     }
@@ -104,10 +115,10 @@ impl WaitingRooms {
     ) {
         let of_room =
             self.rooms.entry(room.clone()).or_insert_with(|| WaitingRoom::new(now, next_probe));
-        if of_room.events() == 0 {
+        if of_room.waiting.is_empty() {
             of_room.oldest = now;
         }
-        *of_room.waiting.entry(partition).or_default() += 1;
+        of_room.park(partition, 1);
         if tried == TriedFrom::Room {
             of_room.next_probe = next_probe;
         }
@@ -144,8 +155,7 @@ impl WaitingRooms {
     pub(super) fn take_due(&mut self, now: Timestamp, limit: usize) -> Vec<RoomRequest> {
         let mut requests: Vec<RoomRequest> = Vec::new();
         let mut left = limit;
-        let probing = self.probes.iter().take_while(|(at, _)| *at <= now).map(|(_, room)| room);
-        for room in self.open.iter().chain(probing) {
+        for (_, room) in self.due.iter().take_while(|(at, _)| *at <= now) {
             let events = self.rooms[room].wanted().min(left);
             if events == 0 {
                 break;
@@ -157,6 +167,7 @@ impl WaitingRooms {
         for request in &requests {
             if let Some(room) = self.rooms.get_mut(&request.room) {
                 room.reading = true;
+                room.waiting.values_mut().for_each(|waiting| waiting.parked_since = false);
             }
             self.reindex(&request.room);
         }
@@ -170,11 +181,15 @@ impl WaitingRooms {
         let Some(of_room) = self.rooms.get_mut(*room) else { return };
         of_room.reading = false;
         if *found == 0 {
-            // Its events have met their deadlines, or another instance has them.
-            of_room.waiting.retain(|partition, _| !partitions.contains(partition));
+            // Its events were tried, have met their deadlines, or another instance has them.
+            of_room.waiting.retain(|partition, waiting| {
+                waiting.parked_since || !partitions.contains(partition)
+            });
         } else if *started == 0 && of_room.trying == 0 {
             of_room.window = 0;
             of_room.next_probe = now + READ_AGAIN;
+        } else if *started == 0 {
+            of_room.read_again = now + READ_SOON;
         }
         self.reindex(room);
     }
@@ -194,8 +209,8 @@ impl WaitingRooms {
 
     fn take(&mut self, room: &RoomName, partition: i32, then: impl FnOnce(&mut WaitingRoom)) {
         let Some(of_room) = self.rooms.get_mut(room) else { return };
-        if let Some(events) = of_room.waiting.get_mut(&partition) {
-            *events = events.saturating_sub(1);
+        if let Some(waiting) = of_room.waiting.get_mut(&partition) {
+            waiting.events = waiting.events.saturating_sub(1);
         }
         then(of_room);
         self.reindex(room);
@@ -232,10 +247,9 @@ impl WaitingRooms {
 
     /// Put the room where it belongs after a change.
     fn reindex(&mut self, name: &RoomName) {
-        self.open.remove(name);
         let Some(room) = self.rooms.get_mut(name) else { return };
         if let Some(at) = room.indexed_at.take() {
-            self.probes.remove(&(at, name.clone()));
+            self.due.remove(&(at, name.clone()));
         }
         let events = room.events();
         self.events = self.events - room.counted + events;
@@ -243,12 +257,9 @@ impl WaitingRooms {
         if room.is_over() {
             self.rooms.remove(name);
         } else if room.wanted() > 0 {
-            if room.window > 0 {
-                self.open.insert(name.clone());
-            } else {
-                room.indexed_at = Some(room.next_probe);
-                self.probes.insert((room.next_probe, name.clone()));
-            }
+            let at = if room.window > 0 { room.read_again } else { room.next_probe };
+            room.indexed_at = Some(at);
+            self.due.insert((at, name.clone()));
         }
     }
 }
@@ -271,25 +282,32 @@ impl WaitingRoom {
             window: 0,
             trying: 0,
             reading: false,
+            read_again: Timestamp::MIN,
             indexed_at: None,
             counted: 0,
         }
     }
 
+    fn park(&mut self, partition: i32, events: u64) {
+        let waiting = self.waiting.entry(partition).or_default();
+        waiting.events += events;
+        waiting.parked_since = true;
+    }
+
     fn events(&self) -> u64 {
-        self.waiting.values().sum()
+        self.waiting.values().map(|waiting| waiting.events).sum()
     }
 
     /// How many more events may be tried, once it is time.
     fn wanted(&self) -> usize {
-        if self.reading || self.events() == 0 {
+        if self.reading || self.waiting.is_empty() {
             return 0;
         }
         self.window.max(1).saturating_sub(self.trying)
     }
 
     fn is_over(&self) -> bool {
-        self.events() == 0 && self.trying == 0 && !self.reading
+        self.waiting.is_empty() && self.trying == 0 && !self.reading
     }
 }
 
@@ -393,11 +411,54 @@ mod tests {
         rooms.remove_partition(1);
         assert_eq!(rooms.events(), 1);
         rooms.remove_partition(0);
-        assert_eq!((rooms.events(), rooms.rooms.len(), rooms.probes.len()), (0, 0, 0));
+        assert_eq!((rooms.events(), rooms.rooms.len(), rooms.due.len()), (0, 0, 0));
         let mut read = room_of(2);
         assert_eq!(read.take_due(at(20), 9).len(), 1);
         on_read(&mut read, 20, 0);
         assert_eq!(read.rooms.len(), 0, "the ledger has no event of it");
+    }
+
+    #[test]
+    fn an_event_that_is_parked_during_a_read_keeps_its_room() {
+        let mut rooms = room_of(1);
+        assert_eq!(rooms.take_due(at(15), 9).len(), 1);
+        rooms.on_nobody(&name(), 0, at(15), at(30), TriedFrom::Outside);
+        rooms.on_nobody(&name(), 1, at(15), at(30), TriedFrom::Outside);
+        on_read(&mut rooms, 15, 0);
+        assert_eq!(tried(&mut rooms, 15), 1, "the read may have begun before it was parked");
+        rooms.on_ended(&name());
+        rooms.on_inconclusive(&name(), at(16));
+        assert_eq!(rooms.take_due(at(16), 9).len(), 1);
+        on_read(&mut rooms, 16, 0);
+        assert!(rooms.rooms.contains_key(&name()), "partition 1 was not read");
+        rooms.remove_partition(1);
+        assert_eq!(rooms.rooms.len(), 0, "none was parked in partition 0 since");
+    }
+
+    #[test]
+    fn a_room_is_closed_only_by_a_read_that_finds_none() {
+        let mut rooms = room_of(1);
+        rooms.on_overdue(&name(), 0);
+        assert_eq!((rooms.events(), rooms.rooms.len()), (0, 1), "the count may be wrong");
+        assert_eq!(rooms.take_due(at(15), 9).len(), 1);
+        on_read(&mut rooms, 15, 0);
+        assert_eq!(rooms.rooms.len(), 0);
+    }
+
+    #[test]
+    fn a_room_whose_events_are_all_being_tried_is_not_read_incessantly() {
+        let mut rooms = room_of(2);
+        rooms.on_found(&name());
+        rooms.on_found(&name());
+        assert_eq!(tried(&mut rooms, 1), 2);
+        rooms.on_found(&name());
+        let requests = rooms.take_due(at(1), 9);
+        assert_eq!((requests[0].events, requests[0].trying), (1, 2));
+        let (room, partitions) = (&name(), &[0][..]);
+        let read = RoomResult { room, partitions, found: 2, started: 0 };
+        rooms.on_read(&read, at(1));
+        assert_eq!(rooms.take_due(at(1), 9).len(), 0);
+        assert_eq!(rooms.take_due(at(2), 9).len(), 1);
     }
 
     #[test]
