@@ -49,12 +49,17 @@ pub trait Ledger: Send + Sync + 'static {
         position: Option<Position>,
     ) -> impl Future<Output = ()> + Send;
 
-    /// Reads what previous owners of these partitions left: see [`Recovered`].
+    /// Reads what previous owners of these partitions left: see [`Recovered`]. The partitions wait for
+    /// it, so it takes no longer because a million events are parked.
     fn recover(
         &self,
         topic: Arc<str>,
         partitions: Vec<i32>,
     ) -> impl Future<Output = Recovered> + Send;
+
+    /// Counts the parked events of [`Recovered::parked`]. This may take minutes; no event may wait for
+    /// it. Events that are claimed or parked again meanwhile may be counted or not.
+    fn count_parked(&self, query: CountQuery) -> impl Future<Output = Vec<ParkedCount>> + Send;
 
     /// Reads the entries of [`Recovered::entries`] again: one that nobody works on was claimed by an
     /// instance that had lost the partition.
@@ -94,12 +99,33 @@ pub struct ParkedGroup {
     pub partition: i32,
     /// What they wait for; never [`WaitsFor::Redelivery`].
     pub waits_for: WaitsFor,
-    /// How many they are.
-    pub events: u64,
     /// When the first of them was first seen.
     pub oldest: Timestamp,
-    /// The latest time at which one of them is due by itself.
-    pub last_until: Timestamp,
+    /// When that one is due by itself. In a waiting room it is the one that was tried last, so this is
+    /// the time of the room's next probe.
+    pub oldest_until: Timestamp,
+}
+
+/// Which parked events to count.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CountQuery {
+    /// The topic.
+    pub topic: Arc<str>,
+    /// The partitions.
+    pub partitions: Vec<i32>,
+    /// Only those that were first seen before this time.
+    pub seen_before: Timestamp,
+}
+
+/// The number of parked events of one partition that wait for the same.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ParkedCount {
+    /// The partition.
+    pub partition: i32,
+    /// What they wait for; never [`WaitsFor::Redelivery`].
+    pub waits_for: WaitsFor,
+    /// How many they are.
+    pub events: u64,
 }
 
 /// Which due events to read.

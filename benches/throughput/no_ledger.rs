@@ -12,7 +12,9 @@ use handoff::domain::ledger_entry::{
     WakeSession, WriteResult,
 };
 use handoff::domain::record::Position;
-use handoff::ledger::{DueEntries, DueQuery, Ledger, Recovered, StoredEntries, WaitingQuery};
+use handoff::ledger::{
+    CountQuery, DueEntries, DueQuery, Ledger, ParkedCount, Recovered, StoredEntries, WaitingQuery,
+};
 use handoff::{config, telemetry};
 use parking_lot::{Mutex, MutexGuard};
 use tokio_util::sync::CancellationToken;
@@ -84,6 +86,10 @@ impl Ledger for NoLedger {
 
     async fn recover(&self, _: Arc<str>, _: Vec<i32>) -> Recovered {
         Recovered::default()
+    }
+
+    async fn count_parked(&self, _: CountQuery) -> Vec<ParkedCount> {
+        Vec::new()
     }
 
     async fn unfinished(&self, _: Arc<str>, _: Vec<i32>) -> StoredEntries {

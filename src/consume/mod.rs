@@ -12,6 +12,7 @@ mod assignment;
 mod backpressure;
 mod delivery_task;
 mod due_read;
+mod event_count;
 mod parked;
 mod recovery;
 mod reports;
@@ -34,10 +35,10 @@ use self::assignment::{AssignedOffset, AssignmentId, Assignments};
 use self::backpressure::{IntakeState, decide};
 use self::due_read::{DueRead, StoredStart};
 use self::parked::ParkedEvents;
-use self::recovery::{RETRY_DELAY, Recovery, RecoveryResult};
+use self::recovery::Recovery;
 use self::tasks::{StartResult, Tasks};
 use crate::deliver::{Context, OutcomePublisher as _, Ports};
-use crate::domain::ledger_entry::{RecoveredEntry, WaitsFor};
+use crate::domain::ledger_entry::WaitsFor;
 use crate::domain::record::{Position, Record};
 use crate::domain::wire::escalation::DecodeRules;
 use crate::ledger::Ledger as _;
@@ -131,7 +132,7 @@ pub async fn consume<P: Ports, S: Source>(
         tokio::select! {
             // Work in progress first: it is bounded, and the simulation needs a fixed order.
             biased;
-            result = event_loop.recovery.next() => event_loop.on_recovery(result),
+            step = event_loop.recovery.next() => event_loop.on_recovery_step(step),
             read = event_loop.parked.next() => event_loop.on_due(read),
             report = event_loop.tasks.next() => event_loop.on_reports(report),
             message = inbound.recv(), if !event_loop.hold => match message {
@@ -288,41 +289,6 @@ impl<P: Ports, S: Source> EventLoop<P, S> {
             assignment.in_memory.insert(offset);
             StoredStart::Started { is_overdue }
         });
-    }
-
-    fn on_recovery(&mut self, result: RecoveryResult) {
-        let RecoveryResult { partitions, epoch, found } = result;
-        for entry in found.entries {
-            self.start_recovered(entry, epoch);
-        }
-        let mut unread = found.blocked_partitions;
-        for partition in partitions.iter().filter(|partition| !unread.contains(partition)) {
-            if let Some(assignment) = self.assignments.of_epoch(*partition, epoch) {
-                assignment.set_recovered();
-                let has_parked = found.parked_partitions.contains(partition);
-                self.tasks.set_parked(*partition, has_parked);
-                self.parked.on_recovered(*partition, &found.parked);
-            }
-        }
-        unread.retain(|partition| {
-            let assignment = self.assignments.of_epoch(*partition, epoch);
-            assignment.is_some_and(|assignment| !assignment.is_draining())
-        });
-        if !unread.is_empty() {
-            self.recovery.start(unread, epoch, RETRY_DELAY);
-        }
-    }
-
-    fn start_recovered(&mut self, entry: RecoveredEntry, epoch: u64) {
-        let (partition, offset) = (entry.record.position.partition, entry.record.position.offset);
-        let Some(assignment) = self.assignments.of_epoch(partition, epoch) else { return };
-        let (at, draining) = (assignment.offset(offset), assignment.draining.clone());
-        let is_overdue = entry.is_overdue(self.context.clock.now());
-        let rooms = self.parked.rooms();
-        let started = self.tasks.start_stored(entry, at, draining, rooms, is_overdue);
-        if started == StartResult::Started {
-            assignment.in_memory.insert(offset);
-        }
     }
 
     fn store(&mut self, at: AssignedOffset) {

@@ -1,7 +1,7 @@
 //! Parked events: they live in the ledger, and come back when they are due.
 //!
-//! In memory there are only numbers: how many events are parked, when the next one is due, and the
-//! [`WaitingRooms`]. [`ParkedEvents::read_due`] reads what is due, one read at a time; the event
+//! In memory there are only numbers: about how many events are parked, when the next one is due, and
+//! the [`WaitingRooms`]. [`ParkedEvents::read_due`] reads what is due, one read at a time; the event
 //! loop starts what was read. An event that is due comes back only while a retry slot is free, so
 //! that events that fail again and again leave room for those that were never tried. An event past
 //! its deadline needs no slot, because it needs no call.
@@ -17,12 +17,15 @@ use tracing::{error, warn};
 
 use super::assignment::AssignmentId;
 use super::due_read::{DueRead, DueRequest, RoomRead, StoredStart};
+use super::event_count::EventCount;
 use super::waiting_rooms::{RoomResult, TriedFrom, WaitingRooms};
 use crate::deliver::{Context, Ports};
-use crate::domain::ledger_entry::{EntryState, RecoveredEntry, WaitsFor};
+use crate::domain::ledger_entry::{EntryState, RecoveredEntry, RoomName, WaitsFor};
 use crate::domain::record::Position;
 use crate::health::RoomStatus;
-use crate::ledger::{DueEntries, DueQuery, ParkedGroup, StoredEntries, UnreadableEntry};
+use crate::ledger::{
+    DueEntries, DueQuery, ParkedCount, ParkedGroup, StoredEntries, UnreadableEntry,
+};
 
 /// Events past their deadline that one read returns.
 const MAX_OVERDUE: usize = 256;
@@ -43,8 +46,8 @@ const READ_AGAIN: Duration = Duration::from_millis(100);
 /// Number of parked events of one partition that wait in no room.
 #[derive(Debug, Default)]
 struct Counts {
-    time: u64,
-    session: u64,
+    time: EventCount,
+    session: EventCount,
 }
 
 /// What is known of the parked events of the assigned partitions.
@@ -88,22 +91,42 @@ impl<P: Ports> ParkedEvents<P> {
         }
     }
 
-    /// The parked events of a partition were counted after its assignment.
+    /// A partition was assigned, and has parked events in these groups.
     pub(super) fn on_recovered(&mut self, partition: i32, groups: &[ParkedGroup]) {
         self.remove_partition(partition);
         for group in groups.iter().filter(|group| group.partition == partition) {
             let counts = self.counts.entry(partition).or_default();
             match &group.waits_for {
-                WaitsFor::Time => counts.time += group.events,
-                WaitsFor::Session => counts.session += group.events,
+                WaitsFor::Time => counts.time = EventCount::unknown(),
+                WaitsFor::Session => counts.session = EventCount::unknown(),
                 WaitsFor::Agent(room) => {
-                    let ParkedGroup { events, oldest, last_until, .. } = *group;
-                    self.rooms.add(room, partition, events, oldest, last_until);
+                    self.rooms.add(room, partition, group.oldest, group.oldest_until);
                 }
                 WaitsFor::Redelivery => {}
             }
             self.check_soon();
         }
+    }
+
+    /// The events that were parked when the partition was assigned were counted.
+    pub(super) fn on_counted(&mut self, partition: i32, counted: &[ParkedCount]) {
+        let (mut time, mut session) = (0, 0);
+        let mut in_rooms: HashMap<&RoomName, u64> = HashMap::new();
+        for ParkedCount { waits_for, events, .. } in
+            counted.iter().filter(|count| count.partition == partition)
+        {
+            match waits_for {
+                WaitsFor::Time => time += events,
+                WaitsFor::Session => session += events,
+                WaitsFor::Agent(room) => *in_rooms.entry(room).or_default() += events,
+                WaitsFor::Redelivery => {}
+            }
+        }
+        if let Some(counts) = self.counts.get_mut(&partition) {
+            counts.time.complete(time);
+            counts.session.complete(session);
+        }
+        self.rooms.on_counted(partition, &in_rooms);
     }
 
     /// Forget the parked events of a partition, which another instance may own now.
@@ -122,7 +145,7 @@ impl<P: Ports> ParkedEvents<P> {
 
     /// Whether events of this partition wait for their sessions.
     pub(super) fn has_followers(&self, partition: i32) -> bool {
-        self.counts.get(&partition).is_some_and(|counts| counts.session > 0)
+        self.counts.get(&partition).is_some_and(|counts| counts.session.may_be_any())
     }
 
     /// An event was parked until `until`; `deadline` is its own.
@@ -132,11 +155,11 @@ impl<P: Ports> ParkedEvents<P> {
         let counts = self.counts.entry(partition).or_default();
         match waits_for {
             WaitsFor::Time => {
-                counts.time += 1;
+                counts.time.parked();
                 self.next_due = earliest(self.next_due, Some(*until));
             }
             WaitsFor::Session => {
-                counts.session += 1;
+                counts.session.parked();
                 self.next_due = Some(now);
             }
             WaitsFor::Agent(room) => {
@@ -158,8 +181,8 @@ impl<P: Ports> ParkedEvents<P> {
         let Some(waits_for) = state.waits_for() else { return };
         let counts = self.counts.entry(partition).or_default();
         match waits_for {
-            WaitsFor::Time => counts.time = counts.time.saturating_sub(1),
-            WaitsFor::Session => counts.session = counts.session.saturating_sub(1),
+            WaitsFor::Time => counts.time.started(),
+            WaitsFor::Session => counts.session.started(),
             WaitsFor::Agent(room) if is_overdue => self.rooms.on_overdue(room, partition),
             WaitsFor::Agent(room) => self.rooms.on_started(room, partition, first_seen),
             WaitsFor::Redelivery => {}
@@ -343,10 +366,11 @@ impl<P: Ports> ParkedEvents<P> {
         self.rooms.status(MAX_SHOWN_ROOMS)
     }
 
-    /// Parked events that wait for their time, for their session and for an agent.
+    /// Parked events that wait for their time, for their session and for an agent, as far as they are
+    /// known.
     pub(super) fn counts(&self) -> [u64; 3] {
-        let time = self.counts.values().map(|counts| counts.time).sum();
-        let session = self.counts.values().map(|counts| counts.session).sum();
+        let time = self.counts.values().map(|counts| counts.time.events()).sum();
+        let session = self.counts.values().map(|counts| counts.session.events()).sum();
         [time, session, self.rooms.events()]
     }
 }

@@ -1,9 +1,9 @@
 //! Recovery: read from the ledger what the previous owner of a partition left unfinished.
 //!
 //! Each assignment is recovered by a task of its own, because the ledger may be unavailable for
-//! hours. The records of a partition wait until its recovery is complete.
+//! hours. The records of a partition wait until its recovery is complete. Then another task counts
+//! its parked events, for which nothing waits.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,31 +11,53 @@ use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::sleep;
 use tracing::error;
 
+use super::tasks::StartResult;
+use super::{EventLoop, Source};
 use crate::deliver::{Context, Ports};
-use crate::ledger::{Ledger as _, Recovered};
+use crate::domain::ledger_entry::RecoveredEntry;
+use crate::ledger::{CountQuery, Ledger as _, ParkedCount, Recovered};
 
 /// Entries that cannot be read are read again after this time: an operator may have repaired them.
-pub(super) const RETRY_DELAY: Duration = Duration::from_secs(5);
+const RETRY_DELAY: Duration = Duration::from_secs(5);
 
 /// What the ledger holds of some partitions of one assignment.
 pub(super) struct RecoveryResult {
-    pub(super) partitions: Vec<i32>,
+    partitions: Vec<i32>,
     /// The epoch of the assignment for which it was read.
-    pub(super) epoch: u64,
-    pub(super) found: Recovered,
+    epoch: u64,
+    found: Recovered,
 }
 
-/// The recoveries in progress.
+/// How many events are parked in some partitions of one assignment.
+pub(super) struct CountResult {
+    partitions: Vec<i32>,
+    epoch: u64,
+    counts: Vec<ParkedCount>,
+}
+
+/// What a task of [`Recovery`] returns.
+pub(super) enum RecoveryStep {
+    Recovered(RecoveryResult),
+    Counted(CountResult),
+}
+
+/// The recoveries and counts in progress.
 pub(super) struct Recovery<P: Ports> {
     context: Arc<Context<P>>,
     topic: Arc<str>,
-    tasks: JoinSet<RecoveryResult>,
-    by_epoch: HashMap<u64, AbortHandle>,
+    tasks: JoinSet<RecoveryStep>,
+    running: Vec<RecoveryTask>,
+}
+
+/// A task, and the epoch of its assignment.
+struct RecoveryTask {
+    epoch: u64,
+    task: AbortHandle,
 }
 
 impl<P: Ports> Recovery<P> {
     pub(super) fn new(context: Arc<Context<P>>, topic: Arc<str>) -> Self {
-        Self { context, topic, tasks: JoinSet::new(), by_epoch: HashMap::new() }
+        Self { context, topic, tasks: JoinSet::new(), running: Vec::new() }
     }
 
     /// Read these partitions' unfinished entries after a delay.
@@ -48,29 +70,42 @@ impl<P: Ports> Recovery<P> {
         let task = self.tasks.spawn(async move {
             sleep(delay).await;
             let found = context.ledger.recover(topic, partitions.clone()).await;
-            RecoveryResult { partitions, epoch, found }
+            RecoveryStep::Recovered(RecoveryResult { partitions, epoch, found })
         });
-        self.by_epoch.insert(epoch, task);
+        self.running.push(RecoveryTask { epoch, task });
     }
 
-    /// Abort the recoveries of assignments that have ended.
+    /// Count the events that are parked in these partitions. Events that are first seen from now on
+    /// are counted where they are parked.
+    fn count(&mut self, partitions: Vec<i32>, epoch: u64) {
+        let context = self.context.clone();
+        let (topic, seen_before) = (self.topic.clone(), context.clock.now());
+        let task = self.tasks.spawn(async move {
+            let query = CountQuery { topic, partitions: partitions.clone(), seen_before };
+            let counts = context.ledger.count_parked(query).await;
+            RecoveryStep::Counted(CountResult { partitions, epoch, counts })
+        });
+        self.running.push(RecoveryTask { epoch, task });
+    }
+
+    /// Abort the tasks of assignments that have ended.
     pub(super) fn retain(&mut self, is_assigned: impl Fn(u64) -> bool) {
-        self.by_epoch.retain(|epoch, task| {
+        self.running.retain(|RecoveryTask { epoch, task }| {
             let keep = is_assigned(*epoch);
             if !keep {
                 task.abort();
             }
-            keep
+            keep && !task.is_finished()
         });
     }
 
     /// The next result; pends while no recovery is in progress.
-    pub(super) async fn next(&mut self) -> RecoveryResult {
+    pub(super) async fn next(&mut self) -> RecoveryStep {
         loop {
             match self.tasks.join_next().await {
-                Some(Ok(result)) => {
-                    self.by_epoch.remove(&result.epoch);
-                    return result;
+                Some(Ok(step)) => {
+                    self.running.retain(|running| !running.task.is_finished());
+                    return step;
                 }
                 Some(Err(aborted)) if aborted.is_cancelled() => {}
                 Some(Err(panicked)) => {
@@ -81,6 +116,65 @@ impl<P: Ports> Recovery<P> {
                 }
                 None => std::future::pending().await,
             }
+        }
+    }
+}
+
+impl<P: Ports, S: Source> EventLoop<P, S> {
+    pub(super) fn on_recovery_step(&mut self, step: RecoveryStep) {
+        match step {
+            RecoveryStep::Recovered(result) => self.on_recovered(result),
+            RecoveryStep::Counted(result) => self.on_counted(&result),
+        }
+    }
+
+    fn on_recovered(&mut self, result: RecoveryResult) {
+        let RecoveryResult { partitions, epoch, found } = result;
+        for entry in found.entries {
+            self.start_recovered(entry, epoch);
+        }
+        let mut unread = found.blocked_partitions;
+        let mut uncounted = Vec::new();
+        for partition in partitions.iter().filter(|partition| !unread.contains(partition)) {
+            if let Some(assignment) = self.assignments.of_epoch(*partition, epoch) {
+                assignment.set_recovered();
+                let has_parked = found.parked_partitions.contains(partition);
+                self.tasks.set_parked(*partition, has_parked);
+                self.parked.on_recovered(*partition, &found.parked);
+                if has_parked {
+                    uncounted.push(*partition);
+                }
+            }
+        }
+        if !uncounted.is_empty() {
+            self.recovery.count(uncounted, epoch);
+        }
+        unread.retain(|partition| {
+            let assignment = self.assignments.of_epoch(*partition, epoch);
+            assignment.is_some_and(|assignment| !assignment.is_draining())
+        });
+        if !unread.is_empty() {
+            self.recovery.start(unread, epoch, RETRY_DELAY);
+        }
+    }
+
+    fn on_counted(&mut self, result: &CountResult) {
+        for &partition in &result.partitions {
+            if self.assignments.of_epoch(partition, result.epoch).is_some() {
+                self.parked.on_counted(partition, &result.counts);
+            }
+        }
+    }
+
+    fn start_recovered(&mut self, entry: RecoveredEntry, epoch: u64) {
+        let (partition, offset) = (entry.record.position.partition, entry.record.position.offset);
+        let Some(assignment) = self.assignments.of_epoch(partition, epoch) else { return };
+        let (at, draining) = (assignment.offset(offset), assignment.draining.clone());
+        let is_overdue = entry.is_overdue(self.context.clock.now());
+        let rooms = self.parked.rooms();
+        let started = self.tasks.start_stored(entry, at, draining, rooms, is_overdue);
+        if started == StartResult::Started {
+            assignment.in_memory.insert(offset);
         }
     }
 }

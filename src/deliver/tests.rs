@@ -23,7 +23,9 @@ use crate::domain::wire::escalation::{DecodeRules, Decoded, decode};
 use crate::gate::{BreakerPolicy, Gate, GateSettings};
 use crate::health::Health;
 use crate::lease::{FencingToken, Lease};
-use crate::ledger::{DueEntries, DueQuery, Ledger, Recovered, StoredEntries, WaitingQuery};
+use crate::ledger::{
+    CountQuery, DueEntries, DueQuery, Ledger, ParkedCount, Recovered, StoredEntries, WaitingQuery,
+};
 use crate::telemetry::{DeadLetterLog, Metrics};
 
 const RECEIVED: Timestamp = Timestamp::constant(1_795_428_000, 0);
@@ -176,6 +178,10 @@ impl Ledger for FakeLedger {
 
     async fn recover(&self, _: Arc<str>, _: Vec<i32>) -> Recovered {
         Recovered::default()
+    }
+
+    async fn count_parked(&self, _: CountQuery) -> Vec<ParkedCount> {
+        Vec::new()
     }
 
     async fn unfinished(&self, _: Arc<str>, _: Vec<i32>) -> StoredEntries {

@@ -55,8 +55,8 @@ pub struct Health {
 pub struct RoomStatus {
     /// Its name: the targets of the plan in words, and their hash.
     pub name: Arc<str>,
-    /// Parked events.
-    pub events: u64,
+    /// Parked events; `None`: those of the partition's previous owner are still being counted.
+    pub events: Option<u64>,
     /// When the first of them was first seen.
     pub oldest: Timestamp,
     /// When its next probe is due; `None`: a probe is out, or probes succeed and the others follow.

@@ -17,7 +17,8 @@ use crate::domain::ledger_entry::{
 };
 use crate::domain::record::Position;
 use crate::ledger::{
-    DueEntries, DueQuery, Ledger, ParkedGroup, Recovered, StoredEntries, WaitingQuery,
+    CountQuery, DueEntries, DueQuery, Ledger, ParkedCount, ParkedGroup, Recovered, StoredEntries,
+    WaitingQuery,
 };
 
 /// The ledger in memory, as one owner sees it.
@@ -170,6 +171,29 @@ impl Ledger for MemoryLedger {
         Recovered { entries, blocked_partitions: Vec::new(), parked, parked_partitions }
     }
 
+    async fn count_parked(&self, query: CountQuery) -> Vec<ParkedCount> {
+        let CountQuery { topic, partitions, seen_before } = query;
+        let parked = self.stored(&topic, &partitions, |entry| {
+            is_parked(entry) && entry.first_seen < seen_before
+        });
+        let mut counts: Vec<ParkedCount> = Vec::new();
+        for entry in parked {
+            let Some(waits_for) = entry.state.waits_for() else { continue };
+            let partition = entry.source.partition;
+            let same = |count: &&mut ParkedCount| {
+                count.partition == partition && count.waits_for == *waits_for
+            };
+            match counts.iter_mut().find(same) {
+                Some(count) => count.events += 1,
+                None => {
+                    let waits_for = waits_for.clone();
+                    counts.push(ParkedCount { partition, waits_for, events: 1 });
+                }
+            }
+        }
+        counts
+    }
+
     async fn unfinished(&self, topic: Arc<str>, partitions: Vec<i32>) -> StoredEntries {
         let mut entries = self.stored(&topic, &partitions, only_in_ledger);
         entries.sort_by_key(|entry| (entry.source.partition, entry.source.offset));
@@ -243,16 +267,14 @@ fn groups(parked: &[LedgerEntry]) -> Vec<ParkedGroup> {
         };
         match groups.iter_mut().find(same) {
             Some(group) => {
-                group.events += 1;
-                group.oldest = group.oldest.min(first_seen);
-                group.last_until = group.last_until.max(*until);
+                let oldest = (group.oldest, group.oldest_until).min((first_seen, *until));
+                (group.oldest, group.oldest_until) = oldest;
             }
             None => groups.push(ParkedGroup {
                 partition,
                 waits_for: waits_for.clone(),
-                events: 1,
                 oldest: first_seen,
-                last_until: *until,
+                oldest_until: *until,
             }),
         }
     }

@@ -38,9 +38,16 @@ pub(super) struct StoredRow {
 pub(super) struct ParkedRows {
     pub(super) partition: i32,
     pub(super) waits_for: String,
-    pub(super) events: i64,
     pub(super) oldest_us: i64,
-    pub(super) last_until_us: i64,
+    pub(super) oldest_until_us: i64,
+}
+
+/// Their number; see [`ParkedCount`](crate::ledger::ParkedCount).
+#[derive(Debug)]
+pub(super) struct CountedRows {
+    pub(super) partition: i32,
+    pub(super) waits_for: String,
+    pub(super) events: i64,
 }
 
 /// The rows that are due; see [`DueEntries`](crate::ledger::DueEntries).

@@ -48,7 +48,9 @@ use crate::domain::ledger_entry::{
     Claim, ClaimResult, CommandResult, LedgerCommand, Park, Settle, WakeSession, WriteResult,
 };
 use crate::domain::record::Position;
-use crate::ledger::{DueEntries, DueQuery, Ledger, Recovered, StoredEntries, WaitingQuery};
+use crate::ledger::{
+    CountQuery, DueEntries, DueQuery, Ledger, ParkedCount, Recovered, StoredEntries, WaitingQuery,
+};
 
 /// Between two pruning steps, so that commands are written in between.
 const PRUNE_PAUSE: Duration = Duration::from_millis(50);
@@ -196,6 +198,11 @@ impl Ledger for SqlLedger {
         };
         let (rows, groups) = read::until_available(&available, read).await;
         read::recovered(rows, groups)
+    }
+
+    async fn count_parked(&self, query: CountQuery) -> Vec<ParkedCount> {
+        let read = || self.reader.count_parked(&query);
+        read::counts(read::until_available(&self.parked_events, read).await)
     }
 
     async fn unfinished(&self, topic: Arc<str>, partitions: Vec<i32>) -> StoredEntries {

@@ -9,9 +9,11 @@ use tracing::error;
 
 use super::availability::Availability;
 use super::columns::{parse_time, parse_waits_for};
-use super::database::{DueRows, ParkedRows, StoredRow};
+use super::database::{CountedRows, DueRows, ParkedRows, StoredRow};
 use crate::domain::ledger_entry::RecoveredEntry;
-use crate::ledger::{DueEntries, ParkedGroup, Recovered, StoredEntries, UnreadableEntry};
+use crate::ledger::{
+    DueEntries, ParkedCount, ParkedGroup, Recovered, StoredEntries, UnreadableEntry,
+};
 
 /// Between two attempts to read.
 const RETRY: Duration = Duration::from_secs(1);
@@ -33,8 +35,8 @@ pub(super) async fn until_available<T, R: Future<Output = anyhow::Result<T>>>(
     }
 }
 
-/// Leaves out every partition that has an unreadable row. Unreadable parked rows are only counted
-/// here: they are found when their events are due.
+/// Leaves out every partition that has an unreadable row. Unreadable parked rows do not count here:
+/// they are found when their events are due.
 pub(super) fn recovered(rows: Vec<StoredRow>, groups: Vec<ParkedRows>) -> Recovered {
     let (mut entries, mut blocked_partitions) = (Vec::new(), Vec::new());
     for row in rows {
@@ -54,6 +56,22 @@ pub(super) fn recovered(rows: Vec<StoredRow>, groups: Vec<ParkedRows>) -> Recove
     blocked_partitions.dedup();
     let parked = groups.iter().filter_map(group).collect();
     Recovered { entries, blocked_partitions, parked, parked_partitions }
+}
+
+/// The numbers of parked rows by group. Rows that wait for something unknown are left out.
+pub(super) fn counts(rows: Vec<CountedRows>) -> Vec<ParkedCount> {
+    let mut counts: Vec<ParkedCount> = Vec::new();
+    for CountedRows { partition, waits_for, events } in rows {
+        let Ok(waits_for) = parse_waits_for(&waits_for) else { continue };
+        let events = u64::try_from(events).unwrap_or(0);
+        match counts.last_mut() {
+            Some(last) if (last.partition, &last.waits_for) == (partition, &waits_for) => {
+                last.events += events;
+            }
+            _ => counts.push(ParkedCount { partition, waits_for, events }),
+        }
+    }
+    counts
 }
 
 /// The rows that are due.
@@ -94,15 +112,13 @@ fn group(rows: &ParkedRows) -> Option<ParkedGroup> {
         Ok(ParkedGroup {
             partition: rows.partition,
             waits_for: parse_waits_for(&rows.waits_for)?,
-            events: u64::try_from(rows.events)?,
             oldest: parse_time(rows.oldest_us)?,
-            last_until: parse_time(rows.last_until_us)?,
+            oldest_until: parse_time(rows.oldest_until_us)?,
         })
     };
     let parsed = parse().inspect_err(|error| {
         let error = format!("{error:#}");
-        let (kafka_partition, events) = (rows.partition, rows.events);
-        error!(kafka.partition = kafka_partition, events, error, "unreadable parked events");
+        error!(kafka.partition = rows.partition, error, "unreadable parked events");
     });
     parsed.ok()
 }

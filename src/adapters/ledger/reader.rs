@@ -2,13 +2,13 @@
 
 use std::sync::Arc;
 
-use super::database::{DueRows, ParkedRows, StoredRow};
+use super::database::{CountedRows, DueRows, ParkedRows, StoredRow};
 use super::postgres::PostgresReader;
 use super::sqlite::SqliteReader;
 use super::url::LedgerUrl;
 use crate::domain::ledger_entry::LedgerEntry;
 use crate::domain::record::Position;
-use crate::ledger::{DueQuery, WaitingQuery};
+use crate::ledger::{CountQuery, DueQuery, WaitingQuery};
 
 /// A ledger, open for reading; clones share it.
 #[derive(Clone)]
@@ -71,6 +71,17 @@ impl LedgerReader {
         match self {
             Self::Sqlite(reader) => reader.groups(topic, partitions).await,
             Self::Postgres(reader) => reader.groups(topic, partitions).await,
+        }
+    }
+
+    /// The number of parked entries per group; several rows of one group add up.
+    pub(super) async fn count_parked(
+        &self,
+        query: &CountQuery,
+    ) -> anyhow::Result<Vec<CountedRows>> {
+        match self {
+            Self::Sqlite(reader) => reader.count_parked(query).await,
+            Self::Postgres(reader) => reader.count_parked(query).await,
         }
     }
 

@@ -9,7 +9,8 @@ use handoff::ledger::WaitingQuery;
 use tokio::time::timeout;
 
 use super::peer::{
-    Peer, TestLedger, answer, at, claim, due_query, park_event, park_with_record, position, wake_of,
+    Peer, TestLedger, answer, at, claim, count_query, due_query, park_event, park_with_record,
+    position, wake_of,
 };
 
 pub(super) async fn commands_on_one_key_keep_their_order(test_ledger: &TestLedger) {
@@ -133,7 +134,7 @@ pub(super) async fn every_ledger_behaves_like_the_one_in_memory(test_ledger: &Te
 }
 
 /// What the queries return, as text.
-async fn everything(peer: &Peer) -> [String; 4] {
+async fn everything(peer: &Peer) -> [String; 5] {
     let mut recovered = peer.recovered("escalations", &[0]).await;
     recovered.parked.sort_by_key(|group| group.waits_for.to_string());
     let due = peer.due(due_query(&[0], at(120))).await;
@@ -147,7 +148,14 @@ async fn everything(peer: &Peer) -> [String; 4] {
     // They were first seen at the same time.
     waiting.entries.sort_by_key(|entry| entry.record.position.offset);
     let is_parked = peer.is_session_parked("s", position(0, 9_000)).await;
-    [format!("{recovered:?}"), format!("{due:?}"), format!("{waiting:?}"), is_parked.to_string()]
+    let counts = peer.count_parked(count_query(&[0], at(120))).await;
+    [
+        format!("{recovered:?}"),
+        format!("{counts:?}"),
+        format!("{due:?}"),
+        format!("{waiting:?}"),
+        is_parked.to_string(),
+    ]
 }
 
 /// A command that is drawn at random.

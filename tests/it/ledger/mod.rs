@@ -1,8 +1,9 @@
 //! The ledgers: one suite for memory, SQLite and PostgreSQL (direct and behind PgBouncer), and the failures of each database.
 //!
-//! `suite`, `parked`, `versions` and `crowd` test what every ledger does, on a ledger from `peer`; `foreign` has files that
+//! `suite`, `parked`, `counts`, `versions` and `crowd` test what every ledger does, on a ledger from `peer`; `foreign` has files that
 //! are no ledger.
 
+mod counts;
 mod crowd;
 mod foreign;
 mod parked;
@@ -47,7 +48,8 @@ on_every_ledger!(
     parked::a_parked_event_needs_no_other_delivery,
     parked::due_events_come_in_their_order,
     parked::an_event_that_is_parked_no_more_is_not_due,
-    parked::recovery_counts_parked_events_and_leaves_them,
+    parked::recovery_finds_what_parked_events_wait_for_and_leaves_them,
+    counts::parked_events_are_counted_by_what_they_wait_for,
     parked::a_waiting_room_is_read_in_order,
     parked::an_answer_wakes_the_next_event_of_its_session,
     parked::a_refused_answer_wakes_nothing,

@@ -3,11 +3,11 @@
 
 use handoff::domain::ledger_entry::WakeSession;
 use handoff::domain::ledger_entry::{Claim, ClaimResult, EntryState, Park, RecordOrigin, WaitsFor};
-use handoff::ledger::{DueQuery, ParkedGroup, StoredEntries, WaitingQuery};
+use handoff::ledger::{DueQuery, ParkedCount, ParkedGroup, StoredEntries, WaitingQuery};
 
 use super::peer::{
-    Peer, TestLedger, answer, at, claim, due_query, key_of, now, park_event, park_with_record,
-    position, wake_of,
+    Peer, TestLedger, answer, at, claim, count_query, due_query, key_of, now, park_event,
+    park_with_record, position, wake_of,
 };
 
 /// The clock of the ledgers stands at `now`, long before these deadlines.
@@ -37,7 +37,7 @@ pub(super) async fn park_claim(
     claim
 }
 
-fn elsewhere(key: &str, partition: i32, offset: i64) -> Claim {
+pub(super) fn elsewhere(key: &str, partition: i32, offset: i64) -> Claim {
     let source = position(partition, offset);
     Claim { source, deadline: Some(at(DEADLINE)), ..claim(key, offset) }
 }
@@ -47,7 +47,7 @@ fn keys(found: &StoredEntries) -> Vec<String> {
     found.entries.iter().map(key_of).collect()
 }
 
-fn room(name: &str) -> WaitsFor {
+pub(super) fn room(name: &str) -> WaitsFor {
     WaitsFor::Agent(name.into())
 }
 
@@ -142,15 +142,17 @@ pub(super) async fn an_event_that_is_parked_no_more_is_not_due(test_ledger: &Tes
     assert_eq!(found.parked, []);
 }
 
-pub(super) async fn recovery_counts_parked_events_and_leaves_them(test_ledger: &TestLedger) {
+pub(super) async fn recovery_finds_what_parked_events_wait_for_and_leaves_them(
+    test_ledger: &TestLedger,
+) {
     let peer = test_ledger.peer("a").await;
-    let group = |partition, waits_for, events, oldest, last_until| ParkedGroup {
+    let group = |partition, waits_for, oldest, oldest_until| ParkedGroup {
         partition,
         waits_for,
-        events,
         oldest: at(oldest),
-        last_until: at(last_until),
+        oldest_until: at(oldest_until),
     };
+    let count = |partition, waits_for, events| ParkedCount { partition, waits_for, events };
     for (offset, first_seen, until, waits_for) in [
         (1, 30, 70, WaitsFor::Time),
         (2, 20, 60, WaitsFor::Time),
@@ -179,11 +181,21 @@ pub(super) async fn recovery_counts_parked_events_and_leaves_them(test_ledger: &
     assert_eq!(
         found.parked,
         [
-            group(0, room("other"), 1, 13, 50),
-            group(0, room("session"), 2, 11, 90),
-            group(0, WaitsFor::Session, 2, 0, 80),
-            group(0, WaitsFor::Time, 2, 20, 70),
-            group(1, WaitsFor::Time, 1, 0, 40),
+            group(0, room("other"), 13, 50),
+            group(0, room("session"), 11, 50),
+            group(0, WaitsFor::Session, 0, 70),
+            group(0, WaitsFor::Time, 20, 60),
+            group(1, WaitsFor::Time, 0, 40),
+        ]
+    );
+    assert_eq!(
+        peer.count_parked(count_query(&[1, 0], now())).await,
+        [
+            count(0, room("other"), 1),
+            count(0, room("session"), 2),
+            count(0, WaitsFor::Session, 2),
+            count(0, WaitsFor::Time, 2),
+            count(1, WaitsFor::Time, 1),
         ]
     );
 }
@@ -335,7 +347,9 @@ pub(super) async fn an_unreadable_parked_row(peer: &Peer, run: impl AsyncFn(&str
 
     let found = peer.recovered("escalations", &[0]).await;
     assert_eq!(found.blocked_partitions, [0; 0], "they are found when they are due");
-    assert_eq!(found.parked.iter().map(|group| group.events).sum::<u64>(), 3);
+    assert_eq!(found.parked.len(), 2);
+    let counts = peer.count_parked(count_query(&[0], now())).await;
+    assert_eq!(counts.iter().map(|count| count.events).sum::<u64>(), 3);
     let unknown = Claim { session_id: Some("u".into()), ..elsewhere("unknown-too", 1, 6) };
     park_claim(peer, unknown, 800, WaitsFor::Time).await;
     run("UPDATE handoff_events SET waits_for = 'rain' WHERE key = 'unknown-too'").await;

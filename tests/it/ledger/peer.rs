@@ -16,7 +16,10 @@ use handoff::{
         record::{Position, Record},
         wire::{Channel, Message},
     },
-    ledger::{DueEntries, DueQuery, Ledger as _, Recovered, StoredEntries, WaitingQuery},
+    ledger::{
+        CountQuery, DueEntries, DueQuery, Ledger as _, ParkedCount, Recovered, StoredEntries,
+        WaitingQuery,
+    },
     sim::ledger::MemoryLedger,
 };
 use jiff::Timestamp;
@@ -204,6 +207,11 @@ pub(super) fn due_query(partitions: &[i32], now: Timestamp) -> DueQuery {
     DueQuery { topic, partitions, now, overdue_limit: 100, due_limit: 100 }
 }
 
+/// The parked events of some partitions of the topic.
+pub(super) fn count_query(partitions: &[i32], seen_before: Timestamp) -> CountQuery {
+    CountQuery { topic: "escalations".into(), partitions: partitions.to_vec(), seen_before }
+}
+
 impl Peer {
     pub(super) async fn claim(&self, claim: Claim) -> ClaimResult {
         match self {
@@ -291,6 +299,15 @@ impl Peer {
             Self::Memory(ledger) => ledger.recover(topic.into(), partitions).await,
             Self::Database(ledger, _) => ledger.recover(topic.into(), partitions).await,
         }
+    }
+
+    pub(super) async fn count_parked(&self, query: CountQuery) -> Vec<ParkedCount> {
+        let mut counts = match self {
+            Self::Memory(ledger) => ledger.count_parked(query).await,
+            Self::Database(ledger, _) => ledger.count_parked(query).await,
+        };
+        counts.sort_by_key(|count| (count.partition, count.waits_for.to_string()));
+        counts
     }
 
     pub(super) async fn entry(&self, key: &str) -> Option<LedgerEntry> {

@@ -6,11 +6,14 @@ use std::time::Duration;
 use futures_util::future::join_all;
 use handoff::{
     adapters::ledger::{LedgerReader, LedgerUrl},
-    domain::ledger_entry::{ClaimResult, EntryState},
+    domain::ledger_entry::{ClaimResult, EntryState, WaitsFor},
+    ledger::ParkedCount,
 };
 use tokio::time::sleep;
 
-use super::peer::{answer, claim, key_of, open, park_with_record, position, refusal, try_open};
+use super::peer::{
+    answer, claim, count_query, key_of, now, open, park_with_record, position, refusal, try_open,
+};
 use super::{parked, suite};
 use crate::support::pgbouncer::PgBouncer;
 use crate::support::postgres::{Server, execute, schema};
@@ -92,6 +95,36 @@ async fn an_unreadable_parked_row_stops_no_other() {
     let url = schema().await;
     let peer = open(&url, "a").await;
     parked::an_unreadable_parked_row(&peer, async |sql| execute(&url, sql).await.unwrap()).await;
+}
+
+/// More than two queries count, and many rows at a time that two of them meet at.
+#[tokio::test(flavor = "multi_thread")]
+async fn many_parked_events_are_counted_in_steps() {
+    let url = schema().await;
+    let peer = open(&url, "a").await;
+    let kinds = [WaitsFor::Time, WaitsFor::Session, WaitsFor::Agent("r".into())];
+    for (offset, waits_for) in (0..).zip(kinds.clone()) {
+        parked::park(&peer, &format!("template-{offset}"), offset, 900, waits_for).await;
+    }
+    let names = "session_id, topic, state, owner, version, deadline_us, claimed_at_us, from_ledger, \
+                 parked_until_us, waits_for, record, snapshot, history";
+    let copies = format!(
+        "INSERT INTO handoff_events (key, partition, \"offset\", first_seen_us, {names}) \
+         SELECT key || '-' || n, n % 2, 10 + n, first_seen_us + n / 700, {names} \
+         FROM handoff_events, generate_series(1, 6000) AS n"
+    );
+    execute(&url, &copies).await.unwrap();
+
+    let counts = peer.count_parked(count_query(&[0, 1, 2], now())).await;
+    let of = |partition, waits_for: &WaitsFor| {
+        let is_it =
+            |count: &&ParkedCount| (count.partition, &count.waits_for) == (partition, waits_for);
+        counts.iter().filter(is_it).map(|count| count.events).collect::<Vec<_>>()
+    };
+    for waits_for in &kinds {
+        assert_eq!((of(0, waits_for), of(1, waits_for)), (vec![3_001], vec![3_000]));
+    }
+    assert_eq!(counts.len(), 6, "{counts:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -18,16 +18,21 @@ use handoff::domain::ledger_entry::{
 use handoff::domain::record::Position;
 use handoff::domain::wire::Message;
 use handoff::lease::FencingToken;
-use handoff::ledger::{DueEntries, DueQuery, Ledger, Recovered, StoredEntries, WaitingQuery};
+use handoff::ledger::{
+    CountQuery, DueEntries, DueQuery, Ledger, ParkedCount, Recovered, StoredEntries, WaitingQuery,
+};
 use handoff::sim::ledger::MemoryLedger;
 use jiff::Timestamp;
 use tokio::sync::{mpsc, oneshot};
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep};
 
 use super::checks;
 use super::mutations::{self, Mutation};
 use super::rooms;
 use super::world::{SimProcess, lock};
+
+/// How long the parked events are counted.
+const COUNTING: Duration = Duration::from_millis(700);
 
 /// A command for the writer and whether its caller still waits.
 struct LedgerWrite {
@@ -220,12 +225,22 @@ impl Ledger for SimLedger {
         self.process.world.log(|| {
             let entries = recovered.entries.iter();
             let offsets: Vec<_> = entries.map(|entry| entry.record.position.offset).collect();
+            let groups = recovered.parked.iter();
             let parked: Vec<_> =
-                recovered.parked.iter().map(|group| (group.partition, group.events)).collect();
+                groups.map(|group| (group.partition, group.waits_for.to_string())).collect();
             format!("{} ledger: unfinished: {offsets:?}, parked: {parked:?}", self.process.name)
         });
         self.answer_read().await;
         recovered
+    }
+
+    async fn count_parked(&self, query: CountQuery) -> Vec<ParkedCount> {
+        let counts = now(self.memory.count_parked(query));
+        // Nothing may wait for it. Always the same time: another draw would make other worlds of all
+        // seeds.
+        sleep(COUNTING).await;
+        self.process.until_running().await;
+        counts
     }
 
     async fn unfinished(&self, topic: Arc<str>, partitions: Vec<i32>) -> StoredEntries {

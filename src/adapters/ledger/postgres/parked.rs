@@ -4,30 +4,56 @@
 //! predicate of its partial index word for word, and reads each partition by itself (LATERAL): rows
 //! of several partitions are not in the order of an index.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use anyhow::Context as _;
 use sqlx::Row as _;
 use sqlx::postgres::PgRow;
 
-use super::super::database::{DueRows, ParkedRows, StoredRow};
+use super::super::database::{CountedRows, DueRows, ParkedRows, StoredRow};
 use super::connection::Query;
 use super::reader::PostgresReader;
 use super::row::EventRow;
 use crate::domain::ledger_entry::WaitsFor;
 use crate::domain::record::Position;
-use crate::ledger::{DueQuery, WaitingQuery};
+use crate::ledger::{CountQuery, DueQuery, WaitingQuery};
 
 const UNFINISHED: &str = r#"SELECT * FROM handoff_events
 WHERE record IS NOT NULL AND waits_for IS NULL AND topic = $1 AND partition = ANY($2)
   AND (state = 'settled' OR state = 'open' AND from_ledger)
 ORDER BY partition, "offset""#;
 
-const GROUPS: &str = "SELECT partition, waits_for, count(*) AS events,
-  min(first_seen_us) AS oldest_us, max(parked_until_us) AS last_until_us
-FROM handoff_events
-WHERE waits_for <> 'redelivery' AND topic = $1 AND partition = ANY($2)
-GROUP BY partition, waits_for";
+// A loose index scan: each step looks up the first row of the next group. GROUP BY would read every
+// parked row, from the table itself where it was not vacuumed since.
+const GROUPS: &str = "WITH RECURSIVE groups (partition, waits_for, oldest_us, oldest_until_us) AS (
+  SELECT p, '', NULL::bigint, NULL::bigint FROM UNNEST($2::int[]) AS p
+  UNION ALL
+  SELECT g.partition, n.waits_for, n.first_seen_us, n.parked_until_us
+  FROM groups AS g CROSS JOIN LATERAL (
+    SELECT e.waits_for, e.first_seen_us, e.parked_until_us FROM handoff_events AS e
+    WHERE e.waits_for <> 'redelivery' AND e.topic = $1 AND e.partition = g.partition
+      AND e.waits_for > g.waits_for
+    ORDER BY e.waits_for, e.first_seen_us, e.parked_until_us LIMIT 1) AS n)
+SELECT partition, waits_for, oldest_us, oldest_until_us FROM groups WHERE waits_for <> ''";
+
+/// Rows that one query counts, of all partitions together: a cold disk may take 5 ms for each, and
+/// the query may take 5 s.
+const COUNT_ROWS: usize = 500;
+
+// The next rows of each partition after its cursor, with all that share the time of the last one:
+// the cursor is that time.
+const COUNT: &str = "SELECT p.partition, n.waits_for, count(*) AS events,
+  max(n.first_seen_us) AS last_us
+FROM UNNEST($2::int[], $3::text[], $4::bigint[]) AS p (partition, waits_for, first_seen_us)
+CROSS JOIN LATERAL (
+  SELECT e.waits_for, e.first_seen_us FROM handoff_events AS e
+  WHERE e.waits_for <> 'redelivery' AND e.topic = $1 AND e.partition = p.partition
+    AND (e.waits_for, e.first_seen_us) > (p.waits_for, p.first_seen_us)
+    AND e.first_seen_us < $5
+  ORDER BY e.waits_for, e.first_seen_us FETCH FIRST ($6::bigint) ROWS WITH TIES) AS n
+GROUP BY p.partition, n.waits_for
+ORDER BY p.partition, n.waits_for";
 
 const OVERDUE: &str = "SELECT e.* FROM UNNEST($2::int[]) AS p (partition) CROSS JOIN LATERAL (
   SELECT * FROM handoff_events AS e
@@ -91,6 +117,38 @@ impl PostgresReader {
         Ok(groups.iter().map(parked_rows).collect::<sqlx::Result<_>>()?)
     }
 
+    pub(in super::super) async fn count_parked(
+        &self,
+        query: &CountQuery,
+    ) -> anyhow::Result<Vec<CountedRows>> {
+        let CountQuery { topic, partitions, seen_before } = query;
+        let seen_before = seen_before.as_microsecond();
+        let mut cursors: BTreeMap<i32, Cursor> =
+            partitions.iter().map(|partition| (*partition, Cursor::START)).collect();
+        let mut counts = Vec::new();
+        while !cursors.is_empty() {
+            let limit = COUNT_ROWS.div_ceil(cursors.len()) as i64;
+            let partitions: Vec<i32> = cursors.keys().copied().collect();
+            let (waits_for, times): (Vec<_>, Vec<_>) =
+                cursors.into_values().map(|cursor| (cursor.waits_for, cursor.us)).unzip();
+            let count = sqlx::query(COUNT).bind(&**topic).bind(partitions).bind(waits_for);
+            let rows = self.rows(count.bind(times).bind(seen_before).bind(limit)).await?;
+            // A partition that is not among them has no more rows.
+            cursors = BTreeMap::new();
+            for row in &rows {
+                let (partition, waits_for) = (row.try_get("partition")?, row.try_get("waits_for")?);
+                let (events, us) = (row.try_get("events")?, row.try_get("last_us")?);
+                let cursor = Cursor { waits_for, us };
+                counts.push(CountedRows { partition, waits_for: cursor.waits_for.clone(), events });
+                cursors.insert(partition, cursor);
+            }
+        }
+        counts.sort_by(|one, other| {
+            (one.partition, &one.waits_for).cmp(&(other.partition, &other.waits_for))
+        });
+        Ok(counts)
+    }
+
     pub(in super::super) async fn due(&self, query: &DueQuery) -> anyhow::Result<DueRows> {
         let DueQuery { topic, partitions, now, overdue_limit, due_limit } = query;
         let (topic, now) = (&**topic, now.as_microsecond());
@@ -140,12 +198,21 @@ impl PostgresReader {
     }
 }
 
+/// Up to where the rows of a partition have been counted.
+struct Cursor {
+    waits_for: String,
+    us: i64,
+}
+
+impl Cursor {
+    const START: Self = Self { waits_for: String::new(), us: i64::MIN };
+}
+
 fn parked_rows(row: &PgRow) -> sqlx::Result<ParkedRows> {
     Ok(ParkedRows {
         partition: row.try_get("partition")?,
         waits_for: row.try_get("waits_for")?,
-        events: row.try_get("events")?,
         oldest_us: row.try_get("oldest_us")?,
-        last_until_us: row.try_get("last_until_us")?,
+        oldest_until_us: row.try_get("oldest_until_us")?,
     })
 }

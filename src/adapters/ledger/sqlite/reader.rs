@@ -8,12 +8,12 @@ use parking_lot::Mutex;
 use rusqlite::Connection;
 use tokio::task::spawn_blocking;
 
-use super::super::database::{DueRows, NO_TABLES, ParkedRows, StoredRow};
+use super::super::database::{CountedRows, DueRows, NO_TABLES, ParkedRows, StoredRow};
 use super::file::{ensure_file, explain, foreign, newer, open_read_only, unreleased};
 use super::schema::{self, Schema};
 use super::{json, parked, read};
 use crate::domain::record::Position;
-use crate::ledger::{DueQuery, WaitingQuery};
+use crate::ledger::{CountQuery, DueQuery, WaitingQuery};
 
 const ROW: &str = "SELECT * FROM handoff_ledger WHERE key = ?";
 
@@ -75,6 +75,23 @@ impl SqliteReader {
             groups.map_err(|error| explain(file, error))
         })
         .await
+    }
+
+    pub(in super::super) async fn count_parked(
+        &self,
+        query: &CountQuery,
+    ) -> anyhow::Result<Vec<CountedRows>> {
+        let mut counts = Vec::new();
+        // One query for each partition, so that other reads come between.
+        for &partition in &query.partitions {
+            let query = query.clone();
+            let found = self.query(move |connection, file| {
+                let found = parked::count(connection, &query, partition);
+                found.map_err(|error| explain(file, error))
+            });
+            counts.append(&mut found.await?);
+        }
+        Ok(counts)
     }
 
     pub(in super::super) async fn due(&self, query: &DueQuery) -> anyhow::Result<DueRows> {

@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
+use super::event_count::EventCount;
 use crate::domain::ledger_entry::RoomName;
 use crate::health::RoomStatus;
 
@@ -31,7 +32,7 @@ pub(super) struct WaitingRooms {
     rooms: HashMap<RoomName, WaitingRoom>,
     /// The rooms that may send an event next, by its time.
     due: BTreeSet<(Timestamp, RoomName)>,
-    /// Parked events in all rooms.
+    /// Parked events in all rooms, as far as they are known.
     events: u64,
 }
 
@@ -60,7 +61,7 @@ struct WaitingRoom {
 /// The events of a room in one partition.
 #[derive(Debug, Default)]
 struct Waiting {
-    events: u64,
+    events: EventCount,
     /// One was parked since the last read of the room began, which may not have found it.
     parked_since: bool,
 }
@@ -88,20 +89,34 @@ impl WaitingRooms {
         self.rooms.contains_key(room) || self.rooms.len() < MAX_ROOMS
     }
 
-    /// Add parked events that were found in the ledger.
+    /// Add the events of a partition that were found in the ledger; they are counted later.
+    /// `next_probe` is that of the partition's previous owner.
     pub(super) fn add(
         &mut self,
         room: &RoomName,
         partition: i32,
-        events: u64,
         oldest: Timestamp,
         next_probe: Timestamp,
     ) {
         let added =
             self.rooms.entry(room.clone()).or_insert_with(|| WaitingRoom::new(oldest, next_probe));
-        added.park(partition, events);
+        let found = Waiting { events: EventCount::unknown(), parked_since: true };
+        added.waiting.insert(partition, found);
         added.oldest = added.oldest.min(oldest);
+        added.next_probe = added.next_probe.max(next_probe);
         self.reindex(room);
+    }
+
+    /// The events of a partition that [`Self::add`] was called for were counted.
+    pub(super) fn on_counted(&mut self, partition: i32, events: &HashMap<&RoomName, u64>) {
+        let rooms: Vec<_> = self.rooms.keys().cloned().collect();
+        for room in rooms {
+            let of_room = self.rooms.get_mut(&room);
+            if let Some(waiting) = of_room.and_then(|room| room.waiting.get_mut(&partition)) {
+                waiting.events.complete(events.get(&room).copied().unwrap_or(0));
+            }
+            self.reindex(&room);
+        }
     }
 
     /// An event of the plan found nobody, and is parked until `next_probe` at least.
@@ -118,7 +133,9 @@ impl WaitingRooms {
         if of_room.waiting.is_empty() {
             of_room.oldest = now;
         }
-        of_room.park(partition, 1);
+        let waiting = of_room.waiting.entry(partition).or_default();
+        waiting.events.parked();
+        waiting.parked_since = true;
         if tried == TriedFrom::Room {
             of_room.next_probe = next_probe;
         }
@@ -210,7 +227,7 @@ impl WaitingRooms {
     fn take(&mut self, room: &RoomName, partition: i32, then: impl FnOnce(&mut WaitingRoom)) {
         let Some(of_room) = self.rooms.get_mut(room) else { return };
         if let Some(waiting) = of_room.waiting.get_mut(&partition) {
-            waiting.events = waiting.events.saturating_sub(1);
+            waiting.events.started();
         }
         then(of_room);
         self.reindex(room);
@@ -227,18 +244,19 @@ impl WaitingRooms {
         }
     }
 
-    /// Number of parked events in all rooms.
+    /// Number of parked events in all rooms, as far as it is known.
     pub(super) fn events(&self) -> u64 {
         self.events
     }
 
     /// The fullest rooms, at most `limit`.
     pub(super) fn status(&self, limit: usize) -> Vec<RoomStatus> {
-        let mut rooms: Vec<_> = self.rooms.iter().filter(|(_, room)| room.events() > 0).collect();
+        let is_shown = |room: &WaitingRoom| !room.is_counted() || room.events() > 0;
+        let mut rooms: Vec<_> = self.rooms.iter().filter(|(_, room)| is_shown(room)).collect();
         rooms.sort_by_key(|(name, room)| (std::cmp::Reverse(room.events()), (*name).clone()));
         let status = |(name, room): (&RoomName, &WaitingRoom)| RoomStatus {
             name: name.clone(),
-            events: room.events(),
+            events: room.is_counted().then(|| room.events()),
             oldest: room.oldest,
             next_probe: (room.window == 0 && room.trying == 0).then_some(room.next_probe),
         };
@@ -288,14 +306,12 @@ impl WaitingRoom {
         }
     }
 
-    fn park(&mut self, partition: i32, events: u64) {
-        let waiting = self.waiting.entry(partition).or_default();
-        waiting.events += events;
-        waiting.parked_since = true;
+    fn events(&self) -> u64 {
+        self.waiting.values().map(|waiting| waiting.events.events()).sum()
     }
 
-    fn events(&self) -> u64 {
-        self.waiting.values().map(|waiting| waiting.events).sum()
+    fn is_counted(&self) -> bool {
+        self.waiting.values().all(|waiting| waiting.events.is_complete())
     }
 
     /// How many more events may be tried, once it is time.
@@ -312,161 +328,4 @@ impl WaitingRoom {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn at(second: i64) -> Timestamp {
-        Timestamp::from_second(1_800_000_000 + second).unwrap()
-    }
-
-    fn name() -> RoomName {
-        "group 7 #1".into()
-    }
-
-    /// A room in which `events` were parked at second 0 and whose probe is due at second 15.
-    fn room_of(events: usize) -> WaitingRooms {
-        let mut rooms = WaitingRooms::default();
-        for _ in 0..events {
-            rooms.on_nobody(&name(), 0, at(0), at(15), TriedFrom::Outside);
-        }
-        rooms
-    }
-
-    fn on_read(rooms: &mut WaitingRooms, second: i64, events: usize) {
-        let (room, found, started) = (&name(), events, events);
-        rooms.on_read(&RoomResult { room, partitions: &[0], found, started }, at(second));
-    }
-
-    /// Try what is due: how many events.
-    fn tried(rooms: &mut WaitingRooms, second: i64) -> usize {
-        let requests = rooms.take_due(at(second), 100);
-        let mut started = 0;
-        for RoomRequest { room, events, .. } in requests {
-            for _ in 0..events {
-                rooms.on_started(&room, 0, at(0));
-            }
-            on_read(rooms, second, events);
-            started += events;
-        }
-        started
-    }
-
-    #[test]
-    fn a_room_sends_one_probe_per_interval_whatever_waits_in_it() {
-        let mut rooms = room_of(100_000);
-        assert_eq!(
-            [tried(&mut rooms, 14), tried(&mut rooms, 15), tried(&mut rooms, 16)],
-            [0, 1, 0]
-        );
-        rooms.on_nobody(&name(), 0, at(0), at(31), TriedFrom::Outside);
-        assert_eq!(tried(&mut rooms, 40), 0, "the probe is still out");
-        rooms.on_ended(&name());
-        rooms.on_nobody(&name(), 0, at(16), at(32), TriedFrom::Room);
-        assert_eq!([tried(&mut rooms, 31), tried(&mut rooms, 32)], [0, 1]);
-        assert_eq!(rooms.events(), 100_000);
-    }
-
-    #[test]
-    fn after_a_success_the_others_follow_with_slow_start_until_one_finds_nobody() {
-        let mut rooms = room_of(10);
-        assert_eq!(tried(&mut rooms, 15), 1);
-        rooms.on_ended(&name());
-        rooms.on_found(&name());
-        assert_eq!(tried(&mut rooms, 15), 1);
-        rooms.on_ended(&name());
-        rooms.on_found(&name());
-        assert_eq!(tried(&mut rooms, 15), 2);
-        rooms.on_ended(&name());
-        rooms.on_found(&name());
-        rooms.on_ended(&name());
-        rooms.on_found(&name());
-        assert_eq!(tried(&mut rooms, 15), 4);
-        rooms.on_ended(&name());
-        rooms.on_nobody(&name(), 0, at(16), at(31), TriedFrom::Room);
-        assert_eq!([tried(&mut rooms, 30), rooms.events() as usize], [0, 3]);
-    }
-
-    #[test]
-    fn a_success_of_an_event_from_outside_opens_the_room() {
-        let mut rooms = room_of(3);
-        rooms.on_found(&name());
-        assert_eq!(tried(&mut rooms, 1), 1);
-    }
-
-    #[test]
-    fn an_event_that_says_nothing_about_the_targets_is_followed_by_the_next() {
-        let mut rooms = room_of(3);
-        assert_eq!(tried(&mut rooms, 15), 1);
-        rooms.on_ended(&name());
-        rooms.on_inconclusive(&name(), at(16));
-        assert_eq!(tried(&mut rooms, 16), 1);
-    }
-
-    #[test]
-    fn a_room_without_events_is_forgotten() {
-        let mut rooms = room_of(2);
-        assert_eq!(rooms.status(9)[0].events, 2);
-        assert_eq!(rooms.status(9)[0].next_probe, Some(at(15)));
-        rooms.on_overdue(&name(), 0);
-        rooms.remove_partition(1);
-        assert_eq!(rooms.events(), 1);
-        rooms.remove_partition(0);
-        assert_eq!((rooms.events(), rooms.rooms.len(), rooms.due.len()), (0, 0, 0));
-        let mut read = room_of(2);
-        assert_eq!(read.take_due(at(20), 9).len(), 1);
-        on_read(&mut read, 20, 0);
-        assert_eq!(read.rooms.len(), 0, "the ledger has no event of it");
-    }
-
-    #[test]
-    fn an_event_that_is_parked_during_a_read_keeps_its_room() {
-        let mut rooms = room_of(1);
-        assert_eq!(rooms.take_due(at(15), 9).len(), 1);
-        rooms.on_nobody(&name(), 0, at(15), at(30), TriedFrom::Outside);
-        rooms.on_nobody(&name(), 1, at(15), at(30), TriedFrom::Outside);
-        on_read(&mut rooms, 15, 0);
-        assert_eq!(tried(&mut rooms, 15), 1, "the read may have begun before it was parked");
-        rooms.on_ended(&name());
-        rooms.on_inconclusive(&name(), at(16));
-        assert_eq!(rooms.take_due(at(16), 9).len(), 1);
-        on_read(&mut rooms, 16, 0);
-        assert!(rooms.rooms.contains_key(&name()), "partition 1 was not read");
-        rooms.remove_partition(1);
-        assert_eq!(rooms.rooms.len(), 0, "none was parked in partition 0 since");
-    }
-
-    #[test]
-    fn a_room_is_closed_only_by_a_read_that_finds_none() {
-        let mut rooms = room_of(1);
-        rooms.on_overdue(&name(), 0);
-        assert_eq!((rooms.events(), rooms.rooms.len()), (0, 1), "the count may be wrong");
-        assert_eq!(rooms.take_due(at(15), 9).len(), 1);
-        on_read(&mut rooms, 15, 0);
-        assert_eq!(rooms.rooms.len(), 0);
-    }
-
-    #[test]
-    fn a_room_whose_events_are_all_being_tried_is_not_read_incessantly() {
-        let mut rooms = room_of(2);
-        rooms.on_found(&name());
-        rooms.on_found(&name());
-        assert_eq!(tried(&mut rooms, 1), 2);
-        rooms.on_found(&name());
-        let requests = rooms.take_due(at(1), 9);
-        assert_eq!((requests[0].events, requests[0].trying), (1, 2));
-        let (room, partitions) = (&name(), &[0][..]);
-        let read = RoomResult { room, partitions, found: 2, started: 0 };
-        rooms.on_read(&read, at(1));
-        assert_eq!(rooms.take_due(at(1), 9).len(), 0);
-        assert_eq!(rooms.take_due(at(2), 9).len(), 1);
-    }
-
-    #[test]
-    fn only_so_many_rooms_are_opened() {
-        let mut rooms = WaitingRooms::default();
-        for room in 0..MAX_ROOMS {
-            rooms.add(&format!("{room}").into(), 0, 1, at(0), at(15));
-        }
-        assert!(rooms.admits(&"7".into()) && !rooms.admits(&name()));
-    }
-}
+mod tests;
