@@ -3,7 +3,7 @@
 //! All of them belong to the run and end with it. `faults` stops and restarts them.
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use handoff::adapters::ledger::{LedgerReader, LedgerUrl};
@@ -13,12 +13,16 @@ use rusqlite::Connection;
 use sqlx::{Connection as _, PgConnection};
 
 use super::desk::DeskProcess;
+use super::faults::ConnectedTo;
 use super::piles;
 use super::settings::{LedgerKind, RunSettings, SESSION_TIMEOUT, SETTLE};
 use crate::support::kafka::{Broker, alter_topic, create_topic_with, unique};
-use crate::support::postgres;
+use crate::support::postgres::{self, execute};
+use crate::support::relay::Relay;
 
 pub(super) const PARTITIONS: i32 = 6;
+/// The workers' user in PostgreSQL, and their database.
+const ROLE: &str = "handoff";
 
 /// The broker's clock: a record arrives when the broker has it.
 pub(super) const APPEND_TIME: (&str, &str) = ("message.timestamp.type", "LogAppendTime");
@@ -27,6 +31,9 @@ pub(super) struct Environment {
     pub(super) broker: Broker,
     /// Only with a ledger in PostgreSQL.
     pub(super) database: Option<postgres::Server>,
+    /// Between the workers and the broker, and between them and the database.
+    broker_relay: Relay,
+    database_relay: Option<Relay>,
     pub(super) desk: DeskProcess,
     pub(super) name: String,
     settings: RunSettings,
@@ -36,14 +43,29 @@ impl Environment {
     pub(super) async fn start(settings: &RunSettings) -> Self {
         drop(fs::remove_dir_all(&settings.folder));
         fs::create_dir_all(&settings.folder).expect("a folder");
-        let broker = Broker::start().await;
-        let database = match settings.ledger {
-            LedgerKind::Sqlite => None,
-            LedgerKind::Postgres => Some(postgres::Server::start().await),
+        let broker_relay = Relay::start().await;
+        // All clients follow what the broker advertises, those of the test too.
+        let advertised = format!("PLAINTEXT://{}", broker_relay.address());
+        let broker = Broker::start_with(&[("advertised.listeners", &advertised)]).await;
+        broker_relay.forward_to(broker.bootstrap());
+        let (database, database_relay) = match settings.ledger {
+            LedgerKind::Sqlite => (None, None),
+            LedgerKind::Postgres => {
+                let database = start_database(&password_file(settings)).await;
+                let relay = Relay::to(&address(&database)).await;
+                (Some(database), Some(relay))
+            }
         };
         let desk = DeskProcess::start(&settings.folder, settings.seed).await;
-        let environment =
-            Self { broker, database, desk, name: unique("chaos"), settings: settings.clone() };
+        let environment = Self {
+            broker,
+            database,
+            broker_relay,
+            database_relay,
+            desk,
+            name: unique("chaos"),
+            settings: settings.clone(),
+        };
         let names = ["in", "out", "dead"].map(|topic| environment.topic(topic));
         for name in names {
             let bootstrap = environment.broker.bootstrap();
@@ -69,9 +91,34 @@ impl Environment {
         self.settings.folder.join("handoff.toml")
     }
 
+    /// Drops the workers' connections in silence.
+    pub(super) fn drop_connections(&self, of: ConnectedTo) {
+        let relay = match of {
+            ConnectedTo::Broker => Some(&self.broker_relay),
+            ConnectedTo::Database => self.database_relay.as_ref(),
+        };
+        relay.expect("only if there is one").drop_in_silence();
+    }
+
+    /// Changes the password of the workers' user and ends its connections. The file that the workers
+    /// read gets the new one before or after that.
+    pub(super) async fn change_password(&self, password: &str) {
+        let server = self.database.as_ref().expect("only if there is one");
+        let sql = format!(
+            "ALTER ROLE {ROLE} PASSWORD '{password}';
+             SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = '{ROLE}'"
+        );
+        execute(server.url(), &sql).await.expect("the password is changed");
+    }
+
+    pub(super) fn write_password(&self, password: &str) {
+        write_password(&password_file(&self.settings), password);
+    }
+
+    /// The ledger, read past the workers' relay and password.
     fn ledger(&self) -> String {
         match &self.database {
-            Some(server) => server.url().to_owned(),
+            Some(server) => format!("postgres://postgres@{}/{ROLE}", address(server)),
             None => format!("sqlite://{}", self.settings.folder.join("ledger.db").display()),
         }
     }
@@ -90,9 +137,9 @@ impl Environment {
 
     /// The keys of all unfinished ledger entries.
     pub(super) async fn unpublished_keys(&self) -> Vec<String> {
-        if let Some(server) = &self.database {
+        if self.database.is_some() {
             let sql = "SELECT key FROM handoff_events WHERE state <> 'published'";
-            let mut connection = PgConnection::connect(server.url()).await.expect("a connection");
+            let mut connection = PgConnection::connect(&self.ledger()).await.expect("a connection");
             return sqlx::query_scalar(sql).fetch_all(&mut connection).await.expect("keys");
         }
         let ledger = Connection::open(self.settings.folder.join("ledger.db")).expect("a file");
@@ -106,7 +153,7 @@ impl Environment {
     /// The environment variables of worker `number`.
     pub(super) fn variables(&self, number: usize) -> Vec<(String, String)> {
         let mut env = vec![
-            ("KAFKA__BOOTSTRAP_SERVERS", self.broker.bootstrap().to_owned()),
+            ("KAFKA__BOOTSTRAP_SERVERS", self.broker_relay.address()),
             ("KAFKA__GROUP_ID", self.name.clone()),
             ("KAFKA__ESCALATIONS_TOPIC", self.topic("in")),
             ("KAFKA__OUTCOMES_TOPIC", self.topic("out")),
@@ -128,14 +175,25 @@ impl Environment {
             ("RETRY__MAX_MS", "500".into()),
             ("RETRY__PARK_MS", "2000,3000".into()),
             ("DRAIN__TIMEOUT_MS", "4000".into()),
-            ("LEDGER__URL", self.ledger()),
+            ("LEDGER__URL", self.workers_ledger()),
             ("ADMIN__LISTEN", String::new()),
             ("LOG__LEVEL", "info,handoff=debug".into()),
         ];
+        if self.database.is_some() {
+            let file = password_file(&self.settings).display().to_string();
+            env.push(("LEDGER__PASSWORD_FILE", file));
+        }
         env.extend(self.group(number));
         let keys = env.into_iter().map(|(key, value)| (format!("HANDOFF__{key}"), value));
         let file = self.config_file().display().to_string();
         keys.chain([("HANDOFF_CONFIG".to_owned(), file)]).collect()
+    }
+
+    fn workers_ledger(&self) -> String {
+        match &self.database_relay {
+            Some(relay) => format!("postgres://{ROLE}@{}/{ROLE}", relay.address()),
+            None => self.ledger(),
+        }
     }
 
     fn group(&self, number: usize) -> Vec<(&'static str, String)> {
@@ -155,6 +213,41 @@ impl Environment {
         env.push(("KAFKA__CONSUMER_PROPERTIES__HEARTBEAT_INTERVAL_MS", "1000".into()));
         env
     }
+}
+
+/// A server with a user and a database for the workers. The user needs its password, nobody else does.
+async fn start_database(password_file: &Path) -> postgres::Server {
+    let server = postgres::Server::start().await;
+    let role = format!("CREATE ROLE {ROLE} LOGIN PASSWORD 'first'");
+    let database = format!("CREATE DATABASE {ROLE} OWNER {ROLE}");
+    let rules = format!(
+        "DO $$ BEGIN EXECUTE format('COPY (VALUES (%L), (%L), (%L)) TO %L', 'local all all trust',
+         'host all {ROLE} all scram-sha-256', 'host all all all trust',
+         current_setting('hba_file')); PERFORM pg_reload_conf(); END $$"
+    );
+    for sql in [role, database, rules] {
+        execute(server.url(), &sql).await.expect("the database is set up");
+    }
+    write_password(password_file, "first");
+    server
+}
+
+/// `host:port` of a server.
+fn address(server: &postgres::Server) -> String {
+    let url = server.url();
+    let address = url.split(['@', '/']).nth(3).expect("postgres://user@host:port/database");
+    address.to_owned()
+}
+
+fn password_file(settings: &RunSettings) -> PathBuf {
+    settings.folder.join("password")
+}
+
+/// In one step, as a mounted secret changes.
+fn write_password(file: &Path, password: &str) {
+    let new = file.with_extension("new");
+    fs::write(&new, password).expect("a file is written");
+    fs::rename(&new, file).expect("the file is replaced");
 }
 
 fn millis(time: Duration) -> String {

@@ -143,6 +143,8 @@ impl EscalationPublisher {
             .set("enable.idempotence", "true")
             .set("message.timeout.ms", "0")
             .set("reconnect.backoff.max.ms", "500")
+            // Connections are dropped in silence.
+            .set("socket.timeout.ms", "3000")
             .set("partitioner", "murmur2_random")
             .create()
             .expect("a producer");

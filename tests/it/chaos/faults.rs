@@ -19,21 +19,67 @@ const DESK_RECOVERY: Duration = Duration::from_secs(5);
 /// How long a freeze is: a pause of several session time-outs.
 pub(super) const FREEZE: Duration = Duration::from_secs(20);
 
+/// How soon a worker must notice that a connection was dropped in silence.
+const NOTICED_WITHIN: Duration = Duration::from_secs(15);
+
+/// What a worker is connected to.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum ConnectedTo {
+    Broker,
+    Database,
+}
+
 /// A fault; times in milliseconds.
 pub(super) enum Fault {
-    Kill { worker: usize, down: u64 },
-    KillAll { down: u64 },
+    Kill {
+        worker: usize,
+        down: u64,
+    },
+    KillAll {
+        down: u64,
+    },
     RollingRestart,
-    Pause { worker: usize, time: u64 },
-    Freeze { worker: usize },
-    StopBroker { down: u64 },
-    KillBroker { down: u64 },
-    RefuseOutcomes { by: Refusal, time: u64 },
-    StopDatabase { down: u64 },
-    DeskOutage { closes_port: bool, time: u64 },
+    Pause {
+        worker: usize,
+        time: u64,
+    },
+    Freeze {
+        worker: usize,
+    },
+    StopBroker {
+        down: u64,
+    },
+    KillBroker {
+        down: u64,
+    },
+    RefuseOutcomes {
+        by: Refusal,
+        time: u64,
+    },
+    StopDatabase {
+        down: u64,
+    },
+    /// The file has the new password only after this time; 0: before it is valid.
+    RotatePassword {
+        late: u64,
+    },
+    /// All connections to the broker or the database are dropped in silence.
+    DropConnections {
+        of: ConnectedTo,
+    },
+    DeskOutage {
+        closes_port: bool,
+        time: u64,
+    },
     DeskFaults(&'static str, FaultSchedule),
-    Throttle { limit: u32, time: u64 },
-    StallLog { worker: usize, time: u64 },
+    Throttle {
+        limit: u32,
+        time: u64,
+    },
+    StallLog {
+        worker: usize,
+        time: u64,
+    },
     Pile(Pile),
 }
 
@@ -59,9 +105,20 @@ impl Refusal {
 
 impl Fault {
     /// The names of all kinds, as `scripts/chaos --only` takes them.
-    pub(super) const KINDS: [&str; 11] = [
-        "kill", "restart", "pause", "freeze", "broker", "refuse", "database", "desk", "throttle",
-        "log", "pile",
+    pub(super) const KINDS: [&str; 13] = [
+        "kill",
+        "restart",
+        "pause",
+        "freeze",
+        "broker",
+        "refuse",
+        "database",
+        "password",
+        "connections",
+        "desk",
+        "throttle",
+        "log",
+        "pile",
     ];
 
     /// The name of its kind.
@@ -74,6 +131,8 @@ impl Fault {
             Self::StopBroker { .. } | Self::KillBroker { .. } => "broker",
             Self::RefuseOutcomes { .. } => "refuse",
             Self::StopDatabase { .. } => "database",
+            Self::RotatePassword { .. } => "password",
+            Self::DropConnections { .. } => "connections",
             Self::DeskOutage { .. } | Self::DeskFaults(..) => "desk",
             Self::Throttle { .. } => "throttle",
             Self::StallLog { .. } => "log",
@@ -92,11 +151,13 @@ impl Fault {
             Self::StopBroker { .. }
             | Self::KillBroker { .. }
             | Self::RefuseOutcomes { .. }
+            | Self::RotatePassword { .. }
             | Self::StopDatabase { .. } => Some(of_kill(0)),
             Self::Pause { time, .. } | Self::DeskOutage { time, .. } => {
                 Some(Duration::from_millis(*time) + RECOVERY)
             }
             Self::Freeze { .. } => Some(FREEZE + RECOVERY),
+            Self::DropConnections { .. } => Some(NOTICED_WITHIN + RECOVERY),
             Self::RollingRestart | Self::Throttle { .. } => Some(RECOVERY),
             Self::DeskFaults(..) => Some(DESK_RECOVERY),
             Self::StallLog { .. } | Self::Pile(_) => None,
@@ -118,6 +179,12 @@ impl fmt::Display for Fault {
                 write!(f, "the broker refuses outcomes and dead letters for {time} ms ({by:?})")
             }
             Self::StopDatabase { down } => write!(f, "stop the database, down {down} ms"),
+            Self::RotatePassword { late } => {
+                write!(f, "rotate the password, the file follows after {late} ms")
+            }
+            Self::DropConnections { of } => {
+                write!(f, "drop the connections to the {of:?} in silence")
+            }
             Self::DeskOutage { closes_port: true, time } => {
                 write!(f, "Desk closes its port for {time} ms")
             }
@@ -143,6 +210,8 @@ pub(super) struct FaultCounts {
     pub(super) broker: usize,
     pub(super) refusals: usize,
     pub(super) database: usize,
+    pub(super) passwords: usize,
+    pub(super) dropped_connections: usize,
     pub(super) desk: usize,
     pub(super) piles: usize,
 }

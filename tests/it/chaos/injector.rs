@@ -15,7 +15,7 @@ use tokio::time::Instant;
 use super::checker::SentRecord;
 use super::environment::{APPEND_TIME, Environment};
 use super::escalations::{EscalationPublisher, GeneratedRecord};
-use super::faults::{FREEZE, Fault, FaultCounts, Refusal};
+use super::faults::{ConnectedTo, FREEZE, Fault, FaultCounts, Refusal};
 use super::freshness::Disturbance;
 use super::piles::Pile;
 use super::settings::{LedgerKind, RunSettings, SESSION_TIMEOUT};
@@ -120,7 +120,7 @@ impl FaultInjector {
         let is_long = self.settings.judges_freshness();
         // Half of them restart before their session times out in the group.
         let down = if self.rng.bool() { self.ms(0, 300) } else { self.ms(300, 9000) };
-        match self.rng.u32(..106) {
+        match self.rng.u32(..114) {
             0..28 => Fault::Kill { worker, down },
             28..31 => Fault::KillAll { down: self.ms(0, 1500) },
             31..42 => Fault::RollingRestart,
@@ -151,6 +151,14 @@ impl FaultInjector {
                 Fault::RefuseOutcomes { by, time: if is_long { time } else { time / 10 } }
             }
             91..94 if is_long => Fault::Freeze { worker },
+            94..98 if self.with_database => {
+                let late = self.ms(0, 8000);
+                Fault::RotatePassword { late: if self.rng.bool() { late } else { 0 } }
+            }
+            98..102 if self.with_database && self.rng.bool() => {
+                Fault::DropConnections { of: ConnectedTo::Database }
+            }
+            98..102 => Fault::DropConnections { of: ConnectedTo::Broker },
             _ => Fault::Pile(Pile::draw(&mut self.rng, self.settings.pile_size())),
         }
     }
@@ -224,6 +232,13 @@ impl FaultInjector {
                 self.meanwhile(workers, down).await;
                 database.start_again().await;
             }
+            Fault::RotatePassword { late } => {
+                self.rotate_password(late, environment, workers).await;
+            }
+            Fault::DropConnections { of } => {
+                self.counts.dropped_connections += 1;
+                environment.drop_connections(of);
+            }
             Fault::DeskOutage { closes_port, time } => {
                 self.counts.desk += 1;
                 environment.desk.outage(closes_port, Duration::from_millis(time)).await;
@@ -251,6 +266,22 @@ impl FaultInjector {
                 self.publish_pile(pile.records(self.counts.piles), pile.is_spread(), workers).await;
             }
         }
+    }
+
+    async fn rotate_password(
+        &mut self,
+        late: u64,
+        environment: &Environment,
+        workers: &mut Workers,
+    ) {
+        self.counts.passwords += 1;
+        let password = format!("password-{}", self.counts.passwords);
+        if late == 0 {
+            environment.write_password(&password);
+        }
+        environment.change_password(&password).await;
+        self.wait(workers, late / 2, late / 2).await;
+        environment.write_password(&password);
     }
 
     /// Publishes a pile at once, or spread over the time in which it is observed.

@@ -52,6 +52,8 @@ fn rows(run: &ChaosRun) -> Vec<(&'static str, String)> {
         ("broker stopped or killed", faults.broker.to_string()),
         ("outcomes refused by the broker", faults.refusals.to_string()),
         ("database stopped", faults.database.to_string()),
+        ("passwords rotated", faults.passwords.to_string()),
+        ("connections dropped in silence", faults.dropped_connections.to_string()),
         ("faults of Desk", faults.desk.to_string()),
         ("piles", faults.piles.to_string()),
         ("calls per event, without faults", format!("{:.4}", run.calls_without_faults)),
