@@ -1,3 +1,5 @@
+//! When a room is probed, filled, opened and closed.
+
 use super::*;
 
 fn at(second: i64) -> Timestamp {
