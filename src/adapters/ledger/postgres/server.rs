@@ -25,7 +25,7 @@ const PASSWORD_FILE: &str = "ledger.password_file";
 const DIRECT_MARK: &str = "handoff.direct";
 const SHOW_MARK: &str = "SELECT current_setting('handoff.direct', true)";
 
-const POOLER_AND_OPTIONS: &str = "is behind a connection pooler, which drops the `options` of the \
+const POOLER_AND_OPTIONS: &str = "is behind a connection pooler, which cannot keep the `options` of the \
     URL: set them for the role instead (ALTER ROLE .. SET search_path = ..), and take them out of \
     ledger.url";
 
@@ -148,27 +148,29 @@ impl PostgresServer {
             match marked.connect().await {
                 Ok(mut connection) => {
                     let mark = sqlx::raw_sql(SHOW_MARK).fetch_one(&mut connection).await?;
-                    let is_direct = mark.try_get::<Option<&str>, _>(0)? == Some("on");
-                    let route =
-                        if is_direct { DatabaseRoute::Direct } else { DatabaseRoute::Pooled };
-                    return self.checked(PostgresConnection::new(connection, route));
+                    if mark.try_get::<Option<&str>, _>(0)? == Some("on") {
+                        return Ok(PostgresConnection::new(connection, DatabaseRoute::Direct));
+                    }
+                    self.check_options()?;
+                    return Ok(PostgresConnection::new(connection, DatabaseRoute::Pooled));
                 }
                 Err(error) if is_unsupported_parameter(&error) => {}
                 Err(error) => return Err(error),
             }
         }
-        let connection = PostgresConnection::new(options.connect().await?, DatabaseRoute::Pooled);
+        self.check_options()?;
+        let connection = options.connect().await?;
         self.refuses_mark.store(true, Ordering::Relaxed);
-        self.checked(connection)
+        Ok(PostgresConnection::new(connection, DatabaseRoute::Pooled))
     }
 
-    /// Refuses a pooler that drops the options of the URL, such as a search path: the ledger would be
-    /// another one.
-    fn checked(&self, connection: PostgresConnection) -> sqlx::Result<PostgresConnection> {
-        if connection.is_pooled() && self.options.get_options().is_some() {
-            return Err(sqlx::Error::Configuration(POOLER_AND_OPTIONS.into()));
+    /// Refuses options of the URL, such as a search path, behind a pooler: it refuses or drops them,
+    /// and without them the ledger would be another one.
+    fn check_options(&self) -> sqlx::Result<()> {
+        match self.options.get_options() {
+            Some(_) => Err(sqlx::Error::Configuration(POOLER_AND_OPTIONS.into())),
+            None => Ok(()),
         }
-        Ok(connection)
     }
 
     /// Runs one access with a time limit; each error names the server.
