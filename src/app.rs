@@ -186,7 +186,8 @@ impl Service {
         let keeps_writer_running = ledger.clone();
         let mut writer = spawn_owned(writer);
         let mut companions = Companions::default();
-        companions.tasks.spawn(prune(ledger.clone(), self.retention));
+        let kafka = self.kafka.clone();
+        companions.tasks.spawn(prune(ledger.clone(), self.retention, kafka));
         let watch = ledger::watch_files(self.ledger.url.clone(), self.metrics.clone());
         companions.tasks.spawn(watch);
         let observed = ledger.clone();
@@ -343,8 +344,10 @@ async fn serve_admin(listener: TcpListener, view: View, stop: CancellationToken)
 }
 
 /// Prune what was published longer than `retention` ago, every hour.
-async fn prune(ledger: ledger::SqlLedger, retention: Duration) {
+async fn prune(ledger: ledger::SqlLedger, retention: Duration, kafka: kafka::KafkaSettings) {
+    let mut is_compared = false;
     loop {
+        is_compared = is_compared || compare_retention(&kafka, retention).await.is_some();
         let before = Clock::system().now().saturating_sub(retention).unwrap_or(Timestamp::MIN);
         let rows = ledger.prune(before).await;
         if rows > 0 {
@@ -352,6 +355,19 @@ async fn prune(ledger: ledger::SqlLedger, retention: Duration) {
         }
         sleep(PRUNE_INTERVAL).await;
     }
+}
+
+/// Warn if the topic keeps records for longer than the ledger remembers events. `None` where the
+/// brokers do not say how long it keeps them.
+async fn compare_retention(kafka: &kafka::KafkaSettings, retention: Duration) -> Option<()> {
+    let topic = kafka.topics.escalations.as_str();
+    let settings = kafka.clone();
+    let probe = spawn_blocking(move || kafka::ClusterProbe::new(settings, TOPIC_LOOKUP_TIMEOUT));
+    let limits = probe.await.ok()?.ok()?.topic_limits(&[topic]).await.ok()?;
+    if let Some(detail) = limits.get(topic)?.outlives(retention) {
+        warn!(detail, "the topic outlives the ledger's memory; raise ledger.retention_days");
+    }
+    Some(())
 }
 
 /// Create the missing topics; while no broker answers, try again.

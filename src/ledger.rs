@@ -42,6 +42,10 @@ pub trait Ledger: Send + Sync + 'static {
         before: Position,
     ) -> impl Future<Output = bool> + Send;
 
+    /// Whether an event of this key may have been answered and forgotten: it has no entry, and
+    /// entries as old as its record, which was recorded then, were pruned.
+    fn forgot(&self, key: Arc<str>, recorded: Timestamp) -> impl Future<Output = bool> + Send;
+
     /// Stores that the broker acknowledged the answer, with its position where that is known.
     fn mark_published(
         &self,

@@ -16,6 +16,7 @@ use handoff::ledger::{
     CountQuery, DueEntries, DueQuery, Ledger, ParkedCount, Recovered, StoredEntries, WaitingQuery,
 };
 use handoff::{config, telemetry};
+use jiff::Timestamp;
 use parking_lot::{Mutex, MutexGuard};
 use tokio_util::sync::CancellationToken;
 
@@ -70,6 +71,10 @@ impl Ledger for NoLedger {
     async fn park(&self, key: Arc<str>, park: Park) -> WriteResult {
         self.parked().insert(key, park);
         WriteResult::Done
+    }
+
+    async fn forgot(&self, _: Arc<str>, _: Timestamp) -> bool {
+        false
     }
 
     async fn settle(&self, _: Arc<str>, _: Settle) -> WriteResult {

@@ -1,7 +1,7 @@
 -- One row per escalation or dead letter. Times are microseconds since 1970 (UTC).
 -- record, answer and history are JSON; bytes in them are text, or {"base64": ".."} where they are not UTF-8.
 CREATE TABLE handoff_events (
-  key              TEXT COLLATE "C" NOT NULL PRIMARY KEY,  -- id:EVENT, or record:TOPIC/PARTITION/OFFSET, or dead-letter:TOPIC/PARTITION/OFFSET
+  key              TEXT COLLATE "C" NOT NULL PRIMARY KEY,  -- id:EVENT, or record:POSITION@TIMESTAMP, or dead-letter:POSITION@TIMESTAMP
   session_id       TEXT,                                   -- NULL: a dead letter
   topic            TEXT    NOT NULL,                       -- the position of the record
   partition        INTEGER NOT NULL,
@@ -22,6 +22,12 @@ CREATE TABLE handoff_events (
   snapshot         TEXT,                                   -- the course's snapshot when it was last parked
   answer           TEXT,                                   -- the final answer as it goes to Kafka
   history          TEXT    NOT NULL                        -- bounded
+);
+
+-- One row, once entries were pruned. A record that is not newer than this, and has no entry, may have been answered.
+CREATE TABLE handoff_pruned (
+  id                 INTEGER NOT NULL PRIMARY KEY CHECK (id = 1),
+  published_until_us BIGINT  NOT NULL                      -- the latest publication among the pruned entries
 );
 
 -- Every change of an event changes its state, which is in the predicate of an index, so no update is a HOT one: each adds an

@@ -6,7 +6,7 @@
 -- record, headers and history are JSON; bytes in record and headers are text, or {"base64": ".."} where they are not UTF-8.
 CREATE TABLE handoff_events (
   event            INTEGER NOT NULL PRIMARY KEY,
-  key              TEXT    NOT NULL UNIQUE,       -- id:EVENT, or record:TOPIC/PARTITION/OFFSET, or dead-letter:TOPIC/PARTITION/OFFSET
+  key              TEXT    NOT NULL UNIQUE,       -- id:EVENT, or record:POSITION@TIMESTAMP, or dead-letter:POSITION@TIMESTAMP
   session_id       TEXT,                          -- NULL: a dead letter
   topic            TEXT    NOT NULL,              -- the position of the record
   partition        INTEGER NOT NULL,
@@ -42,6 +42,12 @@ CREATE TABLE handoff_published (
   published_at_us  INTEGER NOT NULL,
   published_by     TEXT    NOT NULL,
   published_to     TEXT                           -- topic/partition/offset of the answer, where known
+);
+
+-- One row, once entries were pruned. A record that is not newer than this, and has no entry, may have been answered.
+CREATE TABLE handoff_pruned (
+  id                 INTEGER NOT NULL PRIMARY KEY CHECK (id = 1),
+  published_until_us INTEGER NOT NULL             -- the latest publication among the pruned entries
 );
 
 -- The indexes are partial: an event that was never parked is in none of them, so it pays for none. A ledger may hold a

@@ -4,13 +4,16 @@
 //! same partition is recognised and ignored.
 
 use std::collections::{BTreeMap, HashSet, VecDeque};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
+use tracing::warn;
 
 use super::backpressure::PartitionState;
-use crate::domain::record::Record;
-use crate::domain::watermark::Watermark;
+use crate::domain::record::{Record, RecordIdentity};
+use crate::domain::watermark::{RecordStart, Watermark};
 
 /// One partition in one assignment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -19,11 +22,28 @@ pub(super) struct AssignmentId {
     epoch: u64,
 }
 
-/// An offset of a partition in one assignment.
+/// A record of a partition in one assignment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct AssignedOffset {
+pub(super) struct AssignedRecord {
     pub(super) assignment: AssignmentId,
-    pub(super) offset: i64,
+    pub(super) record: RecordIdentity,
+}
+
+/// What a task has to know of the assignment of its record.
+#[derive(Debug, Clone, Default)]
+pub(super) struct AssignmentState {
+    /// Cancelled when the partition is being revoked.
+    pub(super) draining: CancellationToken,
+    /// Set when the topic was created again: Kafka does not deliver the record any more.
+    pub(super) record_is_gone: Arc<AtomicBool>,
+}
+
+/// A record that may be started.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct WaitingRecord {
+    pub(super) record: Record,
+    /// Its topic was deleted, and another one of this name has been created.
+    pub(super) is_of_old_topic: bool,
 }
 
 /// One partition while it is assigned.
@@ -32,19 +52,20 @@ pub(super) struct Assignment {
     id: AssignmentId,
     since: Instant,
     pub(super) watermark: Watermark,
-    /// Cancelled when the partition is being revoked.
-    pub(super) draining: CancellationToken,
+    pub(super) state: AssignmentState,
     /// Recovery is complete; no record is started before that.
     pub(super) recovered: bool,
     /// Kafka has delivered every record that the partition had.
     end_reached: bool,
     /// The highest offset of which a record was started.
     last_started: Option<i64>,
-    /// The offsets of the events in memory. Kafka may deliver the record of one that came from the
+    /// The records of the events in memory. Kafka may deliver the record of one that came from the
     /// ledger, and the ledger may show one that came from Kafka as parked.
-    pub(super) in_memory: HashSet<i64>,
+    pub(super) in_memory: HashSet<RecordIdentity>,
     /// Records that have been read and not been started.
     waiting: VecDeque<Record>,
+    /// How many of them, from the front, are of a topic that was deleted.
+    waiting_of_old_topic: usize,
     waiting_bytes: usize,
     paused: bool,
 }
@@ -55,29 +76,50 @@ impl Assignment {
             id,
             since: Instant::now(),
             watermark: Watermark::default(),
-            draining: CancellationToken::new(),
+            state: AssignmentState::default(),
             recovered: false,
             end_reached: false,
             last_started: None,
             in_memory: HashSet::new(),
             waiting: VecDeque::new(),
+            waiting_of_old_topic: 0,
             waiting_bytes: 0,
             paused,
         }
     }
 
-    pub(super) fn offset(&self, offset: i64) -> AssignedOffset {
-        AssignedOffset { assignment: self.id, offset }
+    pub(super) fn at(&self, record: RecordIdentity) -> AssignedRecord {
+        AssignedRecord { assignment: self.id, record }
     }
 
     pub(super) fn set_recovered(&mut self) {
         self.recovered = true;
     }
 
-    /// Start a record; false if it was started before.
-    pub(super) fn start(&mut self, offset: i64) -> bool {
-        self.last_started = self.last_started.max(Some(offset));
-        self.watermark.start(offset)
+    /// Start a record.
+    pub(super) fn start(&mut self, record: RecordIdentity) -> RecordStart {
+        let started = self.watermark.start(record);
+        self.last_started = self.last_started.max(Some(record.offset));
+        if let RecordStart::Rewound { from } = started {
+            self.last_started = Some(record.offset);
+            warn!(
+                kafka.partition = self.id.partition,
+                expected_offset = from,
+                offset = record.offset,
+                "offsets went back: the topic shrank or was created again"
+            );
+        }
+        started
+    }
+
+    /// Start again, because the topic was deleted and created again. The events in memory and the
+    /// waiting records of the old topic are answered all the same, but they finish no offset.
+    fn restart(&mut self) {
+        self.state.record_is_gone.store(true, Ordering::Relaxed);
+        self.state.record_is_gone = Arc::default();
+        self.watermark = Watermark::default();
+        self.last_started = None;
+        self.waiting_of_old_topic = self.waiting.len();
     }
 
     /// Whether every record ahead of this offset that Kafka still has to deliver was started. The
@@ -93,10 +135,10 @@ impl Assignment {
     }
 
     pub(super) fn is_draining(&self) -> bool {
-        self.draining.is_cancelled()
+        self.state.draining.is_cancelled()
     }
 
-    fn state(&self) -> PartitionState {
+    fn partition_state(&self) -> PartitionState {
         PartitionState {
             partition: self.id.partition,
             paused: self.paused,
@@ -138,8 +180,9 @@ impl Assignments {
             |a: &&mut Assignment| partitions.is_none_or(|some| some.contains(&a.id.partition));
         let mut draining = Vec::new();
         for assignment in self.partitions.values_mut().filter(is_revoked) {
-            assignment.draining.cancel();
+            assignment.state.draining.cancel();
             assignment.waiting.clear();
+            assignment.waiting_of_old_topic = 0;
             assignment.waiting_bytes = 0;
             draining.push(assignment.id);
         }
@@ -157,13 +200,20 @@ impl Assignments {
 
     /// The oldest record that may be started, by its timestamp: the order in which partitions were
     /// fetched must not delay older records of another partition.
-    pub(super) fn pop_oldest(&mut self) -> Option<Record> {
+    pub(super) fn pop_oldest(&mut self) -> Option<WaitingRecord> {
         let ready = self.partitions.values_mut().filter(|a| a.recovered);
         let firsts = ready.filter_map(|a| Some((a.waiting.front()?.timestamp, a)));
         let (_, oldest) = firsts.min_by_key(|(timestamp, _)| *timestamp)?;
         let record = oldest.waiting.pop_front()?;
         oldest.waiting_bytes -= record.size_bytes();
-        Some(record)
+        let is_of_old_topic = oldest.waiting_of_old_topic > 0;
+        oldest.waiting_of_old_topic = oldest.waiting_of_old_topic.saturating_sub(1);
+        Some(WaitingRecord { record, is_of_old_topic })
+    }
+
+    /// The topic was deleted and created again: the records received until now are of the old one.
+    pub(super) fn restart(&mut self) {
+        self.partitions.values_mut().filter(|a| !a.is_draining()).for_each(Assignment::restart);
     }
 
     /// Forget these assignments. Returns those of their partitions that were paused.
@@ -247,7 +297,7 @@ impl Assignments {
 
     /// The state of each partition, for the backpressure.
     pub(super) fn states(&self) -> Vec<PartitionState> {
-        self.partitions.values().map(Assignment::state).collect()
+        self.partitions.values().map(Assignment::partition_state).collect()
     }
 }
 
@@ -304,7 +354,7 @@ mod tests {
             assignments.get_mut(partition).unwrap().recovered = true;
         }
         let mut started = Vec::new();
-        while let Some(record) = assignments.pop_oldest() {
+        while let Some(WaitingRecord { record, .. }) = assignments.pop_oldest() {
             started.push((record.position.partition, record.position.offset));
         }
         assert_eq!(started, [(0, 7), (2, 0), (2, 1), (0, 8)]);
@@ -331,7 +381,7 @@ mod tests {
         assert!(!up_to(&mut assignments, 5), "the record ahead is not started");
         assert!(up_to(&mut assignments, 4));
         let first = assignments.pop_oldest().unwrap();
-        assignments.get_mut(0).unwrap().start(first.position.offset);
+        assignments.get_mut(0).unwrap().start(first.record.identity());
         assert!(up_to(&mut assignments, 7), "the rest is behind it");
         assert!(!up_to(&mut assignments, 8));
         assignments.add(&[0]);
@@ -340,8 +390,31 @@ mod tests {
         assignments.set_end_reached(0);
         assert!(!up_to(&mut assignments, 4), "waiting records were dropped");
         assignments.add(&[0]);
-        assignments.get_mut(0).unwrap().start(9);
+        assignments.get_mut(0).unwrap().start(record(0, 9, 1).identity());
         assert!(up_to(&mut assignments, 9), "records arrive in their order");
+    }
+
+    #[test]
+    fn records_of_an_old_topic_finish_no_offset_of_the_new_one() {
+        let mut assignments = Assignments::default();
+        assignments.add(&[0]);
+        let assignment = assignments.get_mut(0).unwrap();
+        assignment.recovered = true;
+        let [old, waiting, new] = [record(0, 0, 1), record(0, 1, 2), record(0, 0, 9)];
+        assert_eq!(assignment.start(old.identity()), RecordStart::New);
+        let old_state = assignment.state.clone();
+        assignments.push(waiting.clone());
+        assignments.restart();
+        assert!(old_state.record_is_gone.load(Ordering::Relaxed));
+        assignments.push(new.clone());
+        let popped = assignments.pop_oldest().unwrap();
+        assert_eq!(popped, WaitingRecord { record: waiting.clone(), is_of_old_topic: true });
+        assert!(!assignments.pop_oldest().unwrap().is_of_old_topic);
+        let assignment = assignments.get_mut(0).unwrap();
+        assert_eq!(assignment.start(new.identity()), RecordStart::New);
+        assert_eq!(assignment.watermark.finish(old.identity()), None);
+        assert_eq!(assignment.watermark.finish(waiting.identity()), None);
+        assert_eq!(assignment.watermark.finish(new.identity()), Some(1));
     }
 
     #[test]

@@ -7,7 +7,7 @@ use tokio::sync::Semaphore;
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
-use super::assignment::AssignedOffset;
+use super::assignment::{AssignedRecord, AssignmentState};
 use super::task_events::TaskEventSender;
 use crate::deliver::{Context, Delivery, Ended, Ports, Turn};
 use crate::domain::course::Policy;
@@ -24,8 +24,8 @@ const MIN_RECLAIM_DELAY: Duration = Duration::from_secs(1);
 /// What every task needs.
 pub(super) struct TaskInput {
     pub(super) record: Record,
-    pub(super) offset: AssignedOffset,
-    pub(super) draining: CancellationToken,
+    pub(super) at: AssignedRecord,
+    pub(super) state: AssignmentState,
     pub(super) source: TaskSource,
 }
 
@@ -144,12 +144,13 @@ impl<P: Ports> DeliveryTask<P> {
             retry_slots: &self.retry_slots,
             needs_call: self.needs_call,
             attempt: self.attempt,
-            draining: &self.input.draining,
+            draining: &self.input.state.draining,
+            record_is_gone: &self.input.state.record_is_gone,
             on_event: &|event| self.events.send(event),
         };
         loop {
             let end = delivery.run().await;
-            if !may_reclaim(&end, &self.input.draining, &self.context.policy).await {
+            if !may_reclaim(&end, &self.input.state.draining, &self.context.policy).await {
                 return end;
             }
             // What was read of the entry is outdated by now.

@@ -31,7 +31,7 @@ use tracing::{error, info};
 
 pub use self::backpressure::IntakeLimits;
 
-use self::assignment::{AssignedOffset, AssignmentId, Assignments};
+use self::assignment::{AssignedRecord, AssignmentId, Assignments, WaitingRecord};
 use self::backpressure::{IntakeState, decide};
 use self::due_read::{DueRead, StoredStart};
 use self::parked::ParkedEvents;
@@ -39,7 +39,8 @@ use self::recovery::Recovery;
 use self::tasks::{StartResult, Tasks};
 use crate::deliver::{Context, OutcomePublisher as _, Ports};
 use crate::domain::ledger_entry::WaitsFor;
-use crate::domain::record::{Position, Record};
+use crate::domain::record::Record;
+use crate::domain::watermark::RecordStart;
 use crate::domain::wire::escalation::DecodeRules;
 use crate::ledger::Ledger as _;
 
@@ -54,6 +55,9 @@ pub enum Inbound {
     Records(Vec<Record>),
     /// Every record that this partition had was sent. Once per assignment.
     EndReached(i32),
+    /// The topic was deleted, and another one of its name exists: the records received until now are
+    /// of the old topic, those of the new one follow from its start.
+    TopicRecreated,
     /// The group's coordinator has been silent for so long that another instance may soon own the
     /// partitions.
     CoordinatorSilent,
@@ -80,6 +84,9 @@ pub enum Inbound {
 pub trait Source: Send + 'static {
     /// Everything below this offset is finished and may be committed.
     fn store(&self, partition: i32, offset: i64);
+    /// The offsets have gone back to this one: commit it, although a higher one was committed. That
+    /// one would skip records once the partition has grown beyond it.
+    fn rewind(&self, partition: i32, offset: i64);
     /// Deliver no records of these partitions.
     fn pause(&self, partitions: &[i32]);
     /// Deliver the records of these partitions again.
@@ -195,6 +202,7 @@ impl<P: Ports, S: Source> EventLoop<P, S> {
                 records.into_iter().for_each(|record| self.assignments.push(record));
             }
             Inbound::EndReached(partition) => self.assignments.set_end_reached(partition),
+            Inbound::TopicRecreated => self.assignments.restart(),
             // Unsent messages would leave when the network is back, perhaps after another instance
             // has answered. Their deliveries look into the topic first and publish again.
             Inbound::CoordinatorSilent => self.context.outcomes.purge(),
@@ -217,25 +225,30 @@ impl<P: Ports, S: Source> EventLoop<P, S> {
 
     fn start_waiting_records(&mut self) {
         while self.settings.limits.admit(self.tasks.load()) {
-            let Some(record) = self.assignments.pop_oldest() else { return };
-            self.start(record);
+            let Some(waiting) = self.assignments.pop_oldest() else { return };
+            self.start(waiting);
         }
     }
 
-    fn start(&mut self, record: Record) {
-        let Some(assignment) = self.assignments.get_mut(record.position.partition) else { return };
-        let offset = record.position.offset;
-        if !assignment.start(offset) {
-            return;
+    fn start(&mut self, WaitingRecord { record, is_of_old_topic }: WaitingRecord) {
+        let partition = record.position.partition;
+        let Some(assignment) = self.assignments.get_mut(partition) else { return };
+        let identity = record.identity();
+        if !is_of_old_topic {
+            match assignment.start(identity) {
+                RecordStart::New => {}
+                RecordStart::Again => return,
+                RecordStart::Rewound { .. } => self.source.rewind(partition, identity.offset),
+            }
         }
         // The task of the event that came from the ledger finishes the offset.
-        if assignment.in_memory.contains(&offset) {
+        if assignment.in_memory.contains(&identity) {
             return;
         }
-        let (at, draining) = (assignment.offset(offset), assignment.draining.clone());
-        match self.tasks.start(record, at, draining, self.parked.rooms()) {
+        let (at, state) = (assignment.at(identity), assignment.state.clone());
+        match self.tasks.start(record, at, state, self.parked.rooms()) {
             StartResult::Started => {
-                assignment.in_memory.insert(offset);
+                assignment.in_memory.insert(identity);
             }
             StartResult::NotForUs => {
                 self.context.metrics.skipped.inc();
@@ -260,41 +273,41 @@ impl<P: Ports, S: Source> EventLoop<P, S> {
         let current = read.assignments.iter().filter(|id| assignments.is_current(**id));
         let partitions: Vec<_> = current.map(|id| id.partition).collect();
         parked.on_read(read, &partitions, |entry, rooms| {
-            let Position { partition, offset, .. } = entry.record.position;
+            let (identity, partition) = (entry.record.identity(), entry.record.position.partition);
             let is_current = partitions.contains(&partition);
             let assignment = assignments.get_mut(partition).filter(|_| is_current);
             let Some(assignment) = assignment.filter(|a| !a.is_draining()) else {
                 return StoredStart::InWork;
             };
-            if assignment.in_memory.contains(&offset) {
+            if assignment.in_memory.contains(&identity) {
                 return StoredStart::InWork;
             }
             let (waits_for, is_overdue) = (entry.state.waits_for(), entry.is_overdue(now));
             // An event that was woken by the partition's previous owner: Kafka may still deliver
             // events of its session that are ahead of it.
             let may_be_ahead = waits_for == Some(&WaitsFor::Session) && !is_overdue;
-            if may_be_ahead && !assignment.has_started_up_to(offset) {
+            if may_be_ahead && !assignment.has_started_up_to(identity.offset) {
                 return StoredStart::TooEarly;
             }
             let is_probe = matches!(waits_for, Some(WaitsFor::Agent(_)));
             if !tasks.may_start_stored(!is_overdue && !is_probe) {
                 return StoredStart::TooEarly;
             }
-            let (at, draining) = (assignment.offset(offset), assignment.draining.clone());
+            let (at, state) = (assignment.at(identity), assignment.state.clone());
             // An event that was parked is for this service, whatever the rules are now.
-            let started = tasks.start_stored(entry, at, draining, rooms, is_overdue);
+            let started = tasks.start_stored(entry, at, state, rooms, is_overdue);
             if started == StartResult::NotForUs {
                 return StoredStart::InWork;
             }
-            assignment.in_memory.insert(offset);
+            assignment.in_memory.insert(identity);
             StoredStart::Started { is_overdue }
         });
     }
 
-    fn store(&mut self, at: AssignedOffset) {
+    fn store(&mut self, at: AssignedRecord) {
         let partition = at.assignment.partition;
         if let Some(assignment) = self.assignments.get_mut(partition)
-            && let Some(watermark) = assignment.watermark.finish(at.offset)
+            && let Some(watermark) = assignment.watermark.finish(at.record)
         {
             self.source.store(partition, watermark);
         }

@@ -167,14 +167,14 @@ impl<P: Ports, S: Source> EventLoop<P, S> {
     }
 
     fn start_recovered(&mut self, entry: RecoveredEntry, epoch: u64) {
-        let (partition, offset) = (entry.record.position.partition, entry.record.position.offset);
+        let (partition, identity) = (entry.record.position.partition, entry.record.identity());
         let Some(assignment) = self.assignments.of_epoch(partition, epoch) else { return };
-        let (at, draining) = (assignment.offset(offset), assignment.draining.clone());
+        let (at, state) = (assignment.at(identity), assignment.state.clone());
         let is_overdue = entry.is_overdue(self.context.clock.now());
         let rooms = self.parked.rooms();
-        let started = self.tasks.start_stored(entry, at, draining, rooms, is_overdue);
+        let started = self.tasks.start_stored(entry, at, state, rooms, is_overdue);
         if started == StartResult::Started {
-            assignment.in_memory.insert(offset);
+            assignment.in_memory.insert(identity);
         }
     }
 }

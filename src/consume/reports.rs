@@ -4,7 +4,7 @@
 use futures_util::FutureExt as _;
 use tracing::error;
 
-use super::assignment::AssignedOffset;
+use super::assignment::AssignedRecord;
 use super::parked::NewlyParked;
 use super::running::{TaskEnd, TaskOfEvent};
 use super::tasks::TaskReport;
@@ -56,7 +56,7 @@ impl<P: Ports, S: Source> EventLoop<P, S> {
         }
     }
 
-    fn on_event_ended(&mut self, at: AssignedOffset, end: &TaskEnd, event: &TaskOfEvent) {
+    fn on_event_ended(&mut self, at: AssignedRecord, end: &TaskEnd, event: &TaskOfEvent) {
         self.check_followers(event);
         if let Some(from) = &event.from_room {
             self.parked.rooms().on_ended(from);
@@ -89,7 +89,7 @@ impl<P: Ports, S: Source> EventLoop<P, S> {
 
     /// An event that was read in the ledger has changed there. If it is still parked, it was started
     /// in vain: it counts as parked again, and is read again.
-    fn on_changed(&mut self, at: AssignedOffset, event: &TaskOfEvent) {
+    fn on_changed(&mut self, at: AssignedRecord, event: &TaskOfEvent) {
         if let Some(waits_for) = &event.waited_for
             && self.assignments.is_current(at.assignment)
         {
@@ -107,11 +107,11 @@ impl<P: Ports, S: Source> EventLoop<P, S> {
         }
     }
 
-    fn on_task_ended(&mut self, at: AssignedOffset, end: &TaskEnd) {
+    fn on_task_ended(&mut self, at: AssignedRecord, end: &TaskEnd) {
         let partition = at.assignment.partition;
         match self.assignments.get_mut(partition) {
             Some(assignment) if assignment.is(at.assignment) => {
-                assignment.in_memory.remove(&at.offset);
+                assignment.in_memory.remove(&at.record);
             }
             Some(_) => {}
             None => self.tasks.forget_partition(partition),
@@ -120,6 +120,7 @@ impl<P: Ports, S: Source> EventLoop<P, S> {
             TaskEnd::Delivered(
                 Ended::Published
                 | Ended::Duplicate
+                | Ended::BeyondMemory
                 | Ended::Parked { .. }
                 | Ended::StaysParked
                 | Ended::Changed,
@@ -132,7 +133,7 @@ impl<P: Ports, S: Source> EventLoop<P, S> {
             // Released, or fenced or blocked while draining: the next owner finishes it.
             TaskEnd::Delivered(_) | TaskEnd::Aborted => {}
             TaskEnd::Panicked => {
-                let offset = at.offset;
+                let offset = at.record.offset;
                 error!(
                     kafka.partition = partition,
                     kafka.offset = offset,

@@ -4,14 +4,14 @@ use jiff::Timestamp;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::task::AbortHandle;
 
-use super::assignment::AssignedOffset;
+use super::assignment::AssignedRecord;
 use crate::deliver::{Ended, Turn};
 use crate::domain::ledger_entry::{RecordOrigin, RoomName, WaitsFor};
 use crate::gate::Ticket;
 
 /// A task that runs.
 pub(super) struct RunningTask {
-    pub(super) offset: AssignedOffset,
+    pub(super) at: AssignedRecord,
     pub(super) size_bytes: usize,
     pub(super) kind: TaskKind,
     pub(super) abort: AbortHandle,
@@ -40,7 +40,7 @@ impl RunningTask {
     pub(super) fn report_event(&mut self) -> Option<TaskOfEvent> {
         let TaskKind::Delivery(delivery) = &mut self.kind else { return None };
         Some(TaskOfEvent {
-            partition: self.offset.assignment.partition,
+            partition: self.at.assignment.partition,
             deadline: delivery.deadline,
             room: delivery.room.clone(),
             from_room: delivery.from_room.take(),

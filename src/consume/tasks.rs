@@ -10,9 +10,8 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use tokio::sync::Semaphore;
 use tokio::task::{self, AbortHandle, JoinSet};
-use tokio_util::sync::CancellationToken;
 
-use super::assignment::{AssignedOffset, AssignmentId};
+use super::assignment::{AssignedRecord, AssignmentId, AssignmentState};
 use super::backpressure::{IntakeLimits, MemoryLoad};
 use super::delivery_task::{DeliveryTask, TaskInput, TaskSource, may_reclaim};
 use super::running::{Deadline, RunningDelivery, RunningTask, TaskEnd, TaskKind, TaskOfEvent};
@@ -37,7 +36,7 @@ pub(super) enum TaskReport {
     /// The answer of its event is stored.
     Settled { event: TaskOfEvent, found_agent: bool },
     /// The task ended; `event` is `None` for a dead letter.
-    Ended { at: AssignedOffset, end: TaskEnd, event: Option<TaskOfEvent> },
+    Ended { at: AssignedRecord, end: TaskEnd, event: Option<TaskOfEvent> },
 }
 
 /// Whether a record is worked on.
@@ -94,12 +93,12 @@ impl<P: Ports> Tasks<P> {
     pub(super) fn start(
         &mut self,
         record: Record,
-        offset: AssignedOffset,
-        draining: CancellationToken,
+        at: AssignedRecord,
+        state: AssignmentState,
         rooms: &WaitingRooms,
     ) -> StartResult {
         let decoded = decode(&record, &self.rules, self.context.clock.now());
-        let input = TaskInput { record, offset, draining, source: TaskSource::Kafka };
+        let input = TaskInput { record, at, state, source: TaskSource::Kafka };
         self.start_decoded(decoded, input, rooms)
     }
 
@@ -108,8 +107,8 @@ impl<P: Ports> Tasks<P> {
     pub(super) fn start_stored(
         &mut self,
         entry: RecoveredEntry,
-        offset: AssignedOffset,
-        draining: CancellationToken,
+        at: AssignedRecord,
+        assignment: AssignmentState,
         rooms: &WaitingRooms,
         is_overdue: bool,
     ) -> StartResult {
@@ -121,7 +120,7 @@ impl<P: Ports> Tasks<P> {
         }
         let RecoveredEntry { record, state, version, .. } = entry;
         let source = TaskSource::Ledger { state, version, is_overdue };
-        let input = TaskInput { record, offset, draining, source };
+        let input = TaskInput { record, at, state: assignment, source };
         self.start_decoded(decoded, input, rooms)
     }
 
@@ -140,22 +139,22 @@ impl<P: Ports> Tasks<P> {
     }
 
     fn spawn_dead_letter(&mut self, malformed: Malformed, input: TaskInput) {
-        let (offset, size_bytes) = (input.offset, input.record.size_bytes());
+        let (at, size_bytes) = (input.at, input.record.size_bytes());
         let (context, events) = (self.context.clone(), self.events.sender());
         let abort = self.tasks.spawn(async move {
             let report = |event| events.send(event);
             loop {
                 let end = send_dead_letter(&context, &input.record, &malformed, &report).await;
-                if !may_reclaim(&end, &input.draining, &context.policy).await {
+                if !may_reclaim(&end, &input.state.draining, &context.policy).await {
                     return end;
                 }
             }
         });
-        self.insert(offset, size_bytes, TaskKind::DeadLetter, abort);
+        self.insert(at, size_bytes, TaskKind::DeadLetter, abort);
     }
 
     fn spawn_delivery(&mut self, event: Event, input: TaskInput, rooms: &WaitingRooms) {
-        let (offset, size_bytes) = (input.offset, input.record.size_bytes());
+        let (at, size_bytes) = (input.at, input.record.size_bytes());
         let (source, origin) = (&input.source, input.source.origin());
         let turn = self.session_queues.enqueue(
             &event.session_id,
@@ -190,18 +189,18 @@ impl<P: Ports> Tasks<P> {
         };
         let abort = self.tasks.spawn(task.run());
         self.from_ledger += usize::from(origin == RecordOrigin::Ledger);
-        self.insert(offset, size_bytes, TaskKind::Delivery(running), abort);
+        self.insert(at, size_bytes, TaskKind::Delivery(running), abort);
     }
 
     fn insert(
         &mut self,
-        offset: AssignedOffset,
+        at: AssignedRecord,
         size_bytes: usize,
         kind: TaskKind,
         abort: AbortHandle,
     ) {
         let id = abort.id();
-        let running = RunningTask { offset, size_bytes, kind, abort };
+        let running = RunningTask { at, size_bytes, kind, abort };
         self.deadlines.extend(running.deadline());
         self.load.add(size_bytes);
         self.running.insert(id, running);
@@ -266,7 +265,7 @@ impl<P: Ports> Tasks<P> {
         &mut self,
         id: task::Id,
         end: &TaskEnd,
-    ) -> Option<(AssignedOffset, Option<TaskOfEvent>)> {
+    ) -> Option<(AssignedRecord, Option<TaskOfEvent>)> {
         self.blocked.remove(&id);
         let mut task = self.running.remove(&id)?;
         self.load.remove(task.size_bytes);
@@ -279,11 +278,13 @@ impl<P: Ports> Tasks<P> {
                 TaskEnd::Delivered(Ended::Parked { .. } | Ended::StaysParked | Ended::Changed) => {
                     delivery.turn.leave_parked();
                 }
-                TaskEnd::Delivered(Ended::Published | Ended::Duplicate) => delivery.turn.leave(),
+                TaskEnd::Delivered(Ended::Published | Ended::Duplicate | Ended::BeyondMemory) => {
+                    delivery.turn.leave();
+                }
                 _ => delivery.turn.release(),
             }
         }
-        Some((task.offset, task.report_event()))
+        Some((task.at, task.report_event()))
     }
 
     pub(super) fn load(&self) -> &MemoryLoad {
@@ -333,16 +334,16 @@ impl<P: Ports> Tasks<P> {
 
     /// Number of tasks that still run for these assignments.
     pub(super) fn running_in(&self, assignments: &[AssignmentId]) -> usize {
-        let is_theirs = |task: &&RunningTask| assignments.contains(&task.offset.assignment);
+        let is_theirs = |task: &&RunningTask| assignments.contains(&task.at.assignment);
         self.running.values().filter(is_theirs).count()
     }
 
     /// Abort the tasks that still run for these assignments; returns their number.
     pub(super) fn abort(&self, assignments: &[AssignmentId]) -> usize {
-        let is_theirs = |task: &&RunningTask| assignments.contains(&task.offset.assignment);
+        let is_theirs = |task: &&RunningTask| assignments.contains(&task.at.assignment);
         let mut tasks: Vec<_> = self.running.values().filter(is_theirs).collect();
         // A fixed order, so that a simulation can be replayed.
-        tasks.sort_by_key(|task| task.offset.offset);
+        tasks.sort_by_key(|task| task.at.record.offset);
         for task in &tasks {
             task.abort.abort();
         }

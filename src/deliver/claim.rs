@@ -101,16 +101,18 @@ impl<P: Ports> Delivery<'_, P> {
     }
 }
 
-/// The claim of an event. Its key is the event's id, or the record's position where it has none.
+/// The claim of an event. Its key is the event's id, or position and timestamp of the record
+/// where it has none.
 pub(super) fn for_event(event: &Event, record: &Record, now: Timestamp) -> Claim {
-    let claim = claim(key::of_event(&event.id, &record.position), record, now);
+    let claim = claim(key::of_event(&event.id, record), record, now);
     let session_id = Some(event.session_id.clone());
     Claim { session_id, deadline: Some(event.deadline), ..claim }
 }
 
-/// The claim of a dead letter. Its key is the record's position: a malformed record has no id.
+/// The claim of a dead letter. Its key is the record's position and timestamp: a malformed record
+/// has no id.
 pub(super) fn for_dead_letter(record: &Record, now: Timestamp) -> Claim {
-    claim(key::of_dead_letter(&record.position), record, now)
+    claim(key::of_dead_letter(record), record, now)
 }
 
 fn claim(key: String, record: &Record, now: Timestamp) -> Claim {

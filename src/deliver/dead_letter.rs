@@ -6,7 +6,7 @@ use std::sync::Arc;
 use tracing::{error, warn};
 
 use super::publish::Unpublished;
-use super::{Context, Ended, EventSink, Ports, PublishedBy, TaskEvent, claim};
+use super::{Context, Ended, EventSink, Ports, PublishedBy, TaskEvent, claim, is_forgotten};
 use crate::domain::event::Malformed;
 use crate::domain::ledger_entry::{ClaimResult, Settle, WriteResult};
 use crate::domain::record::Record;
@@ -24,6 +24,9 @@ pub(crate) async fn send_dead_letter<P: Ports>(
     let claim = claim::for_dead_letter(record, now);
     let key = claim.key.clone();
     let (partition, offset) = (record.position.partition, record.position.offset);
+    if is_forgotten(context, key.to_string(), record).await {
+        return Ended::BeyondMemory;
+    }
     let token = Some(context.lease.token().await);
     match context.ledger.claim(claim).await {
         // The others do not occur: the key names the record itself, and it is never parked, so no

@@ -18,11 +18,13 @@ mod session_queues;
 mod tests;
 mod wait;
 
+use std::sync::atomic::AtomicBool;
+
 use jiff::Timestamp;
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
-use tracing::{Instrument as _, error, info_span};
+use tracing::{Instrument as _, error, info_span, warn};
 
 pub(crate) use self::dead_letter::send_dead_letter;
 pub use self::ports::{Context, DeskApi, OutcomePublisher, Ports, Published, PublishedBy};
@@ -35,7 +37,7 @@ use self::wait::Start;
 use crate::domain::course::{Course, Snapshot, Step};
 use crate::domain::event::{Event, Malformed, MalformedClass};
 use crate::domain::ledger_entry::{
-    Claim, ClaimResult, PriorClaim, RecordOrigin, RoomName, WaitsFor,
+    Claim, ClaimResult, PriorClaim, RecordOrigin, RoomName, WaitsFor, key,
 };
 use crate::domain::record::Record;
 use crate::domain::signal::Attempt;
@@ -70,6 +72,8 @@ pub(crate) struct Delivery<'a, P: Ports> {
     pub(crate) attempt: Attempt,
     /// Cancelled when the partition is being revoked: the delivery then ends unless it is in doubt.
     pub(crate) draining: &'a CancellationToken,
+    /// Set when Kafka does not deliver the record any more, because its topic was deleted.
+    pub(crate) record_is_gone: &'a AtomicBool,
     /// Receives the events of the delivery. It must not block.
     pub(crate) on_event: &'a EventSink<'a>,
 }
@@ -109,6 +113,9 @@ pub(crate) enum Ended {
     Changed,
     /// Another record with this id has the answer; this record gets none.
     Duplicate,
+    /// The record is older than what the ledger remembers: it may have been answered, and gets
+    /// nothing.
+    BeyondMemory,
     /// The partition is being revoked; its next owner finishes the event.
     Released,
     /// Another instance owns the event.
@@ -134,6 +141,10 @@ impl<P: Ports> Delivery<'_, P> {
     }
 
     async fn deliver(&self) -> Result<(), Ended> {
+        if self.is_beyond_memory().await {
+            self.wake_parked(false).await;
+            return Err(Ended::BeyondMemory);
+        }
         let start = self.wait_for_start().await?;
         let token = self.acquire_token().await?;
         let now = self.context.clock.now();
@@ -245,6 +256,16 @@ impl<P: Ports> Delivery<'_, P> {
         }
     }
 
+    /// Whether the event may have been answered and pruned from the ledger since. One
+    /// that may still be called has to be answered in any case.
+    async fn is_beyond_memory(&self) -> bool {
+        let is_overdue = self.event.deadline <= self.context.clock.now();
+        let is_candidate = is_overdue && self.origin == RecordOrigin::Kafka;
+        is_candidate
+            && is_forgotten(self.context, key::of_event(&self.event.id, self.record), self.record)
+                .await
+    }
+
     /// The id belongs to an event of another session: this record is malformed.
     async fn reject_conflicting_id(&self) -> Ended {
         let malformed = conflicting_id(self.event);
@@ -260,6 +281,27 @@ impl<P: Ports> Delivery<'_, P> {
     fn report(&self, event: TaskEvent) {
         (self.on_event)(event);
     }
+}
+
+/// Whether the ledger has no entry of this record, and may have pruned it. Such a record is counted.
+async fn is_forgotten<P: Ports>(context: &Context<P>, key: String, record: &Record) -> bool {
+    // A record without a timestamp has no age.
+    let Some(recorded) = record.timestamp else { return false };
+    let is_forgotten = context.ledger.forgot(key.into(), recorded).await;
+    if is_forgotten {
+        let skipped = context.metrics.beyond_memory.inc() + 1;
+        // There may be millions of them.
+        if skipped.is_power_of_two() {
+            warn!(
+                kafka.partition = record.position.partition,
+                kafka.offset = record.position.offset,
+                recorded = %recorded,
+                skipped,
+                "record skipped: older than the ledger's memory"
+            );
+        }
+    }
+    is_forgotten
 }
 
 /// Ledgers store microseconds.

@@ -1,6 +1,7 @@
 //! What the ledger stores of an unfinished event: parking it until its next try, releasing it to
 //! the partition's next owner, and its interim outcome.
 
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -119,17 +120,21 @@ impl<P: Ports> Delivery<'_, P> {
         let park = if self.turn.is_out_of_turn() {
             park(course, self.event.deadline, WaitsFor::Session)
         } else {
-            park(course, now, self.without_record())
+            self.park_for_next_owner(course, now)
         };
         self.context.ledger.park(claim.key.clone(), park).await;
     }
 
-    /// What an event waits for that is stored without its record.
-    fn without_record(&self) -> WaitsFor {
+    /// Stored without its record where Kafka delivers that again.
+    fn park_for_next_owner(&self, course: &Course<'_>, now: Timestamp) -> Park {
         match self.origin {
-            RecordOrigin::Kafka => WaitsFor::Redelivery,
+            RecordOrigin::Kafka if self.record_is_gone.load(Ordering::Relaxed) => {
+                let record = Some(self.record.clone());
+                Park { record, ..park(course, now, WaitsFor::Time) }
+            }
+            RecordOrigin::Kafka => park(course, now, WaitsFor::Redelivery),
             // The ledger has its record.
-            RecordOrigin::Ledger => WaitsFor::Time,
+            RecordOrigin::Ledger => park(course, now, WaitsFor::Time),
         }
     }
 
@@ -146,7 +151,7 @@ impl<P: Ports> Delivery<'_, P> {
         let now = self.context.clock.now();
         // Stored before it is published: after a crash the next owner looks for it in the topic
         // first. The snapshot says that it exists.
-        let park = park(course, now, self.without_record());
+        let park = self.park_for_next_owner(course, now);
         let parked = self.context.ledger.park(claim.key.clone(), park).await;
         if parked == WriteResult::Refused {
             return Err(Ended::Fenced);

@@ -1,7 +1,7 @@
 //! What a delivery does after its process was paused during a ledger command or a topic search.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -168,6 +168,10 @@ impl Ledger for FakeLedger {
         assert!(position.is_some());
     }
 
+    async fn forgot(&self, _: Arc<str>, _: Timestamp) -> bool {
+        false
+    }
+
     async fn wake_session(&self, _: WakeSession) {
         unreachable!("nothing is parked")
     }
@@ -285,6 +289,7 @@ async fn delivered(fault: PortFault) -> (Ended, Vec<TaskEvent>, PortUses) {
         needs_call: true,
         attempt: Attempt::First,
         draining: &CancellationToken::new(),
+        record_is_gone: &AtomicBool::new(false),
         on_event: &move |event| receiver.lock().push(event),
     };
     let ended = delivery.run().await;

@@ -1,6 +1,7 @@
 //! A Kafka record as plain data: its position, and key, value and headers as uninterpreted bytes.
 
 use std::fmt;
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::sync::Arc;
 
 use jiff::Timestamp;
@@ -46,7 +47,25 @@ pub struct Record {
     pub headers: Vec<Header>,
 }
 
+/// Tells a record from every other one of its partition, also from one that was at the same offset
+/// before the topic was deleted and created again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) struct RecordIdentity {
+    /// The offset within the partition.
+    pub(crate) offset: i64,
+    timestamp: Option<Timestamp>,
+    key_hash: u64,
+}
+
 impl Record {
+    /// Its identity within its partition.
+    pub(crate) fn identity(&self) -> RecordIdentity {
+        let mut hasher = DefaultHasher::new();
+        self.key.hash(&mut hasher);
+        let (offset, timestamp) = (self.position.offset, self.timestamp);
+        RecordIdentity { offset, timestamp, key_hash: hasher.finish() }
+    }
+
     /// Returns the value of the last header with this name, as Kafka's clients do.
     pub fn header(&self, name: &str) -> Option<&[u8]> {
         last_header(&self.headers, name)

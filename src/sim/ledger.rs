@@ -25,6 +25,8 @@ use crate::ledger::{
 #[derive(Clone)]
 pub struct MemoryLedger {
     entries: Arc<Mutex<BTreeMap<Arc<str>, LedgerEntry>>>,
+    /// The latest publication among the pruned entries.
+    pruned_until: Arc<Mutex<Option<Timestamp>>>,
     owner: Arc<str>,
     clock: Clock,
 }
@@ -32,7 +34,7 @@ pub struct MemoryLedger {
 impl MemoryLedger {
     /// An empty one.
     pub fn new(owner: &str, clock: Clock) -> Self {
-        Self { entries: Arc::default(), owner: owner.into(), clock }
+        Self { entries: Arc::default(), pruned_until: Arc::default(), owner: owner.into(), clock }
     }
 
     /// The same entries, as another owner sees them.
@@ -61,9 +63,14 @@ impl MemoryLedger {
     pub fn prune(&self, before: Timestamp) -> u64 {
         let mut entries = self.entries.lock();
         let count = entries.len();
-        entries.retain(
-            |_, entry| !matches!(entry.state, EntryState::Published { at, .. } if at < before),
-        );
+        let mut until = self.pruned_until.lock();
+        entries.retain(|_, entry| match entry.state {
+            EntryState::Published { at, .. } if at < before => {
+                *until = (*until).max(Some(at));
+                false
+            }
+            _ => true,
+        });
         (count - entries.len()) as u64
     }
 
@@ -156,6 +163,11 @@ impl Ledger for MemoryLedger {
                 && *offset < before.offset
                 && (is_parked(entry) || is_from_ledger(entry) && entry.owner != self.owner)
         })
+    }
+
+    async fn forgot(&self, key: Arc<str>, recorded: Timestamp) -> bool {
+        self.pruned_until.lock().is_some_and(|until| until >= recorded)
+            && !self.entries.lock().contains_key(&key)
     }
 
     async fn mark_published(&self, key: Arc<str>, position: Option<Position>) {

@@ -115,6 +115,8 @@ pub struct Metrics {
     pub skipped: Counter,
     /// Records with the id of another one, which are not answered.
     pub duplicates: Counter,
+    /// Records that are older than what the ledger remembers, which are skipped.
+    pub beyond_memory: Counter,
     /// Offset commits that failed.
     pub commit_failures: Counter,
     outcomes: Family<StatusLabel, Counter>,
@@ -168,6 +170,7 @@ impl Metrics {
             intake_paused: Gauge::default(),
             skipped: Counter::default(),
             duplicates: Counter::default(),
+            beyond_memory: Counter::default(),
             commit_failures: Counter::default(),
             outcomes,
             by_status,
@@ -211,6 +214,8 @@ impl Metrics {
         r.register("records_skipped", "Records of another type, skipped", self.skipped.clone());
         let help = "Records with the id of another one, not answered";
         r.register("duplicates", help, self.duplicates.clone());
+        let help = "Records older than what the ledger remembers, skipped";
+        r.register("records_beyond_memory", help, self.beyond_memory.clone());
         r.register("commit_failures", "Offset commits that failed", self.commit_failures.clone());
         r.register_collector(Box::new(DroppedLines));
         r.register("outcomes", "Final outcomes acknowledged", self.outcomes.clone());

@@ -24,7 +24,7 @@ use rdkafka::{ClientContext, Offset, Statistics, TopicPartitionList};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
-use tracing::{debug, info, warn};
+use tracing::{debug, info, trace, warn};
 
 use super::KafkaSettings;
 use super::consumer_failure::remedy;
@@ -35,6 +35,7 @@ use super::log_throttle::bare_text;
 use super::rebalance::{
     commit_stored, is_incremental, is_nothing_to_commit, partition_numbers, release, wait_for,
 };
+use super::starting_offsets::StartingOffsets;
 use crate::consume::Inbound;
 use crate::domain::record::Record;
 use crate::health::Health;
@@ -90,6 +91,7 @@ pub(super) struct ConsumerCallbacks {
     received: Mutex<HashMap<i32, i64>>,
     open_transactions: Mutex<OpenTransactions>,
     throttle: Arc<LogThrottle>,
+    starting_offsets: StartingOffsets,
     /// Whether a silent coordinator has been reported.
     cut_off: AtomicBool,
     watch: ConsumerWatch,
@@ -118,7 +120,10 @@ impl ConsumerCallbacks {
         throttle: Arc<LogThrottle>,
     ) -> Self {
         let watch = ConsumerWatch::new(deps.health.clone(), deps.metrics.clone());
+        let config = settings.consumer_config();
+        let reset = config.get("auto.offset.reset");
         Self {
+            starting_offsets: StartingOffsets::new(topic.clone(), reset),
             watch,
             topic,
             group: settings.group_id.clone(),
@@ -173,6 +178,19 @@ impl ConsumerCallbacks {
     /// Hand the buffered records to `consume`.
     pub(super) fn flush(&self) -> Result<(), Closed> {
         self.inbound.flush()
+    }
+
+    /// What is read first, and committed with each offset.
+    pub(super) fn starting_offsets(&self) -> &StartingOffsets {
+        &self.starting_offsets
+    }
+
+    /// Where the topic was created again: tell `consume`, and read it from its start.
+    pub(super) fn follow_topic(&self, client: &BaseConsumer<Self>) {
+        if self.starting_offsets.take_change() {
+            drop(self.inbound.send(Inbound::TopicRecreated));
+        }
+        self.starting_offsets.restart(client);
     }
 
     /// Commit and release partitions that have drained since the last call, or whose time is up.
@@ -337,8 +355,13 @@ impl ConsumerCallbacks {
 }
 
 impl ClientContext for ConsumerCallbacks {
-    fn log(&self, _level: RDKafkaLogLevel, facility: &str, message: &str) {
-        debug!(facility, "{message}");
+    fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
+        self.starting_offsets.identity().on_log(message);
+        if matches!(level, RDKafkaLogLevel::Debug) {
+            trace!(facility, "{message}");
+        } else {
+            debug!(facility, "{message}");
+        }
     }
 
     fn error(&self, error: KafkaError, reason: &str) {
@@ -384,12 +407,7 @@ impl ConsumerContext for ConsumerCallbacks {
                 self.fetch_partition_count(client);
                 let partitions = partition_numbers(list);
                 self.ends.lock().retain(|partition| !partitions.contains(partition));
-                let assigned = if is_incremental(client) {
-                    client.incremental_assign(list)
-                } else {
-                    client.assign(list)
-                };
-                match assigned {
+                match self.starting_offsets.assign(client, list) {
                     Ok(()) => drop(self.inbound.send(Inbound::Assigned(partitions))),
                     Err(error) => warn!(%error, "failed to assign partitions"),
                 }

@@ -76,6 +76,22 @@ pub(crate) struct TopicLimits {
     pub is_compacted: bool,
     /// How many replicas must be in sync for a message to be accepted.
     pub min_in_sync: Option<usize>,
+    /// How long records are kept; `None`: without a limit.
+    pub retention: Option<Duration>,
+}
+
+impl TopicLimits {
+    /// Whether records are kept for longer than a ledger remembers their answers: where the offsets of
+    /// the group are lost, such records may be read again, and are skipped. Returns the words for it.
+    pub(crate) fn outlives(&self, memory: Duration) -> Option<String> {
+        let days = |time: Duration| time.as_secs() / 86_400;
+        let kept = match self.retention {
+            Some(retention) if retention <= memory => return None,
+            Some(retention) => format!("{} days", days(retention)),
+            None => "ever".to_owned(),
+        };
+        Some(format!("keeps records for {kept}, the ledger remembers events for {}", days(memory)))
+    }
 }
 
 impl ClusterProbe {
@@ -283,9 +299,16 @@ impl ClusterProbe {
 fn limits_of(config: &ConfigResource) -> Option<TopicLimits> {
     let value = |name| config.get(name).and_then(|entry| entry.value.clone());
     let max_message_bytes = value("max.message.bytes")?.parse().ok()?;
-    let is_compacted = value("cleanup.policy").is_some_and(|policy| policy.contains("compact"));
     let min_in_sync = value("min.insync.replicas").and_then(|minimum| minimum.parse().ok());
-    Some(TopicLimits { max_message_bytes, is_compacted, min_in_sync })
+    let policy = value("cleanup.policy").unwrap_or_default();
+    // -1: without a limit.
+    let retention = value("retention.ms").and_then(|ms| ms.parse().ok().map(Duration::from_millis));
+    Some(TopicLimits {
+        max_message_bytes,
+        min_in_sync,
+        is_compacted: policy.contains("compact"),
+        retention: retention.filter(|_| policy.contains("delete")),
+    })
 }
 
 fn is_denial(code: Code) -> bool {

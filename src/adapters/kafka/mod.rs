@@ -28,6 +28,8 @@ mod remedy;
 mod replaceable_producer;
 mod settings;
 mod source;
+mod starting_offsets;
+mod topic_identity;
 mod topics;
 mod unacknowledged;
 

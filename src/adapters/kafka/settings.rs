@@ -9,10 +9,12 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use rdkafka::ClientConfig;
+use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::consumer::BaseConsumer;
 use rdkafka::error::KafkaResult;
 
 use super::plain;
+use super::topic_identity::DEBUG_CONTEXT;
 use crate::domain::wire::Channel;
 
 /// A drain may take this much longer than its budget: to report its end, to publish and to commit.
@@ -148,6 +150,10 @@ impl KafkaSettings {
         config.set("statistics.interval.ms", "1000");
         // Events that the previous owner woke wait until the records ahead of them are read.
         config.set("enable.partition.eof", "true");
+        // The client logs a change of the topic's id there: see `topic_identity`.
+        let debug = config.get("debug").map(|contexts| format!("{contexts},{DEBUG_CONTEXT}"));
+        config.set("debug", debug.as_deref().unwrap_or(DEBUG_CONTEXT));
+        config.set_log_level(RDKafkaLogLevel::Debug);
         // We store offsets, and only below the watermark; librdkafka commits what is stored.
         config.set("enable.auto.commit", "true").set("enable.auto.offset.store", "false");
         config
@@ -161,6 +167,7 @@ impl KafkaSettings {
         config.set("enable.auto.commit", "false");
         config.remove("group.instance.id");
         config.remove("statistics.interval.ms");
+        config.remove("debug");
         config
     }
 

@@ -11,11 +11,11 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use parking_lot::RwLock;
+use rdkafka::TopicPartitionList;
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rdkafka::error::{KafkaError, KafkaResult};
-use rdkafka::{Offset, TopicPartitionList};
 use tokio::time::Instant;
-use tracing::{debug, info};
+use tracing::{debug, info, warn};
 
 use super::callbacks::{ConsumerCallbacks, ConsumerDeps};
 use super::consumer_failure::{ConsumerFailure, FailureBackoff};
@@ -92,12 +92,18 @@ impl KafkaSource {
 impl Source for KafkaSource {
     fn store(&self, partition: i32, offset: i64) {
         let Some(client) = self.client() else { return };
-        let mut list = TopicPartitionList::with_capacity(1);
-        let stored = list
-            .add_partition_offset(&self.topic, partition, Offset::Offset(offset))
-            .and_then(|()| client.store_offsets(&list));
+        let list = client.context().starting_offsets().offset_list(&[(partition, offset)]);
+        let stored = list.and_then(|list| client.store_offsets(&list));
         if let Err(error) = stored {
             debug!(kafka.partition = partition, kafka.offset = offset, %error, "offset not stored");
+        }
+    }
+
+    fn rewind(&self, partition: i32, offset: i64) {
+        let Some(client) = self.client() else { return };
+        let offsets = client.context().starting_offsets();
+        if let Err(error) = offsets.commit(&client, &[(partition, offset)]) {
+            warn!(kafka.partition = partition, kafka.offset = offset, %error, "failed to commit offsets");
         }
     }
 
@@ -198,6 +204,7 @@ impl Clients {
         while !self.deps.stop.is_cancelled() {
             self.deps.lease.renew();
             callbacks.release_drained(client);
+            callbacks.follow_topic(client);
             let mut wait = POLL;
             // After the first record take those that are there already, so that `consume` is woken
             // once for all of them.

@@ -185,6 +185,11 @@ impl Ledger for SqlLedger {
         read::until_available(&self.parked_events, read).await
     }
 
+    async fn forgot(&self, key: Arc<str>, recorded: Timestamp) -> bool {
+        let (reader, available) = (&self.reader, &self.parked_events);
+        read::until_available(available, || reader.forgot(&key, recorded)).await
+    }
+
     async fn mark_published(&self, key: Arc<str>, position: Option<Position>) {
         // Refused where another instance has stored it already.
         self.write(key, LedgerCommand::Publish { position }).await;

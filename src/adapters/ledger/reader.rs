@@ -1,14 +1,20 @@
 //! A ledger that is only read, also while the service has it open.
 
 use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Timestamp;
 
 use super::database::{CountedRows, DueRows, ParkedRows, StoredRow};
 use super::postgres::PostgresReader;
 use super::sqlite::SqliteReader;
 use super::url::LedgerUrl;
-use crate::domain::ledger_entry::LedgerEntry;
+use crate::domain::ledger_entry::{LedgerEntry, key};
 use crate::domain::record::Position;
 use crate::ledger::{CountQuery, DueQuery, WaitingQuery};
+
+/// How far the clocks of publishers and workers may differ.
+const MAX_CLOCK_SKEW: Duration = Duration::from_secs(300);
 
 /// A ledger, open for reading; clones share it.
 #[derive(Clone)]
@@ -59,6 +65,33 @@ impl LedgerReader {
         match self {
             Self::Sqlite(reader) => reader.unfinished(topic, partitions).await,
             Self::Postgres(reader) => reader.unfinished(topic, partitions).await,
+        }
+    }
+
+    /// The entries with this id, and those of the records at this position, the first seen last:
+    /// a position occurs again when its topic is created again.
+    pub async fn entries(&self, name: &str) -> anyhow::Result<Vec<(Arc<str>, LedgerEntry)>> {
+        let name = key::of_name(name);
+        let keys = match self {
+            Self::Sqlite(reader) => reader.keys(name).await?,
+            Self::Postgres(reader) => reader.keys(name).await?,
+        };
+        let mut entries = Vec::new();
+        for key in keys {
+            // One that was pruned since is gone.
+            if let Some(entry) = self.entry(&key).await? {
+                entries.push((key, entry));
+            }
+        }
+        Ok(entries)
+    }
+
+    /// Whether the entry of this key may have been pruned.
+    pub(super) async fn forgot(&self, key: &Arc<str>, recorded: Timestamp) -> anyhow::Result<bool> {
+        let recorded = recorded.saturating_sub(MAX_CLOCK_SKEW).unwrap_or(Timestamp::MIN);
+        match self {
+            Self::Sqlite(reader) => reader.forgot(key, recorded.as_microsecond()).await,
+            Self::Postgres(reader) => reader.forgot(key, recorded.as_microsecond()).await,
         }
     }
 

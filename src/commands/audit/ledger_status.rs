@@ -6,7 +6,8 @@ use super::run::{AuditResult, ListedFinding};
 use super::{AuditArgs, Failure};
 use crate::adapters::ledger::{LedgerReader, LedgerUrl};
 use crate::commands::events::state;
-use crate::domain::ledger_entry::key;
+use crate::domain::audit::FindingKind;
+use crate::domain::ledger_entry::{EntryState, LedgerEntry};
 
 /// The ledger, as far as it can be read.
 pub(super) struct LedgerStatus {
@@ -38,29 +39,46 @@ pub(super) async fn look_up(url: &LedgerUrl, result: &mut AuditResult) -> anyhow
     let reader = &LedgerReader::open(url).await?;
     let partitions: Vec<i32> = result.range.partitions.keys().copied().collect();
     result.unfinished = reader.unpublished_by_state(&result.range.topic, &partitions).await?;
-    let findings = result.findings.iter_mut().map(|(_, finding)| finding);
-    for finding in findings.chain(&mut result.open) {
-        finding.ledger = look_up_finding(reader, finding).await?;
+    for (kind, finding) in &mut result.findings {
+        let is_second = matches!(kind, FindingKind::Contradictory | FindingKind::Doubled);
+        finding.ledger = look_up_finding(reader, finding, is_second).await?;
+    }
+    for finding in &mut result.open {
+        finding.ledger = look_up_finding(reader, finding, false).await?;
     }
     Ok(())
 }
 
+/// `is_second`: the finding is an outcome that follows another one of its event.
 async fn look_up_finding(
     reader: &LedgerReader,
     listed: &ListedFinding,
+    is_second: bool,
 ) -> anyhow::Result<Option<String>> {
     let source = listed.finding.source.as_ref().map(ToString::to_string);
     let Some(name) = listed.finding.event_id.as_deref().or(source.as_deref()) else {
         return Ok(None);
     };
-    for key in key::candidates(name) {
-        if let Some(entry) = reader.entry(&key).await? {
-            // Another record with the same id came first; its outcome answers this one too.
-            let is_other_record = Some(&entry.source) != listed.finding.source.as_ref();
-            let source =
-                if is_other_record { format!(" (of {})", entry.source) } else { String::new() };
-            return Ok(Some(format!("{}{source}", state(&entry))));
+    let entries = reader.entries(name).await?;
+    let Some((_, entry)) = entries.first() else { return Ok(Some("unknown".to_owned())) };
+    // Another record with the same id came first; its outcome answers this one too.
+    let is_other_record = Some(&entry.source) != listed.finding.source.as_ref();
+    let source = if is_other_record { format!(" (of {})", entry.source) } else { String::new() };
+    let which = if is_second { which_of_two(entry, listed) } else { "" };
+    Ok(Some(format!("{}{which}{source}", state(entry))))
+}
+
+/// Both outcomes are published; consumers have acted on the first. The ledger names the second one if it
+/// was lost, or had forgotten the first.
+fn which_of_two(entry: &LedgerEntry, listed: &ListedFinding) -> &'static str {
+    match &entry.state {
+        EntryState::Published { position: Some(known), .. } => {
+            if Some(known) == listed.finding.seen_at.as_ref() {
+                ", which is the second; the first was lost or forgotten"
+            } else {
+                ", which is not this one"
+            }
         }
+        _ => "",
     }
-    Ok(Some("unknown".to_owned()))
 }

@@ -4,6 +4,8 @@
 //! only, by a record that readers skip. The checks do not join the group and do not move its
 //! offsets.
 
+use std::time::Duration;
+
 use serde_json::json;
 use tokio::task::spawn_blocking;
 use tokio::time::timeout;
@@ -19,7 +21,7 @@ use crate::commands::CHECK_HEADER;
 use crate::config::Config;
 
 /// The time limit of a check with several requests, each of which has [`LIMIT`].
-const LONG_LIMIT: std::time::Duration = LIMIT.saturating_add(LIMIT);
+const LONG_LIMIT: Duration = LIMIT.saturating_add(LIMIT);
 
 /// Where the cause is unknown.
 const LOGS: &str = "look at the brokers' logs";
@@ -41,7 +43,7 @@ pub(super) fn client(settings: &KafkaSettings) -> Result<ClusterProbe, Finding> 
 /// Runs all checks of Kafka.
 pub(super) async fn check(probe: ClusterProbe, config: &Config, write: bool, findings: Findings) {
     let settings = &config.kafka;
-    let checker = KafkaChecker { probe, settings };
+    let checker = KafkaChecker { probe, settings, memory: config.retention };
     let brokers = checker.brokers().await;
     let is_reached = brokers.level != Level::Fail;
     findings.add(brokers);
@@ -59,6 +61,8 @@ pub(super) async fn check(probe: ClusterProbe, config: &Config, write: bool, fin
 struct KafkaChecker<'a> {
     probe: ClusterProbe,
     settings: &'a KafkaSettings,
+    /// How long the ledger remembers events.
+    memory: Duration,
 }
 
 impl KafkaChecker<'_> {
@@ -189,6 +193,11 @@ impl KafkaChecker<'_> {
         } else {
             Finding::ok(what, format!("{to_bytes} bytes; {escalations} takes {from_bytes}"))
         });
+        if let Some(detail) = from.outlives(self.memory) {
+            let remedy = "raise ledger.retention_days, or lower retention.ms of the topic: if the \
+                          group loses its offsets, older events are skipped";
+            findings.push(Finding::warn(format!("topic {escalations}"), detail, remedy));
+        }
         if to.is_compacted {
             let detail = "is compacted: it refuses records without a key, which would block \
                           their partition forever";

@@ -10,7 +10,7 @@ use super::lines::StdoutLines;
 use super::{Failure, load_for_tools, start_log_of_warnings};
 use crate::adapters::ledger::LedgerReader;
 use crate::clock::Clock;
-use crate::domain::ledger_entry::{EntryState, LedgerEntry, WaitsFor, key};
+use crate::domain::ledger_entry::{EntryState, LedgerEntry, WaitsFor};
 
 /// The subcommands.
 #[derive(Debug, clap::Subcommand)]
@@ -51,15 +51,18 @@ pub(crate) async fn run(
     let url = load_for_tools(file, env)?.ledger;
     start_log_of_warnings();
     let reader = LedgerReader::open(&url).await.map_err(Failure::Unavailable)?;
-    for key in key::candidates(&args.id) {
-        if let Some(entry) = reader.entry(&key).await.map_err(Failure::Unavailable)? {
-            let mut lines = StdoutLines::new();
-            if args.json {
-                return lines.put_raw(show::json_object(&key, &entry).to_string().as_bytes());
-            }
-            let text = show::text_lines(&args.id, &entry, Clock::system().now());
-            return text.iter().try_for_each(|line| lines.put(line));
+    let entries = reader.entries(&args.id).await.map_err(Failure::Unavailable)?;
+    if let Some((key, entry)) = entries.first() {
+        let mut lines = StdoutLines::new();
+        if args.json {
+            return lines.put_raw(show::json_object(key, entry).to_string().as_bytes());
         }
+        let mut text = show::text_lines(&args.id, entry, Clock::system().now());
+        if entries.len() > 1 {
+            let older = entries.len() - 1;
+            text.push(format!("{older} older at this position: its topic was created again"));
+        }
+        return text.iter().try_for_each(|line| lines.put(line));
     }
     Err(Failure::Findings(format!(
         "{url} has no entry for {:?}: its record was not read yet, was skipped for its type, or was \

@@ -3,26 +3,49 @@
 //! The ledger stores the keys, so a changed prefix would orphan its entries. A prefix tells the
 //! kinds apart, so that an event whose id looks like the position of a record
 //! does not collide with the event at that position.
+//!
+//! The position of a record occurs again when its topic is deleted and created again, so its
+//! timestamp is part of the key: `record:TOPIC/PARTITION/OFFSET@MILLISECONDS`.
 
-use crate::domain::record::Position;
+use std::ops::Range;
+
+use crate::domain::record::Record;
 
 const ID: &str = "id";
 const RECORD: &str = "record";
 const DEAD_LETTER: &str = "dead-letter";
 
-/// The key of an event: by its id, or by the position of its record where it has no id of its own
-/// (its `event_id` is that position then).
-pub fn of_event(event_id: &str, record: &Position) -> String {
-    let kind = if event_id == record.to_string() { RECORD } else { ID };
-    format!("{kind}:{event_id}")
+/// The key of an event: by its id, or by its record where it has no id of its own (its `event_id`
+/// is the position of the record then).
+pub fn of_event(event_id: &str, record: &Record) -> String {
+    if event_id == record.position.to_string() {
+        of_record(RECORD, record)
+    } else {
+        format!("{ID}:{event_id}")
+    }
 }
 
 /// The key of a dead letter.
-pub fn of_dead_letter(record: &Position) -> String {
-    format!("{DEAD_LETTER}:{record}")
+pub fn of_dead_letter(record: &Record) -> String {
+    of_record(DEAD_LETTER, record)
+}
+
+fn of_record(kind: &str, Record { position, timestamp, .. }: &Record) -> String {
+    let timestamp = timestamp.map(|at| at.as_millisecond().to_string()).unwrap_or_default();
+    format!("{kind}:{position}@{timestamp}")
+}
+
+/// The keys that an id or a position, as an operator types it, may have.
+pub struct KeysOfName {
+    /// The key of the event with this id.
+    pub id: String,
+    /// The keys of the event, and of the dead letter, of the records at this position.
+    pub at_position: [Range<String>; 2],
 }
 
 /// Every key that an id or a position, as an operator types it, may have.
-pub fn candidates(name: &str) -> [String; 3] {
-    [ID, RECORD, DEAD_LETTER].map(|kind| format!("{kind}:{name}"))
+pub fn of_name(name: &str) -> KeysOfName {
+    // `A` follows `@`.
+    let at_position = |kind| format!("{kind}:{name}@")..format!("{kind}:{name}A");
+    KeysOfName { id: format!("{ID}:{name}"), at_position: [RECORD, DEAD_LETTER].map(at_position) }
 }

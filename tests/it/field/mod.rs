@@ -2,6 +2,7 @@
 //! Kafka and the real program.
 
 mod beside;
+mod beyond_memory;
 mod broken_log;
 mod broker_away;
 mod dropped_connections;
@@ -27,6 +28,7 @@ mod reused_id;
 mod rotated_password;
 mod stop_without_brokers;
 mod throttling;
+mod topic_made_again;
 mod transactions;
 mod unreleased_instance;
 mod waiting_room;

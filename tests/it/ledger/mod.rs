@@ -44,6 +44,7 @@ on_every_ledger!(
     suite::any_text_can_be_an_id,
     suite::any_bytes_survive_a_round_trip,
     suite::published_events_are_pruned_by_age,
+    suite::what_was_pruned_is_known_as_forgotten,
     suite::the_history_says_who_did_what,
     parked::a_parked_event_needs_no_other_delivery,
     parked::due_events_come_in_their_order,

@@ -317,6 +317,13 @@ impl Peer {
         }
     }
 
+    pub(super) async fn forgot(&self, key: &str, recorded: Timestamp) -> bool {
+        match self {
+            Self::Memory(ledger) => ledger.forgot(key.into(), recorded).await,
+            Self::Database(ledger, _) => ledger.forgot(key.into(), recorded).await,
+        }
+    }
+
     pub(super) async fn prune(&self, before: Timestamp) -> u64 {
         match self {
             Self::Memory(ledger) => ledger.prune(before),

@@ -292,6 +292,27 @@ pub(super) async fn published_events_are_pruned_by_age(test_ledger: &TestLedger)
     );
 }
 
+pub(super) async fn what_was_pruned_is_known_as_forgotten(test_ledger: &TestLedger) {
+    let peer = test_ledger.peer("a").await;
+    peer.claim(claim("done", 1)).await;
+    peer.settle("done", answer("it")).await;
+    peer.mark_published("done", None).await;
+    peer.claim(claim("open", 2)).await;
+    assert!(!peer.forgot("unknown", at(0)).await, "nothing was pruned");
+    let day = jiff::SignedDuration::from_hours(24);
+    assert_eq!(peer.prune(now() - day).await, 0);
+    assert!(!peer.forgot("unknown", at(0)).await, "nothing was old enough");
+    assert_eq!(peer.prune(now() + day).await, 1);
+    assert!(peer.forgot("done", at(0)).await);
+    assert!(peer.forgot("unknown", at(0)).await, "it may have been answered");
+    assert!(!peer.forgot("open", at(0)).await, "it has an entry");
+    assert!(!peer.forgot("unknown", now() + day).await, "it is newer than what was pruned");
+    assert_eq!(peer.prune(now() + day).await, 0);
+    assert!(peer.forgot("done", at(0)).await, "the memory of pruning stays");
+    let other = test_ledger.peer("b").await;
+    assert!(other.forgot("done", at(0)).await, "also for the next owner");
+}
+
 pub(super) async fn the_history_says_who_did_what(test_ledger: &TestLedger) {
     let peer = test_ledger.peer("a").await;
     peer.claim(claim("k", 1)).await;

@@ -7,22 +7,24 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use handoff::domain::ledger_entry::{Claim, EntryState, LedgerEntry, RecordOrigin, WaitsFor};
+use handoff::domain::record::Record;
 use handoff::domain::wire::dead_letter::DeadLetter;
 use handoff::domain::wire::outcome::OutcomeRecord;
 use handoff::domain::wire::{Channel, Message};
 use jiff::Timestamp;
 
 use super::desk::{ObservedCall, SimSessionState};
-use super::kafka::{PublishedRecord, SimKafka, TOPIC};
+use super::kafka::{Partition, PublishedRecord, SimKafka, TOPIC};
 use super::schedule::RecordKind;
 use super::world::{SimProcess, SimWorld, lock};
 
 /// The ledger key of a record.
-fn key(kind: &RecordKind, partition: usize, offset: usize) -> String {
+fn key(kind: &RecordKind, record: &Record) -> String {
+    let at_ms = record.timestamp.map_or(0, Timestamp::as_millisecond);
     match kind {
         RecordKind::Event { id: Some(id), .. } => format!("id:{id}"),
-        RecordKind::Malformed => format!("dead-letter:{TOPIC}/{partition}/{offset}"),
-        _ => format!("record:{TOPIC}/{partition}/{offset}"),
+        RecordKind::Malformed => format!("dead-letter:{}@{at_ms}", record.position),
+        _ => format!("record:{}@{at_ms}", record.position),
     }
 }
 
@@ -63,7 +65,7 @@ fn check_transfer(process: &Arc<SimProcess>, number: u64, now: Timestamp) {
             if *n != number {
                 continue;
             }
-            let Some(entry) = world.ledger.entry(&key(kind, partition, offset)) else {
+            let Some(entry) = world.ledger.entry(&key(kind, &log.records[offset])) else {
                 world.violation(format!("{name} transfers {number} before it is claimed"));
                 continue;
             };
@@ -78,7 +80,7 @@ fn check_transfer(process: &Arc<SimProcess>, number: u64, now: Timestamp) {
             }
             for (earlier, kind) in log.kinds[..offset].iter().enumerate() {
                 if matches!(kind, RecordKind::Event { session: s, .. } if s == session)
-                    && is_unanswered(world, kind, partition, earlier)
+                    && is_unanswered(world, kind, &log.records[earlier])
                 {
                     let text = format!("{partition}/{offset} transferred before {earlier}");
                     world.violation(format!("order: {text} is answered"));
@@ -88,9 +90,9 @@ fn check_transfer(process: &Arc<SimProcess>, number: u64, now: Timestamp) {
     }
 }
 
-fn is_unanswered(world: &SimWorld, kind: &RecordKind, partition: usize, offset: usize) -> bool {
-    match world.ledger.entry(&key(kind, partition, offset)) {
-        Some(entry) => is_of(&entry, partition, offset) && !entry.is_settled(),
+fn is_unanswered(world: &SimWorld, kind: &RecordKind, record: &Record) -> bool {
+    match world.ledger.entry(&key(kind, record)) {
+        Some(entry) => entry.source == record.position && !entry.is_settled(),
         None => true,
     }
 }
@@ -132,10 +134,10 @@ pub(super) fn check_due(process: &Arc<SimProcess>, before: Option<&LedgerEntry>,
 /// Check that each event below a committed offset is answered or parked.
 pub(super) fn check_commit(world: &SimWorld, partition: i32, committed: i64) {
     let kafka = lock(&world.kafka);
-    let kinds = &kafka.partitions[partition as usize].kinds;
+    let Partition { kinds, records, .. } = &kafka.partitions[partition as usize];
     let mut violations = Vec::new();
     for (offset, kind) in kinds.iter().take(committed as usize).enumerate() {
-        let key = key(kind, partition as usize, offset);
+        let key = key(kind, &records[offset]);
         let source = format!("{TOPIC}/{partition}/{offset}");
         let answers = |record: &PublishedRecord| record.source == source && !record.interim;
         let answered = kafka.published.iter().any(answers);

@@ -214,6 +214,11 @@ impl Ledger for SimLedger {
         is_parked && !self.process.world.is(Mutation::OvertakeParkedEvents)
     }
 
+    async fn forgot(&self, key: Arc<str>, recorded: Timestamp) -> bool {
+        // Nothing is pruned here, so no read is simulated.
+        now(self.memory.forgot(key, recorded))
+    }
+
     async fn mark_published(&self, key: Arc<str>, position: Option<Position>) {
         let description = format!("published {key}");
         self.write(description, move |memory| now(memory.mark_published(key, position))).await;

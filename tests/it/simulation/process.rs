@@ -53,10 +53,11 @@ struct SimSource {
 
 impl Source for SimSource {
     fn store(&self, partition: i32, offset: i64) {
-        let offset = mutations::stored(&self.process, offset);
-        lock(&self.stored).insert(partition, offset);
+        lock(&self.stored).insert(partition, mutations::stored(&self.process, offset));
         self.wake.notify_one();
     }
+
+    fn rewind(&self, _: i32, _: i64) {}
 
     fn pause(&self, partitions: &[i32]) {
         lock(&self.paused).extend(partitions);
@@ -147,9 +148,7 @@ async fn run_process(process: &Arc<SimProcess>, stop: &CancellationToken) {
     let mut main = JoinSet::new();
     main.spawn(consume(received, source, settings(world), context));
     main.spawn(poll.run(commands, stop.clone()));
-    while let Some(ended) = main.join_next().await {
-        ended.unwrap();
-    }
+    main.join_all().await;
     // Enqueued messages may still arrive, or not.
     process.delay_up_to(1_000).await;
 }

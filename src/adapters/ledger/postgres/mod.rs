@@ -19,6 +19,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use jiff::Timestamp;
+use sqlx::Row as _;
 
 use self::connection::PostgresConnection;
 pub(super) use self::reader::PostgresReader;
@@ -60,10 +61,15 @@ ON CONFLICT (key) DO UPDATE SET
 WHERE e.version = excluded.version - 1
 RETURNING e.key"#;
 
-const PRUNE: &str = "DELETE FROM handoff_events WHERE key IN (
-  SELECT key FROM handoff_events WHERE state = 'published' AND published_at_us < $1
-  ORDER BY published_at_us LIMIT $2 FOR UPDATE SKIP LOCKED)
-RETURNING key";
+const PRUNE: &str = "WITH pruned AS (DELETE FROM handoff_events WHERE key IN (
+    SELECT key FROM handoff_events WHERE state = 'published' AND published_at_us < $1
+    ORDER BY published_at_us LIMIT $2 FOR UPDATE SKIP LOCKED)
+  RETURNING published_at_us),
+noted AS (INSERT INTO handoff_pruned AS p (id, published_until_us)
+  SELECT 1, max(published_at_us) FROM pruned HAVING count(*) > 0
+  ON CONFLICT (id) DO UPDATE
+  SET published_until_us = greatest(p.published_until_us, excluded.published_until_us))
+SELECT count(*) AS rows FROM pruned";
 
 // The first unfinished event of a session decides: if it is being worked on, waits for something
 // else, or is behind the one in memory, nothing changes.
@@ -141,7 +147,8 @@ impl Database for PostgresDatabase {
         let prune = sqlx::query(PRUNE).bind(before.as_microsecond()).bind(PRUNE_ROWS);
         let pruned = self.server.within(limit, connection.fetch_all(prune)).await?;
         self.connection = Some(connection.after_success());
-        Ok(pruned.len() as u64)
+        let rows: i64 = pruned.first().context("no row")?.try_get("rows")?;
+        Ok(u64::try_from(rows)?)
     }
 
     async fn ping(&mut self) -> anyhow::Result<()> {

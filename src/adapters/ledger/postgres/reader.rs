@@ -1,6 +1,9 @@
 //! The reading side: at most two connections at once, because the server's connections are shared by
 //! many instances. They are kept for the next read, because a lookup may be needed for each record.
 
+use std::sync::Arc;
+
+use anyhow::Context as _;
 use parking_lot::Mutex;
 use sqlx::Row as _;
 use sqlx::postgres::PgRow;
@@ -8,9 +11,10 @@ use tokio::sync::Semaphore;
 
 use super::super::database::{NO_TABLES, StoredRow};
 use super::connection::{PostgresConnection, Query};
-use super::row::EventRow;
+use super::row::{EventRow, text};
 use super::server::{AccessError, PostgresServer, PostgresUrl};
 use super::tables::{NEWEST, TablesVersion};
+use crate::domain::ledger_entry::key::KeysOfName;
 
 const MAX_CONNECTIONS: usize = 2;
 
@@ -18,6 +22,12 @@ const MAX_CONNECTIONS: usize = 2;
 const UNDEFINED_TABLE: &str = "42P01";
 
 const ROW: &str = "SELECT * FROM handoff_events WHERE key = $1";
+
+const KEYS: &str = "SELECT key FROM handoff_events
+WHERE key = $1 OR key >= $2 AND key < $3 OR key >= $4 AND key < $5 ORDER BY first_seen_us DESC";
+
+const FORGOT: &str = "SELECT EXISTS (SELECT 1 FROM handoff_pruned WHERE published_until_us >= $1)
+  AND NOT EXISTS (SELECT 1 FROM handoff_events WHERE key = $2) AS forgot";
 
 const UNPUBLISHED_BY_STATE: &str = "SELECT state, count(*) AS count FROM handoff_events
 WHERE state <> 'published' AND topic = $1 AND partition = ANY($2)
@@ -52,6 +62,25 @@ impl PostgresReader {
         let rows = self.rows(query).await?;
         let count = |row: &PgRow| Ok((row.try_get("state")?, row.try_get("count")?));
         Ok(rows.iter().map(count).collect::<sqlx::Result<_>>()?)
+    }
+
+    pub(in super::super) async fn keys(&self, name: KeysOfName) -> anyhow::Result<Vec<Arc<str>>> {
+        let KeysOfName { id, at_position } = name;
+        let mut query = sqlx::query(KEYS).bind(id);
+        for range in at_position {
+            query = query.bind(range.start).bind(range.end);
+        }
+        let rows = self.rows(query).await?;
+        Ok(rows.iter().map(|row| text(row, "key")).collect::<sqlx::Result<_>>()?)
+    }
+
+    pub(in super::super) async fn forgot(
+        &self,
+        key: &str,
+        recorded_us: i64,
+    ) -> anyhow::Result<bool> {
+        let rows = self.rows(sqlx::query(FORGOT).bind(recorded_us).bind(key)).await?;
+        Ok(rows.first().context("no row")?.try_get("forgot")?)
     }
 
     async fn check_schema(&self) -> anyhow::Result<()> {

@@ -43,7 +43,7 @@ impl TablesVersion {
             ),
             Self::Unreleased => bail!(
                 "the ledger {name} was written by a development build of handoff: drop its tables \
-                 (handoff_events, handoff_migrations), or name another database"
+                 (handoff_events, handoff_pruned, handoff_migrations), or name another database"
             ),
         }
     }

@@ -43,7 +43,8 @@ const ROWS: &str = r#"SELECT key, session_id, topic, partition, "offset", state,
   history, settled_by, label, published_by
 FROM handoff_ledger WHERE key IN (SELECT value FROM json_each(?))"#;
 
-const PRUNABLE: &str = "SELECT json_group_array(event) FROM (SELECT event FROM handoff_published
+const PRUNABLE: &str = "SELECT json_group_array(event), max(published_at_us)
+FROM (SELECT event, published_at_us FROM handoff_published
   WHERE published_at_us < ? ORDER BY published_at_us LIMIT ?)";
 
 const PRUNE: [&str; 3] = [
@@ -51,6 +52,9 @@ const PRUNE: [&str; 3] = [
     "DELETE FROM handoff_answers WHERE event IN (SELECT value FROM json_each(?))",
     "DELETE FROM handoff_events WHERE event IN (SELECT value FROM json_each(?))",
 ];
+
+const NOTE_PRUNED: &str = "INSERT INTO handoff_pruned VALUES (1, ?) ON CONFLICT (id) DO UPDATE
+SET published_until_us = max(published_until_us, excluded.published_until_us)";
 
 /// How to end a transaction.
 enum End {
@@ -154,14 +158,18 @@ impl Database for SqliteDatabase {
     }
 
     async fn prune(&mut self, before: Timestamp) -> anyhow::Result<u64> {
-        let prune = |connection: &Connection| {
+        let prune = |connection: &Connection| -> rusqlite::Result<usize> {
             let limits = (before.as_microsecond(), PRUNE_ROWS);
-            let events: String = connection.query_row(PRUNABLE, limits, |row| row.get(0))?;
+            let (events, until_us): (String, Option<i64>) =
+                connection.query_row(PRUNABLE, limits, |row| Ok((row.get(0)?, row.get(1)?)))?;
+            let Some(until_us) = until_us else { return Ok(0) };
+            connection.execute(NOTE_PRUNED, [until_us])?;
             let delete = |sql: &&str| connection.execute(sql, [&events]);
-            PRUNE.iter().map(delete).collect::<rusqlite::Result<Vec<_>>>()
+            let rows = PRUNE.iter().map(delete).collect::<rusqlite::Result<Vec<_>>>()?;
+            Ok(rows[0])
         };
         self.transaction(|connection, file| {
-            let rows = prune(connection).map_err(|error| explain(file, error))?[0];
+            let rows = prune(connection).map_err(|error| explain(file, error))?;
             Ok((rows as u64, End::commit_if(rows > 0)))
         })
     }

@@ -5,17 +5,24 @@ use std::sync::Arc;
 
 use anyhow::{anyhow, bail};
 use parking_lot::Mutex;
-use rusqlite::Connection;
+use rusqlite::{Connection, params};
 use tokio::task::spawn_blocking;
 
 use super::super::database::{CountedRows, DueRows, NO_TABLES, ParkedRows, StoredRow};
 use super::file::{ensure_file, explain, foreign, newer, open_read_only, unreleased};
 use super::schema::{self, Schema};
 use super::{json, parked, read};
+use crate::domain::ledger_entry::key::KeysOfName;
 use crate::domain::record::Position;
 use crate::ledger::{CountQuery, DueQuery, WaitingQuery};
 
 const ROW: &str = "SELECT * FROM handoff_ledger WHERE key = ?";
+
+const KEYS: &str = "SELECT key FROM handoff_events
+WHERE key = ? OR key >= ? AND key < ? OR key >= ? AND key < ? ORDER BY first_seen_us DESC";
+
+const FORGOT: &str = "SELECT EXISTS (SELECT 1 FROM handoff_pruned WHERE published_until_us >= ?)
+  AND NOT EXISTS (SELECT 1 FROM handoff_events WHERE key = ?)";
 
 const UNPUBLISHED_BY_STATE: &str = "SELECT state, count(*) FROM handoff_ledger
 WHERE state <> 'published' AND topic = ? AND partition IN (SELECT value FROM json_each(?))
@@ -50,6 +57,35 @@ impl SqliteReader {
     pub(in super::super) async fn row(&self, key: &str) -> anyhow::Result<Option<StoredRow>> {
         let key = key.to_owned();
         Ok(self.query(move |connection, file| read(connection, file, ROW, [key])).await?.pop())
+    }
+
+    pub(in super::super) async fn keys(&self, name: KeysOfName) -> anyhow::Result<Vec<Arc<str>>> {
+        self.query(move |connection, file| {
+            let keys = || -> rusqlite::Result<_> {
+                let KeysOfName { id, at_position: [event, dead_letter] } = &name;
+                let mut query = connection.prepare_cached(KEYS)?;
+                let ranges = [id, &event.start, &event.end, &dead_letter.start, &dead_letter.end];
+                query.query_map(ranges, |row| row.get(0))?.collect()
+            };
+            keys().map_err(|error| explain(file, error))
+        })
+        .await
+    }
+
+    pub(in super::super) async fn forgot(
+        &self,
+        key: &Arc<str>,
+        recorded_us: i64,
+    ) -> anyhow::Result<bool> {
+        let key = key.clone();
+        self.query(move |connection, file| {
+            let forgot = || {
+                let mut query = connection.prepare_cached(FORGOT)?;
+                query.query_row(params![recorded_us, key], |row| row.get(0))
+            };
+            forgot().map_err(|error| explain(file, error))
+        })
+        .await
     }
 
     pub(in super::super) async fn unfinished(

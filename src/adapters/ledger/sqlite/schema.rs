@@ -54,8 +54,8 @@ pub(super) fn inspect(connection: &Connection) -> rusqlite::Result<Schema> {
         return Ok(if is_empty { Schema::Empty } else { Schema::Foreign });
     }
     let newest = connection.query_row(NEWEST, (), |row| row.get(0))?;
-    let column = "SELECT 1 FROM pragma_table_info('handoff_ledger') WHERE name = 'waits_for'";
-    let is_released = connection.query_row(column, (), |_| Ok(())).optional()?.is_some();
+    let table = "SELECT 1 FROM sqlite_schema WHERE name = 'handoff_pruned'";
+    let is_released = connection.query_row(table, (), |_| Ok(())).optional()?.is_some();
     let schema = compare(newest);
     Ok(if matches!(schema, Schema::Current) && !is_released { Schema::Unreleased } else { schema })
 }

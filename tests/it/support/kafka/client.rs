@@ -21,7 +21,10 @@ use rdkafka::{
     message::{Header, OwnedHeaders},
     producer::{FutureProducer, FutureRecord},
 };
-use tokio::{task::spawn_blocking, time::Instant};
+use tokio::{
+    task::spawn_blocking,
+    time::{Instant, sleep},
+};
 
 use super::record::{Received, Record};
 
@@ -56,6 +59,27 @@ pub(crate) async fn create_topic_with(
 pub(crate) async fn create_topics(bootstrap: &str, topics: &[(&str, i32)]) {
     let topics = topics.iter().map(|(name, partitions)| new_topic(name, *partitions));
     create(bootstrap, topics.collect()).await;
+}
+
+/// Deletes a topic and creates it again, as fast as the broker allows.
+pub(crate) async fn recreate_topic(bootstrap: &str, name: &str, partitions: i32) {
+    let admin: AdminClient<DefaultClientContext> = config(bootstrap).create().expect("an admin");
+    let options = AdminOptions::new().operation_timeout(Some(TIME_LIMIT));
+    let deleted = admin.delete_topics(&[name], &options).await.expect("Kafka answers");
+    assert!(deleted.iter().all(Result::is_ok), "{deleted:?}");
+    let end = Instant::now() + TIME_LIMIT;
+    loop {
+        let created = admin.create_topics(&[new_topic(name, partitions)], &options).await;
+        match created.expect("Kafka answers").remove(0) {
+            Ok(_) => break,
+            Err((_, RDKafkaErrorCode::TopicAlreadyExists)) => {}
+            Err((_, code)) => panic!("cannot create the topic {name} again: {code}"),
+        }
+        assert!(Instant::now() < end, "the topic {name} is not deleted");
+        sleep(Duration::from_millis(20)).await;
+    }
+    let wanted = vec![(name.to_owned(), partitions)];
+    ask(bootstrap, move |consumer| wait_for_topics(consumer, &wanted)).await;
 }
 
 fn new_topic(name: &str, partitions: i32) -> NewTopic<'_> {
