@@ -223,13 +223,20 @@ fn properties(host: &str, port: u16, own: &[(&str, &str)]) -> Result<BTreeMap<St
         all.insert((*key).to_owned(), (*value).to_owned());
     }
     for (key, value) in own {
-        // A listener of the test's own comes beside ours.
         let is_listener = key.contains("listener") && !key.starts_with("listener.name.");
         let ours = all.get(*key).filter(|_| is_listener);
-        let value = ours.map_or_else(|| (*value).to_owned(), |ours| format!("{ours},{value}"));
+        let value = ours.map_or_else(|| (*value).to_owned(), |ours| with_listeners(ours, value));
         all.insert((*key).to_owned(), value);
     }
     Ok(all)
+}
+
+/// A listener of the test's own replaces ours of the same name, or comes beside ours.
+fn with_listeners(ours: &str, own: &str) -> String {
+    let name = |entry: &str| entry.split(':').next().map(str::to_owned);
+    let is_replaced = |entry: &&str| own.split(',').any(|own| name(own) == name(entry));
+    let kept = ours.split(',').filter(|entry| !is_replaced(entry));
+    kept.chain(own.split(',')).collect::<Vec<_>>().join(",")
 }
 
 /// Below the ports that the kernel gives to outgoing connections: while a broker is down, a client that
