@@ -47,6 +47,8 @@ pub(super) struct PublishedLookup {
     health: Arc<Health>,
     throttle: LogThrottle,
     failing_since: Mutex<Option<Instant>>,
+    /// Lookups that somebody waits for.
+    open: Mutex<usize>,
     waiting: Mutex<Vec<LookupRequest>>,
     /// Held while a topic is read, so that there is one reading at a time.
     reading: tokio::sync::Mutex<()>,
@@ -66,6 +68,7 @@ impl PublishedLookup {
             health,
             throttle: LogThrottle::default(),
             failing_since: Mutex::default(),
+            open: Mutex::default(),
             waiting: Mutex::default(),
             reading: tokio::sync::Mutex::default(),
         }
@@ -78,6 +81,7 @@ impl PublishedLookup {
         message: &Message,
         since: Timestamp,
     ) -> LookupResult {
+        let _open = OpenLookup::begin(self);
         loop {
             let (reply, replied) = oneshot::channel();
             let request =
@@ -93,8 +97,7 @@ impl PublishedLookup {
                 });
                 match read.await {
                     Ok(Ok((requests, found))) => {
-                        *self.failing_since.lock() = None;
-                        self.health.faults().clear(FaultKind::LookupFailed);
+                        self.end_fault();
                         reply_to_all(requests, found);
                     }
                     // The requests were dropped; each of their tasks asks again.
@@ -112,6 +115,11 @@ impl PublishedLookup {
 }
 
 impl PublishedLookup {
+    fn end_fault(&self) {
+        *self.failing_since.lock() = None;
+        self.health.faults().clear(FaultKind::LookupFailed);
+    }
+
     /// Report a failure where it will last or has lasted. Returns how long to pause.
     fn on_failure(&self, failure: &LookupFailure) -> Duration {
         let LookupFailure { topic, error } = failure;
@@ -129,6 +137,27 @@ impl PublishedLookup {
             warn_throttled!(throttle, error, "failed to look up published messages, trying again");
         }
         if refusal.is_some() { REFUSED_PAUSE } else { RETRY_PAUSE }
+    }
+}
+
+/// A lookup that somebody waits for. Without one a failure blocks nobody: the last one that ends, also
+/// because its partition was revoked, ends the fault.
+struct OpenLookup<'l>(&'l PublishedLookup);
+
+impl<'l> OpenLookup<'l> {
+    fn begin(lookup: &'l PublishedLookup) -> Self {
+        *lookup.open.lock() += 1;
+        Self(lookup)
+    }
+}
+
+impl Drop for OpenLookup<'_> {
+    fn drop(&mut self) {
+        let mut open = self.0.open.lock();
+        *open -= 1;
+        if *open == 0 {
+            self.0.end_fault();
+        }
     }
 }
 
