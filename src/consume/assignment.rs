@@ -100,7 +100,7 @@ impl Assignment {
     pub(super) fn start(&mut self, record: RecordIdentity) -> RecordStart {
         let started = self.watermark.start(record);
         self.last_started = self.last_started.max(Some(record.offset));
-        if let RecordStart::Rewound { from } = started {
+        if let RecordStart::Rewound { from, .. } = started {
             self.last_started = Some(record.offset);
             warn!(
                 kafka.partition = self.id.partition,

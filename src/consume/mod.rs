@@ -238,7 +238,7 @@ impl<P: Ports, S: Source> EventLoop<P, S> {
             match assignment.start(identity) {
                 RecordStart::New => {}
                 RecordStart::Again => return,
-                RecordStart::Rewound { .. } => self.source.rewind(partition, identity.offset),
+                RecordStart::Rewound { watermark, .. } => self.source.rewind(partition, watermark),
             }
         }
         // The task of the event that came from the ledger finishes the offset.

@@ -26,11 +26,13 @@ pub(crate) enum RecordStart {
     New,
     /// It was started before.
     Again,
-    /// The offsets have gone back: the topic shrank, or was deleted and created again. The watermark
-    /// starts again with this record.
+    /// The offsets have gone back: the topic shrank, or was deleted and created again. Unfinished
+    /// records below this one stay unfinished.
     Rewound {
         /// One past the highest offset started until then.
         from: i64,
+        /// The watermark now: the offset to commit.
+        watermark: i64,
     },
 }
 
@@ -45,11 +47,15 @@ impl Watermark {
         let before = self.next();
         let is_rewound = record.offset < before;
         if is_rewound {
-            *self = Self::default();
+            self.unfinished.split_off(&record.offset);
+            self.last = None;
         }
         self.newest = Some(record);
         self.unfinished.insert(record.offset, record);
-        if is_rewound { RecordStart::Rewound { from: before } } else { RecordStart::New }
+        if !is_rewound {
+            return RecordStart::New;
+        }
+        RecordStart::Rewound { from: before, watermark: self.lowest_unfinished() }
     }
 
     /// Finish a record. Returns the watermark if it moved: the offset to commit. A record that was
@@ -109,7 +115,7 @@ mod tests {
         }
         assert_eq!(watermark.start(id(9)), RecordStart::Again);
         assert_eq!(watermark.finish(id(0)), Some(1));
-        assert_eq!(watermark.start(record(0, 1)), RecordStart::Rewound { from: 10 });
+        assert_eq!(watermark.start(record(0, 1)), RecordStart::Rewound { from: 10, watermark: 0 });
         assert_eq!(watermark.start(record(1, 1)), RecordStart::New);
         for old in 0..10 {
             assert_eq!(watermark.finish(id(old)), None, "a record of the old topic");
@@ -123,8 +129,23 @@ mod tests {
         let mut watermark = Watermark::default();
         watermark.start(id(0));
         assert_eq!(watermark.finish(id(0)), Some(1));
-        assert_eq!(watermark.start(record(0, 1)), RecordStart::Rewound { from: 1 });
+        let rewound = RecordStart::Rewound { from: 1, watermark: 0 };
+        assert_eq!(watermark.start(record(0, 1)), rewound);
         assert_eq!(watermark.finish(record(0, 1)), Some(1));
+    }
+
+    #[test]
+    fn a_topic_that_lost_its_last_records_keeps_the_unfinished_ones_before_them() {
+        let mut watermark = Watermark::default();
+        for offset in 5..10 {
+            watermark.start(id(offset));
+        }
+        let rewound = RecordStart::Rewound { from: 10, watermark: 5 };
+        assert_eq!(watermark.start(record(8, 1)), rewound);
+        assert_eq!(watermark.finish(record(8, 1)), Some(5));
+        assert_eq!(watermark.finish(id(9)), None);
+        let rest = [5, 6, 7].map(|offset| watermark.finish(id(offset)));
+        assert_eq!(rest, [Some(6), Some(7), Some(9)]);
     }
 
     #[test]

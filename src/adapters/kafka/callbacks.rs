@@ -20,7 +20,7 @@ use rdkafka::consumer::{BaseConsumer, Consumer as _, ConsumerContext};
 use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
 use rdkafka::statistics::Topic;
 use rdkafka::types::RDKafkaRespErr;
-use rdkafka::{ClientContext, Offset, Statistics, TopicPartitionList};
+use rdkafka::{ClientContext, Statistics, TopicPartitionList};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -331,10 +331,9 @@ impl ConsumerCallbacks {
     /// Let the client commit its position where it is past offsets without a record.
     fn store_position(&self, partition: i32, position: i64) {
         let Some(client) = self.client.get().and_then(Weak::upgrade) else { return };
-        let mut list = TopicPartitionList::with_capacity(1);
-        let stored = list
-            .add_partition_offset(&self.topic, partition, Offset::Offset(position))
-            .and_then(|()| client.store_offsets(&list));
+        // With the topic's id, which the next assignment compares.
+        let list = self.starting_offsets.offset_list(&[(partition, position)]);
+        let stored = list.and_then(|list| client.store_offsets(&list));
         if let Err(error) = stored {
             debug!(kafka.partition = partition, kafka.offset = position, %error, "offset not stored");
         }
