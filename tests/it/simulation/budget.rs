@@ -11,14 +11,14 @@ use std::time::Duration;
 use fastrand::Rng;
 use handoff::domain::request::DeskCommand;
 use handoff::domain::signal::{Attempt, Signal};
-use handoff::gate::{BreakerPolicy, Caller, Gate, GateSettings, Rank, SessionHash};
+use handoff::gate::{Caller, Gate, Rank, SessionHash};
 use handoff::telemetry::Metrics;
 use jiff::Timestamp;
 use parking_lot::Mutex;
 use tokio::task::JoinSet;
 use tokio::time::sleep;
 
-use super::mutations;
+use super::process;
 use super::world::{SimWorld, lock};
 
 /// `retry.budget`, as in the worlds.
@@ -47,7 +47,9 @@ struct Pile {
 
 pub(super) async fn check(world: &Arc<SimWorld>) {
     let mut rng = Rng::with_seed(world.schedule.seed);
-    let gate = gate(mutations::retry_budget(world), rng.usize(1..=MAX_CONCURRENCY));
+    let concurrency = rng.usize(1..=MAX_CONCURRENCY);
+    let gate = process::gate(world, concurrency, &Arc::new(Metrics::new()));
+    gate.set_share(&[0], &[0], 1);
     let granted = Granted { waiting: FIRST_ATTEMPTS, first: 0, again: 0 };
     let granted = Arc::new(Mutex::new(granted));
     let pile = Pile { world: world.clone(), gate: gate.clone(), granted };
@@ -68,24 +70,6 @@ pub(super) async fn check(world: &Arc<SimWorld>) {
     if again + SLACK < budget_of(first) {
         world.violation(format!("only {again} re-attempts beside {first} first attempts"));
     }
-}
-
-fn gate(retry_budget: f64, concurrency: usize) -> Arc<Gate> {
-    let breaker = BreakerPolicy {
-        probe_initial: Duration::from_secs(1),
-        probe_max: Duration::from_secs(8),
-        outage_after: 6,
-    };
-    let settings = GateSettings {
-        breaker,
-        quota_per_second: None,
-        concurrency,
-        retry_budget,
-        call_timeout: Duration::from_secs(5),
-    };
-    let gate = Gate::new(settings, Arc::new(Metrics::new()));
-    gate.set_share(&[0], &[0], 1);
-    gate
 }
 
 /// Re-attempts that the budget allows beside these first attempts.

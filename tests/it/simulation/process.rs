@@ -166,7 +166,7 @@ fn context(
         desk: SimDeskClient { process: process.clone() },
         outcomes,
         ledger,
-        gate: gate(&process.world, &metrics),
+        gate: gate(&process.world, 8, &metrics),
         policy: process.world.schedule.policy.clone(),
         clock: Clock::from_fn(move || clock.now()),
         rng: Rng::from_fn(move || rng.rng(|rng| rng.u64(..))),
@@ -177,7 +177,8 @@ fn context(
     })
 }
 
-fn gate(world: &SimWorld, metrics: &Arc<Metrics>) -> Arc<Gate> {
+/// A gate with this number of call permits.
+pub(super) fn gate(world: &SimWorld, concurrency: usize, metrics: &Arc<Metrics>) -> Arc<Gate> {
     let breaker = BreakerPolicy {
         probe_initial: Duration::from_secs(1),
         probe_max: Duration::from_secs(8),
@@ -186,7 +187,7 @@ fn gate(world: &SimWorld, metrics: &Arc<Metrics>) -> Arc<Gate> {
     let settings = GateSettings {
         breaker,
         quota_per_second: None,
-        concurrency: 8,
+        concurrency,
         retry_budget: mutations::retry_budget(world),
         call_timeout: Duration::from_secs(5),
     };
