@@ -160,18 +160,10 @@ impl Process {
     }
 
     async fn format(&self) -> Result<()> {
-        let mut command = self.jvm.command(&[]);
-        command
-            .args(["kafka.tools.StorageTool", "format", "-t", "AAAAAAAAAAAAAAAAAAAAAQ", "-c"])
-            .arg(self.folder.join("server.properties"));
-        let output = spawn_blocking(move || command.output()).await?.context("cannot run java")?;
-        ensure!(
-            output.status.success(),
-            "Kafka cannot format its data folder: {}{}",
-            String::from_utf8_lossy(&output.stdout),
-            String::from_utf8_lossy(&output.stderr)
-        );
-        Ok(())
+        let properties = self.folder.join("server.properties").display().to_string();
+        let arguments = ["format", "-t", "AAAAAAAAAAAAAAAAAAAAAQ", "-c", &properties];
+        let formatted = self.jvm.run("kafka.tools.StorageTool", &arguments).await;
+        formatted.context("Kafka cannot format its data folder")
     }
 
     /// Starts the stopped process on its old data.
