@@ -47,7 +47,7 @@ const TOPIC_CREATION_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long the producer may flush after the drain, which has waited for everything that counts.
 const FLUSH_TIMEOUT: Duration = Duration::from_secs(1);
 /// The service ends this long after its drain budget whatever is down, with a second to spare for the
-/// exit itself: orchestrators are told 5 s.
+/// exit itself: docs/operations.md gives orchestrators 5 s.
 const STOP_OVERHEAD: Duration = Duration::from_secs(4);
 /// How long the ledger may write what it still has at the end.
 const LEDGER_CLOSE_TIMEOUT: Duration = Duration::from_secs(10);

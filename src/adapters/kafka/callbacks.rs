@@ -27,11 +27,11 @@ use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, trace, warn};
 
 use super::KafkaSettings;
+use super::client_errors::bare_text;
 use super::consumer_failure::remedy;
 use super::consumer_watch::ConsumerWatch;
 use super::inbound::{Closed, InboundSender};
 use super::lag::{OpenTransactions, lag, position_past_records};
-use super::log_throttle::bare_text;
 use super::rebalance::{
     commit_stored, is_incremental, is_nothing_to_commit, partition_numbers, release, wait_for,
 };

@@ -1,5 +1,5 @@
-//! Limits how often the log repeats a Kafka client's errors: in a broker outage librdkafka reports them
-//! several times a second.
+//! The errors of clients that need no callbacks: logged, and the last one kept. The log is throttled,
+//! because in a broker outage librdkafka reports them several times a second.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};

@@ -18,7 +18,7 @@ use rdkafka::{ClientContext, Offset, Statistics, TopicPartitionList};
 use tokio::time::{Instant, sleep};
 use tracing::debug;
 
-use super::log_throttle::{ThrottledErrors, bare_text};
+use super::client_errors::{ThrottledErrors, bare_text};
 use super::range_reader::{Boundary, TopicFollower};
 use super::{KafkaSettings, plain};
 

@@ -10,7 +10,7 @@ use tokio::time::Instant;
 use tracing::warn;
 
 use super::KafkaSettings;
-use super::log_throttle::ThrottledErrors;
+use super::client_errors::ThrottledErrors;
 
 /// After this long without an answer the cause is logged, so that nobody waits without a word.
 const REPORT_AFTER: Duration = Duration::from_secs(2);

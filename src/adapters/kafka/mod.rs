@@ -9,13 +9,13 @@
 //! properties that the promises of the service rest on.
 
 mod callbacks;
+mod client_errors;
 mod cluster_probe;
 mod consumer_failure;
 mod consumer_watch;
 mod hidden_records;
 mod inbound;
 mod lag;
-mod log_throttle;
 mod metadata;
 mod outcome_producer;
 mod publish_order;

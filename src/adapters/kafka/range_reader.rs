@@ -16,7 +16,7 @@ use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::{Offset, TopicPartitionList};
 use tokio::time::Instant;
 
-use super::log_throttle::ThrottledErrors;
+use super::client_errors::ThrottledErrors;
 use super::metadata::fetch_metadata;
 use super::records::to_record;
 use super::{KafkaSettings, plain};

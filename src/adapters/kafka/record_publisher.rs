@@ -13,7 +13,7 @@ use rdkafka::producer::future_producer::DeliveryFuture;
 use rdkafka::producer::{FutureProducer, FutureRecord};
 use tokio::time::{Instant, sleep};
 
-use super::log_throttle::ThrottledErrors;
+use super::client_errors::ThrottledErrors;
 use super::{KafkaSettings, plain};
 use crate::domain::record::{Header, Position};
 

@@ -15,7 +15,7 @@ use rdkafka::util::Timeout;
 use tokio::task::spawn_blocking;
 use tracing::error;
 
-use super::log_throttle::ThrottledErrors;
+use super::client_errors::ThrottledErrors;
 use super::plain;
 
 type NativeProducer = FutureProducer<ThrottledErrors>;

@@ -10,7 +10,7 @@ use rdkafka::config::FromClientConfigAndContext as _;
 use rdkafka::consumer::BaseConsumer;
 use rdkafka::error::RDKafkaErrorCode as Code;
 
-use super::log_throttle::ThrottledErrors;
+use super::client_errors::ThrottledErrors;
 use super::metadata::fetch_metadata;
 use super::remedy::{TopicUse, remedy};
 use super::{KafkaSettings, TopicNames, plain};

@@ -1,4 +1,4 @@
-//! The outcome topic accepts nothing, and nobody is told.
+//! The outcome topic accepts nothing.
 //!
 //! With `message.timestamp.before.max.ms` refusing outcomes, sessions were transferred for minutes and
 //! no outcome came: `/ready` said 200, the log nothing, and SIGTERM spoke of slow calls.

@@ -83,7 +83,7 @@ async fn the_documented_permissions_suffice() {
 
     let worker = world.process();
     let refused = async || ask_admin(port, "ready").await.1.contains("authorization failed");
-    until("the refusal is told", refused).await;
+    until("the refusal is reported", refused).await;
     let ready = ask_admin(port, "ready").await.1;
     assert!(!ready.contains("do not exist") && ready.contains("an ACL"), "{ready}");
 
@@ -145,7 +145,7 @@ async fn a_look_up_that_is_refused_is_told_once_and_found_by_check() {
     let worker = world.process();
     let refused = async || ask_admin(port, "ready").await.1.contains("cannot be looked up");
     sleep(Duration::from_secs(2)).await;
-    until("the refusal is told", refused).await;
+    until("the refusal is reported", refused).await;
     let (status, text) = ask_admin(port, "ready").await;
     assert!(status == 503 && text.contains("the operation Read on Topic"), "{status} {text}");
     sleep(Duration::from_secs(8)).await;

@@ -1,5 +1,5 @@
 //! A TCP relay that can drop its connections in silence, as a firewall does that has forgotten them:
-//! what is sent goes nowhere, and nobody is told.
+//! what is sent goes nowhere, and neither side gets an error.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
