@@ -11,6 +11,7 @@ use jiff::Timestamp;
 use serde_json::{Map, Value};
 
 use super::times;
+use crate::domain::wire::repair;
 
 /// The number of messages that are spelled out; more would only make the outcome larger.
 const MAX_MESSAGES: usize = 10;
@@ -21,6 +22,8 @@ const MAX_QUOTED_CHARS: usize = 80;
 /// What was found wrong so far. Each message names the field, the value and what is allowed.
 #[derive(Debug, Default)]
 pub(super) struct Problems {
+    /// The text was repaired first: a login may have lost characters.
+    is_repaired: bool,
     /// Of fields that decide who is asked: the escalation is refused.
     refused: Messages,
     /// Of fields that only help: they were left out.
@@ -63,6 +66,11 @@ fn cut(text: &str) -> String {
 }
 
 impl Problems {
+    /// Starts without problems; `is_repaired` says whether the text was repaired before it was read.
+    pub(super) fn new(is_repaired: bool) -> Self {
+        Self { is_repaired, ..Self::default() }
+    }
+
     /// Returns all problems of strict fields as one sentence, if there are any, and a note for each
     /// value that was left out.
     pub(super) fn into_parts(self) -> (Option<String>, Vec<String>) {
@@ -142,7 +150,11 @@ impl Problems {
             Value::String(text) if text.contains([',', ';', ' ']) => None,
             single => login(single).map(|login| vec![login]),
         };
-        logins.or_else(|| self.add(field, value, "a list of texts, none blank")).unwrap_or_default()
+        // Another login would be asked for than the one that was meant.
+        let is_broken = |login: &String| self.is_repaired && login.contains(repair::REPLACEMENT);
+        let logins = logins.filter(|logins| !logins.iter().any(is_broken));
+        let allowed = "a list of texts, none blank or with half a character";
+        logins.or_else(|| self.add(field, value, allowed)).unwrap_or_default()
     }
 
     /// Reads a flat object of texts; numbers and booleans become text, `null` is left out, and so is,

@@ -266,7 +266,7 @@ impl<'r> Written<'r> {
             .identity("id", self.fields.id.as_ref())
             .map_err(malformed(MalformedClass::BadId))?
             .unwrap_or_else(|| record.position.to_string());
-        let mut problems = Problems::default();
+        let mut problems = Problems::new(self.is_repaired);
         let requested_at = problems.time("requested_at", self.fields.requested_at.as_ref());
         let expires_at = problems.time("expires_at", self.fields.expires_at.as_ref());
         let request = transfer_request(&self.fields, &mut problems);

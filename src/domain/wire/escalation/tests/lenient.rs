@@ -45,6 +45,17 @@ fn half_an_emoji_in_an_id_makes_no_two_ids_one() {
 }
 
 #[test]
+fn half_an_emoji_in_a_login_asks_for_nobody_else() {
+    for agents in [r#""a\ud83d""#, r#"["b@x","a\ud83d"]"#] {
+        let reason = event(&format!(r#""target":{{"agents":{agents}}}"#)).request.unwrap_err();
+        let allowed = "allowed is a list of texts, none blank or with half a character";
+        assert!(reason.starts_with("target.agents is ") && reason.ends_with(allowed), "{reason}");
+    }
+    let whole = event("\"target\":{\"agents\":[\"a\u{fffd}\"]}").request.unwrap();
+    assert_eq!(whole.requested_target.agents, ["a\u{fffd}"]);
+}
+
+#[test]
 fn a_raw_tab_a_number_beyond_an_f64_and_nan_are_read_as_text() {
     let event = read_event(
         b"{\"session_id\":\"s\",\"reason\":\"a\tb\nc\",\"attributes\":{\"a\":\"x\ty\",\"n\":1e400,\"f\":NaN}}",

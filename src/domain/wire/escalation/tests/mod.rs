@@ -194,7 +194,7 @@ fn every_field_is_read_and_numbers_and_digits_are_interchangeable() {
 
 const PRIORITY: &str = "a whole number from 0 to 9";
 const GROUP: &str = "a whole number from 1 to 9223372036854775807";
-const AGENTS: &str = "a list of texts, none blank";
+const AGENTS: &str = "a list of texts, none blank or with half a character";
 const BOOLEAN: &str = "true or false";
 const SECONDS: &str = "a whole number from 0 to 4294967295";
 
