@@ -10,12 +10,14 @@
 //! - `cli_kafka`: the commands that use Kafka, judged by output and exit code.
 //! - `chaos`: workers, Kafka, database and Desk break at random; a checker compares the results.
 //! - `field`: faults seen in the field, one file per kind, by the smallest input that shows each.
+//! - `examples`: the programs under `examples/` against the service, run as a user runs them.
 //! - `fixture`: whether the Kafka fixture does what the other tests rely on.
 //! - `support`: starts Kafka, PostgreSQL and workers for the tests.
 
 mod chaos;
 mod cli_kafka;
 mod demo;
+mod examples;
 mod field;
 mod fixture;
 mod kafka;
