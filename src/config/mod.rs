@@ -9,6 +9,7 @@
 //! problems are reported together, one per line. No message shows a secret. The environment is a
 //! parameter: nothing here reads it from the process.
 
+mod input;
 mod kafka;
 mod ledger;
 mod origins;

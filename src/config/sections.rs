@@ -7,6 +7,7 @@
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use ::config::ValueKind;
@@ -15,7 +16,7 @@ use tracing_subscriber::EnvFilter;
 
 use super::origins::{Origin, RawValue};
 use super::raw_config::{Located, RawConfig, how_to_set};
-use super::{Config, ToolConfig, kafka, ledger, regions, routes};
+use super::{Config, ToolConfig, input, kafka, ledger, regions, routes};
 use crate::adapters::desk::{DeskClientSettings, KeySource};
 use crate::consume::IntakeLimits;
 use crate::domain::backoff::Backoff;
@@ -329,10 +330,12 @@ fn rules(raw: &mut RawConfig) -> Option<DecodeRules> {
     let types = raw.texts("escalation.types");
     let time_to_live_s = raw.whole("escalation.time_to_live_s", 1..=604_800);
     let max_bytes = raw.whole("escalation.max_bytes", 1_024..=16_777_216);
+    let input = input::read(raw);
     Some(DecodeRules {
         types: types?,
         max_bytes: to_usize(max_bytes?),
         time_to_live: Duration::from_secs(time_to_live_s?),
+        input: Arc::new(input?),
     })
 }
 

@@ -264,6 +264,7 @@ fn event() -> Event {
         types: vec!["escalation".to_owned()],
         max_bytes: 1000,
         time_to_live: Duration::from_secs(60),
+        input: Arc::default(),
     };
     let Decoded::Event(event) = decode(&record(), &rules, RECEIVED) else { panic!("no event") };
     *event

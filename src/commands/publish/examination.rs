@@ -184,6 +184,7 @@ mod tests {
             types: vec!["escalation".into()],
             max_bytes: 1_000,
             time_to_live: Duration::from_secs(600),
+            input: Arc::default(),
         }
     }
 

@@ -186,7 +186,7 @@ fn an_unknown_key_is_reported_with_its_origin_and_the_nearest_real_key() {
             "unknown key `quick_attempts` in F: did you mean `retry.quick_attempts`?",
             "unknown key `retry.forever` in F: [retry] has budget, initial_ms, max_ms, quick_attempts, \
              park_ms",
-            "unknown key `xyzzy` in F: the sections are admin, desk, drain, escalation, intake, \
+            "unknown key `xyzzy` in F: the sections are admin, desk, drain, escalation, input, intake, \
              kafka, ledger, log, retry, routes, runtime",
         ],
     );

@@ -1,5 +1,6 @@
 //! How much memory the audit needs.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::json;
@@ -22,8 +23,12 @@ fn audit_in_bulk(count: i64) -> (usize, AuditReport) {
         max_listed: 10,
     };
     let mut escalations = Escalations::new(rules).unwrap();
-    let decode_rules =
-        DecodeRules { types: vec![], max_bytes: 1_000, time_to_live: Duration::from_secs(600) };
+    let decode_rules = DecodeRules {
+        types: vec![],
+        max_bytes: 1_000,
+        time_to_live: Duration::from_secs(600),
+        input: Arc::default(),
+    };
     let event = |n: i64| {
         let source = position("in", (n % 12) as i32, n / 12);
         let value = json!({"id": format!("escalation-{n:060}"), "session_id": format!("s-{n}")});

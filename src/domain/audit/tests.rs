@@ -3,6 +3,7 @@
 //! The property draws a fate for each escalation and expects exactly the findings of that fate.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -108,6 +109,7 @@ impl TopicContents {
             types: vec!["escalation".into()],
             max_bytes: 1_000,
             time_to_live: Duration::from_secs(600),
+            input: Arc::default(),
         };
         let mut escalations = Escalations::new(self.rules.clone()).unwrap();
         for record in &self.escalations {

@@ -103,7 +103,8 @@ async fn the_notes_survive_a_park_and_a_crash() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_wrong_serializer_is_named_and_does_not_flood_the_log() {
-    let world = World::new("odd-frames", 2, SimulatedDeskSettings::default()).await;
+    let mut world = World::new("odd-frames", 2, SimulatedDeskSettings::default()).await;
+    world.set("INPUT__UNWRAP", "false");
     let framed = |n: usize| {
         let value = format!(r#"{{"id":"e-{n}","session_id":"s-{n}"}}"#);
         Record::new(format!("s-{n}"), [&b"\0\0\0\0\x07"[..], value.as_bytes()].concat())

@@ -201,6 +201,7 @@ fn settings(world: &SimWorld) -> IntakeSettings {
             types: vec!["escalation".into()],
             max_bytes: 10_000,
             time_to_live: Duration::from_secs(30),
+            input: Arc::default(),
         },
         // Small enough that a dozen events meet every limit.
         limits: IntakeLimits {

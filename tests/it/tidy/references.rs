@@ -13,8 +13,19 @@ const DOCUMENTS: &[&str] =
     &["README.md", "ARCHITECTURE.md", "CONTRIBUTING.md", "CHANGELOG.md", "SECURITY.md", "docs"];
 const FOLDERS: &[&str] =
     &["src/", "tests/", "benches/", "scripts/", "docs/", "config/", "migrations/", ".github/"];
-const SECTIONS: &[&str] =
-    &["kafka", "intake", "desk", "retry", "escalation", "ledger", "drain", "admin", "log"];
+const SECTIONS: &[&str] = &[
+    "kafka",
+    "intake",
+    "desk",
+    "retry",
+    "input",
+    "output",
+    "escalation",
+    "ledger",
+    "drain",
+    "admin",
+    "log",
+];
 
 /// The words in backticks, with the line of each. A block of code has none.
 fn quoted(document: &Source) -> Vec<(usize, &str)> {

@@ -5,6 +5,8 @@ use std::collections::BTreeMap;
 
 use serde::de::IgnoredAny;
 
+use crate::domain::record::{Header, last_header};
+
 /// The names of fields that are quoted, at most.
 const MAX_NAMES: usize = 8;
 
@@ -21,6 +23,25 @@ const FORMATS: [(&[u8], &str); 9] = [
     (b"PK\x03\x04", "a zip file; send the JSON inside"),
 ];
 
+/// What a publisher can do whose values need a schema to be read.
+const NO_SCHEMA: &str = "use the serializer for JSON or JSON Schema, or convert the topic to JSON, \
+                         with Kafka Connect or ksqlDB";
+
+/// Confluent's header with the schema's identity, for values without a frame.
+const SCHEMA_ID_HEADER: &str = "__value_schema_id";
+
+/// Returns which schema a value that is not JSON has, where a header says so.
+pub(super) fn of_headers(headers: &[Header]) -> Option<String> {
+    let [1, id @ ..] = last_header(headers, SCHEMA_ID_HEADER)? else { return None };
+    let id = uuid(id.try_into().ok()?);
+    Some(format!("the value has the schema {id} of a schema registry; {NO_SCHEMA}"))
+}
+
+fn uuid(bytes: &[u8; 16]) -> String {
+    let hex: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+    format!("{}-{}-{}-{}-{}", &hex[..8], &hex[8..12], &hex[12..16], &hex[16..20], &hex[20..])
+}
+
 /// Returns what a value that is not a JSON object probably is.
 pub(super) fn of_value(value: &[u8]) -> Option<String> {
     let format = FORMATS.iter().find(|(first, _)| value.starts_with(first));
@@ -32,16 +53,20 @@ pub(super) fn of_value(value: &[u8]) -> Option<String> {
         [0, b'{' | b'[' | b'"', 0, ..] | [b'{' | b'[' | b'"', 0, _, 0, ..] => {
             return Some("the value is UTF-16; send UTF-8".into());
         }
-        [0, id @ ..] if id.len() >= 4 => {
-            let id = u32::from_be_bytes(*id.first_chunk()?);
+        [0, framed @ ..] if framed.len() >= 4 => {
+            let (id, rest) = framed.split_first_chunk()?;
+            let id = u32::from_be_bytes(*id);
+            let is_json = rest.trim_ascii_start().starts_with(b"{");
+            let remedy = if is_json { "set input.unwrap = true" } else { NO_SCHEMA };
             return Some(format!(
-                "the value has a schema-registry frame (schema id {id}); use a serializer for plain JSON"
+                "the value has a schema-registry frame (schema id {id}); {remedy}"
             ));
         }
         [3, 0 | 5, rest @ ..] if rest.len() >= 16 => {
-            return Some(
-                "the value has a frame of AWS Glue; use a serializer for plain JSON".into(),
-            );
+            let id = uuid(rest.first_chunk()?);
+            return Some(format!(
+                "the value has a frame of AWS Glue (schema version {id}); {NO_SCHEMA}"
+            ));
         }
         _ => {}
     }
@@ -50,7 +75,8 @@ pub(super) fn of_value(value: &[u8]) -> Option<String> {
         let text: String = serde_json::from_slice(value).ok()?;
         let is_json = serde_json::from_str::<BTreeMap<String, IgnoredAny>>(&text).is_ok();
         return is_json.then(|| {
-            "the value is JSON inside a JSON string; serialize it once, not twice".into()
+            "the value is JSON inside a JSON string; set input.unwrap = true, or serialize it once"
+                .into()
         });
     }
     let is_list =
@@ -66,12 +92,12 @@ pub(super) fn of_missing_session(object: &[u8]) -> Option<String> {
     if has("schema") && has("payload") {
         return Some(
             "the value is an envelope {schema, payload} of Kafka Connect; \
-             set value.converter.schemas.enable=false"
+             set input.unwrap = true, or value.converter.schemas.enable=false"
                 .into(),
         );
     }
     if has("op") && has("after") {
-        return Some("the value is a change event of Debezium; publish its \"after\"".into());
+        return Some("the value is a change event of Debezium; set input.unwrap = true".into());
     }
     if has("specversion") {
         return Some("the value is a CloudEvent; publish its \"data\"".into());
@@ -104,6 +130,9 @@ mod tests {
         for (value, expected) in [
             (&framed[..], "a schema-registry frame (schema id 1234)"),
             (&glue, "a frame of AWS Glue"),
+            (b"\0\0\0\0\x07\x02\x10", "(schema id 7); use the serializer for JSON"),
+            (&framed, "set input.unwrap = true"),
+            (&glue, "07070707-0707-0707-0707-070707070707"),
             (b"\x1f\x8b\x08\0\0", "gzip"),
             (b"\xff\xfe{\0", "UTF-16"),
             (&utf16("{\"a\":1}"), "UTF-16"),
@@ -117,6 +146,17 @@ mod tests {
         }
         for value in [&b""[..], b"{", b"\0", b"\"text\"", b"7", b"hello", b"[1"] {
             assert_eq!(of_value(value), None, "{value:?}");
+        }
+    }
+
+    #[test]
+    fn the_schema_in_a_header_is_named() {
+        let id = [&[1, 0x89, 0x79, 0x17, 0x62, 0x23, 0x36, 0x41, 0x86][..], &[0x96; 8]].concat();
+        let header = |value: &[u8]| vec![(SCHEMA_ID_HEADER.to_owned(), Some(value.to_vec()))];
+        let cause = of_headers(&header(&id)).unwrap();
+        assert!(cause.contains("the schema 89791762-2336-4186-9696-969696969696 of"), "{cause}");
+        for other in [&b""[..], b"\x01", b"\0\0\0\0\x07"] {
+            assert_eq!(of_headers(&header(other)), None);
         }
     }
 

@@ -4,35 +4,31 @@
 //! is an [`Event`] whose `request` is an error; it gets the outcome `rejected`. The course judges
 //! the deadline later. `handoff publish` writes [`EscalationFields`] and checks them with [`decode`].
 //!
-//! A record becomes [`EscalationFields`] first, where needed after a [`repair`] of its text, and these
-//! become an [`Event`]. Only fields that decide who is asked are strict. What cannot be read in the
-//! others is left out, and the event's `notes` say so.
+//! The value is taken out of the envelopes around it ([`unwrap`](super::unwrap())) and becomes
+//! [`EscalationFields`], where needed after a [`repair`](super::repair) of its text; these become an
+//! [`Event`]. Only fields that decide who is asked are strict. What cannot be read in the others is
+//! left out, and the event's `notes` say so.
 
 mod cause;
 mod fields;
 mod times;
+mod written;
 
 use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
 use serde::de::{IgnoredAny, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
-use serde_json::{Map, Value};
+use serde_json::Value;
 
-use self::fields::Problems;
-use super::{headers, repair};
-use crate::domain::event::{
-    Event, Malformed, MalformedClass, OptionSource, RequestedTarget, TransferOptions,
-    TransferRequest,
-};
-use crate::domain::record::{Header, Record};
-
-/// The longest event id and session id in bytes.
-const MAX_ID_BYTES: usize = 256;
-
-/// The longest trace header that is copied to the outcome; W3C asks for 512 bytes of `tracestate`.
-const MAX_TRACE_BYTES: usize = 1024;
+use self::written::Written;
+use super::headers;
+use super::input::InputRules;
+use super::unwrap::{Unwrapped, unwrap};
+use crate::domain::event::{Event, Malformed, MalformedClass};
+use crate::domain::record::Record;
 
 /// The fields of an escalation. The service does not read `context`, which belongs to the
 /// publisher.
@@ -160,6 +156,8 @@ pub struct DecodeRules {
     pub max_bytes: usize,
     /// The time from `requested_at` to the deadline of an escalation without `expires_at`.
     pub time_to_live: Duration,
+    /// How records of other systems are read.
+    pub input: Arc<InputRules>,
 }
 
 impl DecodeRules {
@@ -167,7 +165,12 @@ impl DecodeRules {
     /// any type, any size.
     #[must_use]
     pub fn of_accepted(&self) -> Self {
-        Self { types: Vec::new(), max_bytes: usize::MAX, ..*self }
+        Self {
+            types: Vec::new(),
+            max_bytes: usize::MAX,
+            time_to_live: self.time_to_live,
+            input: self.input.clone(),
+        }
     }
 }
 
@@ -203,7 +206,12 @@ fn decode_event(
     {
         return Ok(None);
     }
-    let written = Written::read(record.value.as_deref(), rules.max_bytes)?;
+    let value = value_of(record, rules.max_bytes)?;
+    let Some(Unwrapped { text, is_repaired }) = unwrapped(value, &rules.input)? else {
+        return Ok(None);
+    };
+    let mut written = Written::read(&text, &record.headers)?;
+    written.is_repaired |= is_repaired;
     match &written.fields.kind {
         Some(Value::String(kind)) if !is_ours(kind) => return Ok(None),
         None | Some(Value::String(_)) => {}
@@ -215,97 +223,20 @@ fn decode_event(
     written.into_event(record, rules, now).map(Some)
 }
 
-/// The fields of a record as they were written.
-struct Written<'r> {
-    fields: EscalationFields,
-    /// The text was repaired first, so characters of an id may be missing.
-    is_repaired: bool,
-    /// The text that was parsed.
-    value: &'r [u8],
+fn value_of(record: &Record, max_bytes: usize) -> Result<&[u8], Malformed> {
+    let Some(value) = record.value.as_deref() else {
+        let error = "the value is null (a tombstone)".to_owned();
+        return Err(Malformed { class: MalformedClass::NullValue, error });
+    };
+    if value.len() > max_bytes {
+        let error = format!("the value has {} bytes; the limit is {max_bytes}", value.len());
+        return Err(Malformed { class: MalformedClass::TooLarge, error });
+    }
+    Ok(value)
 }
 
-impl<'r> Written<'r> {
-    fn read(value: Option<&'r [u8]>, max_bytes: usize) -> Result<Self, Malformed> {
-        let malformed = |class, error: String| Err(Malformed { class, error });
-        let Some(value) = value else {
-            return malformed(MalformedClass::NullValue, "the value is null (a tombstone)".into());
-        };
-        if value.len() > max_bytes {
-            let error = format!("the value has {} bytes; the limit is {max_bytes}", value.len());
-            return malformed(MalformedClass::TooLarge, error);
-        }
-        let text = repair::trimmed(value);
-        if let Ok(fields) = serde_json::from_slice(text) {
-            return Ok(Self { fields, is_repaired: false, value: text });
-        }
-        let repaired = repair::repaired(text);
-        if let Ok(fields) = serde_json::from_str(&repaired) {
-            return Ok(Self { fields, is_repaired: true, value: text });
-        }
-        let cause = cause::of_value(value).map(|cause| cause + ": ").unwrap_or_default();
-        match serde_json::from_str::<IgnoredAny>(&repaired) {
-            Ok(_) => {
-                malformed(MalformedClass::NotAnObject, format!("{cause}JSON, but not an object"))
-            }
-            Err(error) => malformed(MalformedClass::NotJson, format!("{cause}not JSON: {error}")),
-        }
-    }
-
-    fn into_event(
-        self,
-        record: &Record,
-        rules: &DecodeRules,
-        now: Timestamp,
-    ) -> Result<Event, Malformed> {
-        let malformed = |class| move |error| Malformed { class, error };
-        let session_id = self
-            .identity("session_id", self.fields.session_id.as_ref())
-            .and_then(|id| id.ok_or_else(|| self.without_session()))
-            .map_err(malformed(MalformedClass::BadSessionId))?;
-        let id = self
-            .identity("id", self.fields.id.as_ref())
-            .map_err(malformed(MalformedClass::BadId))?
-            .unwrap_or_else(|| record.position.to_string());
-        let mut problems = Problems::new(self.is_repaired);
-        let requested_at = problems.time("requested_at", self.fields.requested_at.as_ref());
-        let expires_at = problems.time("expires_at", self.fields.expires_at.as_ref());
-        let request = transfer_request(&self.fields, &mut problems);
-        // A time in the future would extend the time to live, so it counts as now.
-        let requested_at = requested_at.or(record.timestamp).map_or(now, |t| t.min(now));
-        let deadline = expires_at.unwrap_or_else(|| {
-            requested_at.saturating_add(rules.time_to_live).unwrap_or(Timestamp::MAX)
-        });
-        let (refusal, notes) = problems.into_parts();
-        Ok(Event {
-            id: id.into(),
-            session_id: session_id.into(),
-            source: record.position.clone(),
-            requested_at,
-            deadline,
-            trace: trace(record),
-            request: refusal.map_or(Ok(request), Err),
-            notes,
-        })
-    }
-
-    /// Reads an id. One with a repaired character is refused: two ids that differ only there would
-    /// become one, and the second event would count as a duplicate.
-    fn identity(&self, name: &str, value: Option<&Value>) -> Result<Option<String>, String> {
-        let id = identity(name, value)?;
-        match &id {
-            Some(id) if self.is_repaired && id.contains(repair::REPLACEMENT) => {
-                let shown = fields::quoted(&id.as_str().into());
-                Err(format!("{name} has half a character or broken UTF-8: {shown}"))
-            }
-            _ => Ok(id),
-        }
-    }
-
-    fn without_session(&self) -> String {
-        let cause = cause::of_missing_session(self.value);
-        let cause = cause.map(|cause| format!("; {cause}")).unwrap_or_default();
-        format!("session_id is missing: name the session to transfer{cause}")
-    }
+fn unwrapped<'r>(value: &'r [u8], input: &InputRules) -> Result<Option<Unwrapped<'r>>, Malformed> {
+    if input.unwrap { unwrap(value) } else { Ok(Some(Unwrapped::as_it_is(value))) }
 }
 
 /// Returns a type without blanks around it and without the quotes that a JSON serializer of headers
@@ -313,84 +244,6 @@ impl<'r> Written<'r> {
 fn unquoted(kind: &str) -> &str {
     let kind = kind.trim();
     kind.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')).unwrap_or(kind)
-}
-
-/// Reads an id as text. A whole number is accepted as its digits; `None` where the field is absent.
-fn identity(name: &str, value: Option<&Value>) -> Result<Option<String>, String> {
-    let text = match value {
-        None => return Ok(None),
-        Some(Value::String(text)) => text.clone(),
-        Some(Value::Number(n)) if n.is_i64() || n.is_u64() => n.to_string(),
-        Some(other) => return Err(format!("{name} must be text, got {}", fields::quoted(other))),
-    };
-    let allowed = format!("allowed are 1 to {MAX_ID_BYTES} bytes without control characters");
-    if text.trim().is_empty() {
-        Err(format!("{name} is blank; {allowed}"))
-    } else if text.len() > MAX_ID_BYTES {
-        Err(format!("{name} has {} bytes; {allowed}", text.len()))
-    } else if text.chars().any(char::is_control) {
-        Err(format!("{name} has a control character; {allowed}"))
-    } else {
-        Ok(Some(text))
-    }
-}
-
-fn transfer_request(fields: &EscalationFields, problems: &mut Problems) -> TransferRequest {
-    problems.text("reason", fields.reason.as_ref());
-    TransferRequest {
-        requested_target: requested_target(fields.target.as_ref(), problems),
-        priority: problems.number("priority", fields.priority.as_ref(), 0..=9).map(|n| n as u8),
-        attributes: problems.flat("attributes", fields.attributes.as_ref()),
-        options: options(fields.options.as_ref(), problems),
-    }
-}
-
-fn requested_target(target: Option<&Value>, problems: &mut Problems) -> RequestedTarget {
-    let Some(target) = problems.object("target", target) else { return RequestedTarget::default() };
-    let [agents, group, strict] = TARGET_FIELDS.map(|name| target.get(name));
-    RequestedTarget {
-        agents: problems.logins("target.agents", agents),
-        group: problems.number("target.group", group, 1..=i64::MAX as u64),
-        strict: problems.boolean("target.strict", strict).unwrap_or(false),
-    }
-}
-
-fn options(options: Option<&Value>, problems: &mut Problems) -> TransferOptions {
-    let Some(options) = problems.object("options", options) else {
-        return TransferOptions::default();
-    };
-    TransferOptions::read(&mut WrittenOptions { options, problems })
-}
-
-struct WrittenOptions<'a> {
-    options: &'a Map<String, Value>,
-    problems: &'a mut Problems,
-}
-
-impl OptionSource for WrittenOptions<'_> {
-    fn flag(&mut self, name: &'static str) -> Option<bool> {
-        self.problems.flag(&format!("options.{name}"), self.options.get(name))
-    }
-
-    fn seconds(&mut self, name: &'static str) -> Option<u64> {
-        let range = 0..=u64::from(u32::MAX);
-        self.problems.number(&format!("options.{name}"), self.options.get(name), range)
-    }
-}
-
-/// Returns the first trace header of each name. A header longer than any real one is dropped,
-/// because the outcome must fit its topic; one that is not ASCII, because readers of the outcome
-/// would fail to decode what no tracing library has written.
-fn trace(record: &Record) -> Vec<Header> {
-    let first = |name| record.headers.iter().find(|(own, _)| own == name);
-    let is_sound = |value: &Vec<u8>| value.len() <= MAX_TRACE_BYTES && value.is_ascii();
-    let fits = |(_, value): &&Header| value.as_ref().is_none_or(is_sound);
-    [headers::TRACEPARENT, headers::TRACESTATE]
-        .into_iter()
-        .filter_map(first)
-        .filter(fits)
-        .cloned()
-        .collect()
 }
 
 #[cfg(test)]

@@ -11,7 +11,11 @@ fn read_event(value: &[u8]) -> Event {
 }
 
 fn malformed(value: &[u8]) -> Malformed {
-    match read(&record(Some(value))) {
+    malformed_by(value, InputRules::default())
+}
+
+fn malformed_by(value: &[u8], input: InputRules) -> Malformed {
+    match decode(&record(Some(value)), &rules(vec![], input), at(0)) {
         Decoded::Malformed(malformed) => malformed,
         other => panic!("{}: {other:?}", String::from_utf8_lossy(value)),
     }
@@ -155,6 +159,39 @@ fn a_refused_event_has_its_notes_too() {
     );
 }
 
+fn as_it_is() -> InputRules {
+    InputRules { unwrap: false, ..InputRules::default() }
+}
+
+#[test]
+fn a_value_is_read_inside_its_envelopes_and_repaired_like_any_other() {
+    let event = read_event(b"\0\0\0\0\x07{\"session_id\":\"s\",\"reason\":\"\\ud83d\"}");
+    assert_eq!((&*event.session_id, event.notes.len()), ("s", 0));
+    let text = br#""{\"session_id\":\"s\",\"id\":\"a\ud83d\"}""#;
+    assert_eq!(malformed(text).class, MalformedClass::BadId, "two ids could become one");
+    let deleted = br#"{"op":"d","before":{"session_id":"s"},"after":null}"#;
+    assert_eq!(word(&read(&record(Some(deleted)))), "not for us");
+}
+
+#[test]
+fn a_header_names_the_identity_where_the_value_has_none() {
+    let with_header = |value: &str, id: &[u8]| {
+        let headers = vec![("id".to_owned(), Some(id.to_vec()))];
+        let record = Record { headers, ..record(Some(value.as_bytes())) };
+        match read(&record) {
+            Decoded::Event(event) => event.id.to_string(),
+            other => panic!("{other:?}"),
+        }
+    };
+    let value = r#"{"session_id":"s"}"#;
+    assert_eq!(with_header(value, b"5f0c-1"), "5f0c-1");
+    assert_eq!(with_header(value, b"\"5f0c-1\""), "5f0c-1");
+    assert_eq!(with_header(r#"{"session_id":"s","id":"own"}"#, b"5f0c-1"), "own");
+    for useless in [&b""[..], b" ", b"\xff\xfe", b"\0\0\0\x07", &[b'x'; 257], b"s"] {
+        assert_eq!(with_header(value, useless), "t/3/7", "{useless:?}");
+    }
+}
+
 #[test]
 fn a_dead_letter_names_the_cause_before_the_complaint_of_the_parser() {
     for (value, class, start) in [
@@ -173,11 +210,12 @@ fn a_dead_letter_names_the_cause_before_the_complaint_of_the_parser() {
         (b"hello", "not_json", "not JSON: expected value at line 1 column 1"),
         (b"{\"session_id\":\"s\"", "not_json", "not JSON: EOF while parsing an object"),
     ] {
-        let error = malformed(value);
+        let error = malformed_by(value, as_it_is());
         assert_eq!(error.class.as_str(), class);
         assert!(error.error.starts_with(start), "{error:?}");
     }
-    let envelope = malformed(br#"{"schema":{},"payload":{"session_id":"s"}}"#);
+    let envelope = br#"{"schema":{},"payload":{"session_id":"s"}}"#;
+    let envelope = malformed_by(envelope, as_it_is());
     assert_eq!(envelope.class, MalformedClass::BadSessionId);
     assert!(envelope.error.contains("an envelope {schema, payload} of Kafka Connect"));
 }

@@ -3,8 +3,10 @@
 mod lenient;
 mod properties;
 
+use super::written::trace;
 use super::*;
-use crate::domain::record::Position;
+use crate::domain::event::{RequestedTarget, TransferOptions, TransferRequest};
+use crate::domain::record::{Header, Position};
 
 const TIME_TO_LIVE: Duration = Duration::from_secs(600);
 const MAX_BYTES: usize = 16_384;
@@ -21,10 +23,14 @@ fn record(value: Option<&[u8]>) -> Record {
     Record { position, timestamp: Some(at(-100)), key: None, value, headers: vec![] }
 }
 
+fn rules(types: Vec<String>, input: InputRules) -> DecodeRules {
+    let input = Arc::new(input);
+    DecodeRules { types, max_bytes: MAX_BYTES, time_to_live: TIME_TO_LIVE, input }
+}
+
 fn read(record: &Record) -> Decoded {
     let types = vec!["escalation".to_owned(), "handover".to_owned()];
-    let rules = DecodeRules { types, max_bytes: MAX_BYTES, time_to_live: TIME_TO_LIVE };
-    decode(record, &rules, at(0))
+    decode(record, &rules(types, InputRules::default()), at(0))
 }
 
 /// The result in one word; the class of a malformed record.
