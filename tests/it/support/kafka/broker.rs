@@ -122,6 +122,33 @@ impl Broker {
         start.await.unwrap_or_else(|error| panic!("{error:#}"))
     }
 
+    /// Two brokers of one cluster, as Java processes. The first one is its controller, and coordinates
+    /// all groups.
+    pub(crate) async fn start_two(properties: &[(&str, &str)]) -> (Self, Self) {
+        let start = async {
+            let jvm = launcher::find_jvm().await?;
+            let controller = free_port()?;
+            let voters = format!("1@127.0.0.1:{controller}");
+            let mut own = properties.to_vec();
+            own.push(("controller.quorum.voters", &voters));
+            let listener = format!("CONTROLLER://127.0.0.1:{controller}");
+            own.push(("listeners", &listener));
+            let first = Self::try_once(Launcher::Jvm(jvm.clone()), &own).await?;
+            // The topic of the groups is created now, and there is no other broker.
+            client::committed(first.bootstrap(), "first", "none", 1).await;
+            let port = free_port()?;
+            let address = format!("PLAINTEXT://127.0.0.1:{port}");
+            let second = [("process.roles", "broker"), ("node.id", "2"), ("listeners", &address)];
+            let mut all = self::properties("127.0.0.1", port, &own)?;
+            all.extend(second.map(|(key, value)| (key.to_owned(), value.to_owned())));
+            let process = Process::Jvm(Box::new(jvm::Process::start(jvm, all).await?));
+            let mut second = Self { bootstrap: format!("127.0.0.1:{port}"), process };
+            second.wait().await?;
+            Ok::<_, anyhow::Error>((first, second))
+        };
+        start.await.unwrap_or_else(|error| panic!("{error:#}"))
+    }
+
     /// Where it is reached: `127.0.0.1:PORT`.
     pub(crate) fn bootstrap(&self) -> &str {
         &self.bootstrap
@@ -143,6 +170,14 @@ impl Broker {
             Process::Jvm(process) => process.kill(),
         };
         killed.expect("the broker is killed");
+    }
+
+    /// Sends a signal to a broker of [`Self::start_two`].
+    pub(crate) fn signal(&self, name: &str) {
+        match &self.process {
+            Process::Container(_) => panic!("two brokers are Java processes"),
+            Process::Jvm(process) => process.signal(name).expect("it is signalled"),
+        }
     }
 
     /// Starts the stopped broker at its old address with its old data.

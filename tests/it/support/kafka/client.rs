@@ -55,6 +55,19 @@ pub(crate) async fn create_topic_with(
     create(bootstrap, vec![topic]).await;
 }
 
+/// Creates a topic with settings of its own, given the brokers of each partition; the first one leads.
+pub(crate) async fn create_topic_on(
+    bootstrap: &str,
+    name: &str,
+    brokers: &[&[i32]],
+    settings: &[(&str, &str)],
+) {
+    let partitions = i32::try_from(brokers.len()).expect("a number of partitions");
+    let topic = NewTopic::new(name, partitions, TopicReplication::Variable(brokers));
+    let topic = settings.iter().fold(topic, |topic, (key, value)| topic.set(key, value));
+    create(bootstrap, vec![topic]).await;
+}
+
 /// Creates topics, given as names with their numbers of partitions.
 pub(crate) async fn create_topics(bootstrap: &str, topics: &[(&str, i32)]) {
     let topics = topics.iter().map(|(name, partitions)| new_topic(name, *partitions));

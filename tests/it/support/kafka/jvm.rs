@@ -208,6 +208,14 @@ impl Process {
         self.watch()
     }
 
+    /// Sends a signal to the running process.
+    pub(super) fn signal(&self, name: &str) -> Result<()> {
+        let java = self.java.as_ref().context("it was not started")?;
+        let sent = Command::new("kill").args(["-s", name, &java.id().to_string()]).status()?;
+        ensure!(sent.success(), "kill -s {name} failed");
+        Ok(())
+    }
+
     /// Fails with the end of its log where the process has ended by itself.
     pub(super) fn check(&mut self) -> Result<()> {
         let Some(java) = &mut self.java else { bail!("it was not started") };

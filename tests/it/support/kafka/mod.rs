@@ -17,7 +17,8 @@ mod record;
 pub(in crate::support) use broker::free_port;
 pub(crate) use broker::{Broker, Tools, shared};
 pub(crate) use client::{
-    add_partitions, alter_topic, commit, committed, create_topic, create_topic_with, create_topics,
-    high_watermarks, produce, read_all, read_to_end, recreate_topic, unique,
+    add_partitions, alter_topic, commit, committed, create_topic, create_topic_on,
+    create_topic_with, create_topics, high_watermarks, produce, read_all, read_to_end,
+    recreate_topic, unique,
 };
 pub(crate) use record::{Received, Record};
