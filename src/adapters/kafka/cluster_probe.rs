@@ -133,7 +133,7 @@ impl ClusterProbe {
     /// Whether we may read this topic: fetches at its end.
     pub(crate) fn can_read(&self, topic: &str) -> Result<(), ProbeError> {
         let until = Instant::now() + self.limit;
-        let mut follower = TopicFollower::open(&self.settings, topic, &Boundary::End, self.limit)
+        let mut follower = TopicFollower::open(&self.settings, topic, &[Boundary::End], self.limit)
             .map_err(|error| self.reader_error(&error))?;
         while !follower.is_at_end() {
             follower.next(POLL).map_err(|error| self.reader_error(&error))?;

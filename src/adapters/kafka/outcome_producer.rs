@@ -23,7 +23,7 @@ use tracing::error;
 
 use super::hidden_records::{HiddenRecords, PossiblyAppended, TopicPartition};
 use super::publish_order::{OrderEntry, PublishOrder};
-use super::published_lookup::PublishedLookup;
+use super::published_lookup::{LookupStart, PublishedLookup};
 use super::replaceable_producer::ReplaceableProducer;
 use super::unacknowledged::{PendingMessage, Unacknowledged};
 use super::{KafkaSettings, plain};
@@ -39,7 +39,7 @@ use crate::telemetry::log_throttle::{LogThrottle, warn_throttled};
 const RETRY_PAUSE: Duration = Duration::from_secs(1);
 const QUEUE_FULL_PAUSE: Duration = Duration::from_millis(20);
 /// The pause between two lookups of a message that may be hidden.
-const LOOKUP_PAUSE: Duration = Duration::from_secs(2);
+const LOOKUP_PAUSE: Duration = Duration::from_secs(1);
 
 /// The producer; clones share it.
 #[derive(Clone)]
@@ -138,7 +138,7 @@ impl OutcomePublisher for OutcomeProducer {
     }
 
     async fn find_published(&self, message: &Message, since: Timestamp) -> Option<Position> {
-        self.lookup.find(&self.settings, message, since).await.position
+        self.lookup.find(&self.settings, message, &LookupStart::At(since)).await.position
     }
 }
 
@@ -154,8 +154,8 @@ struct Publication<'p> {
     producer: &'p OutcomeProducer,
     message: Arc<Message>,
     token: FencingToken,
-    /// The lookup reads the topic from this time on.
-    since: Timestamp,
+    /// Where the next lookup begins: what it has read once it does not read again.
+    unread: LookupStart,
     /// When the message was enqueued last.
     enqueued_at: Instant,
     /// Messages of a session are sent one by one. Dead letters have no session and no order.
@@ -193,7 +193,7 @@ impl<'p> Publication<'p> {
             producer,
             message,
             token,
-            since,
+            unread: LookupStart::At(since),
             enqueued_at: Instant::now(),
             order,
             batching: Batching::Batched,
@@ -306,10 +306,12 @@ impl<'p> Publication<'p> {
             self.token = producer.lease.token().await;
             let is_resolved =
                 self.doubt.as_mut().is_none_or(PossiblyAppended::is_resolved_by_lookup);
-            let found = producer.lookup.find(&producer.settings, &self.message, self.since).await;
+            let found =
+                producer.lookup.find(&producer.settings, &self.message, &self.unread).await;
             if let Some(position) = found.position {
                 return Some(Published { position, by });
             }
+            self.unread = LookupStart::After(found.read_to);
             must_look_up = !is_resolved;
             if must_look_up {
                 if let Some(doubt) = &mut self.doubt {

@@ -2,9 +2,11 @@
 //!
 //! Needed after a crash between the broker's acknowledgement and its entry in the ledger, after a
 //! process pause, and before a message is sent again that may have arrived. The topic is read from
-//! the time the message was stored to the end the topic has now; only then is it absent. Requests
-//! that arrive together share one reading. Without a broker the lookup waits.
+//! the time the message was stored to the end the topic has now; only then is it absent. The next
+//! lookup of the message goes on from there. Requests that arrive together share one reading. Without
+//! a broker the lookup waits.
 
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -33,6 +35,15 @@ const REFUSED_PAUSE: Duration = Duration::from_secs(5);
 /// Failures that may pass are a fault after this time. `/ready` has to say so within 30 s.
 const FAULT_AFTER: Duration = Duration::from_secs(20);
 
+/// Where a lookup begins.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum LookupStart {
+    /// The message was enqueued or stored at this time, and is not in its topic before.
+    At(Timestamp),
+    /// An earlier lookup has read each partition up to this offset.
+    After(Arc<BTreeMap<i32, i64>>),
+}
+
 /// What a lookup has seen.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct LookupResult {
@@ -40,6 +51,8 @@ pub(super) struct LookupResult {
     pub(super) position: Option<Position>,
     /// Whether the topic has more than one replica, which can hide an appended record.
     pub(super) has_replicas: bool,
+    /// Up to which offset each partition was read.
+    pub(super) read_to: Arc<BTreeMap<i32, i64>>,
 }
 
 /// The lookup; one per producer.
@@ -58,7 +71,7 @@ struct LookupRequest {
     channel: Channel,
     /// The message in all its forms: whole, and truncated as far as the topic may have required.
     forms: Vec<Message>,
-    since: Timestamp,
+    start: LookupStart,
     reply: oneshot::Sender<LookupResult>,
 }
 
@@ -74,24 +87,27 @@ impl PublishedLookup {
         }
     }
 
-    /// Look for exactly this message in its topic, from `since` on.
+    /// Look for exactly this message in its topic.
     pub(super) async fn find(
         &self,
         settings: &KafkaSettings,
         message: &Message,
-        since: Timestamp,
+        start: &LookupStart,
     ) -> LookupResult {
         let _open = OpenLookup::begin(self);
         loop {
             let (reply, replied) = oneshot::channel();
-            let request =
-                LookupRequest { channel: message.channel, forms: forms(message), since, reply };
+            let (forms, start) = (forms(message), start.clone());
+            let request = LookupRequest { channel: message.channel, forms, start, reply };
             self.waiting.lock().push(request);
             let reading = self.reading.lock().await;
             // All requests that have arrived by now. Empty where another task has just served ours.
             let requests = std::mem::take(&mut *self.waiting.lock());
             if !requests.is_empty() {
-                let settings = settings.clone();
+                let mut settings = settings.clone();
+                // What we have published is there while the transaction of another publisher is open.
+                let isolation = ("isolation.level".into(), "read_uncommitted".into());
+                settings.consumer_properties.extend([isolation]);
                 let read = spawn_blocking(move || {
                     read_topics(&settings, &requests).map(|found| (requests, found))
                 });
@@ -183,29 +199,63 @@ fn read_topics(
     settings: &KafkaSettings,
     requests: &[LookupRequest],
 ) -> Result<Vec<LookupResult>, LookupFailure> {
-    let mut results = vec![LookupResult { position: None, has_replicas: true }; requests.len()];
+    let not_read = LookupResult { position: None, has_replicas: true, read_to: Arc::default() };
+    let mut results = vec![not_read; requests.len()];
     for channel in [Channel::Outcomes, Channel::DeadLetters] {
-        let of_channel = requests.iter().filter(|request| request.channel == channel);
-        let Some(since) = of_channel.map(|request| request.since).min() else { continue };
-        let start = Boundary::At(since.saturating_sub(MAX_CLOCK_SKEW).unwrap_or(Timestamp::MIN));
+        let wanted: Vec<_> =
+            (0..requests.len()).filter(|index| requests[*index].channel == channel).collect();
+        if wanted.is_empty() {
+            continue;
+        }
+        let starts = starts(wanted.iter().map(|index| &requests[*index].start));
+        // Hundreds of messages may be looked for among tens of thousands.
+        let mut by_key: HashMap<Option<&[u8]>, Vec<usize>> = HashMap::new();
+        for index in wanted.iter().copied() {
+            let key = requests[index].forms.first().and_then(|form| form.key.as_deref());
+            by_key.entry(key).or_default().push(index);
+        }
         let topic = settings.topics.of(channel);
         let failure = |error| LookupFailure { topic: topic.to_owned(), error };
         let mut follower =
-            TopicFollower::open(settings, topic, &start, REQUEST_LIMIT).map_err(failure)?;
-        let of_channel = |pair: &(&LookupRequest, &mut LookupResult)| pair.0.channel == channel;
-        for (_, result) in requests.iter().zip(&mut results).filter(of_channel) {
-            result.has_replicas = follower.has_replicas();
-        }
+            TopicFollower::open(settings, topic, &starts, REQUEST_LIMIT).map_err(failure)?;
         while !follower.is_at_end() {
             let Some(record) = follower.next(POLL).map_err(failure)? else { continue };
-            for (request, result) in requests.iter().zip(&mut results).filter(of_channel) {
-                if request.matches(&record) {
-                    result.position.get_or_insert_with(|| record.position.clone());
+            for index in by_key.get(&record.key.as_deref()).into_iter().flatten() {
+                if requests[*index].matches(&record) {
+                    let found = &mut results[*index].position;
+                    found.get_or_insert_with(|| record.position.clone());
+                }
+            }
+        }
+        let read_to = Arc::new(follower.opened_at_end().clone());
+        for index in wanted {
+            results[index].has_replicas = follower.has_replicas();
+            results[index].read_to = read_to.clone();
+        }
+    }
+    Ok(results)
+}
+
+/// The boundaries of these lookups; the earliest one counts.
+fn starts<'s>(starts: impl Iterator<Item = &'s LookupStart>) -> Vec<Boundary> {
+    let mut since: Option<Timestamp> = None;
+    let mut read_to: Option<BTreeMap<i32, i64>> = None;
+    for start in starts {
+        match (start, &mut read_to) {
+            (LookupStart::At(time), _) => since = Some(since.map_or(*time, |s| s.min(*time))),
+            (LookupStart::After(offsets), None) => read_to = Some((**offsets).clone()),
+            // A partition that one of them has not seen is read from its start.
+            (LookupStart::After(offsets), Some(read_to)) => {
+                read_to.retain(|partition, _| offsets.contains_key(partition));
+                for (partition, offset) in read_to {
+                    *offset = offsets[partition].min(*offset);
                 }
             }
         }
     }
-    Ok(results)
+    let since = since
+        .map(|since| Boundary::At(since.saturating_sub(MAX_CLOCK_SKEW).unwrap_or(Timestamp::MIN)));
+    since.into_iter().chain(read_to.map(Boundary::After)).collect()
 }
 
 fn reply_to_all(requests: Vec<LookupRequest>, results: Vec<LookupResult>) {
@@ -230,5 +280,26 @@ impl LookupRequest {
         self.forms.iter().any(|form| {
             record.key == form.key && record.value == form.value && record.headers == form.headers
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn after(offsets: &[(i32, i64)]) -> LookupStart {
+        LookupStart::After(Arc::new(offsets.iter().copied().collect()))
+    }
+
+    #[test]
+    fn lookups_that_share_a_reading_begin_where_the_first_of_them_does() {
+        let at = |second| LookupStart::At(Timestamp::from_second(second).unwrap());
+        let all = [at(1000), after(&[(0, 7), (1, 9), (2, 1)]), at(900), after(&[(0, 8), (1, 4)])];
+        let expected = [
+            Boundary::At(Timestamp::from_second(600).unwrap()),
+            Boundary::After([(0, 7), (1, 4)].into()),
+        ];
+        assert_eq!(starts(all.iter()), expected, "a new partition is read from its start");
+        assert_eq!(starts([after(&[])].iter()), [Boundary::After(BTreeMap::new())]);
     }
 }

@@ -35,6 +35,9 @@ pub(crate) enum Boundary {
     At(Timestamp),
     /// At these offsets, by partition; other partitions keep their boundary.
     Offsets(BTreeMap<i32, i64>),
+    /// Where an earlier reading has ended, by partition. A partition that it did not see, or that is
+    /// shorter now because the topic was created again, is read from its oldest record.
+    After(BTreeMap<i32, i64>),
     /// At the end.
     End,
 }
@@ -79,7 +82,18 @@ impl RangeReader {
 
     /// Begin here.
     pub(crate) fn start_at(&mut self, boundary: &Boundary) -> anyhow::Result<()> {
-        let offsets = self.offsets(boundary)?;
+        self.start_at_first(std::slice::from_ref(boundary))
+    }
+
+    /// Begin at the first of these boundaries, in each partition.
+    fn start_at_first(&mut self, boundaries: &[Boundary]) -> anyhow::Result<()> {
+        let mut offsets = BTreeMap::new();
+        for boundary in boundaries {
+            for (partition, offset) in self.offsets(boundary)? {
+                let first = offsets.entry(partition).or_insert(offset);
+                *first = offset.min(*first);
+            }
+        }
         for (partition, range) in &mut self.ranges {
             if let Some(offset) = offsets.get(partition) {
                 range.start = (*offset).clamp(range.start, range.end);
@@ -194,6 +208,13 @@ impl RangeReader {
                 format!("failed to look up the offsets of {}", self.client.topic)
             })?,
             Boundary::Offsets(offsets) => offsets.clone(),
+            Boundary::After(offsets) => {
+                let start = |number: &i32, range: &Range<i64>| {
+                    let read_to = offsets.get(number).filter(|read_to| **read_to <= range.end);
+                    *read_to.unwrap_or(&range.start)
+                };
+                available.map(|(number, range)| (*number, start(number, range))).collect()
+            }
             Boundary::End => available.map(|(number, range)| (*number, range.end)).collect(),
         };
         Ok(offsets)
@@ -224,23 +245,31 @@ pub(crate) struct TopicFollower {
     client: TopicClient,
     /// The partitions that are not read to their end yet, and where that was at the opening.
     behind: BTreeMap<i32, i64>,
+    end: BTreeMap<i32, i64>,
     has_replicas: bool,
 }
 
 impl TopicFollower {
-    /// Look up the topic and begin; each request to the brokers may take `limit`.
+    /// Look up the topic and begin at the first of these boundaries, in each partition; each request
+    /// to the brokers may take `limit`.
     pub(crate) fn open(
         settings: &KafkaSettings,
         topic: &str,
-        start: &Boundary,
+        starts: &[Boundary],
         limit: Duration,
     ) -> anyhow::Result<Self> {
         let mut range = RangeReader::open(settings, topic, limit)?;
-        range.start_at(start)?;
+        range.start_at_first(starts)?;
         let RangeReader { client, ranges, has_replicas, .. } = range;
         client.assign(&ranges)?;
-        let behind = ranges.iter().map(|(number, range)| (*number, range.end)).collect();
-        Ok(Self { client, behind, has_replicas })
+        let end: BTreeMap<_, _> =
+            ranges.iter().map(|(number, range)| (*number, range.end)).collect();
+        Ok(Self { client, behind: end.clone(), end, has_replicas })
+    }
+
+    /// Where each partition ended at the opening.
+    pub(crate) fn opened_at_end(&self) -> &BTreeMap<i32, i64> {
+        &self.end
     }
 
     /// Whether a partition of the topic has more than one replica.

@@ -34,7 +34,7 @@ impl PublishedReader {
         let stop = CancellationToken::new();
         let mut readers = JoinSet::new();
         for topic in [&settings.topics.outcomes, &settings.topics.dead_letters] {
-            let mut reader = TopicFollower::open(settings, topic, &Boundary::Oldest, LIMIT)?;
+            let mut reader = TopicFollower::open(settings, topic, &[Boundary::Oldest], LIMIT)?;
             let (send, stop) = (send.clone(), stop.clone());
             readers.spawn_blocking(move || {
                 while !stop.is_cancelled() {
@@ -93,7 +93,7 @@ impl Drop for PublishedReader {
 
 fn read_to_end(settings: &KafkaSettings, topic: &str) -> anyhow::Result<Vec<Record>> {
     let deadline = Instant::now() + LIMIT;
-    let mut reader = TopicFollower::open(settings, topic, &Boundary::Oldest, LIMIT)?;
+    let mut reader = TopicFollower::open(settings, topic, &[Boundary::Oldest], LIMIT)?;
     let mut all = Vec::new();
     while !reader.is_at_end() {
         all.extend(reader.next(POLL_TIMEOUT)?);

@@ -152,7 +152,7 @@ impl OutcomesView {
     fn show(mut self, settings: &KafkaSettings) -> Result<(), Failure> {
         let topics = &settings.topics;
         let topic = if self.args.dead_letters { &topics.dead_letters } else { &topics.outcomes };
-        let mut reader = TopicFollower::open(settings, topic, &self.args.start(), TIMEOUT)
+        let mut reader = TopicFollower::open(settings, topic, &[self.args.start()], TIMEOUT)
             .map_err(Failure::Unavailable)?;
         let shown = self.show_existing(&mut reader)?;
         if shown == 0 && !self.args.follow {

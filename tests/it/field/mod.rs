@@ -9,6 +9,7 @@ mod dropped_connections;
 mod dropped_database_connection;
 mod flood_of_one_session;
 mod growing_log;
+mod hanging_broker;
 mod hanging_sessions;
 mod late_stamp;
 mod metrics_formats;

@@ -1,0 +1,58 @@
+//! The broker hangs for 20 s while some hundred outcomes are due.
+//!
+//! The client gives each message up after 5 s, and it may have arrived, so it is looked up before it is
+//! sent again. A lookup compared every record of the last minutes with every message that was looked
+//! for, and the next one began from the same time, so outcomes followed up to half a minute after the
+//! broker was back.
+
+use std::time::Duration;
+
+use handoff::sim::desk::SimulatedDeskSettings;
+use tokio::time::{Instant, sleep};
+
+use super::beside::until;
+use crate::support::kafka::{Broker, Record, create_topic, produce, read_to_end};
+use crate::support::worker::{World, by_event, escalation};
+
+const EVENTS: usize = 400;
+/// What is in the topic already, of the last five minutes.
+const OTHERS: usize = 30_000;
+const HANGS_FOR: Duration = Duration::from_secs(20);
+const LIMIT: Duration = Duration::from_secs(15);
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_not_acknowledged_follows_soon_after_the_broker_is_back() {
+    let broker = Broker::start_with_tools(&[]).await.0;
+    let mut world =
+        World::on(broker.bootstrap(), "hanging", 3, SimulatedDeskSettings::default()).await;
+    let answers = world.topic("answers");
+    create_topic(&world.bootstrap, &answers, 3).await;
+    let others = (0..OTHERS).map(|n| Record::new(format!("other-{n}"), vec![b'x'; 300]));
+    produce(&world.bootstrap, &answers, others).await;
+    world.set("KAFKA__OUTCOMES_TOPIC", &answers);
+    // The calls are made while the broker hangs.
+    world.set("DESK__QUOTA_PER_SECOND", "40").set("DESK__CONCURRENCY", "64");
+    let worker = world.process();
+    until("it has partitions", async || worker.log().contains("partitions assigned")).await;
+
+    let ids = (0..EVENTS).map(|n| format!("e{n}"));
+    world.publish(ids.map(|id| escalation(&id, &id))).await;
+    let answered = async || worker.log().matches("escalation answered").count() >= 20;
+    until("the calls have begun", answered).await;
+    broker.signal("STOP");
+    sleep(HANGS_FOR).await;
+    broker.signal("CONT");
+    let begun = Instant::now();
+    let outcomes = async || {
+        let records = read_to_end(&world.bootstrap, &answers).await;
+        let values = records.into_iter().filter_map(|record| record.value);
+        values.filter(|value| value.starts_with(b"{")).collect::<Vec<_>>()
+    };
+    until("all are published", async || outcomes().await.len() >= EVENTS).await;
+    println!("{EVENTS} outcomes are published {:?} after the broker is back", begun.elapsed());
+    assert!(begun.elapsed() < LIMIT, "{:?}", begun.elapsed());
+    worker.terminate().await;
+    let parse = |value: &Vec<u8>| serde_json::from_slice(value).expect("an outcome is JSON");
+    // Fails where an event has two.
+    assert_eq!(by_event(outcomes().await.iter().map(parse).collect()).len(), EVENTS);
+}
