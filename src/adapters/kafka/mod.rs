@@ -13,6 +13,7 @@ mod client_errors;
 mod cluster_probe;
 mod consumer_failure;
 mod consumer_watch;
+mod delivery_report;
 mod hidden_records;
 mod inbound;
 mod lag;

@@ -3,10 +3,10 @@
 //! A message is enqueued when [`OutcomeProducer::publish`](OutcomePublisher::publish) is called,
 //! or once the previous message of its session is acknowledged ([`PublishOrder`]). librdkafka gives
 //! up a message after seconds ([`KafkaSettings::message_timeout`]), so that a process that was
-//! paused does not send it when it resumes. Before a message is sent again that may have arrived,
-//! or that another instance may have published while this process was paused, the topic is read
-//! ([`PublishedLookup`]); when that is certain, [`HiddenRecords`] knows. The subcommands use
-//! [`super::RecordPublisher`], which gives up.
+//! paused does not send it when it resumes. Before a message is sent again that may have arrived
+//! ([`Undelivered`]), or that another instance may have published while this process was paused, the
+//! topic is read ([`PublishedLookup`]); when that is certain, [`HiddenRecords`] knows. The
+//! subcommands use [`super::RecordPublisher`], which gives up.
 
 use std::future::Future;
 use std::sync::Arc;
@@ -15,16 +15,16 @@ use std::time::Duration;
 use anyhow::Context as _;
 use jiff::Timestamp;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
-use rdkafka::message::{Header, Message as _, OwnedHeaders};
-use rdkafka::producer::FutureRecord;
-use rdkafka::producer::future_producer::{Delivery, DeliveryFuture};
+use rdkafka::message::{Header, OwnedHeaders};
+use rdkafka::producer::BaseRecord;
 use tokio::time::{Instant, sleep};
 use tracing::error;
 
+use super::delivery_report::{Acknowledgement, Undelivered};
 use super::hidden_records::{HiddenRecords, PossiblyAppended, TopicPartition};
 use super::publish_order::{OrderEntry, PublishOrder};
 use super::published_lookup::{LookupStart, PublishedLookup};
-use super::replaceable_producer::ReplaceableProducer;
+use super::replaceable_producer::{EnqueuedMessage, ProducerClientId, ReplaceableProducer};
 use super::unacknowledged::{PendingMessage, Unacknowledged};
 use super::{KafkaSettings, plain};
 use crate::clock::Clock;
@@ -108,16 +108,25 @@ impl OutcomeProducer {
         }
     }
 
-    fn enqueue(&self, batching: Batching, message: &Message) -> Result<DeliveryFuture, KafkaError> {
+    fn enqueue(&self, batching: Batching, message: &Message, token: FencingToken) -> Enqueued {
         let mut headers = OwnedHeaders::new_with_capacity(message.headers.len());
         for (key, value) in &message.headers {
             headers = headers.insert(Header { key, value: value.as_ref() });
         }
         let topic = self.settings.topics.of(message.channel);
-        let mut record = FutureRecord::<[u8], [u8]>::to(topic).headers(headers);
-        record.key = message.key.as_deref();
-        record.payload = message.value.as_deref();
-        self.client(batching).enqueue(record)
+        // The last look at the lease is the last thing that happens before: a process that is paused
+        // behind it publishes what another instance has published meanwhile.
+        let is_ours = || self.lease.accepts(token);
+        self.client(batching).enqueue(is_ours, |waiting| {
+            let mut record =
+                BaseRecord::<[u8], [u8], _>::with_opaque_to(topic, waiting).headers(headers);
+            record.key = message.key.as_deref();
+            record.payload = message.value.as_deref();
+            // From before the lease is checked, so that a broker that refuses old timestamps refuses
+            // what was paused behind the check.
+            record.timestamp = Some(self.clock.now().as_millisecond());
+            record
+        })
     }
 }
 
@@ -141,6 +150,9 @@ impl OutcomePublisher for OutcomeProducer {
         self.lookup.find(&self.settings, message, &LookupStart::At(since)).await.position
     }
 }
+
+/// An error: the client did not accept the message.
+type Enqueued = Result<EnqueuedMessage, KafkaError>;
 
 /// Which of the two clients sends a message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -168,20 +180,13 @@ struct Publication<'p> {
     doubt: Option<PossiblyAppended>,
 }
 
-/// Why a message is not acknowledged.
-struct PublishFailure {
-    error: KafkaError,
-    /// `None`: it was not assigned to a partition, so it never left.
-    partition: Option<i32>,
-}
-
 impl<'p> Publication<'p> {
     /// Enqueue the message, unless an earlier message of its session is not acknowledged yet.
     fn begin(
         producer: &'p OutcomeProducer,
         message: Arc<Message>,
         token: FencingToken,
-    ) -> (Self, Option<Result<DeliveryFuture, KafkaError>>) {
+    ) -> (Self, Option<Enqueued>) {
         let since = producer.clock.now();
         let pending = producer.unacknowledged.add(message.channel, since);
         let order = match (message.channel, &message.key) {
@@ -205,12 +210,12 @@ impl<'p> Publication<'p> {
         (publication, enqueued)
     }
 
-    fn enqueue(&mut self) -> Result<DeliveryFuture, KafkaError> {
+    fn enqueue(&mut self) -> Enqueued {
         self.enqueued_at = Instant::now();
-        self.producer.enqueue(self.batching, &self.message)
+        self.producer.enqueue(self.batching, &self.message, self.token)
     }
 
-    async fn run(mut self, mut enqueued: Option<Result<DeliveryFuture, KafkaError>>) -> Published {
+    async fn run(mut self, mut enqueued: Option<Enqueued>) -> Published {
         loop {
             let mut must_look_up = false;
             match enqueued.take() {
@@ -219,15 +224,26 @@ impl<'p> Publication<'p> {
                         order.wait_for_predecessors().await;
                     }
                 }
-                Some(enqueued) => match acknowledged(enqueued).await {
-                    Ok(delivery) => return self.published(&delivery),
-                    Err(failure) => {
-                        must_look_up = may_have_arrived(&failure.error);
-                        self.may_have_arrived |= must_look_up;
-                        self.doubt = self.doubt(&failure);
-                        self.react_to(&failure.error).await;
+                // It has not left. Where the lease has just ended, it is looked up below.
+                Some(Err(error)) => {
+                    if self.producer.lease.accepts(self.token) {
+                        self.react_to(&Undelivered::not_enqueued(error)).await;
                     }
-                },
+                }
+                Some(Ok(EnqueuedMessage { client, report })) => {
+                    match report.await.unwrap_or_else(|_| Err(unanswered())) {
+                        Ok(acknowledged) => return self.published(acknowledged, client),
+                        Err(failure) => {
+                            must_look_up = failure.may_have_arrived();
+                            self.may_have_arrived |= must_look_up;
+                            self.doubt = self.doubt(&failure, client);
+                            if failure.is_fenced() {
+                                self.producer.client(self.batching).set_fenced(client);
+                            }
+                            self.react_to(&failure).await;
+                        }
+                    }
+                }
             }
             if let Some(published) = self.find_if_published(must_look_up).await {
                 return published;
@@ -237,12 +253,9 @@ impl<'p> Publication<'p> {
     }
 
     /// Whether the message may have been appended without being visible.
-    fn doubt(&self, failure: &PublishFailure) -> Option<PossiblyAppended> {
-        use RDKafkaErrorCode as Code;
-        let code = failure.error.rdkafka_error_code();
-        let may_be_hidden = matches!(code, Some(Code::MessageTimedOut | Code::PurgeInflight));
-        let partition = failure.partition.filter(|_| may_be_hidden)?;
-        Some(self.producer.hidden.doubt(self.at(partition)))
+    fn doubt(&self, failure: &Undelivered, client: ProducerClientId) -> Option<PossiblyAppended> {
+        let partition = failure.may_be_hidden_in()?;
+        Some(self.producer.hidden.doubt(self.at(partition), client))
     }
 
     fn at(&self, partition: i32) -> TopicPartition {
@@ -250,11 +263,12 @@ impl<'p> Publication<'p> {
     }
 
     /// Do what an error requires before the message is sent again.
-    async fn react_to(&mut self, error: &KafkaError) {
+    async fn react_to(&mut self, failure: &Undelivered) {
         use RDKafkaErrorCode as Code;
         let producer = self.producer;
         let topic = producer.settings.topics.of(self.message.channel);
-        if is_too_large(error) {
+        let error = &failure.error;
+        if failure.is_too_large() {
             // The broker refuses a whole batch for its size, so each message is first tried alone;
             // only one that is refused alone is truncated.
             if self.batching == Batching::Batched {
@@ -306,8 +320,7 @@ impl<'p> Publication<'p> {
             self.token = producer.lease.token().await;
             let is_resolved =
                 self.doubt.as_mut().is_none_or(PossiblyAppended::is_resolved_by_lookup);
-            let found =
-                producer.lookup.find(&producer.settings, &self.message, &self.unread).await;
+            let found = producer.lookup.find(&producer.settings, &self.message, &self.unread).await;
             if let Some(position) = found.position {
                 return Some(Published { position, by });
             }
@@ -322,59 +335,15 @@ impl<'p> Publication<'p> {
         }
     }
 
-    fn published(&self, delivery: &Delivery) -> Published {
-        self.producer.hidden.acknowledged(self.at(delivery.partition), self.enqueued_at);
+    fn published(&self, acknowledged: Acknowledgement, client: ProducerClientId) -> Published {
+        let Acknowledgement { partition, offset } = acknowledged;
+        self.producer.hidden.acknowledged(self.at(partition), client, self.enqueued_at);
         let topic = self.producer.settings.topics.of(self.message.channel).into();
-        let position = Position { topic, partition: delivery.partition, offset: delivery.offset };
-        Published { position, by: PublishedBy::Us }
+        Published { position: Position { topic, partition, offset }, by: PublishedBy::Us }
     }
 }
 
-async fn acknowledged(
-    enqueued: Result<DeliveryFuture, KafkaError>,
-) -> Result<Delivery, PublishFailure> {
-    let delivery = enqueued.map_err(|error| PublishFailure { error, partition: None })?;
-    match delivery.await {
-        Ok(Ok(delivery)) => Ok(delivery),
-        Ok(Err((error, message))) => {
-            let partition = Some(message.partition()).filter(|partition| *partition >= 0);
-            Err(PublishFailure { error, partition })
-        }
-        Err(cancelled) => {
-            error!(error = %cancelled, "Kafka producer dropped a message unanswered");
-            // Not `Canceled`, which means that it was never enqueued: this one may have arrived.
-            let error = KafkaError::MessageProduction(RDKafkaErrorCode::PurgeInflight);
-            Err(PublishFailure { error, partition: None })
-        }
-    }
-}
-
-/// Whether the message may be in the topic in spite of the error. It is not where it was refused
-/// or never left; a purged one may have been on its way.
-fn may_have_arrived(error: &KafkaError) -> bool {
-    use RDKafkaErrorCode as Code;
-    !matches!(error, KafkaError::Canceled)
-        && !matches!(
-            error.rdkafka_error_code(),
-            Some(
-                Code::QueueFull
-                    | Code::MessageSizeTooLarge
-                    | Code::MessageBatchTooLarge
-                    | Code::TopicAuthorizationFailed
-                    | Code::ClusterAuthorizationFailed
-                    | Code::UnknownTopic
-                    | Code::UnknownTopicOrPartition
-                    | Code::UnknownPartition
-                    | Code::InvalidTopic
-                    | Code::InvalidRecord
-                    | Code::InvalidTimestamp
-            )
-        )
-}
-
-fn is_too_large(error: &KafkaError) -> bool {
-    matches!(
-        error.rdkafka_error_code(),
-        Some(RDKafkaErrorCode::MessageSizeTooLarge | RDKafkaErrorCode::MessageBatchTooLarge)
-    )
+fn unanswered() -> Undelivered {
+    error!("Kafka producer dropped a message unanswered");
+    Undelivered::unanswered()
 }

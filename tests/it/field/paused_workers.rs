@@ -14,6 +14,7 @@ use tokio::task::spawn_blocking;
 use tokio::time::{Instant, sleep, sleep_until};
 
 use super::beside::{outcomes, until};
+use crate::support::kafka::alter_topic;
 use crate::support::postgres::schema;
 use crate::support::worker::{Process, TIME_LIMIT, World, escalation};
 
@@ -50,6 +51,9 @@ async fn pause(name: &str, properties: &[(&str, &str)]) {
     for (key, value) in properties {
         world.set(&format!("KAFKA__CONSUMER_PROPERTIES__{key}"), value);
     }
+    // As docs/deployment.md advises: the brokers refuse what was enqueued before a pause.
+    let refusal = [("message.timestamp.before.max.ms", "6000")];
+    alter_topic(&world.bootstrap, &world.topic("out"), &refusal).await;
     let workers: Vec<_> = (0..WORKERS).map(|_| world.process()).collect();
     for worker in &workers {
         until("a worker joins", async || worker.log().contains("partitions assigned")).await;

@@ -1,0 +1,189 @@
+//! What became of a message that was enqueued at a producer, and what its failure proves.
+//!
+//! librdkafka sends a request again after a broken connection or an answer that did not come in time.
+//! The error of the last request says nothing about the ones before: a broker may refuse the second
+//! and append the first. So librdkafka keeps for each message whether any of its requests may have
+//! been appended; `rdkafka` hands the message out, but not that.
+
+use rdkafka::bindings::{rd_kafka_message_status, rd_kafka_msg_status_t};
+use rdkafka::config::RDKafkaLogLevel;
+use rdkafka::error::{KafkaError, RDKafkaErrorCode as Code};
+use rdkafka::message::{BorrowedMessage, Message as _};
+use rdkafka::producer::{DeliveryResult, ProducerContext};
+use rdkafka::{ClientContext, Statistics};
+use tokio::sync::oneshot;
+
+use super::client_errors::ThrottledErrors;
+
+/// Where an acknowledged message is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Acknowledgement {
+    pub(super) partition: i32,
+    pub(super) offset: i64,
+}
+
+/// The failure of a message.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Undelivered {
+    pub(super) error: KafkaError,
+    /// `None`: it was not assigned to a partition.
+    pub(super) partition: Option<i32>,
+    /// One of its requests may have been appended, whatever the error says.
+    pub(super) is_possibly_persisted: bool,
+}
+
+pub(super) type DeliveryReport = Result<Acknowledgement, Undelivered>;
+
+/// Who waits for the report of a message.
+pub(super) type ReportSender = Box<oneshot::Sender<DeliveryReport>>;
+
+impl Undelivered {
+    /// The client did not accept the message.
+    pub(super) fn not_enqueued(error: KafkaError) -> Self {
+        Self { error, partition: None, is_possibly_persisted: false }
+    }
+
+    /// The client has dropped the message without a report.
+    pub(super) fn unanswered() -> Self {
+        let error = KafkaError::MessageProduction(Code::PurgeInflight);
+        Self { error, partition: None, is_possibly_persisted: true }
+    }
+
+    /// Whether the message may be in the topic. It is not where all its requests were refused, or
+    /// where it never left.
+    pub(super) fn may_have_arrived(&self) -> bool {
+        self.is_possibly_persisted || !is_refusal(&self.error)
+    }
+
+    /// The partition where the message may have been appended without being visible yet, or may be
+    /// appended later.
+    ///
+    /// librdkafka counts "not the leader" as a proof that nothing was appended, but a leader says so
+    /// too when it loses the partition after it has appended the message. What timed out later may be
+    /// such a message, so the status alone does not clear it.
+    pub(super) fn may_be_hidden_in(&self) -> Option<i32> {
+        let timed_out = self.error.rdkafka_error_code() == Some(Code::MessageTimedOut);
+        self.partition.filter(|_| self.is_possibly_persisted || timed_out)
+    }
+
+    /// Whether the brokers refuse the epoch of the client.
+    pub(super) fn is_fenced(&self) -> bool {
+        self.error.rdkafka_error_code() == Some(Code::InvalidProducerEpoch)
+    }
+
+    pub(super) fn is_too_large(&self) -> bool {
+        let code = self.error.rdkafka_error_code();
+        matches!(code, Some(Code::MessageSizeTooLarge | Code::MessageBatchTooLarge))
+    }
+}
+
+/// Whether the error means that this request, or this attempt to enqueue, has appended nothing.
+fn is_refusal(error: &KafkaError) -> bool {
+    matches!(error, KafkaError::Canceled)
+        || matches!(
+            error.rdkafka_error_code(),
+            Some(
+                Code::QueueFull
+                    | Code::MessageSizeTooLarge
+                    | Code::MessageBatchTooLarge
+                    | Code::TopicAuthorizationFailed
+                    | Code::ClusterAuthorizationFailed
+                    | Code::UnknownTopic
+                    | Code::UnknownTopicOrPartition
+                    | Code::UnknownPartition
+                    | Code::InvalidTopic
+                    | Code::InvalidRecord
+                    | Code::InvalidTimestamp
+            )
+        )
+}
+
+/// The context of the service's producers: sends each report to who waits for it.
+#[derive(Clone, Default)]
+pub(super) struct DeliveryReporter(ThrottledErrors);
+
+impl ClientContext for DeliveryReporter {
+    fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
+        self.0.log(level, facility, message);
+    }
+
+    fn stats(&self, statistics: Statistics) {
+        self.0.stats(statistics);
+    }
+
+    fn error(&self, error: KafkaError, reason: &str) {
+        self.0.error(error, reason);
+    }
+}
+
+impl ProducerContext for DeliveryReporter {
+    type DeliveryOpaque = ReportSender;
+
+    fn delivery(&self, result: &DeliveryResult<'_>, waiting: Self::DeliveryOpaque) {
+        let report = match result {
+            Ok(message) => {
+                Ok(Acknowledgement { partition: message.partition(), offset: message.offset() })
+            }
+            Err((error, message)) => Err(Undelivered {
+                error: error.clone(),
+                partition: Some(message.partition()).filter(|partition| *partition >= 0),
+                is_possibly_persisted: is_possibly_persisted(message),
+            }),
+        };
+        // Fails where the publication was cancelled.
+        drop(waiting.send(report));
+    }
+}
+
+#[expect(unsafe_code, reason = "rdkafka has no safe function for the status of a message")]
+fn is_possibly_persisted(message: &BorrowedMessage<'_>) -> bool {
+    // SAFETY: the pointer is that of a message which lives as long as this borrow, and which is only
+    // read.
+    let status = unsafe { rd_kafka_message_status(message.ptr()) };
+    status != rd_kafka_msg_status_t::RD_KAFKA_MSG_STATUS_NOT_PERSISTED
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn failed(code: Code, is_possibly_persisted: bool) -> Undelivered {
+        let error = KafkaError::MessageProduction(code);
+        Undelivered { error, partition: Some(3), is_possibly_persisted }
+    }
+
+    #[test]
+    fn a_refusal_proves_something_only_if_all_requests_were_refused() {
+        for code in [Code::MessageSizeTooLarge, Code::InvalidTimestamp] {
+            let once = failed(code, false);
+            assert!(!once.may_have_arrived() && once.may_be_hidden_in().is_none(), "{code}");
+            let resent = failed(code, true);
+            assert!(resent.may_have_arrived(), "{code}: the first request may have been appended");
+            assert_eq!(resent.may_be_hidden_in(), Some(3), "{code}: or may be appended yet");
+        }
+    }
+
+    #[test]
+    fn a_purged_message_may_have_been_sent_before_it_was_queued_again() {
+        let queued = failed(Code::PurgeQueue, false);
+        assert!(queued.may_have_arrived() && queued.may_be_hidden_in().is_none());
+        assert_eq!(failed(Code::PurgeQueue, true).may_be_hidden_in(), Some(3));
+        assert_eq!(failed(Code::PurgeInflight, true).may_be_hidden_in(), Some(3));
+    }
+
+    #[test]
+    fn what_timed_out_may_be_hidden_whatever_its_status() {
+        assert_eq!(failed(Code::MessageTimedOut, false).may_be_hidden_in(), Some(3));
+        let unassigned = Undelivered { partition: None, ..failed(Code::MessageTimedOut, false) };
+        assert_eq!(unassigned.may_be_hidden_in(), None, "it has never left");
+    }
+
+    #[test]
+    fn what_the_client_did_not_accept_never_left() {
+        let full = KafkaError::MessageProduction(Code::QueueFull);
+        for error in [full, KafkaError::Canceled] {
+            assert!(!Undelivered::not_enqueued(error).may_have_arrived());
+        }
+        assert!(Undelivered::unanswered().may_have_arrived());
+    }
+}
