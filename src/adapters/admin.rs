@@ -115,9 +115,6 @@ impl View {
         if let Some(problem) = self.health.waiting_for() {
             return Some(problem);
         }
-        if let Some(problem) = self.health.consumer_problem() {
-            return Some(problem);
-        }
         if let Some(problem) = self.health.faults().first() {
             return Some(problem);
         }

@@ -19,10 +19,14 @@ const MIN_INTERVAL: Duration = Duration::from_secs(30);
 /// because they are often its consequences.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum FaultKind {
+    /// The consumer client has failed, or cannot join its group before somebody repairs the cause.
+    ConsumerFailed,
     /// No broker answers.
     BrokersSilent,
     /// The group assigns no partition, or the client has not rejoined it.
     NoPartitions,
+    /// The leader of a partition of ours does not answer, or there is none.
+    LeaderSilent,
     /// The escalations may not be read, or their topic is gone.
     ReadingRefused,
     /// Outcomes or dead letters are not acknowledged.
@@ -32,9 +36,11 @@ pub enum FaultKind {
 }
 
 impl FaultKind {
-    const ALL: [Self; 5] = [
+    const ALL: [Self; 7] = [
+        Self::ConsumerFailed,
         Self::BrokersSilent,
         Self::NoPartitions,
+        Self::LeaderSilent,
         Self::ReadingRefused,
         Self::Unacknowledged,
         Self::LookupFailed,
@@ -43,8 +49,10 @@ impl FaultKind {
     /// Its name in the log.
     pub const fn as_str(self) -> &'static str {
         match self {
+            Self::ConsumerFailed => "consumer_failed",
             Self::BrokersSilent => "brokers_silent",
             Self::NoPartitions => "no_partitions",
+            Self::LeaderSilent => "leader_silent",
             Self::ReadingRefused => "reading_refused",
             Self::Unacknowledged => "unacknowledged",
             Self::LookupFailed => "lookup_failed",
@@ -162,7 +170,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn the_lines_of_a_fault_are_throttled() {
         let faults = Faults::default();
-        let logged = || faults.0.lock()[0].logged;
+        let logged = || faults.0.lock()[FaultKind::BrokersSilent as usize].logged;
         let report = |cause| faults.report(FaultKind::BrokersSilent, Instant::now(), fault(cause));
         report("a");
         let first = logged();

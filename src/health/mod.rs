@@ -33,7 +33,6 @@ pub struct Health {
     epoch: Instant,
     joined: AtomicBool,
     waiting_for: Mutex<Option<String>>,
-    consumer_problem: Mutex<Option<String>>,
     bug: OnceLock<String>,
     progress_ms: AtomicU64,
     /// Milliseconds since the Unix epoch; `i64::MAX` where no event is unfinished.
@@ -71,7 +70,6 @@ impl Health {
             epoch: Instant::now(),
             joined: AtomicBool::new(false),
             waiting_for: Mutex::default(),
-            consumer_problem: Mutex::default(),
             bug: OnceLock::new(),
             progress_ms: AtomicU64::new(0),
             earliest_deadline_ms: AtomicI64::new(i64::MAX),
@@ -132,19 +130,9 @@ impl Health {
         self.waiting_for.lock().clone()
     }
 
-    /// Why the consumer cannot join its group, and what to repair. Until [`Self::set_joined`].
-    pub fn set_consumer_problem(&self, problem: Option<String>) {
-        *self.consumer_problem.lock() = problem;
-    }
-
-    /// Why the consumer cannot join its group, if it cannot.
-    pub fn consumer_problem(&self) -> Option<String> {
-        self.consumer_problem.lock().clone()
-    }
-
     /// The consumer has joined its group.
     pub fn set_joined(&self) {
-        self.set_consumer_problem(None);
+        self.faults.clear(FaultKind::ConsumerFailed);
         self.joined.store(true, Ordering::Relaxed);
     }
 

@@ -38,7 +38,7 @@ use super::rebalance::{
 use super::starting_offsets::StartingOffsets;
 use crate::consume::Inbound;
 use crate::domain::record::Record;
-use crate::health::Health;
+use crate::health::{Fault, FaultKind, Health};
 use crate::lease::Lease;
 use crate::telemetry::Metrics;
 use crate::telemetry::log_throttle::{LogThrottle, warn_throttled};
@@ -155,8 +155,9 @@ impl ConsumerCallbacks {
         self.watch.on_error(error, &error.to_string());
         let code = error.rdkafka_error_code();
         if let Some(remedy) = code.and_then(|code| remedy(code, &self.group)) {
-            let problem = format!("the Kafka consumer cannot join its group: {error}: {remedy}");
-            self.health.set_consumer_problem(Some(problem));
+            let cause = format!("the Kafka consumer cannot join its group: {error}");
+            let faults = self.health.faults();
+            faults.report(FaultKind::ConsumerFailed, Instant::now(), Fault { cause, remedy });
         }
         warn_throttled!(self.throttle, %error, "Kafka consumer error");
     }

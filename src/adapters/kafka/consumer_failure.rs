@@ -10,6 +10,7 @@ use std::time::Duration;
 use rdkafka::error::RDKafkaErrorCode as Code;
 
 use crate::domain::backoff::Backoff;
+use crate::health::Fault;
 
 /// The wait is drawn from the upper half of the ceiling: at least 1 s, at most 30 s.
 const FIRST_CEILING: Duration = Duration::from_secs(2);
@@ -40,11 +41,17 @@ impl ConsumerFailure {
         Self { code: None, cause: format!("{error:#}") }
     }
 
-    /// The cause and what to do, in one sentence.
-    pub(super) fn problem(&self, group: &str) -> String {
+    /// The cause and what to do.
+    pub(super) fn fault(&self, group: &str) -> Fault {
         let remedy = self.code.and_then(|code| remedy(code, group));
         let remedy = remedy.unwrap_or_else(|| "the log of the brokers may say more".into());
-        format!("the Kafka consumer failed: {}: {remedy}", self.cause)
+        Fault { cause: format!("the Kafka consumer failed: {}", self.cause), remedy }
+    }
+
+    /// The same in one sentence.
+    pub(super) fn problem(&self, group: &str) -> String {
+        let Fault { cause, remedy } = self.fault(group);
+        format!("{cause}: {remedy}")
     }
 
     /// Whether only another configuration helps: at the start the service then ends.

@@ -24,6 +24,7 @@ use super::records::to_record;
 use super::{KafkaSettings, RefusedConfiguration, plain};
 use crate::clock::Rng;
 use crate::consume::Source;
+use crate::health::FaultKind;
 use crate::telemetry::log_throttle::{LogThrottle, warn_throttled};
 
 /// How long one poll waits for a record.
@@ -145,7 +146,7 @@ impl Clients {
             if failure.is_configuration() && !self.deps.health.has_joined() {
                 return Err(RefusedConfiguration(problem));
             }
-            self.deps.health.set_consumer_problem(Some(problem.clone()));
+            self.report(&failure);
             let wait = backoff.after(&failure, made.elapsed(), rng.jitter());
             warn_throttled!(
                 throttle,
@@ -170,12 +171,18 @@ impl Clients {
         // would wait for ever for a revocation that nobody serves.
         let ended = catch_unwind(AssertUnwindSafe(|| self.poll(&client)));
         if let Ok(ClientEnd::Failed(failure)) = &ended {
-            let problem = failure.problem(&self.settings.group_id);
-            self.deps.health.set_consumer_problem(Some(problem));
+            self.report(failure);
         }
         *self.current.write() = Weak::new();
         close(client, !matches!(ended, Ok(ClientEnd::Stopped)));
         ended.unwrap_or_else(|panic| resume_unwind(panic))
+    }
+
+    /// Until a client has joined the group, `/ready` says why this one has failed.
+    fn report(&self, failure: &ConsumerFailure) {
+        let fault = failure.fault(&self.settings.group_id);
+        let faults = self.deps.health.faults();
+        faults.report(FaultKind::ConsumerFailed, Instant::now(), fault);
     }
 
     fn create(&self) -> anyhow::Result<Arc<Client>> {
