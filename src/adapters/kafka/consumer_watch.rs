@@ -1,5 +1,5 @@
 //! What the consumer's statistics show about the brokers and the group: whether a broker answers,
-//! and whether the group gives us partitions.
+//! whether the group gives us partitions, and whether their leaders answer ([`LeaderWatch`]).
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,6 +14,7 @@ use tracing::debug;
 
 use super::KafkaSettings;
 use super::cluster_probe::{ClusterProbe, ProbeError};
+use super::leader_watch::LeaderWatch;
 use super::remedy::{TopicUse, remedy};
 use crate::health::{Fault, FaultKind, Health};
 use crate::telemetry::Metrics;
@@ -45,6 +46,7 @@ struct State {
     silence: Option<String>,
     /// Without partitions and not a member of the group.
     outside_since: Option<Instant>,
+    leaders: LeaderWatch,
 }
 
 struct ClientError {
@@ -97,11 +99,16 @@ impl ConsumerWatch {
             let since = Instant::now().checked_sub(silence).unwrap_or_else(Instant::now);
             let fault = Fault { cause, remedy: remedy.into() };
             faults.report(FaultKind::BrokersSilent, since, fault);
-            // What it means for the group is no news.
+            // What it means for the group and the leaders is no news.
+            state.leaders.reset();
             return;
         }
         state.silence = None;
         faults.clear(FaultKind::BrokersSilent);
+        match state.leaders.observe(statistics) {
+            Some((since, fault)) => faults.report(FaultKind::LeaderSilent, since, fault),
+            None => faults.clear(FaultKind::LeaderSilent),
+        }
         match statistics.cgrp.as_ref().and_then(|group| self.outside(&mut state, group)) {
             Some((since, fault)) => faults.report(FaultKind::NoPartitions, since, fault),
             None => faults.clear(FaultKind::NoPartitions),

@@ -17,6 +17,7 @@ mod delivery_report;
 mod hidden_records;
 mod inbound;
 mod lag;
+mod leader_watch;
 mod metadata;
 mod outcome_producer;
 mod publish_order;

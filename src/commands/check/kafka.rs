@@ -51,9 +51,14 @@ pub(super) async fn check(probe: ClusterProbe, config: &Config, write: bool, fin
         let detail = "not checked: no broker answers";
         return findings.add(Finding::warn("topics, ACLs, producer", detail, "fix that first"));
     }
-    let (topics, group, limits, producer) =
-        tokio::join!(checker.topics(), checker.group(), checker.limits(), checker.producer(write));
-    for finding in [topics, group, limits, producer].into_iter().flatten() {
+    let (topics, group, limits, replicas, producer) = tokio::join!(
+        checker.topics(),
+        checker.group(),
+        checker.limits(),
+        checker.replicas(),
+        checker.producer(write)
+    );
+    for finding in [topics, group, limits, replicas, producer].into_iter().flatten() {
         findings.add(finding);
     }
 }
@@ -207,6 +212,23 @@ impl KafkaChecker<'_> {
         findings
     }
 
+    /// Whether the topics that are written to have as many replicas in sync as they demand. A topic
+    /// whose settings may not be seen is left out: another result says that.
+    async fn replicas(&self) -> Vec<Finding> {
+        let TopicNames { outcomes, dead_letters, .. } = &self.settings.topics;
+        let mut findings = vec![];
+        for topic in [outcomes, dead_letters] {
+            let asked = topic.clone();
+            let found = self.request(move |probe| probe.topic(&asked)).await;
+            let limits = self.probe.topic_limits(&[topic]).await;
+            let minimum = limits.ok().and_then(|limits| limits.get(topic)?.min_in_sync);
+            if let (Ok(found), Some(minimum)) = (found, minimum) {
+                findings.push(in_sync(topic, &found, minimum));
+            }
+        }
+        findings
+    }
+
     async fn producer(&self, write: bool) -> Vec<Finding> {
         let TopicNames { outcomes, dead_letters, .. } = &self.settings.topics;
         let what = "producer";
@@ -289,6 +311,19 @@ fn topic(name: &str, found: Result<TopicInfo, ProbeError>, topics: &TopicNames) 
         if partitions == 1 { "1 partition".to_owned() } else { format!("{partitions} partitions") };
     let copies = if copies == 1 { "1 replica".to_owned() } else { format!("{copies} replicas") };
     Finding::ok(what, format!("{partitions}, {copies}"))
+}
+
+/// Whether the topic accepts messages from a producer that waits for all replicas.
+fn in_sync(topic: &str, found: &TopicInfo, minimum: usize) -> Finding {
+    let TopicInfo { replicas, in_sync, .. } = *found;
+    let what = format!("replicas of {topic}");
+    let detail = format!("{in_sync} of {replicas} in sync, min.insync.replicas is {minimum}");
+    if in_sync < minimum {
+        let remedy = "start the brokers that have its other replicas, or lower its \
+                      min.insync.replicas: until then nothing can be published";
+        return Finding::fail(what, detail, remedy);
+    }
+    Finding::ok(what, detail)
 }
 
 fn describe(fault: &ProbeError) -> String {

@@ -31,5 +31,6 @@ mod stop_without_brokers;
 mod throttling;
 mod topic_made_again;
 mod transactions;
+mod two_brokers;
 mod unreleased_instance;
 mod waiting_room;

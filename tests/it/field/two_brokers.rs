@@ -1,0 +1,139 @@
+//! One of two brokers is gone or hangs.
+//!
+//! With the outcome topic under its `min.insync.replicas` sessions were transferred for minutes, and no
+//! outcome came; a partition whose leader hung was not read. Both times `/ready` said 200, because the
+//! other broker, and the coordinator on it, were well.
+
+use std::time::Duration;
+
+use handoff::sim::desk::SimulatedDeskSettings;
+use tokio::time::{Instant, sleep};
+
+use super::beside::until;
+use crate::support::kafka::{Broker, Record, create_topic_on, produce, read_to_end};
+use crate::support::worker::{World, ask_admin, by_event, escalation, free_port};
+
+const LIMIT: Duration = Duration::from_secs(30);
+const NOT_READY: &str = "not ready: events cannot be answered";
+
+/// Waits until the worker is not ready for this reason; returns what it says.
+async fn not_ready(port: u16, because: &str) -> String {
+    let begun = Instant::now();
+    loop {
+        let (status, text) = ask_admin(port, "ready").await;
+        if status == 503 && text.contains(because) {
+            println!("not ready after {:?}: {text}", begun.elapsed());
+            return text;
+        }
+        assert!(begun.elapsed() < LIMIT, "not after {LIMIT:?}: {because}; it is {status} {text}");
+        sleep(Duration::from_millis(200)).await;
+    }
+}
+
+/// A world on the first broker, with topics of its own: escalations as given, dead letters on the first.
+async fn world(first: &Broker, escalations: &[&[i32]]) -> (World, u16) {
+    let mut world = World::on(first.bootstrap(), "two", 1, SimulatedDeskSettings::default()).await;
+    let topics = [("ESCALATIONS", "from", escalations), ("DEAD_LETTERS", "dead-two", &[&[1]])];
+    for (key, which, replicas) in topics {
+        let topic = world.topic(which);
+        create_topic_on(first.bootstrap(), &topic, replicas, &[]).await;
+        world.set(&format!("KAFKA__{key}_TOPIC"), &topic);
+    }
+    let port = free_port();
+    world.set("ADMIN__LISTEN", &format!("127.0.0.1:{port}"));
+    world.set("KAFKA__OUTCOMES_TOPIC", &world.topic("answers"));
+    (world, port)
+}
+
+async fn publish(world: &World, partition: i32, ids: impl IntoIterator<Item = String>) {
+    let record = |id: String| Record::new(&*id, escalation(&id, &id).to_string()).on(partition);
+    produce(&world.bootstrap, &world.topic("from"), ids.into_iter().map(record)).await;
+}
+
+/// Waits until so many outcomes are there; no event may have two.
+async fn published(world: &World, count: usize) {
+    let outcomes = async || {
+        let records = read_to_end(&world.bootstrap, &world.topic("answers")).await;
+        let parse = |value: &[u8]| serde_json::from_slice(value).expect("an outcome is JSON");
+        records.iter().map(|record| parse(record.value.as_deref().unwrap())).collect::<Vec<_>>()
+    };
+    let waited = until("all are published", async || outcomes().await.len() >= count).await;
+    println!("{count} outcomes after {waited:?}");
+    assert_eq!(by_event(outcomes().await).len(), count);
+}
+
+async fn check(world: &World) -> String {
+    let output = tokio::process::Command::new(env!("CARGO_BIN_EXE_handoff"))
+        .arg("check")
+        .env_clear()
+        .envs(world.env())
+        .output()
+        .await
+        .expect("the command runs");
+    String::from_utf8(output.stdout).expect("text")
+}
+
+fn line<'t>(text: &'t str, what: &str) -> &'t str {
+    text.lines().find(|line| line.contains(what)).unwrap_or_else(|| panic!("no {what} in {text}"))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn too_few_replicas_in_sync_are_named_and_nothing_is_lost() {
+    let (first, mut second) = Broker::start_two(&[]).await;
+    let (world, port) = world(&first, &[&[1]]).await;
+    let minimum = [("min.insync.replicas", "2")];
+    create_topic_on(first.bootstrap(), &world.topic("answers"), &[&[1, 2]], &minimum).await;
+    let found = check(&world).await;
+    let replicas = format!("replicas of {}", world.topic("answers"));
+    assert!(
+        line(&found, &replicas).contains("2 of 2 in sync, min.insync.replicas is 2"),
+        "{found}"
+    );
+    let worker = world.process();
+    until("it has partitions", async || worker.log().contains("partitions assigned")).await;
+    publish(&world, 0, ["before".to_owned()]).await;
+    published(&world, 1).await;
+
+    second.stop().await;
+    publish(&world, 0, (0..20).map(|n| format!("e{n}"))).await;
+    let ready = not_ready(port, "min.insync.replicas").await;
+    assert!(ready.contains("1 replicas in sync") && ready.contains("start the brokers"), "{ready}");
+    let found = check(&world).await;
+    assert!(line(&found, &replicas).starts_with("FAIL"), "{found}");
+    let log = worker.log();
+    assert_eq!(log.matches(NOT_READY).count(), 1, "{log}");
+    assert_eq!(ask_admin(port, "health").await.0, 200, "a restart would not help");
+
+    second.start_again().await;
+    until("it is ready again", async || ask_admin(port, "ready").await.0 == 200).await;
+    published(&world, 21).await;
+    worker.terminate().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_leader_that_hangs_is_named_beside_a_coordinator_that_answers() {
+    // Else the controller takes the leadership from it.
+    let (first, second) = Broker::start_two(&[("broker.session.timeout.ms", "600000")]).await;
+    let (world, port) = world(&first, &[&[1], &[2]]).await;
+    create_topic_on(first.bootstrap(), &world.topic("answers"), &[&[1]], &[]).await;
+    let worker = world.process();
+    publish(&world, 0, ["a".to_owned()]).await;
+    publish(&world, 1, ["b".to_owned()]).await;
+    published(&world, 2).await;
+
+    second.signal("STOP");
+    let because = format!("{}/1 cannot be read: its leader, broker 2", world.topic("from"));
+    let ready = not_ready(port, &because).await;
+    assert!(ready.contains("restart that broker"), "{ready}");
+    let log = worker.log();
+    assert_eq!(log.matches(NOT_READY).count(), 1, "{log}");
+    assert_eq!(ask_admin(port, "health").await.0, 200, "a restart would not help");
+    publish(&world, 0, ["c".to_owned()]).await;
+    published(&world, 3).await;
+
+    second.signal("CONT");
+    until("it is ready again", async || ask_admin(port, "ready").await.0 == 200).await;
+    publish(&world, 1, ["d".to_owned()]).await;
+    published(&world, 4).await;
+    worker.terminate().await;
+}
