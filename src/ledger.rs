@@ -73,6 +73,14 @@ pub trait Ledger: Send + Sync + 'static {
         partitions: Vec<i32>,
     ) -> impl Future<Output = StoredEntries> + Send;
 
+    /// Reads [`Recovered::parked`] again: an instance that had lost a partition may have parked events
+    /// since, and nobody here knows of their waiting rooms.
+    fn parked_groups(
+        &self,
+        topic: Arc<str>,
+        partitions: Vec<i32>,
+    ) -> impl Future<Output = Vec<ParkedGroup>> + Send;
+
     /// Reads the parked events of these partitions that are due.
     fn due(&self, query: DueQuery) -> impl Future<Output = DueEntries> + Send;
 

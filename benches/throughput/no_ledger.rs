@@ -13,7 +13,8 @@ use handoff::domain::ledger_entry::{
 };
 use handoff::domain::record::Position;
 use handoff::ledger::{
-    CountQuery, DueEntries, DueQuery, Ledger, ParkedCount, Recovered, StoredEntries, WaitingQuery,
+    CountQuery, DueEntries, DueQuery, Ledger, ParkedCount, ParkedGroup, Recovered, StoredEntries,
+    WaitingQuery,
 };
 use handoff::{config, telemetry};
 use jiff::Timestamp;
@@ -99,6 +100,10 @@ impl Ledger for NoLedger {
 
     async fn unfinished(&self, _: Arc<str>, _: Vec<i32>) -> StoredEntries {
         StoredEntries::default()
+    }
+
+    async fn parked_groups(&self, _: Arc<str>, _: Vec<i32>) -> Vec<ParkedGroup> {
+        Vec::new()
     }
 
     async fn due(&self, query: DueQuery) -> DueEntries {

@@ -1,5 +1,6 @@
-//! One read of parked events: which are due, which a waiting room may try, and which a fenced
-//! instance has claimed.
+//! Reads of parked events. One finds those that are due and those that a waiting room may try; a sweep
+//! finds what an instance did that had lost the partition: the events that it claimed, and the waiting
+//! rooms in which it parked some.
 
 use std::sync::Arc;
 
@@ -7,29 +8,41 @@ use super::assignment::AssignmentId;
 use super::waiting_rooms::RoomRequest;
 use crate::deliver::{Context, Ports};
 use crate::domain::ledger_entry::RoomName;
-use crate::ledger::{DueEntries, DueQuery, Ledger as _, StoredEntries, WaitingQuery};
+use crate::ledger::{DueEntries, DueQuery, Ledger as _, ParkedGroup, StoredEntries, WaitingQuery};
+
+/// What was read.
+pub(super) enum ParkedRead {
+    Due(DueRead),
+    Sweep(SweepRead),
+}
+
+impl ParkedRead {
+    /// The assignments for which it was read. It is void for those that have ended meanwhile.
+    pub(super) fn assignments(&self) -> &[AssignmentId] {
+        match self {
+            Self::Due(read) => &read.assignments,
+            Self::Sweep(read) => &read.assignments,
+        }
+    }
+}
 
 /// Which events to read.
 pub(super) struct DueRequest {
     pub(super) topic: Arc<str>,
-    /// The assignments for which it reads. Its answer is void for those that have ended meanwhile.
     pub(super) assignments: Vec<AssignmentId>,
     pub(super) query: Option<DueQuery>,
     pub(super) rooms: Vec<RoomRequest>,
-    pub(super) sweep: bool,
     /// How many entries are known to be unreadable: they must not take the place of others.
     pub(super) unreadable: usize,
 }
 
-/// What was read.
+/// The events that are due, and those of rooms.
 pub(super) struct DueRead {
     pub(super) due: Option<DueEntries>,
     pub(super) overdue_limit: usize,
     pub(super) due_limit: usize,
-    /// Those of the request.
     pub(super) assignments: Vec<AssignmentId>,
     pub(super) rooms: Vec<RoomRead>,
-    pub(super) unfinished: Option<StoredEntries>,
 }
 
 pub(super) struct RoomRead {
@@ -58,12 +71,29 @@ impl DueRequest {
             let found = context.ledger.waiting(query).await;
             rooms.push(RoomRead { room, limit: events, found });
         }
-        let unfinished = if self.sweep {
-            Some(context.ledger.unfinished(self.topic, partitions).await)
-        } else {
-            None
-        };
-        DueRead { due, overdue_limit, due_limit, assignments: self.assignments, rooms, unfinished }
+        DueRead { due, overdue_limit, due_limit, assignments: self.assignments, rooms }
+    }
+}
+
+/// What a sweep found.
+pub(super) struct SweepRead {
+    pub(super) assignments: Vec<AssignmentId>,
+    /// See [`Ledger::unfinished`](crate::ledger::Ledger::unfinished).
+    pub(super) unfinished: StoredEntries,
+    /// See [`Ledger::parked_groups`](crate::ledger::Ledger::parked_groups).
+    pub(super) parked: Vec<ParkedGroup>,
+}
+
+impl SweepRead {
+    pub(super) async fn read<P: Ports>(
+        context: &Context<P>,
+        topic: Arc<str>,
+        assignments: Vec<AssignmentId>,
+    ) -> Self {
+        let partitions: Vec<_> = assignments.iter().map(|id| id.partition).collect();
+        let unfinished = context.ledger.unfinished(topic.clone(), partitions.clone()).await;
+        let parked = context.ledger.parked_groups(topic, partitions).await;
+        Self { assignments, unfinished, parked }
     }
 }
 

@@ -33,7 +33,7 @@ pub use self::backpressure::IntakeLimits;
 
 use self::assignment::{AssignedRecord, AssignmentId, Assignments, WaitingRecord};
 use self::backpressure::{IntakeState, decide};
-use self::due_read::{DueRead, StoredStart};
+use self::due_read::{ParkedRead, StoredStart};
 use self::parked::ParkedEvents;
 use self::recovery::Recovery;
 use self::tasks::{StartResult, Tasks};
@@ -140,7 +140,7 @@ pub async fn consume<P: Ports, S: Source>(
             // Work in progress first: it is bounded, and the simulation needs a fixed order.
             biased;
             step = event_loop.recovery.next() => event_loop.on_recovery_step(step),
-            read = event_loop.parked.next() => event_loop.on_due(read),
+            read = event_loop.parked.next() => event_loop.on_parked_read(read),
             report = event_loop.tasks.next() => event_loop.on_reports(report),
             message = inbound.recv(), if !event_loop.hold => match message {
                 Some(message) => event_loop.on_inbound(message),
@@ -257,9 +257,10 @@ impl<P: Ports, S: Source> EventLoop<P, S> {
         }
     }
 
-    /// Read the parked events that are due.
+    /// Read the parked events that are due, and look for those that nobody here knows.
     fn read_due(&mut self) {
         let Self { parked, tasks, assignments, .. } = self;
+        parked.sweep(|| assignments.recovered());
         parked.read_due(
             || assignments.recovered(),
             tasks.retry_slots(),
@@ -267,10 +268,10 @@ impl<P: Ports, S: Source> EventLoop<P, S> {
         );
     }
 
-    fn on_due(&mut self, read: DueRead) {
+    fn on_parked_read(&mut self, read: ParkedRead) {
         let now = self.context.clock.now();
         let Self { parked, tasks, assignments, .. } = self;
-        let current = read.assignments.iter().filter(|id| assignments.is_current(**id));
+        let current = read.assignments().iter().filter(|id| assignments.is_current(**id));
         let partitions: Vec<_> = current.map(|id| id.partition).collect();
         parked.on_read(read, &partitions, |entry, rooms| {
             let (identity, partition) = (entry.record.identity(), entry.record.position.partition);

@@ -16,7 +16,7 @@ use tokio::task::JoinSet;
 use tracing::{error, warn};
 
 use super::assignment::AssignmentId;
-use super::due_read::{DueRead, DueRequest, RoomRead, StoredStart};
+use super::due_read::{DueRead, DueRequest, ParkedRead, RoomRead, StoredStart, SweepRead};
 use super::event_count::EventCount;
 use super::waiting_rooms::{RoomResult, TriedFrom, WaitingRooms};
 use crate::deliver::{Context, Ports};
@@ -33,8 +33,8 @@ const MAX_OVERDUE: usize = 256;
 /// events that fail must not keep others from learning that somebody is online.
 const MAX_FROM_ROOMS: usize = 128;
 const MIN_FROM_ROOMS: usize = 4;
-/// From one sweep for events that a fenced instance has claimed to the next. An event is taken over
-/// by the second sweep, when every call of that instance is over.
+/// From one sweep for what fenced instances have claimed or parked to the next. A claimed event is
+/// taken over by the second sweep, when every call of that instance is over.
 const SWEEP_INTERVAL: Duration = Duration::from_secs(15);
 /// Rooms that `/status` shows.
 const MAX_SHOWN_ROOMS: usize = 20;
@@ -59,7 +59,10 @@ pub(super) struct ParkedEvents<P: Ports> {
     /// When the next event may have come due; `None`: none waits.
     next_due: Option<Timestamp>,
     next_deadline: Option<Timestamp>,
-    reads: JoinSet<DueRead>,
+    reads: JoinSet<ParkedRead>,
+    /// Events that are due, or of rooms, are being read.
+    is_reading: bool,
+    is_sweeping: bool,
     next_sweep: Timestamp,
     /// Unfinished entries that the last sweep found: partition and offset, and the version.
     swept: HashMap<(i32, i64), i64>,
@@ -85,6 +88,8 @@ impl<P: Ports> ParkedEvents<P> {
             next_due: None,
             next_deadline: None,
             reads: JoinSet::new(),
+            is_reading: false,
+            is_sweeping: false,
             next_sweep: Timestamp::MIN,
             swept: HashMap::new(),
             unreadable: HashSet::new(),
@@ -203,16 +208,15 @@ impl<P: Ports> ParkedEvents<P> {
         slots: &Semaphore,
         in_memory: usize,
     ) {
-        if !self.reads.is_empty() {
+        if self.is_reading {
             return;
         }
         let now = self.context.clock.now();
         let free = slots.available_permits();
         let is_due = |at: Option<Timestamp>| at.is_some_and(|at| at <= now);
         let reads_due = is_due(self.next_deadline) || is_due(self.next_due) && free > 0;
-        let sweep = self.next_sweep <= now;
         let rooms = self.rooms.take_due(now, free.clamp(MIN_FROM_ROOMS, MAX_FROM_ROOMS));
-        if !reads_due && !sweep && rooms.is_empty() {
+        if !reads_due && rooms.is_empty() {
             return;
         }
         let assignments = assignments();
@@ -226,11 +230,6 @@ impl<P: Ports> ParkedEvents<P> {
                 free => (free + in_memory).min(MAX_READ) + self.unreadable.len(),
             },
         });
-        if sweep {
-            self.next_sweep = now + SWEEP_INTERVAL;
-            // A fenced instance may have parked an event again after this one had read.
-            self.check_soon();
-        }
         if query.is_some() {
             self.next_deadline = None;
             self.next_due = self.next_due.filter(|_| free == 0);
@@ -240,15 +239,32 @@ impl<P: Ports> ParkedEvents<P> {
             assignments,
             query,
             rooms,
-            sweep,
             unreadable: self.unreadable.len(),
         };
         let context = self.context.clone();
-        self.reads.spawn(async move { request.read(&context).await });
+        self.is_reading = true;
+        self.reads.spawn(async move { ParkedRead::Due(request.read(&context).await) });
+    }
+
+    /// Start a sweep, if it is time for one.
+    pub(super) fn sweep(&mut self, assignments: impl FnOnce() -> Vec<AssignmentId>) {
+        let now = self.context.clock.now();
+        if self.is_sweeping || now < self.next_sweep {
+            return;
+        }
+        self.is_sweeping = true;
+        self.next_sweep = now + SWEEP_INTERVAL;
+        // A fenced instance may have parked an event again after this one had read.
+        self.check_soon();
+        let (context, topic, assignments) =
+            (self.context.clone(), self.topic.clone(), assignments());
+        self.reads.spawn(async move {
+            ParkedRead::Sweep(SweepRead::read(&context, topic, assignments).await)
+        });
     }
 
     /// The next result; pends while nothing is being read.
-    pub(super) async fn next(&mut self) -> DueRead {
+    pub(super) async fn next(&mut self) -> ParkedRead {
         loop {
             match self.reads.join_next().await {
                 Some(Ok(read)) => return read,
@@ -266,26 +282,35 @@ impl<P: Ports> ParkedEvents<P> {
     /// `partitions` are those of which the assignment is still the one that the read was for.
     pub(super) fn on_read(
         &mut self,
-        read: DueRead,
+        read: ParkedRead,
         partitions: &[i32],
         mut start: impl FnMut(RecoveredEntry, &WaitingRooms) -> StoredStart,
     ) {
+        match read {
+            ParkedRead::Due(read) => self.on_due(read, partitions, &mut start),
+            ParkedRead::Sweep(read) => self.on_sweep(read, partitions, &mut start),
+        }
+    }
+
+    fn on_due(
+        &mut self,
+        read: DueRead,
+        partitions: &[i32],
+        start: &mut impl FnMut(RecoveredEntry, &WaitingRooms) -> StoredStart,
+    ) {
+        self.is_reading = false;
         let now = self.context.clock.now();
         for RoomRead { room, limit, found } in read.rooms {
             let events = found.entries.len() + found.unreadable.len();
-            let started = self.start_all(found, Some(limit), &mut start);
+            let started = self.start_all(found, Some(limit), start);
             let read = RoomResult { room: &room, partitions, found: events, started };
             self.rooms.on_read(&read, now);
-        }
-        if let Some(unfinished) = read.unfinished {
-            self.on_sweep(unfinished, partitions, &mut start);
         }
         let Some(DueEntries { overdue, due, next_deadline, next_due }) = read.due else { return };
         let is_overdue_left =
             overdue.entries.len() + overdue.unreadable.len() >= read.overdue_limit;
         let is_due_left = due.entries.len() + due.unreadable.len() >= read.due_limit;
-        let started =
-            self.start_all(overdue, None, &mut start) + self.start_all(due, None, &mut start);
+        let started = self.start_all(overdue, None, start) + self.start_all(due, None, start);
         let again = if started > 0 { now } else { now + READ_AGAIN };
         let next_deadline = if is_overdue_left { Some(again) } else { next_deadline };
         let next_due = if is_due_left { Some(again) } else { next_due };
@@ -294,9 +319,24 @@ impl<P: Ports> ParkedEvents<P> {
         self.next_due = earliest(self.next_due, next_due);
     }
 
+    fn on_sweep(
+        &mut self,
+        SweepRead { unfinished, parked, .. }: SweepRead,
+        partitions: &[i32],
+        start: &mut impl FnMut(RecoveredEntry, &WaitingRooms) -> StoredStart,
+    ) {
+        self.is_sweeping = false;
+        for group in parked.iter().filter(|group| partitions.contains(&group.partition)) {
+            if let WaitsFor::Agent(room) = &group.waits_for {
+                self.rooms.add_unknown(room, group);
+            }
+        }
+        self.take_over(unfinished, partitions, start);
+    }
+
     /// Start the unfinished events that nobody works on, if the sweep before found them in the same
     /// version: if another instance has claimed one meanwhile, its call may be in flight.
-    fn on_sweep(
+    fn take_over(
         &mut self,
         unfinished: StoredEntries,
         partitions: &[i32],

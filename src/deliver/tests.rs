@@ -24,7 +24,8 @@ use crate::gate::{BreakerPolicy, Gate, GateSettings};
 use crate::health::Health;
 use crate::lease::{FencingToken, Lease};
 use crate::ledger::{
-    CountQuery, DueEntries, DueQuery, Ledger, ParkedCount, Recovered, StoredEntries, WaitingQuery,
+    CountQuery, DueEntries, DueQuery, Ledger, ParkedCount, ParkedGroup, Recovered, StoredEntries,
+    WaitingQuery,
 };
 use crate::telemetry::{DeadLetterLog, Metrics};
 
@@ -190,6 +191,10 @@ impl Ledger for FakeLedger {
 
     async fn unfinished(&self, _: Arc<str>, _: Vec<i32>) -> StoredEntries {
         StoredEntries::default()
+    }
+
+    async fn parked_groups(&self, _: Arc<str>, _: Vec<i32>) -> Vec<ParkedGroup> {
+        Vec::new()
     }
 
     async fn due(&self, _: DueQuery) -> DueEntries {

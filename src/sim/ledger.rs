@@ -176,9 +176,8 @@ impl Ledger for MemoryLedger {
     }
 
     async fn recover(&self, topic: Arc<str>, partitions: Vec<i32>) -> Recovered {
-        let parked = self.stored(&topic, &partitions, is_parked);
+        let parked = self.parked_groups(topic.clone(), partitions.clone()).await;
         let StoredEntries { entries, .. } = self.unfinished(topic, partitions).await;
-        let parked = groups(&parked);
         let parked_partitions = parked.iter().map(|group| group.partition).collect();
         Recovered { entries, blocked_partitions: Vec::new(), parked, parked_partitions }
     }
@@ -210,6 +209,10 @@ impl Ledger for MemoryLedger {
         let mut entries = self.stored(&topic, &partitions, only_in_ledger);
         entries.sort_by_key(|entry| (entry.source.partition, entry.source.offset));
         first(entries, usize::MAX)
+    }
+
+    async fn parked_groups(&self, topic: Arc<str>, partitions: Vec<i32>) -> Vec<ParkedGroup> {
+        groups(&self.stored(&topic, &partitions, is_parked))
     }
 
     async fn due(&self, query: DueQuery) -> DueEntries {

@@ -49,7 +49,8 @@ use crate::domain::ledger_entry::{
 };
 use crate::domain::record::Position;
 use crate::ledger::{
-    CountQuery, DueEntries, DueQuery, Ledger, ParkedCount, Recovered, StoredEntries, WaitingQuery,
+    CountQuery, DueEntries, DueQuery, Ledger, ParkedCount, ParkedGroup, Recovered, StoredEntries,
+    WaitingQuery,
 };
 
 /// Between two pruning steps, so that commands are written in between.
@@ -213,6 +214,11 @@ impl Ledger for SqlLedger {
     async fn unfinished(&self, topic: Arc<str>, partitions: Vec<i32>) -> StoredEntries {
         let read = || self.reader.unfinished(&topic, &partitions);
         read::stored(read::until_available(&self.parked_events, read).await)
+    }
+
+    async fn parked_groups(&self, topic: Arc<str>, partitions: Vec<i32>) -> Vec<ParkedGroup> {
+        let read = || self.reader.groups(&topic, &partitions);
+        read::groups(&read::until_available(&self.parked_events, read).await)
     }
 
     async fn due(&self, query: DueQuery) -> DueEntries {

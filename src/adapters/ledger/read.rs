@@ -54,8 +54,14 @@ pub(super) fn recovered(rows: Vec<StoredRow>, groups: Vec<ParkedRows>) -> Recove
     parked_partitions.dedup();
     entries.retain(|entry| !blocked_partitions.contains(&entry.record.position.partition));
     blocked_partitions.dedup();
-    let parked = groups.iter().filter_map(group).collect();
+    let parsed = groups.iter().map(|rows| group(rows).inspect_err(|error| report(rows, error)));
+    let parked = parsed.flatten().collect();
     Recovered { entries, blocked_partitions, parked, parked_partitions }
+}
+
+/// The parked rows in groups. Those that cannot be read were reported by the recovery.
+pub(super) fn groups(groups: &[ParkedRows]) -> Vec<ParkedGroup> {
+    groups.iter().flat_map(group).collect()
 }
 
 /// The numbers of parked rows by group. Rows that wait for something unknown are left out.
@@ -106,19 +112,17 @@ fn recovered_entry(
     entry.map_err(|error| UnreadableEntry { key, why: format!("{error:#}") })
 }
 
-/// `None` where a column is unreadable. The rows are found as unreadable at their deadlines.
-fn group(rows: &ParkedRows) -> Option<ParkedGroup> {
-    let parse = || -> anyhow::Result<ParkedGroup> {
-        Ok(ParkedGroup {
-            partition: rows.partition,
-            waits_for: parse_waits_for(&rows.waits_for)?,
-            oldest: parse_time(rows.oldest_us)?,
-            oldest_until: parse_time(rows.oldest_until_us)?,
-        })
-    };
-    let parsed = parse().inspect_err(|error| {
-        let error = format!("{error:#}");
-        error!(kafka.partition = rows.partition, error, "unreadable parked events");
-    });
-    parsed.ok()
+fn group(rows: &ParkedRows) -> anyhow::Result<ParkedGroup> {
+    Ok(ParkedGroup {
+        partition: rows.partition,
+        waits_for: parse_waits_for(&rows.waits_for)?,
+        oldest: parse_time(rows.oldest_us)?,
+        oldest_until: parse_time(rows.oldest_until_us)?,
+    })
+}
+
+/// A column is unreadable. The rows are found as unreadable at their deadlines.
+fn report(rows: &ParkedRows, error: &anyhow::Error) {
+    let error = format!("{error:#}");
+    error!(kafka.partition = rows.partition, error, "unreadable parked events");
 }

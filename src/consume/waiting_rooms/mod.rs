@@ -14,6 +14,7 @@ use jiff::Timestamp;
 use super::event_count::EventCount;
 use crate::domain::ledger_entry::RoomName;
 use crate::health::RoomStatus;
+use crate::ledger::ParkedGroup;
 
 /// More rooms than this are not opened: the events of further plans wait alone. Each event may name
 /// agents of its own, so the number of plans has no bound.
@@ -104,6 +105,20 @@ impl WaitingRooms {
         added.waiting.insert(partition, found);
         added.oldest = added.oldest.min(oldest);
         added.next_probe = added.next_probe.max(next_probe);
+        self.reindex(room);
+    }
+
+    /// Events of a partition were found in the ledger, which nobody here has parked: if their room is
+    /// unknown, it is opened. The next probe of a known one stays as it is.
+    pub(super) fn add_unknown(&mut self, room: &RoomName, group: &ParkedGroup) {
+        let ParkedGroup { partition, oldest, oldest_until, .. } = group;
+        let new = || WaitingRoom::new(*oldest, *oldest_until);
+        let of_room = self.rooms.entry(room.clone()).or_insert_with(new);
+        of_room.waiting.entry(*partition).or_insert_with(|| {
+            let mut events = EventCount::default();
+            events.parked();
+            Waiting { events, parked_since: true }
+        });
         self.reindex(room);
     }
 

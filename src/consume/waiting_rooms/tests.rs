@@ -1,6 +1,7 @@
 //! When a room is probed, filled, opened and closed.
 
 use super::*;
+use crate::domain::ledger_entry::WaitsFor;
 
 fn at(second: i64) -> Timestamp {
     Timestamp::from_second(1_800_000_000 + second).unwrap()
@@ -147,6 +148,28 @@ fn a_room_of_a_previous_owner_is_probed_before_its_events_are_counted() {
     rooms.on_counted(1, &HashMap::new());
     assert_eq!(shown(&rooms)[0].1, Some(9), "one of them is being tried");
     assert_eq!(rooms.events(), 14);
+}
+
+#[test]
+fn events_that_another_instance_has_parked_open_their_room() {
+    let found = |partition| ParkedGroup {
+        partition,
+        waits_for: WaitsFor::Agent(name()),
+        oldest: at(1),
+        oldest_until: at(99),
+    };
+    let mut rooms = WaitingRooms::default();
+    rooms.add_unknown(&name(), &found(0));
+    rooms.add_unknown(&name(), &found(0));
+    assert_eq!(rooms.events(), 1, "at least");
+    assert_eq!([tried(&mut rooms, 98), tried(&mut rooms, 99)], [0, 1]);
+
+    let mut known = room_of(2);
+    known.add_unknown(&name(), &found(0));
+    known.add_unknown(&name(), &found(1));
+    assert_eq!((known.events(), tried(&mut known, 15)), (3, 1), "its probe is due all the same");
+    known.remove_partition(0);
+    assert!(known.rooms.contains_key(&name()), "partition 1 has one");
 }
 
 #[test]

@@ -177,6 +177,7 @@ pub(super) async fn recovery_finds_what_parked_events_wait_for_and_leaves_them(
     let peer = test_ledger.peer("b").await;
     let mut found = peer.recovered("escalations", &[1, 0]).await;
     assert_eq!(found.entries.iter().map(key_of).collect::<Vec<_>>(), ["open"]);
+    assert_eq!(peer.parked_groups(&[1, 0]).await, found.parked, "a sweep finds the same");
     found.parked.sort_by_key(|group| (group.partition, group.waits_for.to_string()));
     assert_eq!(
         found.parked,

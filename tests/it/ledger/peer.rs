@@ -17,8 +17,8 @@ use handoff::{
         wire::{Channel, Message},
     },
     ledger::{
-        CountQuery, DueEntries, DueQuery, Ledger as _, ParkedCount, Recovered, StoredEntries,
-        WaitingQuery,
+        CountQuery, DueEntries, DueQuery, Ledger as _, ParkedCount, ParkedGroup, Recovered,
+        StoredEntries, WaitingQuery,
     },
     sim::ledger::MemoryLedger,
 };
@@ -298,6 +298,14 @@ impl Peer {
         match self {
             Self::Memory(ledger) => ledger.recover(topic.into(), partitions).await,
             Self::Database(ledger, _) => ledger.recover(topic.into(), partitions).await,
+        }
+    }
+
+    pub(super) async fn parked_groups(&self, partitions: &[i32]) -> Vec<ParkedGroup> {
+        let (topic, partitions) = ("escalations".into(), partitions.to_vec());
+        match self {
+            Self::Memory(ledger) => ledger.parked_groups(topic, partitions).await,
+            Self::Database(ledger, _) => ledger.parked_groups(topic, partitions).await,
         }
     }
 

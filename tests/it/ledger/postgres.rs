@@ -127,6 +127,31 @@ async fn many_parked_events_are_counted_in_steps() {
     assert_eq!(counts.len(), 6, "{counts:?}");
 }
 
+/// More than two queries find, in partitions of different sizes.
+#[tokio::test(flavor = "multi_thread")]
+async fn many_waiting_rooms_are_found_in_steps() {
+    let url = schema().await;
+    let peer = open(&url, "a").await;
+    parked::park(&peer, "template", 0, 900, WaitsFor::Agent("0".into())).await;
+    let names = "session_id, topic, state, owner, version, deadline_us, claimed_at_us, from_ledger, \
+                 parked_until_us, record, snapshot, history, first_seen_us";
+    let copies = format!(
+        "INSERT INTO handoff_events (key, partition, \"offset\", waits_for, {names}) \
+         SELECT key || '-' || n, CASE WHEN n <= 1300 THEN 1 ELSE 2 + n % 2 END, n, 'agent:' || n / 2, \
+         {names} FROM handoff_events, generate_series(1, 1700) AS n"
+    );
+    execute(&url, &copies).await.unwrap();
+
+    let groups = peer.parked_groups(&[0, 1, 2, 3, 4]).await;
+    let mut found: Vec<_> =
+        groups.iter().map(|group| (group.partition, group.waits_for.to_string())).collect();
+    found.sort();
+    let all = found.len();
+    found.dedup();
+    assert_eq!((all, found.len()), (1 + 651 + 200 + 200, all));
+    assert_eq!(peer.parked_groups(&[]).await, []);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_stopped_server_is_waited_for() {
     let server = Server::start().await;

@@ -1,5 +1,5 @@
 //! Nobody is forgotten in the ledger: neither an event that is parked behind others which are
-//! answered, nor one past its deadline, nor a waiting room.
+//! answered, nor one past its deadline. ([`rooms`](super::rooms) has the same for waiting rooms.)
 //!
 //! Each of them has an owner that could go on. It is forgotten if that owner has worked for a while
 //! without a restart, a rebalance or a pause, and the event still waits.
@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use handoff::domain::ledger_entry::{EntryState, LedgerEntry, RoomName, WaitsFor};
+use handoff::domain::ledger_entry::{EntryState, LedgerEntry, WaitsFor};
 use jiff::Timestamp;
 use tokio::time::Instant;
 
@@ -16,8 +16,6 @@ use super::world::{SimWorld, lock};
 
 /// Longer than every delay of the simulated ledger, and than a retry that waits for a slot.
 const LIMIT: Duration = Duration::from_secs(12);
-/// A room is probed late while the gate is shut: its probes are up to 8 s apart.
-const ROOM_LIMIT: Duration = Duration::from_secs(30);
 
 /// What the check remembers.
 #[derive(Default)]
@@ -79,8 +77,8 @@ fn limit(
             };
             (!is_woken && is_first && is_committed).then_some(LIMIT)
         }
-        WaitsFor::Agent(room) => (next_probe(entries, room) <= now).then_some(ROOM_LIMIT),
-        WaitsFor::Time | WaitsFor::Redelivery => None,
+        // Those in a room are tried one after the other: see `rooms`.
+        WaitsFor::Time | WaitsFor::Agent(_) | WaitsFor::Redelivery => None,
     }
 }
 
@@ -89,15 +87,6 @@ fn is_ahead(other: &LedgerEntry, entry: &LedgerEntry) -> bool {
         && other.source.partition == entry.source.partition
         && other.source.offset < entry.source.offset
         && !other.is_settled()
-}
-
-/// Each event that finds nobody is parked until the next probe: the latest counts.
-fn next_probe(entries: &[(Arc<str>, LedgerEntry)], room: &RoomName) -> Timestamp {
-    let of_room = entries.iter().filter_map(|(_, entry)| match &entry.state {
-        EntryState::Parked { until, waits_for: WaitsFor::Agent(of) } if of == room => Some(*until),
-        _ => None,
-    });
-    of_room.max().unwrap_or(Timestamp::MAX)
 }
 
 impl Forgotten {

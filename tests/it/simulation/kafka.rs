@@ -184,6 +184,19 @@ impl SimKafka {
         (partition.owner, partition.draining) = (None, false);
     }
 
+    /// The process that owns the partition and has not been asked to revoke it.
+    pub(super) fn staying_owner(&self, partition: i32) -> Option<Arc<SimProcess>> {
+        let Partition { owner, draining, .. } = &self.partitions[partition as usize];
+        owner.clone().filter(|_| !draining)
+    }
+
+    /// The process is about to leave the group, and drains its partitions.
+    pub(super) fn set_leaving(&mut self, process: &Arc<SimProcess>) {
+        for partition in self.owned_by(process) {
+            self.partitions[partition as usize].draining = true;
+        }
+    }
+
     fn owned_by(&self, process: &Arc<SimProcess>) -> Vec<i32> {
         (0..self.partitions.len() as i32).filter(|p| self.owns(process, *p)).collect()
     }

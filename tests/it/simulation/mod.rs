@@ -13,6 +13,7 @@ mod draining;
 mod forgotten;
 mod kafka;
 mod mutations;
+mod outdated;
 mod ports;
 mod process;
 mod rooms;
@@ -70,6 +71,7 @@ async fn run(world: &Arc<SimWorld>) {
     while Instant::now() < horizon && world.violations().is_empty() {
         sleep(Duration::from_secs(1)).await;
         forgotten::check(world);
+        rooms::check_tried(world);
         let all_published = Instant::now() > world.clock().instant(last_input);
         if world.faults_are_over()
             && all_published

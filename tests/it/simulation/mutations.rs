@@ -5,7 +5,9 @@ use std::sync::Arc;
 
 use futures_util::FutureExt as _;
 use handoff::domain::ledger_entry::{Claim, ClaimResult, RecoveredEntry, WaitsFor, WakeSession};
-use handoff::ledger::{DueEntries, DueQuery, Ledger as _, StoredEntries, WaitingQuery};
+use handoff::ledger::{
+    DueEntries, DueQuery, Ledger as _, ParkedGroup, StoredEntries, WaitingQuery,
+};
 use handoff::sim::ledger::MemoryLedger;
 
 use super::budget;
@@ -27,6 +29,8 @@ pub(super) enum Mutation {
     ForgetSessions,
     /// Nobody is read from a waiting room.
     ForgetRooms,
+    /// A sweep finds no waiting room that another instance has filled.
+    SweepPastRooms,
     /// Events in a waiting room are read before its probe is due.
     ImpatientRooms,
     /// An event does not wait for the parked events of its session.
@@ -40,7 +44,7 @@ pub(super) enum Mutation {
 }
 
 impl Mutation {
-    pub(super) const ALL: [Self; 12] = [
+    pub(super) const ALL: [Self; 13] = [
         Self::CommitEarly,
         Self::ForgetClaims,
         Self::PublishTwice,
@@ -48,6 +52,7 @@ impl Mutation {
         Self::LoseParkedEvents,
         Self::ForgetSessions,
         Self::ForgetRooms,
+        Self::SweepPastRooms,
         Self::ImpatientRooms,
         Self::OvertakeParkedEvents,
         Self::StartStaleEvents,
@@ -111,6 +116,14 @@ pub(super) fn waiting(process: &Arc<SimProcess>, mut found: StoredEntries) -> St
         found.entries.clear();
     }
     found
+}
+
+/// What a sweep finds.
+pub(super) fn swept(process: &Arc<SimProcess>, mut groups: Vec<ParkedGroup>) -> Vec<ParkedGroup> {
+    if process.world.is(Mutation::SweepPastRooms) {
+        groups.retain(|group| !matches!(group.waits_for, WaitsFor::Agent(_)));
+    }
+    groups
 }
 
 pub(super) fn wake(process: &Arc<SimProcess>, wake: Option<WakeSession>) -> Option<WakeSession> {

@@ -12,14 +12,14 @@ use std::time::Duration;
 use futures_util::FutureExt as _;
 use handoff::deliver::{OutcomePublisher, Published, PublishedBy};
 use handoff::domain::ledger_entry::{
-    Claim, ClaimResult, EntryState, LedgerEntry, Park, RecoveredEntry, Settle, WaitsFor,
-    WakeSession, WriteResult,
+    Claim, ClaimResult, Park, RecoveredEntry, Settle, WakeSession, WriteResult,
 };
 use handoff::domain::record::Position;
 use handoff::domain::wire::Message;
 use handoff::lease::FencingToken;
 use handoff::ledger::{
-    CountQuery, DueEntries, DueQuery, Ledger, ParkedCount, Recovered, StoredEntries, WaitingQuery,
+    CountQuery, DueEntries, DueQuery, Ledger, ParkedCount, ParkedGroup, Recovered, StoredEntries,
+    WaitingQuery,
 };
 use handoff::sim::ledger::MemoryLedger;
 use jiff::Timestamp;
@@ -28,6 +28,7 @@ use tokio::time::{Instant, sleep};
 
 use super::checks;
 use super::mutations::{self, Mutation};
+use super::outdated;
 use super::rooms;
 use super::world::{SimProcess, lock};
 
@@ -226,7 +227,9 @@ impl Ledger for SimLedger {
 
     async fn recover(&self, topic: Arc<str>, partitions: Vec<i32>) -> Recovered {
         self.read().await;
+        rooms::on_recover(&self.process, &partitions);
         let recovered = now(self.memory.recover(topic, partitions));
+        let recovered = outdated::before_rooms(&self.process, recovered);
         self.process.world.log(|| {
             let entries = recovered.entries.iter();
             let offsets: Vec<_> = entries.map(|entry| entry.record.position.offset).collect();
@@ -256,10 +259,18 @@ impl Ledger for SimLedger {
         found
     }
 
+    async fn parked_groups(&self, topic: Arc<str>, partitions: Vec<i32>) -> Vec<ParkedGroup> {
+        let groups = now(self.memory.parked_groups(topic, partitions));
+        let groups = mutations::swept(&self.process, groups);
+        self.answer_read().await;
+        groups
+    }
+
     async fn due(&self, query: DueQuery) -> DueEntries {
         self.read().await;
         let due = now(self.memory.due(query.clone()));
-        let due = mutations::due(&self.process, &query, self.with_outdated(&query, due));
+        let due = outdated::before_attempts(&self.process, &query, due);
+        let due = mutations::due(&self.process, &query, due);
         self.trace_read("due", due.overdue.entries.iter().chain(&due.due.entries));
         self.answer_read().await;
         due
@@ -281,27 +292,6 @@ impl SimLedger {
     async fn read(&self) {
         self.process.crash_point("the ledger is about to be read").await;
         self.process.delay_up_to(20).await;
-    }
-
-    /// Sometimes the answer is outdated: it shows events as they were before their last attempt.
-    fn with_outdated(&self, query: &DueQuery, mut due: DueEntries) -> DueEntries {
-        let world = &self.process.world;
-        // Chosen by the time: another draw would make other worlds of all seeds.
-        if world.faults_are_over() || query.now.as_millisecond() % 4 != 0 {
-            return due;
-        }
-        for (_, entry) in self.memory.entries() {
-            let EntryState::Parked { until, waits_for: WaitsFor::Time } = &entry.state else {
-                continue;
-            };
-            let is_theirs = query.partitions.contains(&entry.source.partition);
-            if entry.version > 2 && is_theirs && *until > query.now {
-                // It was claimed and parked since.
-                let version = entry.version - 2;
-                due.due.entries.extend(LedgerEntry { version, ..entry }.recover());
-            }
-        }
-        due
     }
 
     /// What follows every read: an answer may arrive when it is outdated.

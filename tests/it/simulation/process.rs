@@ -162,11 +162,13 @@ fn context(
     let metrics = Arc::new(Metrics::new());
     let health = Arc::new(Health::new(lease.clone(), Duration::from_secs(3_600)));
     let (clock, rng) = (process.world.clock(), process.world.clone());
+    let gate = gate(&process.world, 8, &metrics);
+    *lock(&process.gate) = Some(gate.clone());
     Arc::new(Context {
         desk: SimDeskClient { process: process.clone() },
         outcomes,
         ledger,
-        gate: gate(&process.world, 8, &metrics),
+        gate,
         policy: process.world.schedule.policy.clone(),
         clock: Clock::from_fn(move || clock.now()),
         rng: Rng::from_fn(move || rng.rng(|rng| rng.u64(..))),
@@ -377,6 +379,7 @@ impl PollLoop {
     /// Drain every partition, commit, leave the group.
     async fn shut_down(mut self) {
         let process = &self.source.process.clone();
+        lock(&process.world.kafka).set_leaving(process);
         let (done, drained) = sync_channel(1);
         self.send(Inbound::Ending { lost: false, done }).await;
         let until = Instant::now() + process.world.schedule.drain + DRAIN_MARGIN;

@@ -94,7 +94,17 @@ impl Schedule {
         schedule.desk_faults =
             (0..rng.usize(0..3)).map(|_| desk_fault(&mut rng, fault_period)).collect();
         schedule.inputs = inputs(&schedule, &mut rng);
+        if schedule.keeps_trying() {
+            let (from, to, _) = desk_fault(&mut rng, fault_period);
+            let longer = to + S(rng.u64(10..30));
+            schedule.desk_faults.push((from, longer, DeskFault::NoAgentOnline));
+        }
         schedule
+    }
+
+    /// Whether events wait in rooms. Those worlds take longer: a sweep may have to find the rooms.
+    fn keeps_trying(&self) -> bool {
+        self.policy.routes.names().next().is_some()
     }
 
     pub(super) fn desk_fault(&self, since_start: Duration) -> Option<DeskFault> {
@@ -196,7 +206,8 @@ fn escalation(
 ) -> InputRecord {
     let EventIdentity { number, id, session } = identity;
     let start: Timestamp = START.parse().unwrap();
-    let deadline = start + at + MS(rng.u64(500..40_000));
+    let longest = if schedule.keeps_trying() { 80_000 } else { 40_000 };
+    let deadline = start + at + MS(rng.u64(500..longest));
     let mut value = json!({
         "session_id": format!("s{session}"),
         "expires_at": deadline.to_string(),

@@ -10,6 +10,7 @@ use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::time::Duration;
 
 use handoff::domain::wire::{Channel, Message};
+use handoff::gate::Gate;
 use handoff::sim::ledger::MemoryLedger;
 use jiff::Timestamp;
 use tokio::sync::Notify;
@@ -19,7 +20,7 @@ use super::desk::SimDesk;
 use super::forgotten::Forgotten;
 use super::kafka::SimKafka;
 use super::mutations::Mutation;
-use super::rooms::RoomProbes;
+use super::rooms::{RoomProbes, UntriedRooms};
 use super::schedule::Schedule;
 
 /// When every world starts.
@@ -34,6 +35,7 @@ pub(super) struct SimWorld {
     /// Broken promises found so far.
     violations: Mutex<Vec<String>>,
     pub(super) forgotten: Mutex<Forgotten>,
+    pub(super) untried_rooms: Mutex<UntriedRooms>,
     /// Kept only for a replay.
     trace: Option<Mutex<Vec<String>>>,
     rng: Mutex<fastrand::Rng>,
@@ -83,6 +85,7 @@ impl SimWorld {
             ),
             violations: Mutex::default(),
             forgotten: Mutex::default(),
+            untried_rooms: Mutex::default(),
             trace: traced.then(Mutex::default),
             rng: Mutex::new(rng),
             clock,
@@ -168,6 +171,7 @@ pub(super) struct SimProcess {
     /// Await points left until it crashes.
     points_left: AtomicI64,
     pub(super) room_probes: Mutex<RoomProbes>,
+    pub(super) gate: Mutex<Option<Arc<Gate>>>,
     /// Start and end of the last pause.
     paused: Mutex<Option<(Instant, Instant)>>,
 }
@@ -190,6 +194,7 @@ impl SimProcess {
                 i64::MAX
             }),
             room_probes: Mutex::default(),
+            gate: Mutex::default(),
             paused: Mutex::default(),
         })
     }
@@ -203,6 +208,10 @@ impl SimProcess {
             self.world.log(|| format!("{} CRASHES {why}", self.name));
             self.crash_signal.notify_one();
         }
+    }
+
+    pub(super) fn is_gate_shut(&self) -> bool {
+        lock(&self.gate).as_ref().is_some_and(|gate| gate.shut().is_some())
     }
 
     pub(super) fn pause(&self, until: Instant) {

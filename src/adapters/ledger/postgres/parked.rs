@@ -24,10 +24,15 @@ WHERE record IS NOT NULL AND waits_for IS NULL AND topic = $1 AND partition = AN
   AND (state = 'settled' OR state = 'open' AND from_ledger)
 ORDER BY partition, "offset""#;
 
-// A loose index scan: each step looks up the first row of the next group. GROUP BY would read every
-// parked row, from the table itself where it was not vacuumed since.
+/// Groups that one query finds, of all partitions together; see [`COUNT_ROWS`].
+const GROUP_ROWS: usize = 500;
+
+// A loose index scan: each step looks up the first row of the next group, in each partition. GROUP BY
+// would read every parked row, from the table itself where it was not vacuumed since. The recursion
+// stops when there are as many rows as wanted: an ORDER BY would let it go on to its end.
 const GROUPS: &str = "WITH RECURSIVE groups (partition, waits_for, oldest_us, oldest_until_us) AS (
-  SELECT p, '', NULL::bigint, NULL::bigint FROM UNNEST($2::int[]) AS p
+  SELECT p.partition, p.waits_for, NULL::bigint, NULL::bigint
+  FROM UNNEST($2::int[], $3::text[]) AS p (partition, waits_for)
   UNION ALL
   SELECT g.partition, n.waits_for, n.first_seen_us, n.parked_until_us
   FROM groups AS g CROSS JOIN LATERAL (
@@ -35,7 +40,8 @@ const GROUPS: &str = "WITH RECURSIVE groups (partition, waits_for, oldest_us, ol
     WHERE e.waits_for <> 'redelivery' AND e.topic = $1 AND e.partition = g.partition
       AND e.waits_for > g.waits_for
     ORDER BY e.waits_for, e.first_seen_us, e.parked_until_us LIMIT 1) AS n)
-SELECT partition, waits_for, oldest_us, oldest_until_us FROM groups WHERE waits_for <> ''";
+SELECT partition, waits_for, oldest_us, oldest_until_us FROM groups
+WHERE oldest_us IS NOT NULL LIMIT $4";
 
 /// Rows that one query counts, of all partitions together: a cold disk may take 5 ms for each, and
 /// the query may take 5 s.
@@ -113,8 +119,24 @@ impl PostgresReader {
         topic: &str,
         partitions: &[i32],
     ) -> anyhow::Result<Vec<ParkedRows>> {
-        let groups = self.rows(sqlx::query(GROUPS).bind(topic).bind(partitions)).await?;
-        Ok(groups.iter().map(parked_rows).collect::<sqlx::Result<_>>()?)
+        let mut cursors: BTreeMap<i32, String> =
+            partitions.iter().map(|partition| (*partition, String::new())).collect();
+        let mut groups: Vec<ParkedRows> = Vec::new();
+        loop {
+            let partitions: Vec<i32> = cursors.keys().copied().collect();
+            let after: Vec<&str> = cursors.values().map(String::as_str).collect();
+            let query = sqlx::query(GROUPS).bind(topic).bind(partitions).bind(after);
+            let rows = self.rows(query.bind(GROUP_ROWS as i64)).await?;
+            for row in &rows {
+                let found = parked_rows(row)?;
+                // The groups of one partition come in their order.
+                cursors.insert(found.partition, found.waits_for.clone());
+                groups.push(found);
+            }
+            if rows.len() < GROUP_ROWS {
+                return Ok(groups);
+            }
+        }
     }
 
     pub(in super::super) async fn count_parked(

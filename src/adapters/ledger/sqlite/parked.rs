@@ -95,27 +95,25 @@ pub(super) fn unfinished(
 pub(super) fn groups(
     connection: &Connection,
     topic: &str,
-    partitions: &[i32],
+    partition: i32,
 ) -> rusqlite::Result<Vec<ParkedRows>> {
     let mut query = connection.prepare_cached(NEXT_GROUP)?;
+    let mut next = |after: &str| {
+        let group = query.query_row(params![topic, partition, after], |row| {
+            Ok(ParkedRows {
+                partition,
+                waits_for: row.get(0)?,
+                oldest_us: row.get(1)?,
+                oldest_until_us: row.get(2)?,
+            })
+        });
+        group.optional()
+    };
     let mut groups = Vec::new();
-    for &partition in partitions {
-        let mut next = |after: &str| {
-            let group = query.query_row(params![topic, partition, after], |row| {
-                Ok(ParkedRows {
-                    partition,
-                    waits_for: row.get(0)?,
-                    oldest_us: row.get(1)?,
-                    oldest_until_us: row.get(2)?,
-                })
-            });
-            group.optional()
-        };
-        let mut found = next("")?;
-        while let Some(group) = found {
-            found = next(&group.waits_for)?;
-            groups.push(group);
-        }
+    let mut found = next("")?;
+    while let Some(group) = found {
+        found = next(&group.waits_for)?;
+        groups.push(group);
     }
     Ok(groups)
 }

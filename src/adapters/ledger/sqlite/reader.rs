@@ -105,12 +105,17 @@ impl SqliteReader {
         topic: &str,
         partitions: &[i32],
     ) -> anyhow::Result<Vec<ParkedRows>> {
-        let (topic, partitions) = (topic.to_owned(), partitions.to_vec());
-        self.query(move |connection, file| {
-            let groups = parked::groups(connection, &topic, &partitions);
-            groups.map_err(|error| explain(file, error))
-        })
-        .await
+        let mut groups = Vec::new();
+        // One query for each partition, so that other reads come between.
+        for &partition in partitions {
+            let topic = topic.to_owned();
+            let found = self.query(move |connection, file| {
+                let found = parked::groups(connection, &topic, partition);
+                found.map_err(|error| explain(file, error))
+            });
+            groups.append(&mut found.await?);
+        }
+        Ok(groups)
     }
 
     pub(in super::super) async fn count_parked(
