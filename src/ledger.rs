@@ -32,14 +32,16 @@ pub trait Ledger: Send + Sync + 'static {
     /// Makes the first parked event of a session due, where no answer does.
     fn wake_session(&self, wake: WakeSession) -> impl Future<Output = ()> + Send;
 
-    /// Whether an event of this session is parked whose record is ahead of this one in its
-    /// partition, or has been read in the ledger and claimed by another instance, which had lost the
-    /// partition: it is taken over later. Events that were released do not count: Kafka delivers them
-    /// in their order.
+    /// Whether an event of this session is parked whose record is ahead of this one in its partition, or
+    /// was read in the ledger and claimed, and nobody here works on it: an instance that had lost the
+    /// partition has claimed it, or this one did so in an earlier assignment. It is taken over later.
+    /// `in_memory` are the offsets of the session's events that this process works on. Events that were
+    /// released do not count: Kafka delivers them in their order.
     fn is_session_parked(
         &self,
         session_id: Arc<str>,
         before: Position,
+        in_memory: Vec<i64>,
     ) -> impl Future<Output = bool> + Send;
 
     /// Whether an event of this key may have been answered and forgotten: it has no entry, and

@@ -84,7 +84,7 @@ impl Ledger for NoLedger {
 
     async fn wake_session(&self, _: WakeSession) {}
 
-    async fn is_session_parked(&self, _: Arc<str>, _: Position) -> bool {
+    async fn is_session_parked(&self, _: Arc<str>, _: Position, _: Vec<i64>) -> bool {
         false
     }
 

@@ -177,7 +177,7 @@ impl Ledger for FakeLedger {
         unreachable!("nothing is parked")
     }
 
-    async fn is_session_parked(&self, _: Arc<str>, _: Position) -> bool {
+    async fn is_session_parked(&self, _: Arc<str>, _: Position, _: Vec<i64>) -> bool {
         false
     }
 

@@ -85,7 +85,8 @@ impl<P: Ports> Delivery<'_, P> {
             return false;
         }
         let (session, position) = (self.event.session_id.clone(), self.record.position.clone());
-        let is_behind = self.context.ledger.is_session_parked(session, position).await;
+        let in_memory = self.turn.offsets_ahead();
+        let is_behind = self.context.ledger.is_session_parked(session, position, in_memory).await;
         if is_behind {
             self.turn.must_park();
         }

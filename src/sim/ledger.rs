@@ -155,13 +155,18 @@ impl Ledger for MemoryLedger {
         self.wake(&wake);
     }
 
-    async fn is_session_parked(&self, session_id: Arc<str>, before: Position) -> bool {
+    async fn is_session_parked(
+        &self,
+        session_id: Arc<str>,
+        before: Position,
+        in_memory: Vec<i64>,
+    ) -> bool {
         self.entries.lock().values().any(|entry| {
             let Position { topic, partition, offset } = &entry.source;
             entry.session_id.as_ref() == Some(&session_id)
                 && (topic, partition) == (&before.topic, &before.partition)
                 && *offset < before.offset
-                && (is_parked(entry) || is_from_ledger(entry) && entry.owner != self.owner)
+                && (is_parked(entry) || is_from_ledger(entry) && !in_memory.contains(offset))
         })
     }
 

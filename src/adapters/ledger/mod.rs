@@ -72,7 +72,6 @@ pub struct LedgerSettings {
 pub struct SqlLedger {
     requests: mpsc::UnboundedSender<WriterRequest>,
     reader: LedgerReader,
-    owner: Arc<str>,
     availability: Arc<Availability>,
     /// Of reads of parked events.
     parked_events: Arc<Availability>,
@@ -83,7 +82,6 @@ pub struct SqlLedger {
 pub async fn open(settings: &LedgerSettings) -> anyhow::Result<(SqlLedger, LedgerTask)> {
     let LedgerSettings { url, owner, clock } = settings.clone();
     let (requests, received) = mpsc::unbounded_channel();
-    let reading_owner = owner.clone();
     let availability = Arc::new(Availability::of_writes());
     let watched = availability.clone();
     let (reader, task): (LedgerReader, LedgerTask) = match &url {
@@ -101,8 +99,7 @@ pub async fn open(settings: &LedgerSettings) -> anyhow::Result<(SqlLedger, Ledge
         }
     };
     let parked_events = Arc::new(Availability::of_parked_events(&availability));
-    let owner = reading_owner;
-    Ok((SqlLedger { requests, reader, owner, availability, parked_events }, task))
+    Ok((SqlLedger { requests, reader, availability, parked_events }, task))
 }
 
 impl SqlLedger {
@@ -181,8 +178,13 @@ impl Ledger for SqlLedger {
         self.request(WriterRequest::Wake { wake, reply }, result).await;
     }
 
-    async fn is_session_parked(&self, session_id: Arc<str>, before: Position) -> bool {
-        let read = || self.reader.is_session_parked(&session_id, &before, &self.owner);
+    async fn is_session_parked(
+        &self,
+        session_id: Arc<str>,
+        before: Position,
+        in_memory: Vec<i64>,
+    ) -> bool {
+        let read = || self.reader.is_session_parked(&session_id, &before, &in_memory);
         read::until_available(&self.parked_events, read).await
     }
 

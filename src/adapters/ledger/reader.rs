@@ -134,17 +134,16 @@ impl LedgerReader {
         }
     }
 
-    /// Whether an event of this session is parked ahead of this position, or was read in the ledger and
-    /// claimed by another owner than this one.
+    /// See [`Ledger::is_session_parked`](crate::ledger::Ledger::is_session_parked).
     pub(super) async fn is_session_parked(
         &self,
         session_id: &Arc<str>,
         before: &Position,
-        owner: &Arc<str>,
+        in_memory: &[i64],
     ) -> anyhow::Result<bool> {
         match self {
-            Self::Sqlite(reader) => reader.is_session_parked(session_id, before, owner).await,
-            Self::Postgres(reader) => reader.is_session_parked(session_id, before, owner).await,
+            Self::Sqlite(reader) => reader.is_session_parked(session_id, before, in_memory).await,
+            Self::Postgres(reader) => reader.is_session_parked(session_id, before, in_memory).await,
         }
     }
 }

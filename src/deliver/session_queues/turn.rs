@@ -78,6 +78,15 @@ impl Turn {
         self.queues.0.lock().parked_partitions.contains(&self.source.partition)
     }
 
+    /// The offsets of the events in memory whose records are ahead of this one.
+    pub fn offsets_ahead(&self) -> Vec<i64> {
+        let ahead = self.with_queue(|queue, _| {
+            let ahead = queue.iter().filter(|queued| queued.is_ahead_of(&self.source));
+            ahead.map(|queued| queued.source.offset).collect()
+        });
+        ahead.unwrap_or_default()
+    }
+
     /// The event is about to be parked. The events behind it, which arrive or are in memory, have
     /// to ask the ledger from now on.
     pub fn will_park(&self) {

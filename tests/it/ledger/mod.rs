@@ -59,7 +59,7 @@ on_every_ledger!(
     parked::a_session_is_parked_while_an_earlier_event_is,
     versions::an_entry_that_has_changed_since_it_was_read_is_not_claimed,
     versions::a_woken_entry_is_still_in_its_version,
-    versions::an_event_that_a_fenced_instance_has_claimed_is_ahead,
+    versions::a_claimed_event_that_nobody_works_on_is_ahead,
     versions::of_two_instances_that_read_an_event_one_starts_it,
     crowd::commands_on_one_key_keep_their_order,
     crowd::ten_thousand_commands_at_once_are_all_stored,

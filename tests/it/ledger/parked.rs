@@ -326,7 +326,7 @@ pub(super) async fn a_session_is_parked_while_an_earlier_event_is(test_ledger: &
     elsewhere.topic = "other".into();
     assert!(!peer.is_session_parked("s", elsewhere).await);
     peer.claim(parked.clone()).await;
-    assert!(!is_parked(6).await);
+    assert!(!peer.is_session_parked_beside("s", position(0, 6), &[5]).await);
     assert!(peer.park("k", park_event(90, "{}")).await);
     assert!(is_parked(6).await, "it was released, and only the ledger has it");
     peer.claim(parked.clone()).await;

@@ -253,10 +253,24 @@ impl Peer {
         }
     }
 
+    /// While it works on none of the session's events.
     pub(super) async fn is_session_parked(&self, session_id: &str, before: Position) -> bool {
+        self.is_session_parked_beside(session_id, before, &[]).await
+    }
+
+    /// While it works on the session's events with these offsets.
+    pub(super) async fn is_session_parked_beside(
+        &self,
+        session_id: &str,
+        before: Position,
+        in_memory: &[i64],
+    ) -> bool {
+        let (session_id, in_memory) = (session_id.into(), in_memory.to_vec());
         match self {
-            Self::Memory(ledger) => ledger.is_session_parked(session_id.into(), before).await,
-            Self::Database(ledger, _) => ledger.is_session_parked(session_id.into(), before).await,
+            Self::Memory(ledger) => ledger.is_session_parked(session_id, before, in_memory).await,
+            Self::Database(ledger, _) => {
+                ledger.is_session_parked(session_id, before, in_memory).await
+            }
         }
     }
 

@@ -166,7 +166,7 @@ async fn a_stopped_server_is_waited_for() {
         async move { peer.claim(claim(&format!("during-{n}"), n)).await }
     }));
     let recovering = peer.recover("escalations", &[0]);
-    let looking_up = peer.is_session_parked("s", position(0, 9));
+    let looking_up = peer.is_session_parked_beside("s", position(0, 9), &[1]);
     let (claimed, rows, parked, ()) = tokio::join!(waiting, recovering, looking_up, async {
         sleep(Duration::from_millis(1_500)).await;
         let problem = peer.problem().expect("it says so");

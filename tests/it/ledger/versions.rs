@@ -61,21 +61,24 @@ pub(super) async fn a_woken_entry_is_still_in_its_version(test_ledger: &TestLedg
     );
 }
 
-pub(super) async fn an_event_that_a_fenced_instance_has_claimed_is_ahead(test_ledger: &TestLedger) {
+pub(super) async fn a_claimed_event_that_nobody_works_on_is_ahead(test_ledger: &TestLedger) {
     let peer = test_ledger.peer("fenced").await;
     let parked = park(&peer, "k", 5, 70, WaitsFor::Time).await;
     let delivered = Claim { origin: RecordOrigin::Kafka, ..claim("from Kafka", 3) };
     peer.claim(delivered).await;
     peer.claim(parked.clone()).await;
     let behind = position(0, 6);
-    assert!(!peer.is_session_parked("s", behind.clone()).await, "its own event is in its memory");
+    let own = "its task was aborted, and its claim was stored later";
+    assert!(peer.is_session_parked("s", behind.clone()).await, "{own}");
+    let is_behind_others = peer.is_session_parked_beside("s", behind.clone(), &[3, 5]).await;
+    assert!(!is_behind_others, "its queue has the order");
 
     let owner = test_ledger.peer("owner").await;
     assert!(owner.is_session_parked("s", behind.clone()).await);
     assert!(!owner.is_session_parked("s", position(0, 5)).await, "Kafka delivers the other one");
     assert!(!owner.is_session_parked("t", behind.clone()).await);
     assert!(matches!(owner.claim(parked).await, ClaimResult::Resumed(_)), "it is taken over");
-    assert!(!owner.is_session_parked("s", behind.clone()).await);
+    assert!(!owner.is_session_parked_beside("s", behind.clone(), &[5]).await);
     assert!(owner.settle("k", answer("it")).await);
 
     let later = test_ledger.peer("later").await;

@@ -208,9 +208,14 @@ impl Ledger for SimLedger {
         .await;
     }
 
-    async fn is_session_parked(&self, session_id: Arc<str>, before: Position) -> bool {
+    async fn is_session_parked(
+        &self,
+        session_id: Arc<str>,
+        before: Position,
+        in_memory: Vec<i64>,
+    ) -> bool {
         self.read().await;
-        let is_parked = now(self.memory.is_session_parked(session_id, before));
+        let is_parked = now(self.memory.is_session_parked(session_id, before, in_memory));
         self.process.delay_up_to(5).await;
         is_parked && !self.process.world.is(Mutation::OvertakeParkedEvents)
     }

@@ -103,7 +103,7 @@ ORDER BY e.first_seen_us LIMIT $4";
 const IS_SESSION_PARKED: &str = r#"SELECT EXISTS (SELECT 1 FROM handoff_events
   WHERE record IS NOT NULL
     AND session_id = $1 AND topic = $2 AND partition = $3 AND "offset" < $4
-    AND (waits_for <> 'redelivery' OR state = 'open' AND from_ledger AND owner <> $5)) AS found"#;
+    AND (waits_for <> 'redelivery' OR state = 'open' AND from_ledger AND "offset" <> ALL($5))) AS found"#;
 
 impl PostgresReader {
     pub(in super::super) async fn unfinished(
@@ -206,11 +206,11 @@ impl PostgresReader {
         &self,
         session_id: &Arc<str>,
         before: &Position,
-        owner: &str,
+        in_memory: &[i64],
     ) -> anyhow::Result<bool> {
         let Position { topic, partition, offset } = before;
         let query = sqlx::query(IS_SESSION_PARKED).bind(&**session_id).bind(&**topic);
-        let rows = self.rows(query.bind(partition).bind(offset).bind(owner)).await?;
+        let rows = self.rows(query.bind(partition).bind(offset).bind(in_memory)).await?;
         Ok(rows.first().context("no row")?.try_get("found")?)
     }
 

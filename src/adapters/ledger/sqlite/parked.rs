@@ -68,7 +68,8 @@ const IS_SESSION_PARKED: &str = r#"SELECT EXISTS (
   SELECT 1 FROM handoff_events AS e INDEXED BY handoff_events_session
   WHERE record IS NOT NULL
     AND session_id = ? AND topic = ? AND partition = ? AND "offset" < ?
-    AND (waits_for <> 'redelivery' OR waits_for IS NULL AND from_ledger AND owner <> ?
+    AND (waits_for <> 'redelivery' OR waits_for IS NULL AND from_ledger
+      AND "offset" NOT IN (SELECT value FROM json_each(?))
       AND NOT EXISTS (SELECT 1 FROM handoff_answers AS a WHERE a.event = e.event)))"#;
 
 const ROWS: &str = "SELECT l.* FROM json_each(?) AS wanted
@@ -185,10 +186,10 @@ pub(super) fn is_session_parked(
     connection: &Connection,
     session_id: &str,
     before: &Position,
-    owner: &str,
+    in_memory: &[i64],
 ) -> rusqlite::Result<bool> {
     let Position { topic, partition, offset } = before;
-    let values = params![session_id, topic, partition, offset, owner];
+    let values = params![session_id, topic, partition, offset, json(in_memory)];
     connection.prepare_cached(IS_SESSION_PARKED)?.query_row(values, |row| row.get(0))
 }
 

@@ -152,11 +152,12 @@ impl SqliteReader {
         &self,
         session_id: &Arc<str>,
         before: &Position,
-        owner: &Arc<str>,
+        in_memory: &[i64],
     ) -> anyhow::Result<bool> {
-        let (session_id, before, owner) = (session_id.clone(), before.clone(), owner.clone());
+        let (session_id, before) = (session_id.clone(), before.clone());
+        let in_memory = in_memory.to_vec();
         let look_up = move |connection: &Connection, file: &Path| {
-            let found = parked::is_session_parked(connection, &session_id, &before, &owner);
+            let found = parked::is_session_parked(connection, &session_id, &before, &in_memory);
             found.map_err(|error| explain(file, error))
         };
         let (connection, file) = (self.lookups.clone(), self.file.clone());
