@@ -148,13 +148,23 @@ pub struct DueQuery {
     /// The topic.
     pub topic: Arc<str>,
     /// The partitions.
-    pub partitions: Vec<i32>,
+    pub partitions: Vec<DuePartition>,
     /// The current time.
     pub now: Timestamp,
     /// The most events past their deadline.
     pub overdue_limit: usize,
     /// The most other events.
     pub due_limit: usize,
+}
+
+/// A partition of which due events are read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct DuePartition {
+    /// The partition.
+    pub partition: i32,
+    /// An event whose session was woken is wanted only up to this offset: ahead of a later one Kafka may
+    /// still deliver events of its session.
+    pub woken_up_to: i64,
 }
 
 /// Parked events that are due.
@@ -166,8 +176,10 @@ pub struct DueEntries {
     pub due: StoredEntries,
     /// The earliest deadline after `now`; `None`: there is none.
     pub next_deadline: Option<Timestamp>,
-    /// The earliest time after `now` at which an event is due by itself.
+    /// The earliest time after `now` at which an event that waits for its time is due.
     pub next_due: Option<Timestamp>,
+    /// There are woken events beyond [`DuePartition::woken_up_to`].
+    pub has_early: bool,
 }
 
 /// Which events of a waiting room to read.

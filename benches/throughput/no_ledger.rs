@@ -109,6 +109,7 @@ impl Ledger for NoLedger {
     async fn due(&self, query: DueQuery) -> DueEntries {
         let DueQuery { partitions, now, due_limit, .. } = query;
         let has_time = |park: &Park| matches!(park.waits_for, WaitsFor::Time | WaitsFor::Session);
+        let partitions: Vec<_> = partitions.iter().map(|one| one.partition).collect();
         let due = self.stored(&partitions, |park| has_time(park) && park.until <= now);
         let parked = self.parked();
         let times = parked.values().filter(|park| has_time(park)).map(|park| park.until);

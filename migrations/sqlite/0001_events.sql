@@ -56,9 +56,13 @@ CREATE TABLE handoff_pruned (
 -- Recovery reads the events in work of a partition in the order of their records. Parked events stay in the ledger.
 CREATE INDEX handoff_events_recovery ON handoff_events (topic, partition, "offset")
   WHERE record IS NOT NULL AND waits_for IS NULL;
--- Events whose time has come. The deadline is in the index, because events past it are read by the next one.
+-- Events whose time has come. The deadline is in the index, because events past it are read by the one after the next.
 CREATE INDEX handoff_events_due ON handoff_events (topic, partition, parked_until_us, deadline_us)
-  WHERE waits_for IN ('time', 'session');
+  WHERE waits_for = 'time';
+-- Events whose session was woken: until then they are parked until their deadline. In the order of their records, because
+-- Kafka may have to deliver others before.
+CREATE INDEX handoff_events_woken ON handoff_events (topic, partition, "offset")
+  WHERE waits_for = 'session' AND parked_until_us < deadline_us;
 -- Events past their deadline, whatever they wait for.
 CREATE INDEX handoff_events_deadline ON handoff_events (topic, partition, deadline_us) WHERE waits_for <> 'redelivery';
 -- The events of a waiting room, the first seen first; and the counts at an assignment, which read this index alone.

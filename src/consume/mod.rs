@@ -260,12 +260,8 @@ impl<P: Ports, S: Source> EventLoop<P, S> {
     /// Read the parked events that are due, and look for those that nobody here knows.
     fn read_due(&mut self) {
         let Self { parked, tasks, assignments, .. } = self;
-        parked.sweep(|| assignments.recovered());
-        parked.read_due(
-            || assignments.recovered(),
-            tasks.retry_slots(),
-            tasks.events_from_ledger(),
-        );
+        parked.sweep(assignments);
+        parked.read_due(assignments, tasks.retry_slots(), tasks.events_from_ledger());
     }
 
     fn on_parked_read(&mut self, read: ParkedRead) {
@@ -284,10 +280,10 @@ impl<P: Ports, S: Source> EventLoop<P, S> {
                 return StoredStart::InWork;
             }
             let (waits_for, is_overdue) = (entry.state.waits_for(), entry.is_overdue(now));
-            // An event that was woken by the partition's previous owner: Kafka may still deliver
-            // events of its session that are ahead of it.
+            // It was read, and offsets have gone back since: Kafka may deliver events of its session
+            // that are ahead of it.
             let may_be_ahead = waits_for == Some(&WaitsFor::Session) && !is_overdue;
-            if may_be_ahead && !assignment.has_started_up_to(identity.offset) {
+            if may_be_ahead && identity.offset > assignment.started_up_to() {
                 return StoredStart::TooEarly;
             }
             let is_probe = matches!(waits_for, Some(WaitsFor::Agent(_)));

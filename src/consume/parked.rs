@@ -15,7 +15,7 @@ use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tracing::{error, warn};
 
-use super::assignment::AssignmentId;
+use super::assignment::Assignments;
 use super::due_read::{DueRead, DueRequest, ParkedRead, RoomRead, StoredStart, SweepRead};
 use super::event_count::EventCount;
 use super::waiting_rooms::{RoomResult, TriedFrom, WaitingRooms};
@@ -204,7 +204,7 @@ impl<P: Ports> ParkedEvents<P> {
     /// claimed yet are still parked there; the read has room for them, so that they hide no others.
     pub(super) fn read_due(
         &mut self,
-        assignments: impl FnOnce() -> Vec<AssignmentId>,
+        assignments: &Assignments,
         slots: &Semaphore,
         in_memory: usize,
     ) {
@@ -219,10 +219,9 @@ impl<P: Ports> ParkedEvents<P> {
         if !reads_due && rooms.is_empty() {
             return;
         }
-        let assignments = assignments();
         let query = reads_due.then(|| DueQuery {
             topic: self.topic.clone(),
-            partitions: assignments.iter().map(|id| id.partition).collect(),
+            partitions: assignments.due_partitions(),
             now,
             overdue_limit: (MAX_OVERDUE + in_memory).min(MAX_READ) + self.unreadable.len(),
             due_limit: match free {
@@ -236,7 +235,7 @@ impl<P: Ports> ParkedEvents<P> {
         }
         let request = DueRequest {
             topic: self.topic.clone(),
-            assignments,
+            assignments: assignments.recovered(),
             query,
             rooms,
             unreadable: self.unreadable.len(),
@@ -247,7 +246,7 @@ impl<P: Ports> ParkedEvents<P> {
     }
 
     /// Start a sweep, if it is time for one.
-    pub(super) fn sweep(&mut self, assignments: impl FnOnce() -> Vec<AssignmentId>) {
+    pub(super) fn sweep(&mut self, assignments: &Assignments) {
         let now = self.context.clock.now();
         if self.is_sweeping || now < self.next_sweep {
             return;
@@ -256,8 +255,8 @@ impl<P: Ports> ParkedEvents<P> {
         self.next_sweep = now + SWEEP_INTERVAL;
         // A fenced instance may have parked an event again after this one had read.
         self.check_soon();
-        let (context, topic, assignments) =
-            (self.context.clone(), self.topic.clone(), assignments());
+        let (context, topic) = (self.context.clone(), self.topic.clone());
+        let assignments = assignments.recovered();
         self.reads.spawn(async move {
             ParkedRead::Sweep(SweepRead::read(&context, topic, assignments).await)
         });
@@ -306,7 +305,8 @@ impl<P: Ports> ParkedEvents<P> {
             let read = RoomResult { room: &room, partitions, found: events, started };
             self.rooms.on_read(&read, now);
         }
-        let Some(DueEntries { overdue, due, next_deadline, next_due }) = read.due else { return };
+        let Some(read_due) = read.due else { return };
+        let DueEntries { overdue, due, next_deadline, next_due, has_early } = read_due;
         let is_overdue_left =
             overdue.entries.len() + overdue.unreadable.len() >= read.overdue_limit;
         let is_due_left = due.entries.len() + due.unreadable.len() >= read.due_limit;
@@ -314,6 +314,9 @@ impl<P: Ports> ParkedEvents<P> {
         let again = if started > 0 { now } else { now + READ_AGAIN };
         let next_deadline = if is_overdue_left { Some(again) } else { next_deadline };
         let next_due = if is_due_left { Some(again) } else { next_due };
+        // Nothing tells when Kafka has delivered what is ahead of them.
+        let when_early = has_early.then_some(now + READ_AGAIN);
+        self.next_due = earliest(self.next_due, when_early);
         // Another time may have been noted while these were read.
         self.next_deadline = earliest(self.next_deadline, next_deadline);
         self.next_due = earliest(self.next_due, next_due);

@@ -17,8 +17,8 @@ use crate::domain::ledger_entry::{
 };
 use crate::domain::record::Position;
 use crate::ledger::{
-    CountQuery, DueEntries, DueQuery, Ledger, ParkedCount, ParkedGroup, Recovered, StoredEntries,
-    WaitingQuery,
+    CountQuery, DueEntries, DuePartition, DueQuery, Ledger, ParkedCount, ParkedGroup, Recovered,
+    StoredEntries, WaitingQuery,
 };
 
 /// The ledger in memory, as one owner sees it.
@@ -222,20 +222,29 @@ impl Ledger for MemoryLedger {
 
     async fn due(&self, query: DueQuery) -> DueEntries {
         let DueQuery { topic, partitions, now, overdue_limit, due_limit } = query;
-        let mut parked = self.stored(&topic, &partitions, is_parked);
+        let numbers: Vec<_> = partitions.iter().map(|one| one.partition).collect();
+        let mut parked = self.stored(&topic, &numbers, is_parked);
         let future = |time: &Timestamp| *time > now;
         let next_deadline = parked.iter().filter_map(|entry| entry.deadline).filter(future).min();
-        let next_due = parked.iter().filter_map(own_time).filter(future).min();
+        let has_time = |entry: &&LedgerEntry| entry.state.waits_for() == Some(&WaitsFor::Time);
+        let next_due = parked.iter().filter(has_time).filter_map(own_time).filter(future).min();
+        let is_early = |entry: &LedgerEntry| {
+            let is_theirs = |one: &&DuePartition| one.partition == entry.source.partition;
+            let partition = partitions.iter().find(is_theirs);
+            is_woken(entry) && partition.is_none_or(|one| entry.source.offset > one.woken_up_to)
+        };
+        let has_early = parked.iter().any(is_early);
         parked.sort_by_key(|entry| entry.deadline);
         let is_overdue = |entry: &LedgerEntry| entry.deadline.is_some_and(|time| time <= now);
         let (overdue, mut others): (Vec<_>, Vec<_>) = parked.into_iter().partition(is_overdue);
-        others.retain(|entry| own_time(entry).is_some_and(|time| time <= now));
+        others.retain(|entry| own_time(entry).is_some_and(|time| time <= now) && !is_early(entry));
         others.sort_by_key(own_time);
         DueEntries {
             overdue: first(overdue, overdue_limit),
             due: first(others, due_limit),
             next_deadline,
             next_due,
+            has_early,
         }
     }
 
@@ -262,6 +271,16 @@ fn is_from_ledger(entry: &LedgerEntry) -> bool {
 /// Whether it waits in the ledger, with its record.
 fn is_parked(entry: &LedgerEntry) -> bool {
     entry.state.waits_for().is_some_and(|waits_for| *waits_for != WaitsFor::Redelivery)
+}
+
+/// Whether it waits for its session, which was woken: until then it is parked until its deadline.
+fn is_woken(entry: &LedgerEntry) -> bool {
+    match &entry.state {
+        EntryState::Parked { until, waits_for: WaitsFor::Session } => {
+            entry.deadline.is_some_and(|deadline| *until < deadline)
+        }
+        _ => false,
+    }
 }
 
 /// When it is due by itself.

@@ -57,6 +57,7 @@ pub(super) struct DueRows {
     pub(super) due: Vec<StoredRow>,
     pub(super) next_deadline_us: Option<i64>,
     pub(super) next_due_us: Option<i64>,
+    pub(super) has_early: bool,
 }
 
 /// A row as it is to be written.

@@ -89,6 +89,7 @@ pub(super) fn due(rows: DueRows) -> DueEntries {
         due: stored(rows.due),
         next_deadline: time(rows.next_deadline_us),
         next_due: time(rows.next_due_us),
+        has_early: rows.has_early,
     }
 }
 

@@ -1,10 +1,11 @@
 //! The ledgers: one suite for memory, SQLite and PostgreSQL (direct and behind PgBouncer), and the failures of each database.
 //!
-//! `suite`, `parked`, `counts`, `versions` and `crowd` test what every ledger does, on a ledger from `peer`; `foreign` has files that
+//! `suite`, `parked`, `due`, `counts`, `versions` and `crowd` test what every ledger does, on a ledger from `peer`; `foreign` has files that
 //! are no ledger.
 
 mod counts;
 mod crowd;
+mod due;
 mod foreign;
 mod parked;
 mod peer;
@@ -47,7 +48,8 @@ on_every_ledger!(
     suite::what_was_pruned_is_known_as_forgotten,
     suite::the_history_says_who_did_what,
     parked::a_parked_event_needs_no_other_delivery,
-    parked::due_events_come_in_their_order,
+    due::due_events_come_in_their_order,
+    due::woken_events_that_are_too_early_hide_no_other,
     parked::an_event_that_is_parked_no_more_is_not_due,
     parked::recovery_finds_what_parked_events_wait_for_and_leaves_them,
     counts::parked_events_are_counted_by_what_they_wait_for,

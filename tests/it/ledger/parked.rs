@@ -3,7 +3,7 @@
 
 use handoff::domain::ledger_entry::WakeSession;
 use handoff::domain::ledger_entry::{Claim, ClaimResult, EntryState, Park, RecordOrigin, WaitsFor};
-use handoff::ledger::{DueQuery, ParkedCount, ParkedGroup, StoredEntries, WaitingQuery};
+use handoff::ledger::{ParkedCount, ParkedGroup, StoredEntries, WaitingQuery};
 
 use super::peer::{
     Peer, TestLedger, answer, at, claim, count_query, due_query, key_of, now, park_event,
@@ -11,7 +11,7 @@ use super::peer::{
 };
 
 /// The clock of the ledgers stands at `now`, long before these deadlines.
-const DEADLINE: i64 = 5_000;
+pub(super) const DEADLINE: i64 = 5_000;
 
 /// Claims and parks an event of session `s` at partition 0.
 pub(super) async fn park(
@@ -42,7 +42,7 @@ pub(super) fn elsewhere(key: &str, partition: i32, offset: i64) -> Claim {
     Claim { source, deadline: Some(at(DEADLINE)), ..claim(key, offset) }
 }
 
-fn keys(found: &StoredEntries) -> Vec<String> {
+pub(super) fn keys(found: &StoredEntries) -> Vec<String> {
     assert_eq!(found.unreadable, []);
     found.entries.iter().map(key_of).collect()
 }
@@ -75,51 +75,6 @@ pub(super) async fn a_parked_event_needs_no_other_delivery(test_ledger: &TestLed
         assert_eq!(peer.entry(&key).await.unwrap(), before, "nothing has changed");
         assert!(matches!(peer.claim(parked).await, ClaimResult::Resumed(_)), "it came back");
     }
-}
-
-pub(super) async fn due_events_come_in_their_order(test_ledger: &TestLedger) {
-    let peer = test_ledger.peer("a").await;
-    park(&peer, "third", 1, 930, WaitsFor::Time).await;
-    park(&peer, "first", 2, 910, WaitsFor::Session).await;
-    park_claim(&peer, elsewhere("second", 1, 3), 920, WaitsFor::Time).await;
-    park(&peer, "now", 4, 1_000, WaitsFor::Time).await;
-    park(&peer, "later", 5, 1_001, WaitsFor::Time).await;
-    park(&peer, "much later", 6, 2_000, WaitsFor::Session).await;
-    park(&peer, "in a room", 7, 900, room("r")).await;
-    let overdue = [(8, 990, WaitsFor::Time), (9, 1_000, room("r")), (10, 980, WaitsFor::Session)];
-    for (offset, deadline, waits_for) in overdue {
-        let claim = Claim { deadline: Some(at(deadline)), ..claim(&deadline.to_string(), offset) };
-        park_claim(&peer, claim, deadline, waits_for).await;
-    }
-    park_claim(&peer, elsewhere("other partition", 2, 11), 1, WaitsFor::Time).await;
-    let mut other_topic = elsewhere("other topic", 0, 12);
-    other_topic.source.topic = "other".into();
-    park_claim(&peer, other_topic, 1, WaitsFor::Time).await;
-    peer.claim(claim("released", 13)).await;
-    assert!(peer.park("released", park_event(1, "{}")).await);
-
-    let query = due_query(&[1, 0, 7], now());
-    let found = peer.due(query.clone()).await;
-    assert_eq!(keys(&found.due), ["first", "second", "third", "now"]);
-    assert_eq!(keys(&found.overdue), ["980", "990", "1000"], "whatever they waited for");
-    assert_eq!((found.next_due, found.next_deadline), (Some(at(1_001)), Some(at(DEADLINE))));
-    let EntryState::Parked { until, waits_for } = &found.due.entries[0].state else { panic!() };
-    assert_eq!((*until, waits_for), (at(910), &WaitsFor::Session));
-    assert_eq!(found.due.entries[0].first_seen, at(0));
-
-    let few = peer.due(DueQuery { due_limit: 3, overdue_limit: 4, ..query.clone() }).await;
-    assert_eq!(keys(&few.due), ["first", "second", "third"], "overdue ones do not count");
-    assert_eq!(keys(&few.overdue).len(), 3);
-    let fewer = peer.due(DueQuery { due_limit: 0, overdue_limit: 2, ..query.clone() }).await;
-    assert_eq!(
-        (keys(&fewer.due).len(), keys(&fewer.overdue)),
-        (0, vec!["980".into(), "990".into()])
-    );
-    let at_the_end = peer.due(DueQuery { now: at(DEADLINE), ..query.clone() }).await;
-    assert_eq!((keys(&at_the_end.due).len(), keys(&at_the_end.overdue).len()), (0, 10));
-    assert_eq!((at_the_end.next_due, at_the_end.next_deadline), (None, None));
-    let nothing = peer.due(DueQuery { partitions: vec![], ..query }).await;
-    assert_eq!((keys(&nothing.due).len(), nothing.next_due), (0, None));
 }
 
 pub(super) async fn an_event_that_is_parked_no_more_is_not_due(test_ledger: &TestLedger) {

@@ -17,8 +17,8 @@ use handoff::{
         wire::{Channel, Message},
     },
     ledger::{
-        CountQuery, DueEntries, DueQuery, Ledger as _, ParkedCount, ParkedGroup, Recovered,
-        StoredEntries, WaitingQuery,
+        CountQuery, DueEntries, DuePartition, DueQuery, Ledger as _, ParkedCount, ParkedGroup,
+        Recovered, StoredEntries, WaitingQuery,
     },
     sim::ledger::MemoryLedger,
 };
@@ -203,7 +203,8 @@ pub(super) fn wake_of(claim: &Claim) -> WakeSession {
 
 /// The due events of some partitions of the topic, with limits that no test reaches.
 pub(super) fn due_query(partitions: &[i32], now: Timestamp) -> DueQuery {
-    let (topic, partitions) = ("escalations".into(), partitions.to_vec());
+    let all = |partition: &i32| DuePartition { partition: *partition, woken_up_to: i64::MAX };
+    let (topic, partitions) = ("escalations".into(), partitions.iter().map(all).collect());
     DueQuery { topic, partitions, now, overdue_limit: 100, due_limit: 100 }
 }
 

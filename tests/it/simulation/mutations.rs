@@ -97,7 +97,8 @@ pub(super) fn due(process: &Arc<SimProcess>, query: &DueQuery, mut due: DueEntri
 
 /// One event of each waiting room.
 fn in_rooms(process: &Arc<SimProcess>, query: &DueQuery) -> Vec<RecoveredEntry> {
-    let DueQuery { topic, partitions, .. } = query;
+    let topic = &query.topic;
+    let partitions: Vec<_> = query.partitions.iter().map(|one| one.partition).collect();
     let ledger = &process.world.ledger;
     let parked = ledger.recover(topic.clone(), partitions.clone()).now_or_never();
     let mut found = Vec::new();

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use handoff::domain::ledger_entry::{EntryState, LedgerEntry, WaitsFor};
-use handoff::ledger::{DueEntries, DueQuery, Recovered};
+use handoff::ledger::{DueEntries, DuePartition, DueQuery, Recovered};
 
 use super::world::SimProcess;
 
@@ -36,7 +36,8 @@ pub(super) fn before_attempts(
         let EntryState::Parked { until, waits_for: WaitsFor::Time } = &entry.state else {
             continue;
         };
-        let is_theirs = query.partitions.contains(&entry.source.partition);
+        let of_entry = |one: &DuePartition| one.partition == entry.source.partition;
+        let is_theirs = query.partitions.iter().any(of_entry);
         if entry.version > 2 && is_theirs && *until > query.now {
             // It was claimed and parked since.
             let version = entry.version - 2;

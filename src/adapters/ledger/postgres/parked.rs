@@ -71,17 +71,28 @@ ORDER BY e.deadline_us LIMIT $4";
 // An overdue event is not wanted here. If there are fewer of them than `overdue` may return, this
 // window contains every event that `due` may return; otherwise the next read finds the rest. Without
 // a window a million overdue events would be skipped at every read.
-const DUE: &str = "SELECT e.* FROM UNNEST($2::int[]) AS p (partition) CROSS JOIN LATERAL (
-  SELECT * FROM handoff_events AS e
-  WHERE e.waits_for IN ('time', 'session') AND e.topic = $1 AND e.partition = p.partition
+//
+// Woken events that are too early have an earlier time than those that are due since. They are not
+// read, so that they take no place in the window.
+const DUE: &str = r#"SELECT e.* FROM UNNEST($2::int[], $6::bigint[]) AS p (partition, woken_up_to)
+CROSS JOIN LATERAL (
+  (SELECT * FROM handoff_events AS e
+  WHERE e.waits_for = 'time' AND e.topic = $1 AND e.partition = p.partition
     AND e.parked_until_us <= $3
-  ORDER BY e.parked_until_us LIMIT $4) AS e
+  ORDER BY e.parked_until_us LIMIT $4)
+  UNION ALL
+  (SELECT * FROM handoff_events AS e
+  WHERE e.waits_for = 'session' AND e.parked_until_us < e.deadline_us
+    AND e.topic = $1 AND e.partition = p.partition AND e."offset" <= p.woken_up_to
+    AND e.parked_until_us <= $3
+  ORDER BY e."offset" LIMIT $4)) AS e
 WHERE e.deadline_us IS NULL OR e.deadline_us > $3
-ORDER BY e.parked_until_us LIMIT $5";
+ORDER BY e.parked_until_us LIMIT $5"#;
 
-// Two queries with LIMIT 1 for each partition: min() over all of them would read every row.
-const NEXT: &str = "SELECT min(d.deadline_us) AS next_deadline_us, min(u.until_us) AS next_due_us
-FROM UNNEST($2::int[]) AS p (partition)
+// Three queries with LIMIT 1 for each partition: min() over all of them would read every row.
+const NEXT: &str = r#"SELECT min(d.deadline_us) AS next_deadline_us, min(u.until_us) AS next_due_us,
+  count(w."offset") > 0 AS has_early
+FROM UNNEST($2::int[], $4::bigint[]) AS p (partition, woken_up_to)
 LEFT JOIN LATERAL (
   SELECT e.deadline_us FROM handoff_events AS e
   WHERE e.waits_for <> 'redelivery' AND e.topic = $1 AND e.partition = p.partition
@@ -89,9 +100,14 @@ LEFT JOIN LATERAL (
   ORDER BY e.deadline_us LIMIT 1) AS d ON TRUE
 LEFT JOIN LATERAL (
   SELECT e.parked_until_us AS until_us FROM handoff_events AS e
-  WHERE e.waits_for IN ('time', 'session') AND e.topic = $1 AND e.partition = p.partition
+  WHERE e.waits_for = 'time' AND e.topic = $1 AND e.partition = p.partition
     AND e.parked_until_us > $3
-  ORDER BY e.parked_until_us LIMIT 1) AS u ON TRUE";
+  ORDER BY e.parked_until_us LIMIT 1) AS u ON TRUE
+LEFT JOIN LATERAL (
+  SELECT e."offset" FROM handoff_events AS e
+  WHERE e.waits_for = 'session' AND e.parked_until_us < e.deadline_us
+    AND e.topic = $1 AND e.partition = p.partition AND e."offset" > p.woken_up_to
+  ORDER BY e."offset" LIMIT 1) AS w ON TRUE"#;
 
 const WAITING: &str = "SELECT e.* FROM UNNEST($2::int[]) AS p (partition) CROSS JOIN LATERAL (
   SELECT * FROM handoff_events AS e
@@ -174,22 +190,25 @@ impl PostgresReader {
     pub(in super::super) async fn due(&self, query: &DueQuery) -> anyhow::Result<DueRows> {
         let DueQuery { topic, partitions, now, overdue_limit, due_limit } = query;
         let (topic, now) = (&**topic, now.as_microsecond());
+        let woken_up_to: Vec<i64> = partitions.iter().map(|one| one.woken_up_to).collect();
+        let partitions: Vec<i32> = partitions.iter().map(|one| one.partition).collect();
         let [overdue_limit, due_limit] = [*overdue_limit, *due_limit].map(|limit| limit as i64);
-        let overdue = sqlx::query(OVERDUE).bind(topic).bind(partitions).bind(now);
+        let overdue = sqlx::query(OVERDUE).bind(topic).bind(&partitions).bind(now);
         let overdue = self.stored_rows(overdue.bind(overdue_limit)).await?;
         let due = if due_limit > 0 {
             let window = overdue_limit.saturating_add(due_limit);
-            let due = sqlx::query(DUE).bind(topic).bind(partitions).bind(now);
-            self.stored_rows(due.bind(window).bind(due_limit)).await?
+            let due = sqlx::query(DUE).bind(topic).bind(&partitions).bind(now);
+            self.stored_rows(due.bind(window).bind(due_limit).bind(&woken_up_to)).await?
         } else {
             vec![]
         };
-        let next = sqlx::query(NEXT).bind(topic).bind(partitions).bind(now);
+        let next = sqlx::query(NEXT).bind(topic).bind(&partitions).bind(now).bind(&woken_up_to);
         let next = self.rows(next).await?;
         let time = |column| next.first().map(|row| row.try_get::<Option<i64>, _>(column));
         let next_deadline_us = time("next_deadline_us").transpose()?.flatten();
         let next_due_us = time("next_due_us").transpose()?.flatten();
-        Ok(DueRows { overdue, due, next_deadline_us, next_due_us })
+        let has_early = next.first().context("no row")?.try_get("has_early")?;
+        Ok(DueRows { overdue, due, next_deadline_us, next_due_us, has_early })
     }
 
     pub(in super::super) async fn waiting(

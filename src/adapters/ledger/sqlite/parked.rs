@@ -14,7 +14,7 @@ use super::file::explain;
 use super::{json, read};
 use crate::domain::ledger_entry::WaitsFor;
 use crate::domain::record::Position;
-use crate::ledger::{CountQuery, DueQuery, WaitingQuery};
+use crate::ledger::{CountQuery, DuePartition, DueQuery, WaitingQuery};
 
 const UNFINISHED: &str = r#"SELECT l.* FROM handoff_events AS e INDEXED BY handoff_events_recovery
 CROSS JOIN handoff_ledger AS l ON l.event = e.event
@@ -45,9 +45,24 @@ ORDER BY deadline_us LIMIT ?";
 const DUE: &str = "SELECT parked_until_us, event FROM (
   SELECT parked_until_us, event, deadline_us
   FROM handoff_events INDEXED BY handoff_events_due
-  WHERE waits_for IN ('time', 'session') AND topic = ? AND partition = ? AND parked_until_us <= ?3
+  WHERE waits_for = 'time' AND topic = ? AND partition = ? AND parked_until_us <= ?3
   ORDER BY parked_until_us LIMIT ?)
 WHERE deadline_us IS NULL OR deadline_us > ?3 LIMIT ?";
+
+// Those that are too early have an earlier time than those that are due since. They are not read, so
+// that they take no place in the window.
+const WOKEN: &str = r#"SELECT parked_until_us, event FROM (
+  SELECT parked_until_us, event, deadline_us
+  FROM handoff_events INDEXED BY handoff_events_woken
+  WHERE waits_for = 'session' AND parked_until_us < deadline_us
+    AND topic = ? AND partition = ? AND "offset" <= ?6 AND parked_until_us <= ?3
+  ORDER BY "offset" LIMIT ?4)
+WHERE deadline_us > ?3 LIMIT ?5"#;
+
+const IS_EARLY: &str = r#"SELECT EXISTS (SELECT 1
+FROM handoff_events INDEXED BY handoff_events_woken
+WHERE waits_for = 'session' AND parked_until_us < deadline_us
+  AND topic = ? AND partition = ? AND "offset" > ?)"#;
 
 const NEXT_DEADLINE: &str = "SELECT deadline_us
 FROM handoff_events INDEXED BY handoff_events_deadline
@@ -56,7 +71,7 @@ ORDER BY deadline_us LIMIT 1";
 
 const NEXT_DUE: &str = "SELECT parked_until_us
 FROM handoff_events INDEXED BY handoff_events_due
-WHERE waits_for IN ('time', 'session') AND topic = ? AND partition = ? AND parked_until_us > ?
+WHERE waits_for = 'time' AND topic = ? AND partition = ? AND parked_until_us > ?
 ORDER BY parked_until_us LIMIT 1";
 
 const WAITING: &str = "SELECT first_seen_us, event
@@ -143,26 +158,30 @@ pub(super) fn due(
     let window = overdue_limit.saturating_add(due_limit);
     let find = || -> rusqlite::Result<_> {
         let (mut overdue, mut due) = (Vec::new(), Vec::new());
-        let (mut next_deadline_us, mut next_due_us) = (None, None);
-        for partition in partitions {
+        let (mut next_deadline_us, mut next_due_us, mut has_early) = (None, None, false);
+        for DuePartition { partition, woken_up_to } in partitions {
             let after_now = params![topic, partition, now];
             find(connection, OVERDUE, params![topic, partition, now, overdue_limit], &mut overdue)?;
             if due_limit > 0 {
                 let limits = params![topic, partition, now, window, due_limit];
                 find(connection, DUE, limits, &mut due)?;
+                let limits = params![topic, partition, now, window, due_limit, woken_up_to];
+                find(connection, WOKEN, limits, &mut due)?;
             }
+            let beyond = params![topic, partition, woken_up_to];
+            has_early |= first(connection, IS_EARLY, beyond)? == Some(1);
             next_deadline_us =
                 earliest(next_deadline_us, first(connection, NEXT_DEADLINE, after_now)?);
             next_due_us = earliest(next_due_us, first(connection, NEXT_DUE, after_now)?);
         }
-        Ok((overdue, due, next_deadline_us, next_due_us))
+        let next = DueRows { next_deadline_us, next_due_us, has_early, ..DueRows::default() };
+        Ok((overdue, due, next))
     };
     let transaction = connection.unchecked_transaction().map_err(|error| explain(file, error))?;
-    let (overdue, due, next_deadline_us, next_due_us) =
-        find().map_err(|error| explain(file, error))?;
+    let (overdue, due, next) = find().map_err(|error| explain(file, error))?;
     let overdue = rows(&transaction, file, overdue, query.overdue_limit)?;
     let due = rows(&transaction, file, due, query.due_limit)?;
-    Ok(DueRows { overdue, due, next_deadline_us, next_due_us })
+    Ok(DueRows { overdue, due, ..next })
 }
 
 pub(super) fn waiting(

@@ -14,6 +14,7 @@ use tracing::warn;
 use super::backpressure::PartitionState;
 use crate::domain::record::{Record, RecordIdentity};
 use crate::domain::watermark::{RecordStart, Watermark};
+use crate::ledger::DuePartition;
 
 /// One partition in one assignment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -122,12 +123,12 @@ impl Assignment {
         self.waiting_of_old_topic = self.waiting.len();
     }
 
-    /// Whether every record ahead of this offset that Kafka still has to deliver was started. The
-    /// offset is one that the partition had when it was assigned.
-    pub(super) fn has_started_up_to(&self, offset: i64) -> bool {
-        let is_behind = |waiting: &Record| waiting.position.offset >= offset;
-        let is_read = self.end_reached && self.waiting.front().is_none_or(is_behind);
-        self.last_started >= Some(offset) || is_read
+    /// Every record ahead of this offset that Kafka still has to deliver was started. Of an event that
+    /// was parked before the partition was assigned, none of those ahead of it may be missing.
+    pub(super) fn started_up_to(&self) -> i64 {
+        let first_waiting = self.waiting.front().map(|record| record.position.offset);
+        let read_up_to = self.end_reached.then(|| first_waiting.unwrap_or(i64::MAX));
+        self.last_started.max(read_up_to).unwrap_or(-1)
     }
 
     pub(super) fn is(&self, id: AssignmentId) -> bool {
@@ -272,8 +273,20 @@ impl Assignments {
 
     /// The assignments whose parked events may be read.
     pub(super) fn recovered(&self) -> Vec<AssignmentId> {
-        let recovered = self.partitions.values().filter(|a| a.recovered && !a.is_draining());
-        recovered.map(|a| a.id).collect()
+        self.readable().map(|a| a.id).collect()
+    }
+
+    /// What of their partitions may be due.
+    pub(super) fn due_partitions(&self) -> Vec<DuePartition> {
+        let due = |a: &Assignment| DuePartition {
+            partition: a.id.partition,
+            woken_up_to: a.started_up_to(),
+        };
+        self.readable().map(due).collect()
+    }
+
+    fn readable(&self) -> impl Iterator<Item = &Assignment> {
+        self.partitions.values().filter(|a| a.recovered && !a.is_draining())
     }
 
     pub(super) fn len(&self) -> usize {
@@ -302,141 +315,4 @@ impl Assignments {
 }
 
 #[cfg(test)]
-mod tests {
-    use jiff::Timestamp;
-
-    use super::*;
-    use crate::domain::record::Position;
-
-    fn record(partition: i32, offset: i64, second: i64) -> Record {
-        Record {
-            position: Position { topic: "t".into(), partition, offset },
-            timestamp: Some(Timestamp::from_second(second).unwrap()),
-            key: None,
-            value: Some(vec![0; 10]),
-            headers: vec![],
-        }
-    }
-
-    fn waiting(assignments: &Assignments) -> usize {
-        assignments.states().iter().map(|state| state.waiting_records).sum()
-    }
-
-    #[test]
-    fn a_partition_that_is_assigned_again_is_another_assignment() {
-        let mut assignments = Assignments::default();
-        assignments.add(&[3]);
-        let id = assignments.get_mut(3).unwrap().id;
-        assert!(assignments.is_current(id));
-        let draining = assignments.drain(Some(&[3]));
-        assert_eq!(draining, [id]);
-        assert_eq!(assignments.remove(&draining), [0; 0]);
-        assert!(!assignments.is_current(id));
-        assignments.add(&[3]);
-        assert!(!assignments.is_current(id));
-        assert_eq!(assignments.remove(&draining), [0; 0], "a late result removes nothing");
-        assert_eq!(assignments.len(), 1);
-    }
-
-    #[test]
-    fn the_oldest_record_starts_first_in_whatever_order_partitions_were_fetched() {
-        let mut assignments = Assignments::default();
-        assignments.add(&[0, 1, 2]);
-        for (partition, offset, second) in
-            [(2, 0, 30), (2, 1, 31), (0, 7, 10), (0, 8, 40), (1, 5, 1)]
-        {
-            assignments.push(record(partition, offset, second));
-        }
-        assignments.push(record(9, 0, 0));
-        assert_eq!(waiting(&assignments), 5, "one partition is not assigned");
-        assert_eq!(assignments.pop_oldest(), None, "recovered events go first");
-        for partition in [0, 2] {
-            assignments.get_mut(partition).unwrap().recovered = true;
-        }
-        let mut started = Vec::new();
-        while let Some(WaitingRecord { record, .. }) = assignments.pop_oldest() {
-            started.push((record.position.partition, record.position.offset));
-        }
-        assert_eq!(started, [(0, 7), (2, 0), (2, 1), (0, 8)]);
-        assert_eq!(waiting(&assignments), 1, "one waits for recovery");
-        assignments.drain(None);
-        assert_eq!(waiting(&assignments), 0);
-        assignments.push(record(0, 9, 50));
-        assert_eq!(waiting(&assignments), 0, "the next owner reads it");
-        assert!(assignments.states().iter().all(|state| state.waiting_bytes == 0));
-    }
-
-    #[test]
-    fn a_follower_waits_until_the_records_ahead_of_it_are_started() {
-        let mut assignments = Assignments::default();
-        assignments.add(&[0]);
-        assignments.get_mut(0).unwrap().set_recovered();
-        let up_to = |assignments: &mut Assignments, offset| {
-            assignments.get_mut(0).unwrap().has_started_up_to(offset)
-        };
-        assert!(!up_to(&mut assignments, 5), "nothing was read");
-        assignments.push(record(0, 4, 1));
-        assignments.push(record(0, 7, 1));
-        assignments.set_end_reached(0);
-        assert!(!up_to(&mut assignments, 5), "the record ahead is not started");
-        assert!(up_to(&mut assignments, 4));
-        let first = assignments.pop_oldest().unwrap();
-        assignments.get_mut(0).unwrap().start(first.record.identity());
-        assert!(up_to(&mut assignments, 7), "the rest is behind it");
-        assert!(!up_to(&mut assignments, 8));
-        assignments.add(&[0]);
-        assert!(!up_to(&mut assignments, 4), "the next assignment reads again");
-        assignments.drain(None);
-        assignments.set_end_reached(0);
-        assert!(!up_to(&mut assignments, 4), "waiting records were dropped");
-        assignments.add(&[0]);
-        assignments.get_mut(0).unwrap().start(record(0, 9, 1).identity());
-        assert!(up_to(&mut assignments, 9), "records arrive in their order");
-    }
-
-    #[test]
-    fn records_of_an_old_topic_finish_no_offset_of_the_new_one() {
-        let mut assignments = Assignments::default();
-        assignments.add(&[0]);
-        let assignment = assignments.get_mut(0).unwrap();
-        assignment.recovered = true;
-        let [old, waiting, new] = [record(0, 0, 1), record(0, 1, 2), record(0, 0, 9)];
-        assert_eq!(assignment.start(old.identity()), RecordStart::New);
-        let old_state = assignment.state.clone();
-        assignments.push(waiting.clone());
-        assignments.restart();
-        assert!(old_state.record_is_gone.load(Ordering::Relaxed));
-        assignments.push(new.clone());
-        let popped = assignments.pop_oldest().unwrap();
-        assert_eq!(popped, WaitingRecord { record: waiting.clone(), is_of_old_topic: true });
-        assert!(!assignments.pop_oldest().unwrap().is_of_old_topic);
-        let assignment = assignments.get_mut(0).unwrap();
-        assert_eq!(assignment.start(new.identity()), RecordStart::New);
-        assert_eq!(assignment.watermark.finish(old.identity()), None);
-        assert_eq!(assignment.watermark.finish(waiting.identity()), None);
-        assert_eq!(assignment.watermark.finish(new.identity()), Some(1));
-    }
-
-    #[test]
-    fn a_paused_partition_is_reported_when_it_is_removed() {
-        let mut assignments = Assignments::default();
-        assignments.add(&[3, 4]);
-        let draining = assignments.drain(Some(&[3]));
-        assert_eq!(
-            assignments.states().iter().map(|s| s.draining).collect::<Vec<_>>(),
-            [true, false]
-        );
-        assignments.set_paused(&[3], true);
-        assert_eq!(assignments.remove(&draining), [3], "the client would keep it paused");
-        assert_eq!(assignments.drain(None).len(), 1);
-    }
-
-    #[test]
-    fn a_paused_partition_that_is_assigned_again_is_still_paused() {
-        let mut assignments = Assignments::default();
-        assignments.add(&[0]);
-        assignments.set_paused(&[0], true);
-        assignments.add(&[0]);
-        assert!(assignments.states()[0].paused, "so that it will be resumed");
-    }
-}
+mod tests;
