@@ -349,9 +349,10 @@ async fn prune(ledger: ledger::SqlLedger, retention: Duration, kafka: kafka::Kaf
     loop {
         is_compared = is_compared || compare_retention(&kafka, retention).await.is_some();
         let before = Clock::system().now().saturating_sub(retention).unwrap_or(Timestamp::MIN);
-        let rows = ledger.prune(before).await;
-        if rows > 0 {
-            info!(rows, "pruned the ledger");
+        match ledger.prune(before).await {
+            Ok(0) => {}
+            Ok(rows) => info!(rows, "pruned the ledger"),
+            Err(error) => warn!(error = format!("{error:#}"), "ledger not pruned"),
         }
         sleep(PRUNE_INTERVAL).await;
     }

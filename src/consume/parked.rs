@@ -271,6 +271,7 @@ impl<P: Ports> ParkedEvents<P> {
                     error!(error = %panicked, "reading parked events panicked: a bug");
                     let bug = format!("reading parked events panicked: {panicked}: a bug");
                     self.context.health.report_bug(bug);
+                    (self.is_reading, self.is_sweeping) = (false, false);
                 }
                 None => std::future::pending().await,
             }

@@ -4,6 +4,7 @@
 
 use std::future::Future;
 use std::sync::Arc;
+use std::time::Duration;
 
 use jiff::Timestamp;
 
@@ -13,8 +14,11 @@ use crate::domain::ledger_entry::{LedgerEntry, WakeSession};
 pub const NO_TABLES: &str = "no tables of handoff there: it is another database, or the \
                              service has not started on it yet";
 
-/// Rows that one pruning step deletes: few, because commands wait behind it.
+/// Rows that one pruning step deletes at most.
 pub(super) const PRUNE_ROWS: i64 = 500;
+
+/// Between two pruning steps, so that others use the disk in between.
+pub(super) const PRUNE_PAUSE: Duration = Duration::from_millis(50);
 
 /// A row that is needed for a decision.
 pub(super) struct RowRequest<'a> {
@@ -92,14 +96,17 @@ pub(super) trait Database: Send + 'static {
         now: Timestamp,
     ) -> impl Future<Output = anyhow::Result<Vec<bool>>> + Send;
 
-    /// Makes the first parked event of each session due, where it waits for its session.
+    /// Makes the first parked event of each session due, where it waits for its session. Commands wait
+    /// behind it, so it fails where another session has locked such an event.
     fn wake(
         &mut self,
         wakes: &[WakeSession],
         now: Timestamp,
     ) -> impl Future<Output = anyhow::Result<()>> + Send;
 
-    /// Deletes up to [`PRUNE_ROWS`] entries that were published before this time; returns how many.
+    /// Deletes some of the entries that were published before this time; returns how many. Commands wait
+    /// behind it, so it takes no longer than a fraction of a second. A database that many connections
+    /// can write has nothing to do here: it is pruned on another one.
     fn prune(&mut self, before: Timestamp) -> impl Future<Output = anyhow::Result<u64>> + Send;
 
     /// Checks that the database accepts writes.

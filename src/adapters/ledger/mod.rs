@@ -25,7 +25,6 @@ mod url;
 mod writer;
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use jiff::Timestamp;
 use tokio::sync::{mpsc, oneshot};
@@ -35,9 +34,9 @@ use tokio::time::sleep;
 use self::availability::Availability;
 use self::batch::PendingCommand;
 pub use self::database::NO_TABLES;
-use self::database::PRUNE_ROWS;
+use self::database::PRUNE_PAUSE;
 pub use self::file_watch::watch_files;
-use self::postgres::PostgresDatabase;
+use self::postgres::{PostgresDatabase, PostgresPruner};
 pub use self::reader::LedgerReader;
 use self::sqlite::SqliteDatabase;
 pub use self::thread::LedgerTask;
@@ -52,9 +51,6 @@ use crate::ledger::{
     CountQuery, DueEntries, DueQuery, Ledger, ParkedCount, ParkedGroup, Recovered, StoredEntries,
     WaitingQuery,
 };
-
-/// Between two pruning steps, so that commands are written in between.
-const PRUNE_PAUSE: Duration = Duration::from_millis(50);
 
 /// What the service needs to open a ledger.
 #[derive(Clone)]
@@ -72,6 +68,8 @@ pub struct LedgerSettings {
 pub struct SqlLedger {
     requests: mpsc::UnboundedSender<WriterRequest>,
     reader: LedgerReader,
+    /// `None`: the writer does it, because SQLite has only one.
+    pruner: Option<Arc<PostgresPruner>>,
     availability: Arc<Availability>,
     /// Of reads of parked events.
     parked_events: Arc<Availability>,
@@ -84,6 +82,7 @@ pub async fn open(settings: &LedgerSettings) -> anyhow::Result<(SqlLedger, Ledge
     let (requests, received) = mpsc::unbounded_channel();
     let availability = Arc::new(Availability::of_writes());
     let watched = availability.clone();
+    let mut pruner = None;
     let (reader, task): (LedgerReader, LedgerTask) = match &url {
         LedgerUrl::Sqlite(file) => {
             let file = file.clone();
@@ -94,12 +93,13 @@ pub async fn open(settings: &LedgerSettings) -> anyhow::Result<(SqlLedger, Ledge
         }
         LedgerUrl::Postgres(server) => {
             let database = PostgresDatabase::open(server).await?;
+            pruner = Some(Arc::new(PostgresPruner::new(server)?));
             let reader = LedgerReader::open(&url).await?;
             (reader, Box::pin(Writer::new(database, owner, clock, watched, received).run()))
         }
     };
     let parked_events = Arc::new(Availability::of_parked_events(&availability));
-    Ok((SqlLedger { requests, reader, availability, parked_events }, task))
+    Ok((SqlLedger { requests, reader, pruner, availability, parked_events }, task))
 }
 
 impl SqlLedger {
@@ -109,16 +109,20 @@ impl SqlLedger {
         self.availability.problem().or_else(|| self.parked_events.problem())
     }
 
-    /// Deletes entries that were published before this time, a few at a time; returns how many.
-    pub async fn prune(&self, before: Timestamp) -> u64 {
+    /// Deletes entries that were published before this time, a few at a time; returns how many. Fails
+    /// where the database does: what is left is deleted the next time.
+    pub async fn prune(&self, before: Timestamp) -> anyhow::Result<u64> {
+        if let Some(pruner) = &self.pruner {
+            return pruner.prune(before).await;
+        }
         let mut pruned = 0;
         loop {
             let (reply, result) = oneshot::channel();
-            let rows = self.request(WriterRequest::Prune { before, reply }, result).await;
-            pruned += rows;
-            if i64::try_from(rows).is_ok_and(|rows| rows < PRUNE_ROWS) {
-                return pruned;
+            let rows = self.request(WriterRequest::Prune { before, reply }, result).await?;
+            if rows == 0 {
+                return Ok(pruned);
             }
+            pruned += rows;
             sleep(PRUNE_PAUSE).await;
         }
     }

@@ -348,8 +348,12 @@ impl Peer {
     }
 
     pub(super) async fn prune(&self, before: Timestamp) -> u64 {
+        self.try_prune(before).await.unwrap()
+    }
+
+    pub(super) async fn try_prune(&self, before: Timestamp) -> anyhow::Result<u64> {
         match self {
-            Self::Memory(ledger) => ledger.prune(before),
+            Self::Memory(ledger) => Ok(ledger.prune(before)),
             Self::Database(ledger, _) => ledger.prune(before).await,
         }
     }

@@ -13,10 +13,13 @@ use tokio::time::sleep;
 
 use super::peer::{
     answer, claim, count_query, key_of, now, open, park_with_record, position, refusal, try_open,
+    wake_of,
 };
 use super::{parked, suite};
 use crate::support::pgbouncer::PgBouncer;
 use crate::support::postgres::{Server, execute, schema};
+
+const DAY: jiff::SignedDuration = jiff::SignedDuration::from_hours(24);
 
 #[tokio::test(flavor = "multi_thread")]
 async fn ten_instances_can_start_at_once() {
@@ -150,6 +153,59 @@ async fn many_waiting_rooms_are_found_in_steps() {
     found.dedup();
     assert_eq!((all, found.len()), (1 + 651 + 200 + 200, all));
     assert_eq!(peer.parked_groups(&[]).await, []);
+}
+
+/// Another session has locked an old entry, an event that is to be woken, and the note of what was pruned.
+#[tokio::test(flavor = "multi_thread")]
+async fn locked_rows_delay_no_command_of_others() {
+    let url = schema().await;
+    let peer = open(&url, "a").await;
+    for (offset, key) in (1..).zip(["first", "old"]) {
+        peer.claim(claim(key, offset)).await;
+        assert!(peer.settle(key, answer("it")).await);
+        peer.mark_published(key, None).await;
+        if key == "first" {
+            assert_eq!(peer.prune(now() + DAY).await, 1, "there is a note");
+        }
+    }
+    let follower = parked::park(&peer, "follower", 3, 4_000, WaitsFor::Session).await;
+    let lock = |table: &str| format!("SELECT * FROM {table} FOR UPDATE;");
+    let locks = ["handoff_events", "handoff_pruned"].map(lock).concat();
+    let holder = format!("{url}&application_name=holder");
+    let hold = format!("BEGIN; {locks} SELECT pg_sleep(60)");
+    let commands = async {
+        while execute(&url, "SELECT * FROM handoff_pruned FOR UPDATE NOWAIT").await.is_ok() {
+            sleep(Duration::from_millis(20)).await;
+        }
+        let maintenance = async {
+            tokio::join!(peer.try_prune(now() + DAY), peer.wake_session(wake_of(&follower))).0
+        };
+        let others = async {
+            // Some while the maintenance waits for its locks, and some after it has given up.
+            for offset in 10..40 {
+                assert_eq!(
+                    peer.claim(claim(&offset.to_string(), offset)).await,
+                    ClaimResult::Fresh
+                );
+                sleep(Duration::from_millis(100)).await;
+            }
+        };
+        tokio::select! {
+            ended = maintenance => panic!("the event to be woken is locked: {ended:?}"),
+            () = others => {}
+        }
+        let end = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+            WHERE application_name = 'holder'";
+        execute(&url, end).await.unwrap();
+    };
+    let (held, ()) = tokio::join!(execute(&holder, &hold), commands);
+    assert!(held.is_err(), "commands waited until the locks were gone");
+    while execute(&url, "SELECT * FROM handoff_pruned FOR UPDATE NOWAIT").await.is_err() {
+        sleep(Duration::from_millis(20)).await;
+    }
+    peer.wake_session(wake_of(&follower)).await;
+    assert_eq!(parked::due_now(&peer).await, ["follower"]);
+    assert_eq!(peer.prune(now() + DAY).await, 1);
 }
 
 #[tokio::test(flavor = "multi_thread")]

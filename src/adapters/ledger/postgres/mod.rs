@@ -4,10 +4,12 @@
 //! optimistic locking, a row is written only over the version that was read, so another instance's
 //! change is never overwritten. `server` connects, `connection`
 //! runs queries, also behind PgBouncer in transaction mode, `tables` creates the tables, `row` has the
-//! columns, `reader` the reading side, with the queries for parked events in `parked`.
+//! columns, `reader` the reading side, with the queries for parked events in `parked`. `pruner` deletes
+//! old entries, on a connection of its own.
 
 mod connection;
 mod parked;
+mod pruner;
 mod reader;
 mod row;
 mod server;
@@ -19,15 +21,15 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use jiff::Timestamp;
-use sqlx::Row as _;
 
 use self::connection::PostgresConnection;
+pub(super) use self::pruner::PostgresPruner;
 pub(super) use self::reader::PostgresReader;
 use self::row::{EventRow, optional_text, text};
 use self::server::{CONNECT_TIMEOUT, PostgresServer};
 pub(super) use self::server::{PostgresUrl, parse_url, redact_url};
 use self::tables::migrate;
-use super::database::{Database, Decide, PRUNE_ROWS, RowChange, RowRequest, StoredRow};
+use super::database::{Database, Decide, RowChange, RowRequest, StoredRow};
 use crate::domain::ledger_entry::WakeSession;
 
 /// Long, because another instance may be migrating: the second one waits for its lock.
@@ -61,15 +63,8 @@ ON CONFLICT (key) DO UPDATE SET
 WHERE e.version = excluded.version - 1
 RETURNING e.key"#;
 
-const PRUNE: &str = "WITH pruned AS (DELETE FROM handoff_events WHERE key IN (
-    SELECT key FROM handoff_events WHERE state = 'published' AND published_at_us < $1
-    ORDER BY published_at_us LIMIT $2 FOR UPDATE SKIP LOCKED)
-  RETURNING published_at_us),
-noted AS (INSERT INTO handoff_pruned AS p (id, published_until_us)
-  SELECT 1, max(published_at_us) FROM pruned HAVING count(*) > 0
-  ON CONFLICT (id) DO UPDATE
-  SET published_until_us = greatest(p.published_until_us, excluded.published_until_us))
-SELECT count(*) AS rows FROM pruned";
+/// The server gives up where another session has locked an event that is to be woken.
+const WAKE_LIMIT: &str = "SET LOCAL lock_timeout = 500";
 
 // The first unfinished event of a session decides: if it is being worked on, waits for something
 // else, or is behind the one in memory, nothing changes.
@@ -136,19 +131,19 @@ impl Database for PostgresDatabase {
     async fn wake(&mut self, wakes: &[WakeSession], now: Timestamp) -> anyhow::Result<()> {
         let mut connection = self.take_connection().await?;
         let limit = connection.time_limit();
-        self.server.within(limit, wake(&mut connection, wakes.iter(), now)).await?;
+        let wake = async {
+            connection.begin().await?;
+            connection.fetch_raw(WAKE_LIMIT).await?;
+            wake(&mut connection, wakes.iter(), now).await?;
+            connection.commit().await
+        };
+        self.server.within(limit, wake).await?;
         self.connection = Some(connection.after_success());
         Ok(())
     }
 
-    async fn prune(&mut self, before: Timestamp) -> anyhow::Result<u64> {
-        let mut connection = self.take_connection().await?;
-        let limit = connection.time_limit();
-        let prune = sqlx::query(PRUNE).bind(before.as_microsecond()).bind(PRUNE_ROWS);
-        let pruned = self.server.within(limit, connection.fetch_all(prune)).await?;
-        self.connection = Some(connection.after_success());
-        let rows: i64 = pruned.first().context("no row")?.try_get("rows")?;
-        Ok(u64::try_from(rows)?)
+    async fn prune(&mut self, _: Timestamp) -> anyhow::Result<u64> {
+        Ok(0)
     }
 
     async fn ping(&mut self) -> anyhow::Result<()> {

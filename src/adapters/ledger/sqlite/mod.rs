@@ -14,11 +14,13 @@ mod write;
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use anyhow::bail;
 use jiff::Timestamp;
 use rusqlite::{Connection, OpenFlags, Params};
 use serde::Serialize;
+use tokio::time::Instant;
 
 pub(super) use self::file::{LOG_LIMIT_BYTES, log_of};
 use self::file::{
@@ -43,15 +45,18 @@ const ROWS: &str = r#"SELECT key, session_id, topic, partition, "offset", state,
   history, settled_by, label, published_by
 FROM handoff_ledger WHERE key IN (SELECT value FROM json_each(?))"#;
 
-const PRUNABLE: &str = "SELECT json_group_array(event), max(published_at_us)
-FROM (SELECT event, published_at_us FROM handoff_published
-  WHERE published_at_us < ? ORDER BY published_at_us LIMIT ?)";
+const PRUNABLE: &str = "SELECT event, published_at_us FROM handoff_published
+WHERE published_at_us < ? ORDER BY published_at_us LIMIT ?";
 
 const PRUNE: [&str; 3] = [
-    "DELETE FROM handoff_published WHERE event IN (SELECT value FROM json_each(?))",
-    "DELETE FROM handoff_answers WHERE event IN (SELECT value FROM json_each(?))",
-    "DELETE FROM handoff_events WHERE event IN (SELECT value FROM json_each(?))",
+    "DELETE FROM handoff_published WHERE event = ?",
+    "DELETE FROM handoff_answers WHERE event = ?",
+    "DELETE FROM handoff_events WHERE event = ?",
 ];
+
+/// A pruning step ends after this time: each row may need several pages of a cold disk, and commands
+/// wait.
+const PRUNE_TIME: Duration = Duration::from_millis(100);
 
 const NOTE_PRUNED: &str = "INSERT INTO handoff_pruned VALUES (1, ?) ON CONFLICT (id) DO UPDATE
 SET published_until_us = max(published_until_us, excluded.published_until_us)";
@@ -158,19 +163,9 @@ impl Database for SqliteDatabase {
     }
 
     async fn prune(&mut self, before: Timestamp) -> anyhow::Result<u64> {
-        let prune = |connection: &Connection| -> rusqlite::Result<usize> {
-            let limits = (before.as_microsecond(), PRUNE_ROWS);
-            let (events, until_us): (String, Option<i64>) =
-                connection.query_row(PRUNABLE, limits, |row| Ok((row.get(0)?, row.get(1)?)))?;
-            let Some(until_us) = until_us else { return Ok(0) };
-            connection.execute(NOTE_PRUNED, [until_us])?;
-            let delete = |sql: &&str| connection.execute(sql, [&events]);
-            let rows = PRUNE.iter().map(delete).collect::<rusqlite::Result<Vec<_>>>()?;
-            Ok(rows[0])
-        };
         self.transaction(|connection, file| {
-            let rows = prune(connection).map_err(|error| explain(file, error))?;
-            Ok((rows as u64, End::commit_if(rows > 0)))
+            let rows = prune(connection, before).map_err(|error| explain(file, error))?;
+            Ok((rows, End::commit_if(rows > 0)))
         })
     }
 
@@ -193,6 +188,28 @@ impl Database for SqliteDatabase {
             tracing::warn!(error = %error, "ledger not closed cleanly");
         }
     }
+}
+
+/// Deletes the entries that were published first, for [`PRUNE_TIME`]; returns how many.
+fn prune(connection: &Connection, before: Timestamp) -> rusqlite::Result<u64> {
+    let started = Instant::now();
+    let limits = (before.as_microsecond(), PRUNE_ROWS);
+    let mut prunable = connection.prepare_cached(PRUNABLE)?;
+    let found = prunable.query_map(limits, |row| Ok((row.get(0)?, row.get(1)?)))?;
+    let (mut rows, mut until_us) = (0, None);
+    for (event, published_at_us) in found.collect::<rusqlite::Result<Vec<(i64, i64)>>>()? {
+        for sql in PRUNE {
+            connection.prepare_cached(sql)?.execute([event])?;
+        }
+        (rows, until_us) = (rows + 1, Some(published_at_us));
+        if started.elapsed() >= PRUNE_TIME {
+            break;
+        }
+    }
+    if let Some(until_us) = until_us {
+        connection.execute(NOTE_PRUNED, [until_us])?;
+    }
+    Ok(rows)
 }
 
 fn write_all(

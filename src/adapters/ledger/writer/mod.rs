@@ -4,6 +4,7 @@
 //! Group commit: at most one batch per millisecond. A batch of acknowledgements alone lingers up to
 //! 5 ms, because only an offset depends on it. A failed batch is repeated until it succeeds or every
 //! caller has given up. A cached row is written at once; the other rows are read first, see `batch`.
+//! Pruning and waking that fail delay no command: commands go on before the next attempt.
 
 use std::collections::{HashSet, VecDeque};
 use std::sync::Arc;
@@ -11,7 +12,8 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use tokio::sync::{mpsc, oneshot};
-use tokio::time::{Instant, sleep, sleep_until, timeout};
+use tokio::time::{Instant, sleep, sleep_until, timeout, timeout_at};
+use tracing::warn;
 
 use super::availability::Availability;
 use super::batch::{
@@ -43,7 +45,7 @@ pub(super) enum WriterRequest {
     /// Delete some of the entries that were published before this time; reply with their number.
     Prune {
         before: Timestamp,
-        reply: oneshot::Sender<u64>,
+        reply: oneshot::Sender<anyhow::Result<u64>>,
     },
     /// Make the first parked event of a session due.
     Wake {
@@ -67,8 +69,11 @@ pub(super) struct Writer<D> {
     availability: Arc<Availability>,
     requests: mpsc::UnboundedReceiver<WriterRequest>,
     commands: VecDeque<PendingCommand>,
-    prunes: VecDeque<(Timestamp, oneshot::Sender<u64>)>,
+    prunes: VecDeque<(Timestamp, oneshot::Sender<anyhow::Result<u64>>)>,
     wakes: Vec<(WakeSession, oneshot::Sender<()>)>,
+    /// After a failure: when they are tried again, and how long the writer waits after the next one.
+    wake_at: Instant,
+    wake_pause: Duration,
     row_cache: RowCache,
     batch_started: Instant,
 }
@@ -90,6 +95,8 @@ impl<D: Database> Writer<D> {
             commands: VecDeque::new(),
             prunes: VecDeque::new(),
             wakes: Vec::new(),
+            wake_at: Instant::now(),
+            wake_pause: RETRY_FIRST,
             row_cache: RowCache::default(),
             batch_started: Instant::now(),
         }
@@ -103,7 +110,7 @@ impl<D: Database> Writer<D> {
             if !batch.is_empty() {
                 self.perform(batch).await;
             }
-            if !self.wakes.is_empty() {
+            if self.wake_at <= self.batch_started {
                 self.wake().await;
             }
             if let Some((before, reply)) = self.prunes.pop_front() {
@@ -115,8 +122,16 @@ impl<D: Database> Writer<D> {
 
     /// Waits for requests, and collects them until the next batch may start.
     async fn collect(&mut self) -> Requests {
-        let is_idle = self.commands.is_empty() && self.prunes.is_empty() && self.wakes.is_empty();
-        if is_idle {
+        let is_idle = self.commands.is_empty() && self.prunes.is_empty();
+        if is_idle && !self.wakes.is_empty() {
+            // After a failure: until the next attempt, only another request is a reason to go on.
+            if let Ok(request) = timeout_at(self.wake_at, self.requests.recv()).await {
+                match request {
+                    Some(request) => self.enqueue(request),
+                    None => sleep_until(self.wake_at).await,
+                }
+            }
+        } else if is_idle {
             let request = loop {
                 match timeout(IDLE_PING, self.requests.recv()).await {
                     Ok(Some(request)) => break request,
@@ -291,39 +306,39 @@ impl<D: Database> Writer<D> {
 
     /// Every wake that was requested, in one transaction.
     async fn wake(&mut self) {
-        let mut pause = RETRY_FIRST;
-        loop {
-            self.wakes.retain(|(_, reply)| !reply.is_closed());
-            let wakes: Vec<_> = self.wakes.iter().map(|(wake, _)| wake.clone()).collect();
-            if wakes.is_empty() {
-                return;
+        self.wakes.retain(|(_, reply)| !reply.is_closed());
+        let wakes: Vec<_> = self.wakes.iter().map(|(wake, _)| wake.clone()).collect();
+        if wakes.is_empty() {
+            return;
+        }
+        match self.database.wake(&wakes, self.clock.now()).await {
+            Ok(()) => {
+                self.availability.succeeded();
+                self.wake_pause = RETRY_FIRST;
+                // The caller may be gone; the event is due all the same.
+                self.wakes.drain(..).for_each(|(_, reply)| reply.send(()).unwrap_or_default());
             }
-            match self.database.wake(&wakes, self.clock.now()).await {
-                Ok(()) => {
-                    self.availability.succeeded();
-                    // The caller may be gone; the event is due all the same.
-                    self.wakes.drain(..).for_each(|(_, reply)| reply.send(()).unwrap_or_default());
-                    return;
+            Err(error) => {
+                // A locked row is no outage: others can be written.
+                match self.database.ping().await {
+                    Ok(()) if self.wake_pause == RETRY_FIRST => {
+                        let error = format!("{error:#}");
+                        warn!(error, "parked events not woken; will retry");
+                    }
+                    Ok(()) => {}
+                    Err(error) => self.availability.failed(&error),
                 }
-                Err(error) => self.availability.failed(&error),
+                self.wake_at = Instant::now() + self.wake_pause;
+                self.wake_pause = (self.wake_pause * 2).min(RETRY_LAST);
             }
-            sleep(pause).await;
-            pause = (pause * 2).min(RETRY_LAST);
         }
     }
 
-    async fn prune(&mut self, before: Timestamp, reply: oneshot::Sender<u64>) {
-        while !reply.is_closed() {
-            match self.database.prune(before).await {
-                Ok(rows) => {
-                    self.availability.succeeded();
-                    // The caller may be gone; the rows are deleted all the same.
-                    reply.send(rows).unwrap_or_default();
-                    return;
-                }
-                Err(error) => self.availability.failed(&error),
-            }
-            sleep(RETRY_LAST).await;
+    async fn prune(&mut self, before: Timestamp, reply: oneshot::Sender<anyhow::Result<u64>>) {
+        if !reply.is_closed() {
+            let pruned = self.database.prune(before).await;
+            // The caller may be gone; the rows are deleted all the same.
+            drop(reply.send(pruned));
         }
     }
 

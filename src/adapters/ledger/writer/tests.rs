@@ -10,11 +10,22 @@ use super::*;
 use crate::domain::ledger_entry::{Claim, ClaimResult, CommandResult, LedgerCommand, RecordOrigin};
 use crate::domain::record::Position;
 
-struct CountingDatabase(Arc<AtomicUsize>);
+/// Counts its batches. Nothing else succeeds where `maintained` is false.
+struct CountingDatabase {
+    batches: Arc<AtomicUsize>,
+    maintained: bool,
+}
+
+impl CountingDatabase {
+    fn maintain(&self) -> anyhow::Result<()> {
+        anyhow::ensure!(self.maintained, "a row is locked");
+        Ok(())
+    }
+}
 
 impl Database for CountingDatabase {
     async fn write(&mut self, changes: &[RowChange], _: Timestamp) -> anyhow::Result<Vec<bool>> {
-        self.0.fetch_add(1, Ordering::Relaxed);
+        self.batches.fetch_add(1, Ordering::Relaxed);
         Ok(vec![true; changes.len()])
     }
 
@@ -28,11 +39,11 @@ impl Database for CountingDatabase {
     }
 
     async fn wake(&mut self, _: &[WakeSession], _: Timestamp) -> anyhow::Result<()> {
-        Ok(())
+        self.maintain()
     }
 
     async fn prune(&mut self, _: Timestamp) -> anyhow::Result<u64> {
-        Ok(0)
+        self.maintain().map(|()| 0)
     }
 
     async fn ping(&mut self) -> anyhow::Result<()> {
@@ -58,16 +69,49 @@ fn claim(number: usize) -> (WriterRequest, oneshot::Receiver<CommandResult>) {
     (WriterRequest::Perform(PendingCommand { key, command, reply }), result)
 }
 
+fn writer(
+    database: CountingDatabase,
+    requests: mpsc::UnboundedReceiver<WriterRequest>,
+) -> Writer<CountingDatabase> {
+    let availability = Arc::new(Availability::of_writes());
+    let clock = Clock::from_fn(|| Timestamp::UNIX_EPOCH);
+    Writer::new(database, "a".into(), clock, availability, requests)
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_wake_or_a_prune_that_fails_delays_no_command() {
+    let (requests, received) = mpsc::unbounded_channel();
+    let database = CountingDatabase { batches: Arc::default(), maintained: false };
+    let mut tasks = JoinSet::new();
+    tasks.spawn(writer(database, received).run());
+    let (reply, mut woken) = oneshot::channel();
+    let (session_id, topic) = ("s".into(), "t".into());
+    let wake = WakeSession { session_id, topic, partition: 0, before_offset: None };
+    requests.send(WriterRequest::Wake { wake, reply }).ok().unwrap();
+    let (reply, pruned) = oneshot::channel();
+    requests.send(WriterRequest::Prune { before: Timestamp::MAX, reply }).ok().unwrap();
+    assert!(pruned.await.unwrap().is_err());
+
+    for number in 0..20 {
+        let started = Instant::now();
+        let (request, result) = claim(number);
+        requests.send(request).ok().unwrap();
+        assert_eq!(result.await.unwrap(), CommandResult::Claim(ClaimResult::Fresh));
+        assert!(started.elapsed() <= LINGER, "{:?}", started.elapsed());
+        sleep(Duration::from_millis(700)).await;
+    }
+    assert!(woken.try_recv().is_err(), "it is tried again and again");
+    drop((requests, woken));
+    timeout(Duration::from_secs(10), tasks.join_all()).await.expect("the writer ends");
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_single_command_starts_at_once_and_many_share_a_batch() {
     let (requests, received) = mpsc::unbounded_channel();
     let batches = Arc::new(AtomicUsize::new(0));
-    let availability = Arc::new(Availability::of_writes());
-    let clock = Clock::from_fn(|| Timestamp::UNIX_EPOCH);
-    let database = CountingDatabase(batches.clone());
-    let writer = Writer::new(database, "a".into(), clock, availability, received);
+    let database = CountingDatabase { batches: batches.clone(), maintained: true };
     let mut tasks = JoinSet::new();
-    tasks.spawn(writer.run());
+    tasks.spawn(writer(database, received).run());
     sleep(Duration::from_secs(1)).await;
 
     let started = Instant::now();
