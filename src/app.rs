@@ -24,7 +24,7 @@ use crate::adapters::{desk, kafka, ledger};
 use crate::clock::{Clock, Rng};
 use crate::config::Config;
 use crate::consume::{IntakeSettings, consume};
-use crate::deliver::{Context, Ports};
+use crate::deliver::{Context, Ports, SharedPolicy};
 use crate::domain::course::Policy;
 use crate::gate::{Gate, GateSettings};
 use crate::health::Health;
@@ -109,6 +109,7 @@ impl Service {
         config.kafka.verify_consumer()?;
         config.kafka.verify_producer()?;
         let metrics = Arc::new(Metrics::new());
+        config.policy.routes.shadow_names().for_each(|route| metrics.shadow_route(route));
         let gate = GateSettings {
             breaker: config.gate,
             quota_per_second: config.quota_per_second,
@@ -289,7 +290,7 @@ impl Service {
             outcomes: self.producer,
             ledger,
             gate: self.gate,
-            policy: self.policy,
+            policy: SharedPolicy::new(self.policy),
             clock: Clock::system(),
             rng: Rng::system(),
             lease: self.lease,

@@ -191,7 +191,7 @@ fn properties(raw: &mut RawConfig, section: &'static str) -> BTreeMap<String, St
     let mut properties = BTreeMap::new();
     for (name, value) in raw.section(section) {
         let key = format!("{section}.{name}");
-        let origin = raw.describe(value.origin);
+        let origin = raw.place(value.origin, &key);
         if let Some((_, why)) = REFUSED.iter().find(|(refused, _)| *refused == name) {
             raw.add_problem(
                 &key,

@@ -1,23 +1,28 @@
 //! From defaults, a file and the environment to a checked [`Config`].
 //!
 //! The path of a value: `origins` reads the three sources and merges them key by key,
-//! `raw_config` returns typed values, and `sections`, `kafka` and `routes` turn them into
-//! the settings of each component. `suggestions` finds the nearest real key for a misspelt one,
+//! `raw_config` returns typed values, and `sections`, `kafka`, `hours` and `routes` turn them into
+//! the settings of each component. `lines` knows the line of each key, `table_reader` reads the tables
+//! of a list. `suggestions` finds the nearest real key for a misspelt one,
 //! `regions` is a table of Tencent's data centres.
 //!
 //! The defaults are `config/default.toml`, which is also the manual; the code has none. All
 //! problems are reported together, one per line. No message shows a secret. The environment is a
 //! parameter: nothing here reads it from the process.
 
+mod conditions;
+mod hours;
 mod input;
 mod kafka;
 mod ledger;
+mod lines;
 mod origins;
 mod raw_config;
 mod regions;
 mod routes;
 mod sections;
 mod suggestions;
+mod table_reader;
 #[cfg(test)]
 mod tests;
 
@@ -35,6 +40,8 @@ use crate::gate::BreakerPolicy;
 use crate::telemetry::LogSettings;
 
 use raw_config::RawConfig;
+
+pub use self::origins::ConfigFile;
 
 /// The commented defaults: every key with its meaning, unit and range.
 pub const DEFAULTS: &str = include_str!("../../config/default.toml");
@@ -85,8 +92,8 @@ pub struct ToolConfig {
     pub rules: DecodeRules,
     /// The ledger's database.
     pub ledger: adapters::ledger::LedgerUrl,
-    /// How long after its deadline a call in doubt is still reconciled.
-    pub doubt_grace: Duration,
+    /// How the course of an event is decided.
+    pub policy: Policy,
 }
 
 /// Loads the configuration from the defaults, this file and this environment.
@@ -96,7 +103,18 @@ pub fn load(
     file: Option<&Path>,
     env: impl IntoIterator<Item = (String, String)>,
 ) -> anyhow::Result<Config> {
-    let mut raw = RawConfig::read(file, env)?;
+    load_file(file.map(ConfigFile::read).transpose()?.as_ref(), env)
+}
+
+/// The same from a file that was read already.
+pub fn load_file(
+    file: Option<&ConfigFile>,
+    env: impl IntoIterator<Item = (String, String)>,
+) -> anyhow::Result<Config> {
+    config_of(RawConfig::read(file, env)?)
+}
+
+fn config_of(mut raw: RawConfig) -> anyhow::Result<Config> {
     let config = sections::config(&mut raw);
     match (config, raw.problems()) {
         (Some(config), problems) if problems.is_empty() => Ok(config),
@@ -145,7 +163,7 @@ pub fn load_for_tools(
     file: Option<&Path>,
     env: impl IntoIterator<Item = (String, String)>,
 ) -> anyhow::Result<ToolConfig> {
-    let mut raw = RawConfig::read(file, env)?;
+    let mut raw = RawConfig::read(file.map(ConfigFile::read).transpose()?.as_ref(), env)?;
     let mut whole = raw.clone();
     // Every section is read for its problems: a typo in [desk] should not first surface when the
     // service starts. The resulting `Config` itself is not needed.

@@ -46,7 +46,7 @@ pub(super) type RawValues = BTreeMap<String, RawValue>;
 
 /// Reads the three sources and merges them.
 pub(super) fn read(
-    file: Option<&Path>,
+    file: Option<&ConfigFile>,
     env: impl IntoIterator<Item = (String, String)>,
 ) -> anyhow::Result<RawValues> {
     // Inserting overwrites, so the order of the three sources below is their precedence.
@@ -54,11 +54,8 @@ pub(super) fn read(
     flatten(String::new(), parse_toml(DEFAULTS, "the defaults")?, &mut |key, kind| {
         values.insert(key, RawValue { kind, origin: Origin::Default });
     });
-    if let Some(path) = file {
-        let name = path.display().to_string();
-        let text = read_file(path)
-            .with_context(|| format!("failed to read the configuration file {name}"))?;
-        flatten(String::new(), parse_toml(&text, &name)?, &mut |key, kind| {
+    if let Some(ConfigFile { name, text }) = file {
+        flatten(String::new(), parse_toml(text, name)?, &mut |key, kind| {
             values.insert(key, RawValue { kind, origin: Origin::File });
         });
     }
@@ -68,8 +65,27 @@ pub(super) fn read(
     Ok(values)
 }
 
-/// Reads a file, or a pipe, of at most [`MAX_FILE_BYTES`].
-fn read_file(path: &Path) -> anyhow::Result<String> {
+/// A configuration file as it was read.
+#[derive(Clone, PartialEq, Eq)]
+pub struct ConfigFile {
+    /// Its name in messages.
+    pub(super) name: String,
+    /// May hold a secret.
+    pub(super) text: String,
+}
+
+impl ConfigFile {
+    /// Reads a file, or a pipe.
+    pub fn read(path: &Path) -> anyhow::Result<Self> {
+        let name = path.display().to_string();
+        let text = read_text(path)
+            .with_context(|| format!("failed to read the configuration file {name}"))?;
+        Ok(Self { name, text })
+    }
+}
+
+/// Reads a file of at most [`MAX_FILE_BYTES`].
+fn read_text(path: &Path) -> anyhow::Result<String> {
     let mut text = Vec::new();
     fs::File::open(path)?.take(MAX_FILE_BYTES + 1).read_to_end(&mut text)?;
     let is_short = text.len() as u64 <= MAX_FILE_BYTES;

@@ -6,12 +6,12 @@
 //! all their keys first and use `?` afterwards.
 
 use std::ops::RangeInclusive;
-use std::path::Path;
 
 use ::config::ValueKind;
 use secrecy::SecretString;
 
-use super::origins::{self, Origin, RawValue, RawValues};
+use super::lines::Lines;
+use super::origins::{self, ConfigFile, Origin, RawValue, RawValues};
 use super::suggestions::KnownKeys;
 
 /// The values that nobody has read yet, and the problems found so far.
@@ -19,6 +19,7 @@ use super::suggestions::KnownKeys;
 pub(super) struct RawConfig {
     values: RawValues,
     file_name: String,
+    lines: Lines,
     keys: KnownKeys,
     problems: Vec<ConfigProblem>,
 }
@@ -45,12 +46,13 @@ pub(super) struct Tables {
 impl RawConfig {
     /// Reads the three sources.
     pub(super) fn read(
-        file: Option<&Path>,
+        file: Option<&ConfigFile>,
         env: impl IntoIterator<Item = (String, String)>,
     ) -> anyhow::Result<Self> {
         let values = origins::read(file, env)?;
-        let file_name = file.map(|path| path.display().to_string()).unwrap_or_default();
-        Ok(Self { values, file_name, keys: KnownKeys::default(), problems: vec![] })
+        let lines = file.map(|file| Lines::of(&file.text)).unwrap_or_default();
+        let file_name = file.map(|file| file.name.clone()).unwrap_or_default();
+        Ok(Self { values, file_name, lines, keys: KnownKeys::default(), problems: vec![] })
     }
 
     /// A whole number in this range.
@@ -194,8 +196,8 @@ impl RawConfig {
                 Some(Located { value: SecretString::from(text), origin: raw.origin })
             }
             _ => {
-                let origin = self.describe(raw.origin);
-                self.add_problem(key, format!("`{key}` {origin}: must be {PLAIN_TEXT}"));
+                let place = self.place(raw.origin, key);
+                self.add_problem(key, format!("`{key}` {place}: must be {PLAIN_TEXT}"));
                 None
             }
         }
@@ -255,8 +257,8 @@ impl RawConfig {
 
     /// Records that this value is not what is wanted.
     pub(super) fn reject(&mut self, key: &str, raw: &RawValue, wanted: &str) {
-        let (value, origin) = (shown(&raw.kind), self.describe(raw.origin));
-        self.add_problem(key, format!("`{key}` = {value} {origin}: must be {wanted}"));
+        let (value, place) = (shown(&raw.kind), self.place(raw.origin, key));
+        self.add_problem(key, format!("`{key}` = {value} {place}: must be {wanted}"));
     }
 
     /// The origin in words, as in "`key` in the environment".
@@ -268,11 +270,20 @@ impl RawConfig {
         }
     }
 
+    /// The origin of a key in words, with its line in the file: "in handoff.toml:12".
+    pub(super) fn place(&self, origin: Origin, path: &str) -> String {
+        let line = self.lines.find(path).filter(|_| origin == Origin::File);
+        let line = line.map(|line| format!(":{line}")).unwrap_or_default();
+        format!("{}{line}", self.describe(origin))
+    }
+
     /// All problems, the unknown keys first. Complete only after every key has been read.
     pub(super) fn problems(&self) -> Vec<String> {
         // A misspelt key often explains why another one is missing, so it comes first.
-        let unknown =
-            self.values.iter().map(|(key, raw)| self.keys.advise(key, &self.describe(raw.origin)));
+        let unknown = self
+            .values
+            .iter()
+            .map(|(key, raw)| self.keys.advise(key, &self.place(raw.origin, key)));
         unknown.chain(self.problems.iter().map(|problem| problem.text.clone())).collect()
     }
 

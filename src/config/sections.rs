@@ -16,7 +16,8 @@ use tracing_subscriber::EnvFilter;
 
 use super::origins::{Origin, RawValue};
 use super::raw_config::{Located, RawConfig, how_to_set};
-use super::{Config, ToolConfig, input, kafka, ledger, regions, routes};
+use super::routes::RouteInput;
+use super::{Config, ToolConfig, hours, input, kafka, ledger, regions, routes};
 use crate::adapters::desk::{DeskClientSettings, KeySource};
 use crate::consume::IntakeLimits;
 use crate::domain::backoff::Backoff;
@@ -82,8 +83,8 @@ pub(super) fn config(raw: &mut RawConfig) -> Option<Config> {
 /// Reads the part without Desk; `None` after recording a problem.
 pub(super) fn tool_config(raw: &mut RawConfig) -> Option<ToolConfig> {
     let (kafka, rules, ledger) = (kafka::read(raw), rules(raw), ledger::read(raw));
-    let doubt_grace = doubt_grace(raw);
-    Some(ToolConfig { kafka: kafka?, rules: rules?, ledger: ledger?, doubt_grace: doubt_grace? })
+    let policy = policy(raw);
+    Some(ToolConfig { kafka: kafka?, rules: rules?, ledger: ledger?, policy: policy? })
 }
 
 /// Legal values that are probably a mistake.
@@ -280,7 +281,8 @@ fn policy(raw: &mut RawConfig) -> Option<Policy> {
     let park: Option<Vec<_>> =
         park_ms.map(|waits| waits.into_iter().map(Duration::from_millis).collect());
     // Routes are read even if `park_ms` is wrong, so that their problems are reported as well.
-    let routes = routes::read(raw, park.as_deref().unwrap_or_default());
+    let (park_or_none, hours) = (park.as_deref().unwrap_or_default(), hours::read(raw));
+    let routes = routes::read(raw, &RouteInput { park: park_or_none, hours: &hours });
     Some(Policy {
         verdicts: verdicts?,
         // `None` only if the order is wrong, and `check_order` has recorded that.
@@ -313,8 +315,8 @@ fn verdicts(raw: &mut RawConfig) -> Option<Verdicts> {
                 overrides.insert(code, class);
             }
             (None, _) => {
-                let origin = raw.describe(value.origin);
-                let text = format!("`{key}` {origin}: {name:?} must be a code other than 0");
+                let place = raw.place(value.origin, &key);
+                let text = format!("`{key}` {place}: {name:?} must be a code other than 0");
                 raw.add_problem(&key, text);
             }
             (_, None) => {

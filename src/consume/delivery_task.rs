@@ -118,6 +118,7 @@ pub(super) async fn may_reclaim(
 /// The task of one event.
 pub(super) struct DeliveryTask<P: Ports> {
     pub(super) context: Arc<Context<P>>,
+    pub(super) policy: Arc<Policy>,
     pub(super) event: Event,
     pub(super) input: TaskInput,
     pub(super) needs_call: bool,
@@ -134,6 +135,7 @@ impl<P: Ports> DeliveryTask<P> {
     pub(super) async fn run(self) -> Ended {
         let mut delivery = Delivery {
             context: &self.context,
+            policy: &self.policy,
             event: &self.event,
             record: &self.input.record,
             turn: &self.turn,
@@ -150,7 +152,7 @@ impl<P: Ports> DeliveryTask<P> {
         };
         loop {
             let end = delivery.run().await;
-            if !may_reclaim(&end, &self.input.state.draining, &self.context.policy).await {
+            if !may_reclaim(&end, &self.input.state.draining, &self.policy).await {
                 return end;
             }
             // What was read of the entry is outdated by now.

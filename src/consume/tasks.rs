@@ -141,11 +141,12 @@ impl<P: Ports> Tasks<P> {
     fn spawn_dead_letter(&mut self, malformed: Malformed, input: TaskInput) {
         let (at, size_bytes) = (input.at, input.record.size_bytes());
         let (context, events) = (self.context.clone(), self.events.sender());
+        let policy = context.policy.current();
         let abort = self.tasks.spawn(async move {
             let report = |event| events.send(event);
             loop {
                 let end = send_dead_letter(&context, &input.record, &malformed, &report).await;
-                if !may_reclaim(&end, &input.state.draining, &context.policy).await {
+                if !may_reclaim(&end, &input.state.draining, &policy).await {
                     return end;
                 }
             }
@@ -162,7 +163,10 @@ impl<P: Ports> Tasks<P> {
             &input.record.position,
             origin,
         );
-        let room = course::room(&event, &self.context.policy).filter(|room| rooms.admits(room));
+        // One version of the rules for all of its delivery.
+        let policy = self.context.policy.current();
+        let needs = course::needs(&event, &policy, self.context.clock.now());
+        let room = needs.room.filter(|room| rooms.admits(room));
         let is_retry = source.is_retry();
         let slots = self.retry_slots.clone();
         let running = RunningDelivery {
@@ -176,7 +180,8 @@ impl<P: Ports> Tasks<P> {
         };
         let task = DeliveryTask {
             context: self.context.clone(),
-            needs_call: event.request.is_ok() && !source.is_answered(),
+            needs_call: needs.call && !source.is_answered(),
+            policy,
             event,
             origin,
             waited_for_session: source.waited_for_session(),

@@ -74,8 +74,7 @@ impl<P: Ports> Delivery<'_, P> {
         match self.wait_for(course, acquire).await {
             Waited::Done(call_permit) => {
                 // The wall clock may have been set, and the process paused, while it waited.
-                if self.context.clock.now() >= course.gives_up_at()
-                    || !self.context.lease.accepts(token)
+                if !course.may_call(self.context.clock.now()) || !self.context.lease.accepts(token)
                 {
                     drop(call_permit);
                     return Ok(Hold::Claimed { permit, token });

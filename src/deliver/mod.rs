@@ -14,6 +14,7 @@ mod park;
 mod ports;
 mod publish;
 mod session_queues;
+mod shared_policy;
 #[cfg(test)]
 mod tests;
 mod wait;
@@ -29,12 +30,13 @@ use tracing::{Instrument as _, error, info_span, warn};
 pub(crate) use self::dead_letter::send_dead_letter;
 pub use self::ports::{Context, DeskApi, OutcomePublisher, Ports, Published, PublishedBy};
 pub use self::session_queues::{QueueLimits, SessionQueues, Turn};
+pub use self::shared_policy::SharedPolicy;
 
 use self::call::DeskCall;
 use self::claim::Hold;
 use self::publish::Unpublished;
 use self::wait::Start;
-use crate::domain::course::{Course, Snapshot, Step};
+use crate::domain::course::{Course, Policy, Snapshot, Step};
 use crate::domain::event::{Event, Malformed, MalformedClass};
 use crate::domain::ledger_entry::{
     Claim, ClaimResult, PriorClaim, RecordOrigin, RoomName, WaitsFor, key,
@@ -49,6 +51,8 @@ use crate::ledger::Ledger as _;
 pub(crate) struct Delivery<'a, P: Ports> {
     /// What all deliveries share.
     pub(crate) context: &'a Context<P>,
+    /// The rules of its course. Rules that are replaced meanwhile are for other events.
+    pub(crate) policy: &'a Policy,
     /// The event.
     pub(crate) event: &'a Event,
     /// The record it came from.
@@ -152,7 +156,11 @@ impl<P: Ports> Delivery<'_, P> {
         claim.origin = self.origin;
         claim.expected_version = self.expected_version;
         let mut course = match self.context.ledger.claim(claim.clone()).await {
-            ClaimResult::Fresh => Course::new(self.event, &self.context.policy, now),
+            ClaimResult::Fresh => {
+                let course = Course::new(self.event, self.policy, now);
+                course.shadow_routes().for_each(|route| self.context.metrics.shadow_match(route));
+                course
+            }
             ClaimResult::Resumed(prior) => {
                 // Nobody has woken it: the events ahead of it are not answered.
                 if self.waited_for_session && is_deadline(prior.parked_until, self.event.deadline) {
@@ -228,7 +236,8 @@ impl<P: Ports> Delivery<'_, P> {
                 }
                 Step::AwaitAgent(wait) => {
                     drop(hold);
-                    let waits_for = self.room.clone().map_or(WaitsFor::Time, WaitsFor::Agent);
+                    let room = self.room.clone().filter(|room| course.may_wait_in(room));
+                    let waits_for = room.map_or(WaitsFor::Time, WaitsFor::Agent);
                     return Err(self.park(course, claim, wait, waits_for).await);
                 }
                 Step::PublishInterim(interim) => {
@@ -243,7 +252,7 @@ impl<P: Ports> Delivery<'_, P> {
 
     /// The course of an event that was claimed before.
     fn resume(&self, prior: PriorClaim, now: Timestamp) -> Course<'_> {
-        let (event, policy) = (self.event, &self.context.policy);
+        let (event, policy) = (self.event, self.policy);
         // A snapshot of another version that cannot be read counts as none. The course is in doubt
         // all the same: that follows from the claim, not from the snapshot.
         let snapshot: Snapshot =

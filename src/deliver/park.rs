@@ -42,7 +42,7 @@ impl<P: Ports> Delivery<'_, P> {
         if course.in_doubt() {
             // Desk may still be working on a call of the previous incarnation. No call is in flight
             // when the event is parked; its state is queried when its turn comes.
-            sleep(self.context.policy.settle_time).await;
+            sleep(self.policy.settle_time).await;
         }
         let now = self.context.clock.now();
         let wait = Duration::try_from(self.event.deadline.duration_since(now)).unwrap_or_default();

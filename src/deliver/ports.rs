@@ -6,8 +6,8 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 
+use super::SharedPolicy;
 use crate::clock::{Clock, Rng};
-use crate::domain::course::Policy;
 use crate::domain::record::Position;
 use crate::domain::reply::Reply;
 use crate::domain::request::DeskCommand;
@@ -90,8 +90,8 @@ pub struct Context<P: Ports> {
     pub ledger: P::Ledger,
     /// Admission control towards Desk.
     pub gate: Arc<Gate>,
-    /// The rules of every course.
-    pub policy: Policy,
+    /// The rules of every course; they may be replaced while the service runs.
+    pub policy: SharedPolicy,
     /// The wall clock.
     pub clock: Clock,
     /// Random numbers for back-off.

@@ -232,7 +232,7 @@ async fn context(fault: PortFault) -> (Context<FakePorts>, Arc<ProcessUnderTest>
         outcomes: FakeTopic(process.clone()),
         ledger: FakeLedger(process.clone()),
         gate: Gate::new(gate, metrics.clone()),
-        policy: Policy {
+        policy: SharedPolicy::new(Policy {
             verdicts: Verdicts::default(),
             retry: RetryPolicy {
                 backoff: Backoff::new(second, second).unwrap(),
@@ -243,7 +243,7 @@ async fn context(fault: PortFault) -> (Context<FakePorts>, Arc<ProcessUnderTest>
             doubt_grace: second,
             default_target: true,
             routes: Routes::default(),
-        },
+        }),
         clock: Clock::from_fn(|| RECEIVED),
         rng: Rng::from_fn(|| 1 << 63),
         health: Arc::new(Health::new(lease.clone(), 60 * second)),
@@ -284,6 +284,7 @@ async fn delivered(fault: PortFault) -> (Ended, Vec<TaskEvent>, PortUses) {
     let receiver = reported.clone();
     let delivery = Delivery {
         context: &context,
+        policy: &context.policy.current(),
         event: &event(),
         record: &record(),
         turn: &turn,

@@ -96,6 +96,8 @@ pub struct TransferRequest {
     pub requested_target: RequestedTarget,
     /// Position in Desk's queue: 0 is the highest, 9 the lowest.
     pub priority: Option<u8>,
+    /// Why a human is asked for; routes match on it.
+    pub reason: Option<String>,
     /// The values that routes match on.
     pub attributes: BTreeMap<String, String>,
     /// The flags of `transfer_to_human`.

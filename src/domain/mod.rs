@@ -1,7 +1,7 @@
 //! What the service decides, as pure values: data in, data out.
 //!
-//! In reading order: a `record` becomes an `event`; its `route` and its `plan` say whom to ask in
-//! which order; `request` builds the bodies; a `reply` becomes a `verdict` by the table in `codes`;
+//! In reading order: a `record` becomes an `event`; its `route` (with its `hours`) and its `plan` say
+//! whom to ask in which order; `request` builds the bodies; a `reply` becomes a `verdict` by the table in `codes`;
 //! `course` turns verdicts into steps, with waits from `backoff`; `wire` holds the formats of what
 //! is read and published; `ledger_entry` is what outlives the process; `watermark` is the offset
 //! that may be committed; `audit` says afterwards whether every escalation was answered.
@@ -13,6 +13,7 @@ pub mod backoff;
 pub mod codes;
 pub mod course;
 pub mod event;
+pub mod hours;
 pub mod ledger_entry;
 pub mod plan;
 pub mod record;

@@ -10,6 +10,7 @@ use sha2::{Digest as _, Sha256};
 use super::event::RequestedTarget;
 use super::route::Route;
 use super::target::Target;
+use super::wire::outcome::Tried;
 
 /// Characters of the words in the name of a plan.
 const MAX_NAME_CHARS: usize = 80;
@@ -60,6 +61,11 @@ impl Plan {
         format!("{words} #{hash}")
     }
 
+    /// All targets, in their order.
+    pub fn targets(&self) -> &[Target] {
+        &self.targets
+    }
+
     /// The target of the next transfer.
     pub fn current(&self) -> &Target {
         &self.targets[self.step]
@@ -75,6 +81,16 @@ impl Plan {
         let has_next = self.step + 1 < self.targets.len();
         self.step += usize::from(has_next);
         has_next
+    }
+
+    /// Go on with the target at `step`, of a plan in which these targets were tried. False, and no
+    /// step, where this plan is another one.
+    pub fn go_on_after(&mut self, tried: &[Tried], step: usize) -> bool {
+        let tried = tried.iter().map(|tried| &tried.target);
+        let goes_on = step < self.targets.len()
+            && self.targets.iter().take(step + 1).zip(tried).all(|(ours, tried)| ours == tried);
+        self.step = if goes_on { step } else { 0 };
+        goes_on
     }
 
     /// Start again with the first target.

@@ -7,6 +7,7 @@
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
+use jiff::Timestamp;
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{
     DescriptorEncoder, EncodeLabelSet, EncodeMetric as _, prometheus_text, text,
@@ -58,6 +59,11 @@ struct WhyLabel {
 struct PartitionLabel {
     topic: String,
     partition: i32,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct RouteLabel {
+    route: String,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -134,6 +140,9 @@ pub struct Metrics {
     by_why: [Gauge; PARKED_WHY.len()],
     lag: Family<PartitionLabel, Gauge>,
     ledger_files: Family<FileLabel, Gauge>,
+    shadow_matches: Family<RouteLabel, Counter>,
+    reload_successful: Gauge,
+    reload_time: Gauge<f64, AtomicU64>,
 }
 
 impl Default for Metrics {
@@ -185,6 +194,9 @@ impl Metrics {
             by_why,
             lag: Family::default(),
             ledger_files: Family::default(),
+            shadow_matches: Family::default(),
+            reload_successful: Gauge::default(),
+            reload_time: Gauge::default(),
         };
         metrics.register();
         metrics.start_at_zero();
@@ -234,6 +246,13 @@ impl Metrics {
         r.register("consumer_lag", help, self.lag.clone());
         let help = "Sizes of the SQLite ledger's files";
         r.register_with_unit("ledger_file", help, Unit::Bytes, self.ledger_files.clone());
+        let help = "Escalations for which a shadow route would have been used";
+        r.register("route_shadow_matches", help, self.shadow_matches.clone());
+        let help = "0 while the configuration file has a version that cannot be used";
+        r.register("config_last_reload_successful", help, self.reload_successful.clone());
+        let help = "When the configuration was last taken from its file";
+        let (name, gauge) = ("config_last_reload_success_timestamp", self.reload_time.clone());
+        r.register_with_unit(name, help, Unit::Seconds, gauge);
     }
 
     /// An alert on `gate_shut` needs the series to exist before the gate shuts for the first time.
@@ -280,6 +299,27 @@ impl Metrics {
     /// Counts an interim outcome that the broker acknowledged.
     pub fn interim_outcome(&self) {
         self.interim_outcomes.inc();
+    }
+
+    /// Counts an escalation for which this shadow route would have been used.
+    pub fn shadow_match(&self, route: &str) {
+        self.shadow_matches.get_or_create(&RouteLabel { route: route.to_owned() }).inc();
+    }
+
+    /// Starts the count of a shadow route, so that one that never matches is seen.
+    pub fn shadow_route(&self, route: &str) {
+        drop(self.shadow_matches.get_or_create(&RouteLabel { route: route.to_owned() }));
+    }
+
+    /// The configuration was taken from its file.
+    pub fn config_reloaded(&self, now: Timestamp) {
+        self.reload_successful.set(1);
+        self.reload_time.set(now.as_millisecond() as f64 / 1_000.0);
+    }
+
+    /// The file has a version that cannot be used.
+    pub fn config_reload_failed(&self) {
+        self.reload_successful.set(0);
     }
 
     /// Counts a dead letter that the broker acknowledged.

@@ -98,7 +98,7 @@ pub(crate) async fn run(
         settings: config.kafka,
         rules: config.rules,
         selection,
-        grace: config.doubt_grace + args.slack,
+        grace: config.policy.doubt_grace + args.slack,
         max_listed: usize::from(args.show),
     };
     // Reading from Kafka blocks.

@@ -91,3 +91,17 @@ fn the_password_of_the_ledger_has_one_place() {
     let error = error("sqlite://handoff.db");
     assert!(error.contains("`ledger.password_file` is for a PostgreSQL ledger"), "{error}");
 }
+
+#[test]
+fn a_value_in_place_of_a_section_is_rejected() {
+    check(
+        "retry = 5\n[kafka]\nproperties = \"a=b\"",
+        &[("HANDOFF__DESK", "x")],
+        &[
+            "`desk` in the environment is a section, not a value: its keys go under [desk]",
+            "`kafka.properties` in F is a section, not a value: its keys go under \
+             [kafka.properties]",
+            "`retry` in F is a section, not a value: its keys go under [retry]",
+        ],
+    );
+}

@@ -6,12 +6,14 @@
 //!
 //! Start with [`step`] (the vocabulary), then this file: the loop and what a transfer's reply does.
 //! The rules are one file each: [`retry`] for faults, [`in_doubt`] for calls that may have taken
-//! effect, [`no_agent`] for when nobody is online, [`deadline`] for the end of the time to live.
+//! effect, [`no_agent`] for when nobody is online, [`opening`] for the hours of a route, [`deadline`]
+//! for the end of the time to live.
 //! [`settlement`] builds the final outcome, [`snapshot`] what the ledger stores of a course.
 
 mod deadline;
 mod in_doubt;
 mod no_agent;
+mod opening;
 mod retry;
 mod settlement;
 mod snapshot;
@@ -23,7 +25,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-pub use self::no_agent::room;
+pub use self::no_agent::{Needs, needs};
 pub use self::retry::RetryPolicy;
 pub use self::snapshot::Snapshot;
 pub use self::step::{Assessment, CompletedCall, InterimOutcome, Policy, Step};
@@ -36,7 +38,7 @@ use super::event::Event;
 use super::plan::Plan;
 use super::reply::{DeskStatus, Reply};
 use super::request::{self, DeskCommand};
-use super::route::Route;
+use super::route::{Route, RouteMatch};
 use super::signal::{Attempt, Signal};
 use super::verdict::{IfPersistent, Verdict, VerdictClass};
 use super::wire::outcome::{ConfirmedBy, Outcome, Status, Tried};
@@ -47,6 +49,7 @@ pub struct Course<'a> {
     event: &'a Event,
     policy: &'a Policy,
     route: Option<&'a Route>,
+    shadows: Vec<&'a Route>,
     /// When this process began with the event; a later clock reading before it is not believed.
     started_at: Timestamp,
     plan: Plan,
@@ -57,6 +60,8 @@ pub struct Course<'a> {
     /// How often the whole plan was started again because nobody was online.
     plan_retries: usize,
     interim: Option<Interim>,
+    /// The route is closed, and the event is parked until it opens.
+    closed_until: Option<Timestamp>,
     /// Transfers sent.
     transfers: u32,
     /// The verdict on the last transfer.
@@ -85,19 +90,22 @@ impl<'a> Course<'a> {
     /// The course of an event that was never worked on. An invalid event is settled at once.
     pub fn new(event: &'a Event, policy: &'a Policy, now: Timestamp) -> Self {
         let request = event.request.as_ref();
-        let route = request.ok().and_then(|request| policy.routes.find(&request.attributes));
+        let found = request.map_or_else(|_| RouteMatch::default(), |r| policy.routes.find(r, now));
+        let RouteMatch { route, shadows } = found;
         let requested_target =
             request.map(|request| request.requested_target.clone()).unwrap_or_default();
         let mut course = Self {
             event,
             policy,
             route,
+            shadows,
             started_at: now,
             plan: Plan::new(&requested_target, route, policy.default_target),
             tried: Vec::new(),
             target_untried: true,
             plan_retries: 0,
             interim: None,
+            closed_until: None,
             transfers: 0,
             last_verdict: None,
             last_answer: None,
@@ -136,6 +144,10 @@ impl<'a> Course<'a> {
             let body = request::session_state(&self.event.session_id);
             return Step::Call(DeskCommand::GetSessionState, body);
         }
+        if let Some(opening) = self.closed(now).cloned() {
+            self.on_closed(&opening, now);
+            return self.next(now);
+        }
         self.transfer(now)
     }
 
@@ -153,6 +165,11 @@ impl<'a> Course<'a> {
             self.plan_retries > 0 || self.attempts.any()
         };
         if repeats { Attempt::Again } else { Attempt::First }
+    }
+
+    /// The shadow routes that would have been used in place of the event's route.
+    pub fn shadow_routes(&self) -> impl Iterator<Item = &str> {
+        self.shadows.iter().map(|route| route.name.as_str())
     }
 
     /// Whether the final outcome is known.

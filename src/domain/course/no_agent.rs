@@ -31,7 +31,7 @@ pub(super) struct Interim {
 }
 
 impl Interim {
-    fn new(outcome: Outcome) -> Self {
+    pub(super) fn new(outcome: Outcome) -> Self {
         let decided_at = outcome.decided_at;
         let value = outcome.into_interim().to_json();
         Self { value, decided_at, published: false, maybe_published: false }
@@ -48,12 +48,25 @@ impl Interim {
     }
 }
 
-/// The waiting room of an event: the name of its plan. `None`: it does not wait for an agent.
-pub fn room(event: &Event, policy: &Policy) -> Option<RoomName> {
-    let request = event.request.as_ref().ok()?;
-    let route = policy.routes.find(&request.attributes);
-    route?.retry_wait(0)?;
-    Some(Plan::new(&request.requested_target, route, policy.default_target).name().into())
+/// What an event will need, as far as it can be seen before its course begins.
+#[derive(Debug, Default)]
+pub struct Needs {
+    /// Its waiting room: the name of its plan. `None`: it does not wait for an agent.
+    pub room: Option<RoomName>,
+    /// Whether Desk is called.
+    pub call: bool,
+}
+
+/// What an event will need if its course begins now.
+pub fn needs(event: &Event, policy: &Policy, now: Timestamp) -> Needs {
+    let Ok(request) = &event.request else { return Needs::default() };
+    let route = policy.routes.find(request, now).route;
+    let keeps_trying = route.is_some_and(|route| route.retry_wait(0).is_some());
+    let plan = || Plan::new(&request.requested_target, route, policy.default_target);
+    Needs {
+        room: keeps_trying.then(|| plan().name().into()),
+        call: route.is_none_or(|route| route.closed(now).is_none()),
+    }
 }
 
 impl Course<'_> {
@@ -62,6 +75,11 @@ impl Course<'_> {
         if let Some(interim) = &mut self.interim {
             interim.published = true;
         }
+    }
+
+    /// Whether the event may wait in this room: its route may be another one than when it was read.
+    pub fn may_wait_in(&self, room: &RoomName) -> bool {
+        *self.plan.name() == **room
     }
 
     pub(super) fn unpublished_interim(&self) -> Option<Step> {

@@ -14,11 +14,12 @@ pub(super) struct Settlement {
     confirmed_by: Option<ConfirmedBy>,
     agent_id: Option<String>,
     reason: Option<String>,
+    opens_at: Option<Timestamp>,
 }
 
 impl Settlement {
     pub(super) fn new(status: Status) -> Self {
-        Self { status, confirmed_by: None, agent_id: None, reason: None }
+        Self { status, confirmed_by: None, agent_id: None, reason: None, opens_at: None }
     }
 
     pub(super) fn assigned(agent_id: Option<String>) -> Self {
@@ -31,6 +32,10 @@ impl Settlement {
 
     pub(super) fn because(self, reason: impl Into<String>) -> Self {
         Self { reason: Some(reason.into()), ..self }
+    }
+
+    pub(super) fn opening_at(self, opens_at: Option<Timestamp>) -> Self {
+        Self { opens_at, ..self }
     }
 }
 
@@ -56,6 +61,7 @@ impl Course<'_> {
             confirmed_by: settlement.confirmed_by,
             attempts: self.transfers,
             reason: settlement.reason,
+            opens_at: settlement.opens_at,
             ..Outcome::new(self.event, settlement.status, now)
         }
     }

@@ -20,6 +20,12 @@ use crate::domain::wire::outcome::Tried;
 #[serde(default)]
 pub struct Snapshot {
     attempts: u32,
+    /// The route so far, for the note. The next try may find another one.
+    #[serde(skip)]
+    route: Option<String>,
+    /// The route was closed, and opens then; for the note.
+    #[serde(skip)]
+    closed_until: Option<Timestamp>,
     tried: Vec<Tried>,
     target_untried: bool,
     plan_step: usize,
@@ -36,8 +42,12 @@ pub struct Snapshot {
 impl Snapshot {
     /// What happened last, in one line for people.
     pub fn note(&self) -> String {
-        let last = self.last_verdict.as_ref();
-        last.map_or_else(|| "not called yet".into(), |verdict| verdict.text.clone())
+        let last = match (&self.closed_until, &self.last_verdict) {
+            (Some(_), _) => "outside the hours of the route",
+            (None, Some(verdict)) => &verdict.text,
+            (None, None) => "not called yet",
+        };
+        self.route.as_ref().map_or_else(|| last.into(), |route| format!("{last}; route {route}"))
     }
 }
 
@@ -46,6 +56,8 @@ impl<'a> Course<'a> {
     pub fn snapshot(&self) -> Snapshot {
         Snapshot {
             attempts: self.transfers,
+            route: self.route.map(|route| route.name.clone()),
+            closed_until: self.closed_until,
             tried: self.tried.clone(),
             target_untried: self.target_untried,
             plan_step: self.plan.step(),
@@ -100,15 +112,13 @@ impl<'a> Course<'a> {
 
     fn restored(event: &'a Event, policy: &'a Policy, snapshot: Snapshot, now: Timestamp) -> Self {
         let mut course = Self::new(event, policy, now);
-        // The routes may have changed since: a shorter plan ends at its last target.
-        for _ in 0..snapshot.plan_step {
-            course.plan.advance();
-        }
+        // Routes and hours may have changed since: another plan starts with its first target.
+        let goes_on = course.plan.go_on_after(&snapshot.tried, snapshot.plan_step);
         course.attempts.parks = snapshot.parks;
         course.plan_retries = snapshot.plan_retries;
         course.interim = snapshot.interim.map(Interim::restored);
         course.transfers = snapshot.attempts;
-        course.target_untried = snapshot.target_untried || snapshot.tried.is_empty();
+        course.target_untried = !goes_on || snapshot.target_untried || snapshot.tried.is_empty();
         course.tried = snapshot.tried;
         course.in_doubt = snapshot.in_doubt;
         course.effect_unknown = snapshot.effect_unknown;

@@ -138,6 +138,9 @@ pub struct Outcome {
     /// One sentence for people, in every status but `assigned` and `queued`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
+    /// When the route opens again, where its hours are the reason.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub opens_at: Option<Timestamp>,
     /// What of the escalation could not be read and was left out, a sentence each.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub notes: Vec<String>,
@@ -165,6 +168,7 @@ impl Outcome {
             decided_at: now,
             source: event.source.clone(),
             reason: None,
+            opens_at: None,
             notes: event.notes.clone(),
         }
     }
@@ -247,6 +251,9 @@ pub struct OutcomeRecord {
     /// One sentence for people.
     #[serde(default, deserialize_with = "lenient")]
     pub reason: Option<String>,
+    /// When the route opens again.
+    #[serde(default, deserialize_with = "lenient")]
+    pub opens_at: Option<Timestamp>,
     /// What of the escalation was left out.
     #[serde(default, deserialize_with = "lenient")]
     pub notes: Vec<String>,
@@ -357,6 +364,7 @@ mod tests {
             tried: vec![Tried { target: group, code: Some(141_001) }],
             confirmed_by: Some(ConfirmedBy::SessionState),
             reason: Some("nobody".into()),
+            opens_at: Some(at),
             notes: vec!["reason ignored: {} is not a text".into()],
             ..Outcome::new(&event, Status::NoAgentOnline, at)
         };
@@ -377,6 +385,7 @@ mod tests {
             decided_at: Some("2026-11-23T10:00:00Z".into()),
             source: Some(position()),
             reason: Some("nobody".into()),
+            opens_at: Some(at),
             notes: vec!["reason ignored: {} is not a text".into()],
         };
         assert_eq!(read, expected);

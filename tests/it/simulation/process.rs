@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use handoff::clock::{Clock, Rng};
 use handoff::consume::{Inbound, IntakeLimits, IntakeSettings, Source, consume};
-use handoff::deliver::{Context, Ports};
+use handoff::deliver::{Context, Ports, SharedPolicy};
 use handoff::domain::wire::escalation::DecodeRules;
 use handoff::gate::{BreakerPolicy, Gate, GateSettings};
 use handoff::health::Health;
@@ -169,7 +169,7 @@ fn context(
         outcomes,
         ledger,
         gate,
-        policy: process.world.schedule.policy.clone(),
+        policy: SharedPolicy::new(process.world.schedule.policy.clone()),
         clock: Clock::from_fn(move || clock.now()),
         rng: Rng::from_fn(move || rng.rng(|rng| rng.u64(..))),
         lease,

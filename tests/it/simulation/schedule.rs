@@ -1,15 +1,19 @@
 //! What a seed decides about a world before it starts: its size, its policy, its input records and the
 //! faults of Desk. What happens by chance later is drawn by the world itself, from the same seed.
 
+use std::collections::BTreeSet;
+use std::sync::Arc;
 use std::time::Duration;
 
 use fastrand::Rng;
 use handoff::domain::backoff::Backoff;
 use handoff::domain::course::{Policy, RetryPolicy};
-use handoff::domain::route::{NoAgentPolicy, RouteConfig, Routes};
+use handoff::domain::hours::{DayTime, Hours};
+use handoff::domain::route::{NoAgentPolicy, Opening, OutsideHours, RouteConfig, Routes};
 use handoff::domain::target::Target;
 use handoff::domain::verdict::Verdicts;
 use jiff::Timestamp;
+use jiff::tz::TimeZone;
 use serde_json::json;
 
 use super::world::START;
@@ -133,10 +137,13 @@ fn policy(rng: &mut Rng) -> Policy {
     }
 }
 
-/// In some worlds a route keeps trying while no agent is online, which publishes interim outcomes.
+/// In some worlds a route keeps trying while no agent is online, or is closed for a part of the time;
+/// both publish interim outcomes.
 fn routes(rng: &mut Rng) -> Routes {
-    if rng.bool() {
-        return Routes::default();
+    match rng.u8(0..4) {
+        0 => return Routes::default(),
+        1 => return with_hours(rng),
+        _ => {}
     }
     let waits = vec![S(rng.u64(1..4)), S(rng.u64(2..9))];
     let keep_trying = RouteConfig {
@@ -146,6 +153,24 @@ fn routes(rng: &mut Rng) -> Routes {
         ..RouteConfig::default()
     };
     Routes::compile(vec![keep_trying]).unwrap()
+}
+
+/// A route that opens and closes at full minutes; every world starts at one.
+fn with_hours(rng: &mut Rng) -> Routes {
+    let open = ["10:00-10:01", "10:01-10:02", "10:02-12:00"];
+    let times = open.iter().filter(|_| rng.bool()).map(|time| DayTime::read(time).unwrap());
+    let times: Vec<_> = times.chain(DayTime::read("10:03-18:00")).collect();
+    let weekly = std::array::from_fn(|_| times.clone());
+    let hours = Hours::new("office".into(), TimeZone::UTC, weekly, BTreeSet::new()).unwrap();
+    let outside =
+        if rng.u8(0..4) == 0 { OutsideHours::Answer } else { OutsideHours::ParkUntilOpen };
+    let route = RouteConfig {
+        name: "with-hours".into(),
+        targets: vec![Target::Named { agents: vec![], group: Some(7) }],
+        opening: Some(Opening { hours: Arc::new(hours), outside }),
+        ..RouteConfig::default()
+    };
+    Routes::compile(vec![route]).unwrap()
 }
 
 fn desk_fault(rng: &mut Rng, fault_period: Duration) -> (Duration, Duration, DeskFault) {

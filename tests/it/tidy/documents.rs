@@ -20,6 +20,7 @@ fn metrics_and_their_documentation_agree() {
     metrics.outcome(Status::Assigned, Duration::ZERO);
     metrics.lag("t", 0, Some(1));
     metrics.ledger_file_bytes(0, 0);
+    metrics.shadow_match("new");
     let declared =
         declared_metrics(&metrics.render(handoff::telemetry::MetricsFormat::OpenMetrics));
     let documented = documented_metrics(&file("docs/metrics.md"));

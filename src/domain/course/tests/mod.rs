@@ -8,6 +8,7 @@ mod in_doubt;
 mod isolated;
 mod model;
 mod no_agent;
+mod opening;
 mod properties;
 mod table;
 mod words;
@@ -221,6 +222,7 @@ impl Invariants {
             DeskCommand::TransferToHuman => {
                 assert!(!self.in_doubt || self.state_query_unsupported, "a transfer in doubt");
                 assert!(now < self.event.deadline, "a transfer past the deadline");
+                assert!(course.may_call(now), "a transfer outside the hours");
                 assert!(!course.in_doubt());
             }
             DeskCommand::GetSessionState => {

@@ -11,11 +11,13 @@ use jiff::Timestamp;
 use proptest::prelude::*;
 
 use super::no_agent::keeps_trying;
+use super::opening::open_at;
 use super::words::{event, one_of, reply, target};
 use super::{DeskDouble, Driven, MS, Observed, START, drive, policy, policy_with};
 use crate::domain::course::Policy;
 use crate::domain::reply::Reply;
 use crate::domain::request::DeskCommand;
+use crate::domain::route::OutsideHours;
 use crate::domain::wire::outcome::Status;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -228,7 +230,12 @@ proptest! {
     fn the_outcome_agrees_with_what_desk_did(
         mut desk in any_model(), ttl in 0u64..120_000, quick in 1u32..5, grace in 0u64..90_000,
         requested_target in one_of(&["", "a@x", "a@x 7"]),
-        routes in one_of(&[policy().routes, keeps_trying().routes]),
+        routes in one_of(&[
+            policy().routes,
+            keeps_trying().routes,
+            open_at(&["09:00-10:01"], OutsideHours::Answer).routes,
+            open_at(&["10:01-10:02"], OutsideHours::ParkUntilOpen).routes,
+        ]),
     ) {
         let policy = policy_with(quick, &[30_000, 60_000]);
         let policy = Policy { doubt_grace: MS(grace), routes, ..policy };

@@ -11,6 +11,7 @@ use jiff::Timestamp;
 use proptest::prelude::*;
 
 use super::no_agent::keeps_trying;
+use super::opening::open_at;
 use super::words::{event, one_of, reply};
 use super::{DeskDouble, LONGEST_CALL, MS, START, drive, policy};
 use crate::domain::codes::CODES;
@@ -18,7 +19,7 @@ use crate::domain::course::{Policy, RetryPolicy};
 use crate::domain::event::Event;
 use crate::domain::reply::Reply;
 use crate::domain::request::DeskCommand;
-use crate::domain::route::Routes;
+use crate::domain::route::{OutsideHours, Routes};
 use crate::domain::wire::outcome::Status;
 
 struct RandomDesk {
@@ -83,7 +84,13 @@ fn any_policy() -> impl Strategy<Value = Policy> {
         Just(vec![MS(30_000)]),
         Just(vec![MS(30_000), MS(60_000), MS(300_000)])
     ];
-    let routes = [Routes::default(), keeps_trying().routes];
+    let minutes = ["09:00-10:01", "10:02-10:03", "10:04-10:09"];
+    let routes = [
+        Routes::default(),
+        keeps_trying().routes,
+        open_at(&minutes, OutsideHours::Answer).routes,
+        open_at(&minutes, OutsideHours::ParkUntilOpen).routes,
+    ];
     (1u32..6, park, 0u64..90_000, any::<bool>(), one_of(&routes)).prop_map(
         |(quick, park, grace, default, routes)| Policy {
             retry: RetryPolicy { quick_attempts: quick, park, ..policy().retry },

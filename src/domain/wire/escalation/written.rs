@@ -156,8 +156,10 @@ fn identity(name: &str, value: Option<&Value>) -> Result<Option<String>, String>
 }
 
 fn transfer_request(fields: &EscalationFields, problems: &mut Problems) -> TransferRequest {
-    problems.text("reason", fields.reason.as_ref());
+    // Read first: the notes name the fields in this order.
+    let reason = problems.text("reason", fields.reason.as_ref());
     TransferRequest {
+        reason,
         requested_target: requested_target(fields.target.as_ref(), problems),
         priority: problems.number("priority", fields.priority.as_ref(), 0..=9).map(|n| n as u8),
         attributes: problems.flat("attributes", fields.attributes.as_ref()),

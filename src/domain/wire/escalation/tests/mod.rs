@@ -184,6 +184,7 @@ fn every_field_is_read_and_numbers_and_digits_are_interchangeable() {
         ..TransferOptions::default()
     };
     let expected = TransferRequest {
+        reason: Some("asked".into()),
         requested_target: RequestedTarget { agents, group: Some(2473), strict: true },
         priority: Some(3),
         attributes: attributes.map(|(name, value)| (name.to_owned(), value.to_owned())).into(),
