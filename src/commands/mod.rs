@@ -169,9 +169,10 @@ impl Cli {
         let shutdown = CancellationToken::new();
         match self.command {
             CliCommand::Run => {
-                let config = load(file, env()?)?;
-                let threads = config.worker_threads;
-                let service = run::run(config, shutdown.clone());
+                let service = run::ServiceConfig::load(file, env()?);
+                let service = service.map_err(Failure::Configuration)?;
+                let threads = service.config.worker_threads;
+                let service = run::run(service, shutdown.clone());
                 block_on(threads, run_until_signal(service, shutdown))
             }
             CliCommand::Demo(args) => {

@@ -19,6 +19,7 @@ mod lines;
 mod origins;
 mod raw_config;
 mod regions;
+mod reload;
 mod routes;
 mod sections;
 mod suggestions;
@@ -42,6 +43,7 @@ use crate::telemetry::LogSettings;
 use raw_config::RawConfig;
 
 pub use self::origins::ConfigFile;
+pub use self::reload::{LoadedConfig, Reload, Reloader};
 
 /// The commented defaults: every key with its meaning, unit and range.
 pub const DEFAULTS: &str = include_str!("../../config/default.toml");

@@ -55,6 +55,16 @@ impl RawConfig {
         Ok(Self { values, file_name, lines, keys: KnownKeys::default(), problems: vec![] })
     }
 
+    /// The values that nobody has read yet.
+    pub(super) fn values(&self) -> &RawValues {
+        &self.values
+    }
+
+    /// The same file with other values.
+    pub(super) fn with_values(self, values: RawValues) -> Self {
+        Self { values, ..self }
+    }
+
     /// A whole number in this range.
     pub(super) fn whole(&mut self, key: &'static str, range: RangeInclusive<u64>) -> Option<u64> {
         let raw = self.required(key)?;

@@ -34,6 +34,12 @@ const BUFFERED_LINES: usize = 8192;
 /// process-wide.
 static DROPPED: OnceLock<ErrorCounter> = OnceLock::new();
 
+/// Changes the filter of the running log; false if that has ended.
+type SetFilter = Box<dyn Fn(EnvFilter) -> bool + Send + Sync>;
+
+/// Static, because the log itself is process-wide.
+static SET_FILTER: OnceLock<SetFilter> = OnceLock::new();
+
 /// Starts the log of a command that talks to people: each line is written before the command goes
 /// on. A second start has no effect.
 pub fn start_log(settings: &LogSettings) -> anyhow::Result<()> {
@@ -70,8 +76,7 @@ fn start<W>(settings: &LogSettings, writer: W) -> anyhow::Result<()>
 where
     W: for<'w> MakeWriter<'w> + Send + Sync + 'static,
 {
-    let filter = EnvFilter::try_new(&settings.level)
-        .map_err(|error| anyhow::anyhow!("log.level {:?}: {error}", settings.level))?;
+    let filter = filter(&settings.level)?;
     let builder = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(writer)
@@ -80,9 +85,31 @@ where
         .with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr()));
     // `try_init` fails when a log is already running, for example when one test binary starts
     // several services. The first log keeps running, so the error is dropped.
-    drop(match settings.format {
-        LogFormat::Text => builder.try_init(),
-        LogFormat::Json => builder.json().flatten_event(true).try_init(),
-    });
+    match settings.format {
+        LogFormat::Text => {
+            let builder = builder.with_filter_reloading();
+            let handle = builder.reload_handle();
+            let set_filter: SetFilter = Box::new(move |filter| handle.reload(filter).is_ok());
+            builder.try_init().map(|()| SET_FILTER.set(set_filter).is_ok()).unwrap_or_default();
+        }
+        LogFormat::Json => {
+            let builder = builder.json().flatten_event(true).with_filter_reloading();
+            let handle = builder.reload_handle();
+            let set_filter: SetFilter = Box::new(move |filter| handle.reload(filter).is_ok());
+            builder.try_init().map(|()| SET_FILTER.set(set_filter).is_ok()).unwrap_or_default();
+        }
+    }
     Ok(())
+}
+
+/// Changes the level of the running log.
+pub fn set_log_level(level: &str) -> anyhow::Result<()> {
+    let filter = filter(level)?;
+    let is_set = SET_FILTER.get().is_none_or(|set_filter| set_filter(filter));
+    anyhow::ensure!(is_set, "the log has ended");
+    Ok(())
+}
+
+fn filter(level: &str) -> anyhow::Result<EnvFilter> {
+    EnvFilter::try_new(level).map_err(|error| anyhow::anyhow!("log.level {level:?}: {error}"))
 }

@@ -8,6 +8,8 @@ pub mod log;
 pub mod log_throttle;
 pub mod metrics;
 
-pub use self::log::{LogFormat, LogSettings, dropped_lines, start_log, start_service_log};
+pub use self::log::{
+    LogFormat, LogSettings, dropped_lines, set_log_level, start_log, start_service_log,
+};
 pub use self::log_throttle::DeadLetterLog;
 pub use self::metrics::{Metrics, MetricsFormat};

@@ -11,6 +11,7 @@ use secrecy::ExposeSecret;
 mod desk;
 mod environment;
 mod kafka;
+mod reload;
 mod routes;
 
 use super::raw_config::RawConfig;

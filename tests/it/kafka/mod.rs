@@ -11,6 +11,7 @@ mod order;
 mod outages;
 mod poison;
 mod quota;
+mod reload;
 mod routes;
 mod secrets;
 mod sizes;

@@ -6,12 +6,15 @@
 //! [`Service::run`] holds the phases around the ledger, [`Service::run_with_ledger`] those inside.
 //! The system clock and the random source enter here.
 
+mod prune;
+mod reload;
+mod topics;
+
 use std::marker::PhantomData;
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, anyhow};
-use jiff::Timestamp;
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 use tokio::task::{JoinSet, spawn_blocking};
@@ -19,13 +22,15 @@ use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
+use self::prune::prune;
+use self::reload::Reloaded;
+use self::topics::topics_problem;
 use crate::adapters::admin::{self, View};
 use crate::adapters::{desk, kafka, ledger};
 use crate::clock::{Clock, Rng};
-use crate::config::Config;
+use crate::config::{Config, Reloader};
 use crate::consume::{IntakeSettings, consume};
 use crate::deliver::{Context, Ports, SharedPolicy};
-use crate::domain::course::Policy;
 use crate::gate::{Gate, GateSettings};
 use crate::health::Health;
 use crate::lease::Lease;
@@ -38,8 +43,6 @@ use crate::telemetry::{DeadLetterLog, Metrics};
 const INBOUND_MESSAGES: usize = 4;
 /// How long past its deadline and grace an event may be unfinished before `/health` fails.
 const OVERDUE: Duration = Duration::from_secs(60);
-/// How long one look for missing topics waits for the brokers.
-const TOPIC_LOOKUP_TIMEOUT: Duration = Duration::from_secs(5);
 /// The pause between two of these looks.
 const TOPIC_LOOKUP_INTERVAL: Duration = Duration::from_secs(2);
 /// How long one attempt to create topics waits for the brokers, and the pause between two attempts.
@@ -51,7 +54,6 @@ const FLUSH_TIMEOUT: Duration = Duration::from_secs(1);
 const STOP_OVERHEAD: Duration = Duration::from_secs(4);
 /// How long the ledger may write what it still has at the end.
 const LEDGER_CLOSE_TIMEOUT: Duration = Duration::from_secs(10);
-const PRUNE_INTERVAL: Duration = Duration::from_secs(3600);
 
 /// Why the ledger is unavailable, if it is.
 type LedgerProblem = Arc<dyn Fn() -> Option<String> + Send + Sync>;
@@ -62,7 +64,8 @@ pub struct Service {
     producer: kafka::OutcomeProducer,
     desk: desk::DeskClient,
     gate: Arc<Gate>,
-    policy: Policy,
+    policy: SharedPolicy,
+    reloader: Option<Reloader>,
     ledger: ledger::LedgerSettings,
     retention: Duration,
     intake: IntakeSettings,
@@ -109,6 +112,7 @@ impl Service {
         config.kafka.verify_consumer()?;
         config.kafka.verify_producer()?;
         let metrics = Arc::new(Metrics::new());
+        metrics.config_reloaded(Clock::system().now());
         config.policy.routes.shadow_names().for_each(|route| metrics.shadow_route(route));
         let gate = GateSettings {
             breaker: config.gate,
@@ -134,7 +138,8 @@ impl Service {
             )?,
             desk: desk_client(config.desk)?,
             gate,
-            policy: config.policy,
+            policy: SharedPolicy::new(config.policy),
+            reloader: None,
             ledger: ledger::LedgerSettings { url: config.ledger, owner, clock: Clock::system() },
             retention: config.retention,
             intake: IntakeSettings {
@@ -148,6 +153,12 @@ impl Service {
             metrics,
             kafka: config.kafka,
         })
+    }
+
+    /// Take new versions of the configuration file while the service runs.
+    #[must_use]
+    pub fn reloading(self, reloader: Option<Reloader>) -> Self {
+        Self { reloader, ..self }
     }
 
     /// Run until `shutdown`, then drain. Ends within the drain budget and [`STOP_OVERHEAD`] after
@@ -176,7 +187,7 @@ impl Service {
     }
 
     async fn run_to_end(
-        self,
+        mut self,
         listener: Option<TcpListener>,
         shutdown: CancellationToken,
     ) -> anyhow::Result<()> {
@@ -191,6 +202,10 @@ impl Service {
         companions.tasks.spawn(prune(ledger.clone(), self.retention, kafka));
         let watch = ledger::watch_files(self.ledger.url.clone(), self.metrics.clone());
         companions.tasks.spawn(watch);
+        if let Some(reloader) = self.reloader.take() {
+            let reloaded = Reloaded { policy: self.policy.clone(), metrics: self.metrics.clone() };
+            companions.tasks.spawn(reloaded.watch(reloader));
+        }
         let observed = ledger.clone();
         let problem = Arc::new(move || observed.problem());
         companions.admin = listener.map(|listener| (listener, self.view(problem)));
@@ -290,7 +305,7 @@ impl Service {
             outcomes: self.producer,
             ledger,
             gate: self.gate,
-            policy: SharedPolicy::new(self.policy),
+            policy: self.policy,
             clock: Clock::system(),
             rng: Rng::system(),
             lease: self.lease,
@@ -344,34 +359,6 @@ async fn serve_admin(listener: TcpListener, view: View, stop: CancellationToken)
     }
 }
 
-/// Prune what was published longer than `retention` ago, every hour.
-async fn prune(ledger: ledger::SqlLedger, retention: Duration, kafka: kafka::KafkaSettings) {
-    let mut is_compared = false;
-    loop {
-        is_compared = is_compared || compare_retention(&kafka, retention).await.is_some();
-        let before = Clock::system().now().saturating_sub(retention).unwrap_or(Timestamp::MIN);
-        match ledger.prune(before).await {
-            Ok(0) => {}
-            Ok(rows) => info!(rows, "pruned the ledger"),
-            Err(error) => warn!(error = format!("{error:#}"), "ledger not pruned"),
-        }
-        sleep(PRUNE_INTERVAL).await;
-    }
-}
-
-/// Warn if the topic keeps records for longer than the ledger remembers events. `None` where the
-/// brokers do not say how long it keeps them.
-async fn compare_retention(kafka: &kafka::KafkaSettings, retention: Duration) -> Option<()> {
-    let topic = kafka.topics.escalations.as_str();
-    let settings = kafka.clone();
-    let probe = spawn_blocking(move || kafka::ClusterProbe::new(settings, TOPIC_LOOKUP_TIMEOUT));
-    let limits = probe.await.ok()?.ok()?.topic_limits(&[topic]).await.ok()?;
-    if let Some(detail) = limits.get(topic)?.outlives(retention) {
-        warn!(detail, "the topic outlives the ledger's memory; raise ledger.retention_days");
-    }
-    Some(())
-}
-
 /// Create the missing topics; while no broker answers, try again.
 async fn create_topics(settings: &kafka::KafkaSettings, shutdown: &CancellationToken) {
     while !shutdown.is_cancelled() {
@@ -385,40 +372,6 @@ async fn create_topics(settings: &kafka::KafkaSettings, shutdown: &CancellationT
             }
         }
         pause(TOPIC_CREATION_TIMEOUT, shutdown).await;
-    }
-}
-
-/// Why the service waits for its topics.
-struct TopicsProblem {
-    what: String,
-    /// The same with its cause, which varies with the broker that was asked.
-    text: String,
-}
-
-impl TopicsProblem {
-    fn new(what: String) -> Self {
-        Self { text: what.clone(), what }
-    }
-}
-
-/// Why topics cannot be used, or why that cannot be found out; `None` where all of them can be.
-async fn topics_problem(settings: kafka::KafkaSettings) -> Option<TopicsProblem> {
-    match spawn_blocking(move || kafka::unusable_topics(&settings, TOPIC_LOOKUP_TIMEOUT)).await {
-        Ok(Ok(unusable)) => {
-            let missing = (!unusable.missing.is_empty()).then(|| {
-                let missing = unusable.missing.join(", ");
-                format!(
-                    "topics that do not exist: {missing}; create them, or set kafka.create_topics \
-                     = true"
-                )
-            });
-            let problems: Vec<_> = missing.into_iter().chain(unusable.refused).collect();
-            (!problems.is_empty()).then(|| TopicsProblem::new(problems.join(". ")))
-        }
-        Ok(Err(error)) => {
-            Some(TopicsProblem { what: error.to_string(), text: format!("{error:#}") })
-        }
-        Err(panicked) => Some(TopicsProblem::new(panicked.to_string())),
     }
 }
 
