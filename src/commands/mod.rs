@@ -13,6 +13,7 @@ mod lines;
 mod man;
 pub(crate) mod outcomes;
 pub(crate) mod publish;
+pub(crate) mod routes;
 pub(crate) mod run;
 mod signals;
 mod table;
@@ -120,6 +121,9 @@ enum CliCommand {
     /// Show the state and history of an escalation in the ledger
     #[command(subcommand)]
     Events(events::EventsCommand),
+    /// Try the routes of the configuration
+    #[command(subcommand)]
+    Routes(routes::RoutesCommand),
     /// Check the configuration, then Kafka, Desk and the ledger live
     Check(check::CheckArgs),
     /// Run the simulated Desk as an HTTP server, for staging and tests
@@ -185,6 +189,7 @@ impl Cli {
             CliCommand::Outcomes(args) => block_on(None, outcomes::run(args, file, env()?)),
             CliCommand::Audit(args) => block_on(None, audit::run(args, file, env()?)),
             CliCommand::Events(command) => block_on(None, events::run(command, file, env()?)),
+            CliCommand::Routes(command) => routes::run(command, file, env()?),
             CliCommand::Check(args) => block_on(None, check::run(args, file, env())),
             CliCommand::Usersig(args) => block_on(None, usersig::run(&args, file, env()?)),
             CliCommand::Completions(args) => {

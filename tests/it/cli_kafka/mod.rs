@@ -7,6 +7,7 @@ mod check;
 mod files;
 mod outcomes;
 mod publish;
+mod routes;
 
 use std::process::{Output, Stdio};
 use std::time::Duration;
