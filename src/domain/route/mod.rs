@@ -295,10 +295,9 @@ impl Route {
 
     /// The first condition that does not hold, in words.
     fn mismatch(&self, request: &TransferRequest, now: Timestamp) -> Option<String> {
-        let values = self.when.iter().map(|condition| (condition, condition.subject.of(request)));
-        for (Condition { subject, .. }, value) in
-            values.filter(|(condition, value)| !condition.accepts(*value))
-        {
+        let mut values = self.when.iter().map(|it| (it, it.subject.of(request)));
+        let mismatch = values.find(|(condition, value)| !condition.accepts(*value));
+        if let Some((Condition { subject, .. }, value)) = mismatch {
             let value = value.map_or_else(|| "absent".to_owned(), |value| format!("{value:?}"));
             return Some(format!("`when.{subject}` does not hold: it is {value}"));
         }
