@@ -26,6 +26,7 @@ mod suggestions;
 mod table_reader;
 #[cfg(test)]
 mod tests;
+mod warnings;
 
 use std::ffi::OsString;
 use std::fmt;

@@ -17,7 +17,7 @@ use tracing_subscriber::EnvFilter;
 use super::origins::{Origin, RawValue};
 use super::raw_config::{Located, RawConfig, how_to_set};
 use super::routes::RouteInput;
-use super::{Config, ToolConfig, hours, input, kafka, ledger, regions, routes};
+use super::{Config, ToolConfig, hours, input, kafka, ledger, regions, routes, warnings};
 use crate::adapters::desk::{DeskClientSettings, KeySource};
 use crate::consume::IntakeLimits;
 use crate::domain::backoff::Backoff;
@@ -76,7 +76,7 @@ pub(super) fn config(raw: &mut RawConfig) -> Option<Config> {
         log: log?,
         warnings: vec![],
     };
-    config.warnings = warnings(&config);
+    config.warnings = warnings::of(&config);
     Some(config)
 }
 
@@ -85,33 +85,6 @@ pub(super) fn tool_config(raw: &mut RawConfig) -> Option<ToolConfig> {
     let (kafka, rules, ledger) = (kafka::read(raw), rules(raw), ledger::read(raw));
     let policy = policy(raw);
     Some(ToolConfig { kafka: kafka?, rules: rules?, ledger: ledger?, policy: policy? })
-}
-
-/// Legal values that are probably a mistake.
-fn warnings(config: &Config) -> Vec<String> {
-    let (timeout, drain) = (config.desk.timeout.as_millis(), config.drain_timeout.as_millis());
-    let (calls, events) = (config.concurrency, config.intake.max_events);
-    let mut warnings = vec![];
-    // Desk answers within 3 s or not at all; the fourth second is for the network.
-    if timeout < 4_000 {
-        warnings.push(format!(
-            "`desk.timeout_ms` = {timeout} is short: Desk itself may take 3 s, and after each call \
-             that is given up the session state is queried; 4000 or more is better"
-        ));
-    }
-    if drain < timeout {
-        warnings.push(format!(
-            "`drain.timeout_ms` = {drain} is below `desk.timeout_ms` = {timeout}: a stop may cut \
-             off a call whose effect is then unknown"
-        ));
-    }
-    if events < calls {
-        warnings.push(format!(
-            "`intake.max_events` = {events} is below `desk.concurrency` = {calls}: at most \
-             {events} calls run at once"
-        ));
-    }
-    warnings
 }
 
 fn intake(raw: &mut RawConfig) -> Option<IntakeLimits> {

@@ -296,3 +296,15 @@ fn routes_that_cannot_be_used_are_reported_with_their_lines() {
         ],
     );
 }
+
+#[test]
+fn parking_for_longer_than_an_event_lives_is_a_warning() {
+    let parks = with("hours = \"office\"\noutside_hours = \"park_until_open\"");
+    let warnings = |lives: u32| {
+        let lives = format!("[escalation]\ntime_to_live_s = {lives}\n");
+        good(&format!("{lives}{OFFICE}{parks}"), &[]).warnings
+    };
+    assert!(warnings(3599)[0].starts_with("the route \"r\" parks until it opens, but"));
+    assert_eq!(warnings(3600), [""; 0]);
+    assert_eq!(good(&format!("{OFFICE}{}", with("hours = \"office\"")), &[]).warnings, [""; 0]);
+}

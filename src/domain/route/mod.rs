@@ -202,6 +202,14 @@ impl Routes {
         self.0.iter().map(|route| route.name.as_str())
     }
 
+    /// The names of the routes that park until they open.
+    pub fn parking_names(&self) -> impl Iterator<Item = &str> {
+        let parks = |route: &&Route| {
+            route.opening.as_ref().is_some_and(|it| it.outside == OutsideHours::ParkUntilOpen)
+        };
+        self.0.iter().filter(parks).map(|route| route.name.as_str())
+    }
+
     /// The names of the shadow routes.
     pub fn shadow_names(&self) -> impl Iterator<Item = &str> {
         self.0.iter().filter(|route| route.shadow).map(|route| route.name.as_str())

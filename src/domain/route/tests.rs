@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use proptest::prelude::*;
+
 use super::*;
 
 const NOW: Timestamp = Timestamp::constant(1_795_428_000, 0);
@@ -198,4 +200,124 @@ fn hours_are_part_of_what_a_route_covers() {
     assert!(!reported([at("a", open(&["x"])), at("b", closed(&["x"]))]));
     assert!(!reported([at("a", open(&["x"])), config("b")]));
     assert!(reported([config("a"), at("b", open(&["x"]))]));
+}
+
+/// One of two attributes with one or two operators.
+fn any_condition(name: &'static str) -> impl Strategy<Value = Condition> {
+    let text = || prop::sample::select(vec!["a", "ab", "1", "2.0", "3"]);
+    let value = || {
+        prop_oneof![
+            text().prop_map(|text| ComparedValue::Text(text.into())),
+            (0i128..4).prop_map(|n| ComparedValue::Number(Number::Whole(n))),
+        ]
+    };
+    let values = || prop::collection::vec(value(), 1..3);
+    let number = || (0i128..4).prop_map(Number::Whole);
+    let operator = prop_oneof![
+        values().prop_map(Operator::OneOf),
+        values().prop_map(Operator::Not),
+        number().prop_map(Operator::Min),
+        number().prop_map(Operator::Max),
+        text().prop_map(|text| Operator::Prefix(vec![text.into()])),
+        any::<bool>().prop_map(Operator::Exists),
+    ];
+    let operators = prop::collection::vec(operator, 1..3);
+    let subject = Subject::Attribute(name.into());
+    operators.prop_map(move |operators| Condition { subject: subject.clone(), operators })
+}
+
+fn any_routes() -> impl Strategy<Value = Vec<RouteConfig>> {
+    let conditions = ["x", "y"].map(|name| prop::option::weighted(0.6, any_condition(name)));
+    let route = (conditions, prop::bool::weighted(0.2)).prop_map(|(conditions, shadow)| {
+        let when = conditions.into_iter().flatten().collect();
+        RouteConfig { when, shadow, ..config("r") }
+    });
+    prop::collection::vec(route, 1..6).prop_map(|mut routes| {
+        for (number, route) in routes.iter_mut().enumerate() {
+            route.name = number.to_string();
+        }
+        routes
+    })
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(1024))]
+
+    /// Judged by the meaning of the words in the manual, over all pairs of values that matter.
+    #[test]
+    fn the_first_route_that_matches_is_used_and_a_refused_one_never_would_be(
+        configs in any_routes(),
+    ) {
+        let refused: Vec<usize> = match Routes::compile(configs.clone()) {
+            Ok(_) => Vec::new(),
+            Err(problems) => problems.iter().map(|problem| problem.route).collect(),
+        };
+        // The check reports what could never be used; without it nothing must change.
+        let unchecked = configs.iter().map(|config| Route {
+            name: config.name.clone(),
+            targets: config.targets.clone(),
+            default_target: true,
+            when: config.when.clone(),
+            when_hours: None,
+            priority: None,
+            options: TransferOptions::default(),
+            while_nobody_online: NoAgentPolicy::Answer,
+            opening: None,
+            shadow: config.shadow,
+        });
+        let routes = Routes(unchecked.collect());
+        let values = [None, Some("a"), Some("ab"), Some("b"), Some("0"), Some("1"), Some("2"),
+            Some("2.0"), Some("2.5"), Some("3"), Some("03"), Some("4"), Some("")];
+        for (x, y) in values.iter().flat_map(|x| values.iter().map(move |y| (*x, *y))) {
+            let pairs = [("x", x), ("y", y)];
+            let present = pairs.iter().filter_map(|(name, value)| {
+                Some(((*name).to_owned(), (*value)?.to_owned()))
+            });
+            let request = TransferRequest {
+                attributes: present.collect(),
+                ..TransferRequest::default()
+            };
+            let holds = |config: &RouteConfig| config.when.iter().all(|condition| {
+                let value = pairs.iter().find(|(name, _)| condition.subject.to_string() == *name);
+                condition.operators.iter().all(|operator| is_met(operator, value.unwrap().1))
+            });
+            let matching = configs.iter().filter(|config| holds(config));
+            let used = matching.clone().find(|config| !config.shadow);
+            let found = routes.find(&request, NOW);
+            prop_assert_eq!(found.route.map(|r| &r.name), used.map(|r| &r.name));
+            let before: Vec<_> = matching.take_while(|config| config.shadow).collect();
+            let shadows = before.iter().map(|config| &config.name);
+            prop_assert!(found.shadows.iter().map(|r| &r.name).eq(shadows), "{:?}", found);
+            let seen = found.route.iter().chain(&found.shadows);
+            let seen: Vec<usize> = seen.map(|route| route.name.parse().unwrap()).collect();
+            prop_assert!(refused.iter().all(|route| !seen.contains(route)), "{refused:?} {request:?}");
+            for name in configs.iter().map(|config| &config.name) {
+                let is_used = used.is_some_and(|used| used.name == *name);
+                prop_assert_eq!(routes.why_not(name, &request, NOW).is_none(), is_used);
+            }
+        }
+    }
+}
+
+/// The manual's words on one operator.
+fn is_met(operator: &Operator, value: Option<&str>) -> bool {
+    let number = |text: &str| text.parse::<f64>().ok();
+    let compared = |number: &Number| match number {
+        Number::Whole(whole) => *whole as f64,
+        Number::Decimal(decimal) => *decimal,
+    };
+    let equals = |other: &ComparedValue, text: &str| match other {
+        ComparedValue::Text(other) => other == text,
+        ComparedValue::Number(other) => number(text) == Some(compared(other)),
+    };
+    match (operator, value) {
+        (Operator::Not(_) | Operator::Exists(false), None) => true,
+        (_, None) => false,
+        (Operator::OneOf(values), Some(text)) => values.iter().any(|value| equals(value, text)),
+        (Operator::Not(values), Some(text)) => !values.iter().any(|value| equals(value, text)),
+        (Operator::Min(least), Some(text)) => number(text).is_some_and(|n| n >= compared(least)),
+        (Operator::Max(most), Some(text)) => number(text).is_some_and(|n| n <= compared(most)),
+        (Operator::Prefix(texts), Some(text)) => texts.iter().any(|p| text.starts_with(p.as_str())),
+        (Operator::Exists(wanted), Some(_)) => *wanted,
+    }
 }

@@ -170,6 +170,11 @@ fn a_parked_event_meets_the_routes_of_its_next_try_and_its_note_names_the_last()
     let closed = open_at(&["10:05-18:00"], OutsideHours::ParkUntilOpen);
     let event = event("");
     let mut course = Course::new(&event, &closed, START);
+    let room = "default #".into();
+    assert!(!course.may_wait_in(&room), "the room of another plan");
+    let keeps_trying = super::no_agent::keeps_trying();
+    let room = needs(&event, &keeps_trying, START).room.unwrap();
+    assert!(Course::new(&event, &keeps_trying, START).may_wait_in(&room));
     assert!(matches!(course.next(START), Step::PublishInterim(_)));
     course.on_interim_published();
     assert_eq!(course.next(START), Step::Park(MS(300_000)));
