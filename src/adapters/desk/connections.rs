@@ -1,4 +1,8 @@
-//! The pool of connections to Desk, which is replaced when a call on it got no answer.
+//! The pool of connections to Desk, which is replaced when a call on it got no answer of Desk's.
+//!
+//! A connection goes on to the server that it was made to, for as long as it is in use. Once Desk's
+//! name points elsewhere, the old server, or the balancer in front of it, may answer each call with an
+//! error for ever.
 //!
 //! A firewall that has forgotten an idle connection drops in silence what is sent on it. Such a call
 //! is in doubt after its time limit, and a pool may hold dozens of such connections: without a new
@@ -9,6 +13,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use parking_lot::RwLock;
+use tokio::time::Instant;
 use tracing::error;
 
 use super::DeskClientSettings;
@@ -27,6 +32,7 @@ pub(super) struct DeskConnections {
 
 pub(super) struct Pool {
     pub(super) client: reqwest::Client,
+    created: Instant,
 }
 
 struct PoolSettings {
@@ -52,10 +58,10 @@ impl DeskConnections {
     }
 
     /// A call on this pool got no answer: the calls to come use a new one. Calls in flight go on. At
-    /// most one pool per time limit of a call is created, because its first call may not time out
-    /// sooner.
+    /// most one pool per time limit of a call is created, so that errors do not cost a connection each.
     pub(super) fn distrust(&self, pool: &Arc<Pool>) {
-        if !Arc::ptr_eq(&self.current(), pool) {
+        let is_new = pool.created.elapsed() < self.settings.timeout;
+        if is_new || !Arc::ptr_eq(&self.current(), pool) {
             return;
         }
         match self.settings.create() {
@@ -94,7 +100,7 @@ impl PoolSettings {
             .build()
             .map_err(reqwest::Error::without_url)
             .context("failed to set up the HTTP client")?;
-        Ok(Pool { client })
+        Ok(Pool { client, created: Instant::now() })
     }
 }
 

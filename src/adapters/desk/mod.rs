@@ -131,7 +131,11 @@ impl DeskClient {
         };
         self.hosts.record(host, Reachability::Connected, now);
         let date = response.headers().get(DATE).cloned();
-        (read_reply(response, now).await, date)
+        let reply = read_reply(response, now).await;
+        if !matches!(reply, Reply::Answer(_)) {
+            self.connections.distrust(&http);
+        }
+        (reply, date)
     }
 }
 

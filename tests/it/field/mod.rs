@@ -13,6 +13,7 @@ mod hanging_broker;
 mod hanging_sessions;
 mod late_stamp;
 mod metrics_formats;
+mod moved_desk;
 mod new_partitions;
 mod no_broker_answers;
 mod odd_events;
