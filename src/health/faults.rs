@@ -29,6 +29,8 @@ pub enum FaultKind {
     LeaderSilent,
     /// The escalations may not be read, or their topic is gone.
     ReadingRefused,
+    /// No record comes from a partition that has some.
+    ReadingStalled,
     /// Outcomes or dead letters are not acknowledged.
     Unacknowledged,
     /// It cannot be found out whether messages have been published before.
@@ -36,12 +38,13 @@ pub enum FaultKind {
 }
 
 impl FaultKind {
-    const ALL: [Self; 7] = [
+    const ALL: [Self; 8] = [
         Self::ConsumerFailed,
         Self::BrokersSilent,
         Self::NoPartitions,
         Self::LeaderSilent,
         Self::ReadingRefused,
+        Self::ReadingStalled,
         Self::Unacknowledged,
         Self::LookupFailed,
     ];
@@ -54,6 +57,7 @@ impl FaultKind {
             Self::NoPartitions => "no_partitions",
             Self::LeaderSilent => "leader_silent",
             Self::ReadingRefused => "reading_refused",
+            Self::ReadingStalled => "reading_stalled",
             Self::Unacknowledged => "unacknowledged",
             Self::LookupFailed => "lookup_failed",
         }

@@ -123,6 +123,8 @@ pub struct Metrics {
     pub duplicates: Counter,
     /// Records that are older than what the ledger remembers, which are skipped.
     pub beyond_memory: Counter,
+    /// Records that were removed from the topic before they were read.
+    pub removed_unread: Counter,
     /// Offset commits that failed.
     pub commit_failures: Counter,
     outcomes: Family<StatusLabel, Counter>,
@@ -180,6 +182,7 @@ impl Metrics {
             skipped: Counter::default(),
             duplicates: Counter::default(),
             beyond_memory: Counter::default(),
+            removed_unread: Counter::default(),
             commit_failures: Counter::default(),
             outcomes,
             by_status,
@@ -228,6 +231,8 @@ impl Metrics {
         r.register("duplicates", help, self.duplicates.clone());
         let help = "Records older than what the ledger remembers, skipped";
         r.register("records_beyond_memory", help, self.beyond_memory.clone());
+        let help = "Records removed from the topic before they were read, at most";
+        r.register("records_removed_unread", help, self.removed_unread.clone());
         r.register("commit_failures", "Offset commits that failed", self.commit_failures.clone());
         r.register_collector(Box::new(DroppedLines));
         r.register("outcomes", "Final outcomes acknowledged", self.outcomes.clone());

@@ -31,10 +31,12 @@ use super::client_errors::bare_text;
 use super::consumer_failure::remedy;
 use super::consumer_watch::ConsumerWatch;
 use super::inbound::{Closed, InboundSender};
-use super::lag::{OpenTransactions, lag, position_past_records};
+use super::lag::{OpenTransactions, lag, position_past_records, report_held};
 use super::rebalance::{
     commit_stored, is_incremental, is_nothing_to_commit, partition_numbers, release, wait_for,
 };
+use super::removed_records::RemovedRecords;
+use super::stalled_partitions::StalledPartitions;
 use super::starting_offsets::StartingOffsets;
 use crate::consume::Inbound;
 use crate::domain::record::Record;
@@ -95,6 +97,9 @@ pub(super) struct ConsumerCallbacks {
     /// Whether a silent coordinator has been reported.
     cut_off: AtomicBool,
     watch: ConsumerWatch,
+    /// Partitions from which no record comes.
+    pub(super) stalled: StalledPartitions,
+    removed: RemovedRecords,
 }
 
 /// Revoked partitions on their way out.
@@ -125,6 +130,8 @@ impl ConsumerCallbacks {
         Self {
             starting_offsets: StartingOffsets::new(topic.clone(), reset),
             watch,
+            stalled: StalledPartitions::new(deps.health.clone()),
+            removed: RemovedRecords::new(topic.clone(), deps.metrics.clone()),
             topic,
             group: settings.group_id.clone(),
             watches_coordinator: settings.uses_kip848(),
@@ -164,7 +171,9 @@ impl ConsumerCallbacks {
 
     /// Buffer a record for `consume`. Returns how many are buffered.
     pub(super) fn buffer(&self, record: Record) -> usize {
-        self.received.lock().insert(record.position.partition, record.position.offset);
+        let (partition, offset) = (record.position.partition, record.position.offset);
+        self.removed.on_record(partition, offset);
+        self.received.lock().insert(partition, offset);
         self.inbound.buffer(record)
     }
 
@@ -302,8 +311,10 @@ impl ConsumerCallbacks {
         let partitions = topic.partitions.iter().filter(|(number, _)| **number >= 0);
         self.report_partition_count(partitions.clone().count());
         let mut open = self.open_transactions.lock();
+        self.stalled.observe(topic);
         let mut held = Vec::new();
         for (&number, partition) in partitions {
+            self.removed.observe(number, partition);
             if partition.fetch_state == "none" {
                 self.metrics.lag(name, number, None);
                 open.forget(number);
@@ -316,17 +327,7 @@ impl ConsumerCallbacks {
             }
             held.extend(open.observe(number, partition).map(|offsets| (number, offsets)));
         }
-        if !held.is_empty() {
-            let (partitions, offsets): (Vec<_>, Vec<_>) = held.into_iter().unzip();
-            warn!(
-                kafka.topic = name,
-                kafka.partitions = ?partitions,
-                offsets = ?offsets,
-                repair = "end its producer, or `kafka-transactions.sh abort`; else the broker \
-                          aborts it after the producer's transaction.timeout.ms",
-                "open transaction holds records back"
-            );
-        }
+        report_held(name, held);
     }
 
     /// Let the client commit its position where it is past offsets without a record.
@@ -357,6 +358,7 @@ impl ConsumerCallbacks {
 impl ClientContext for ConsumerCallbacks {
     fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
         self.starting_offsets.identity().on_log(message);
+        self.removed.on_log(message);
         if matches!(level, RDKafkaLogLevel::Debug) {
             trace!(facility, "{message}");
         } else {
@@ -372,6 +374,7 @@ impl ClientContext for ConsumerCallbacks {
             return;
         }
         self.watch.on_error(&error, bare_text(reason));
+        self.stalled.on_error(error.rdkafka_error_code(), bare_text(reason));
         warn_throttled!(self.throttle, %error, reason, "Kafka consumer error");
     }
 
@@ -407,6 +410,7 @@ impl ConsumerContext for ConsumerCallbacks {
                 self.fetch_partition_count(client);
                 let partitions = partition_numbers(list);
                 self.ends.lock().retain(|partition| !partitions.contains(partition));
+                self.stalled.set_paused(&partitions, false);
                 match self.starting_offsets.assign(client, list) {
                     Ok(()) => drop(self.inbound.send(Inbound::Assigned(partitions))),
                     Err(error) => warn!(%error, "failed to assign partitions"),

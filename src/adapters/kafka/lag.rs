@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use rdkafka::statistics::Partition;
 use tokio::time::Instant;
+use tracing::warn;
 
 /// A transaction may hold a partition back for this long before the log says so.
 const OPEN_TRANSACTION: Duration = Duration::from_secs(30);
@@ -66,6 +67,22 @@ impl OpenTransactions {
     pub(super) fn forget(&mut self, number: i32) {
         self.0.remove(&number);
     }
+}
+
+/// Log the partitions whose transaction has been open for too long, with the offsets that wait.
+pub(super) fn report_held(topic: &str, held: Vec<(i32, i64)>) {
+    if held.is_empty() {
+        return;
+    }
+    let (partitions, offsets): (Vec<_>, Vec<_>) = held.into_iter().unzip();
+    warn!(
+        kafka.topic = topic,
+        kafka.partitions = ?partitions,
+        offsets = ?offsets,
+        repair = "end its producer, or `kafka-transactions.sh abort`; else the broker \
+                  aborts it after the producer's transaction.timeout.ms",
+        "open transaction holds records back"
+    );
 }
 
 #[cfg(test)]

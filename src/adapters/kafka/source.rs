@@ -109,11 +109,17 @@ impl Source for KafkaSource {
     }
 
     fn pause(&self, partitions: &[i32]) {
-        self.with_partitions(partitions, |client, list| client.pause(list));
+        self.with_partitions(partitions, |client, list| {
+            client.context().stalled.set_paused(partitions, true);
+            client.pause(list)
+        });
     }
 
     fn resume(&self, partitions: &[i32]) {
-        self.with_partitions(partitions, |client, list| client.resume(list));
+        self.with_partitions(partitions, |client, list| {
+            client.context().stalled.set_paused(partitions, false);
+            client.resume(list)
+        });
     }
 }
 

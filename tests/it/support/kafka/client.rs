@@ -136,6 +136,22 @@ pub(crate) async fn add_partitions(bootstrap: &str, name: &str, partitions: i32)
     ask(bootstrap, move |consumer| wait_for_topics(consumer, &wanted)).await;
 }
 
+/// Removes the records of a partition below this offset, as the topic's retention does.
+pub(crate) async fn delete_records(bootstrap: &str, topic: &str, partition: i32, before: i64) {
+    let admin: AdminClient<DefaultClientContext> = config(bootstrap).create().expect("an admin");
+    let options = AdminOptions::new().operation_timeout(Some(TIME_LIMIT));
+    let bounds = offsets(topic, partition, before);
+    let deleted = admin.delete_records(&bounds, &options).await.expect("Kafka answers");
+    let error = deleted.elements().iter().find_map(|element| element.error().err());
+    assert!(error.is_none(), "cannot delete records of {topic}: {error:?}");
+}
+
+fn offsets(topic: &str, partition: i32, offset: i64) -> TopicPartitionList {
+    let mut list = TopicPartitionList::new();
+    list.add_partition_offset(topic, partition, Offset::Offset(offset)).expect("an offset");
+    list
+}
+
 /// The controller's answer may come before the broker's own view has the topic.
 fn wait_for_topics(consumer: &BaseConsumer, wanted: &[(String, i32)]) {
     for (name, partitions) in wanted {

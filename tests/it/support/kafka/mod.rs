@@ -18,7 +18,7 @@ pub(in crate::support) use broker::free_port;
 pub(crate) use broker::{Broker, Tools, shared};
 pub(crate) use client::{
     add_partitions, alter_topic, commit, committed, create_topic, create_topic_on,
-    create_topic_with, create_topics, high_watermarks, produce, read_all, read_to_end,
-    recreate_topic, unique,
+    create_topic_with, create_topics, delete_records, high_watermarks, produce, read_all,
+    read_to_end, recreate_topic, unique,
 };
 pub(crate) use record::{Received, Record};
