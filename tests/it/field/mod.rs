@@ -12,6 +12,7 @@ mod growing_log;
 mod hanging_broker;
 mod hanging_sessions;
 mod late_stamp;
+mod locked_table;
 mod metrics_formats;
 mod moved_desk;
 mod new_partitions;

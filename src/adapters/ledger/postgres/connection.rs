@@ -24,9 +24,15 @@ const PING_TIMEOUT: Duration = Duration::from_secs(2);
 const STATEMENT_TIMEOUT: Duration = Duration::from_secs(5);
 const FIRST_STATEMENT_TIMEOUT: Duration = Duration::from_secs(15);
 
-/// The time limit lets the server end the transaction of a client that has vanished; otherwise its
+/// The server ends a statement after this time, in milliseconds: above all time limits here. It does
+/// not notice that the client has given up while the statement waits for a lock, so each attempt would
+/// leave a session behind, and could still be carried out.
+pub(super) const STATEMENT_LIMIT: (&str, &str) = ("statement_timeout", "16000");
+
+/// The time limits let the server end the transaction of a client that has vanished; otherwise its
 /// row locks could stay for hours.
-const BEGIN: &str = "BEGIN; SET LOCAL idle_in_transaction_session_timeout = 15000";
+const BEGIN: &str = "BEGIN; SET LOCAL idle_in_transaction_session_timeout = 15000; \
+    SET LOCAL statement_timeout = 16000";
 
 /// How queries reach the server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

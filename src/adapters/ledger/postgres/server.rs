@@ -13,7 +13,7 @@ use sqlx::postgres::PgConnectOptions;
 use sqlx::{ConnectOptions as _, Row as _};
 use tokio::time::timeout;
 
-use super::connection::{DatabaseRoute, PostgresConnection};
+use super::connection::{DatabaseRoute, PostgresConnection, STATEMENT_LIMIT};
 use crate::adapters::secret_file;
 
 pub(super) const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -144,7 +144,7 @@ impl PostgresServer {
     /// Connects, and finds out whether a pooler is in between.
     async fn open(&self, options: PgConnectOptions) -> sqlx::Result<PostgresConnection> {
         if !self.refuses_mark.load(Ordering::Relaxed) {
-            let marked = options.clone().options([(DIRECT_MARK, "on")]);
+            let marked = options.clone().options([(DIRECT_MARK, "on"), STATEMENT_LIMIT]);
             match marked.connect().await {
                 Ok(mut connection) => {
                     let mark = sqlx::raw_sql(SHOW_MARK).fetch_one(&mut connection).await?;

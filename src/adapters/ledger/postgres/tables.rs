@@ -17,6 +17,9 @@ pub(super) const NEWEST: &str =
 /// Instances that start at the same time wait for each other. The number is arbitrary.
 const LOCK: &str = "SELECT pg_advisory_xact_lock(4713820650146302081)";
 
+/// Another instance may be migrating; the caller has its own time limit.
+const NO_LIMIT: &str = "SET LOCAL statement_timeout = 0";
+
 /// Without CREATE, which needs a right that the service may lose once the tables exist.
 const IS_MIGRATED: &str = "SELECT to_regclass('handoff_migrations') IS NOT NULL AS found";
 
@@ -72,6 +75,7 @@ fn migrations() -> Vec<Migration> {
 /// Creates the tables where they are missing, in one transaction.
 pub(super) async fn migrate(connection: &mut PostgresConnection) -> sqlx::Result<TablesVersion> {
     connection.begin().await?;
+    connection.fetch_raw(NO_LIMIT).await?;
     connection.fetch_raw(LOCK).await?;
     let found = connection.fetch_raw(IS_MIGRATED).await?;
     if !found.first().ok_or(sqlx::Error::RowNotFound)?.try_get::<bool, _>("found")? {
@@ -92,7 +96,7 @@ pub(super) async fn migrate(connection: &mut PostgresConnection) -> sqlx::Result
         let checksum: String = checksum.iter().map(|byte| format!("{byte:02x}")).collect();
         let insert = format!(
             "INSERT INTO handoff_migrations (version, description, success, checksum, execution_time)
-             VALUES ({version}, '{description}', true, '\\x{checksum}', 0)"
+             VALUES ({version}, '{description}', true, decode('{checksum}', 'hex'), 0)"
         );
         connection.fetch_raw(AssertSqlSafe(insert)).await?;
     }
