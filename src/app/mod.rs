@@ -36,7 +36,7 @@ use crate::health::Health;
 use crate::lease::Lease;
 use crate::ledger::Ledger;
 use crate::task::spawn_owned;
-use crate::telemetry::{DeadLetterLog, Metrics};
+use crate::telemetry::{DeadLetterLog, Metrics, watch_clock};
 
 /// Messages between the consumer's thread and the consuming task, each with many records. Few, so
 /// that a pause of the intake takes effect at once.
@@ -202,6 +202,7 @@ impl Service {
         companions.tasks.spawn(prune(ledger.clone(), self.retention, kafka));
         let watch = ledger::watch_files(self.ledger.url.clone(), self.metrics.clone());
         companions.tasks.spawn(watch);
+        companions.tasks.spawn(watch_clock(Clock::system()));
         if let Some(reloader) = self.reloader.take() {
             let reloaded = Reloaded { policy: self.policy.clone(), metrics: self.metrics.clone() };
             companions.tasks.spawn(reloaded.watch(reloader));

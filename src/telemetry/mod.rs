@@ -1,13 +1,16 @@
 //! What the service reports about itself: the log and the metrics.
 //!
+//! - [`clock_jumps`]: says when the system's clock jumps.
 //! - [`log`]: level, format and start of the log.
 //! - [`log_throttle`]: how often a warning is repeated.
 //! - [`metrics`]: every metric, declared once; docs/metrics.md explains each one.
 
+pub mod clock_jumps;
 pub mod log;
 pub mod log_throttle;
 pub mod metrics;
 
+pub use self::clock_jumps::watch_clock;
 pub use self::log::{
     LogFormat, LogSettings, dropped_lines, set_log_level, start_log, start_service_log,
 };
