@@ -16,6 +16,7 @@ mod input;
 mod kafka;
 mod ledger;
 mod lines;
+mod mappings;
 mod origins;
 mod raw_config;
 mod regions;

@@ -132,15 +132,17 @@ impl RawConfig {
     /// A list of texts, not empty.
     pub(super) fn texts(&mut self, key: &'static str) -> Option<Vec<String>> {
         let wanted = "a list of texts, at least one, none of them empty";
-        let texts = self.list(key, wanted, |item, _| match item {
-            ValueKind::String(text) if is_plain(text) => Some(text.clone()),
-            _ => None,
-        })?;
+        let texts = self.list(key, wanted, plain_text)?;
         if texts.is_empty() {
             self.add_problem(key, format!("`{key}` is an empty list: must be {wanted}"));
             return None;
         }
         Some(texts)
+    }
+
+    /// A list of texts; it may be empty.
+    pub(super) fn texts_or_none(&mut self, key: &'static str) -> Option<Vec<String>> {
+        self.list(key, "a list of texts, none of them empty", plain_text)
     }
 
     /// A list of whole numbers in this range; it may be empty.
@@ -333,6 +335,13 @@ const PLAIN_TEXT: &str = "text, not empty, without line breaks, and without blan
 /// Whether this text is not empty, on one line, and without blanks at its ends.
 pub(super) fn is_plain(text: &str) -> bool {
     !text.is_empty() && text.trim() == text && !text.chars().any(char::is_control)
+}
+
+fn plain_text(item: &ValueKind, _: Origin) -> Option<String> {
+    match item {
+        ValueKind::String(text) if is_plain(text) => Some(text.clone()),
+        _ => None,
+    }
 }
 
 /// A number. In the environment everything is text, in a file "64" is not a number.

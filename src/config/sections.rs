@@ -7,7 +7,6 @@
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::time::Duration;
 
 use ::config::ValueKind;
@@ -24,7 +23,6 @@ use crate::domain::backoff::Backoff;
 use crate::domain::course::{Policy, RetryPolicy};
 use crate::domain::usersig::Identity;
 use crate::domain::verdict::{VerdictClass, Verdicts};
-use crate::domain::wire::escalation::DecodeRules;
 use crate::gate::BreakerPolicy;
 use crate::telemetry::{LogFormat, LogSettings};
 
@@ -42,7 +40,7 @@ pub(super) fn config(raw: &mut RawConfig) -> Option<Config> {
     let retry_budget = raw.fraction("retry.budget", 0.05..=0.5);
     let gate = gate(raw);
     let policy = policy(raw);
-    let rules = rules(raw);
+    let rules = input::rules(raw);
     let ledger = ledger::read(raw);
     let retention_days = raw.whole("ledger.retention_days", 1..=3_650);
     let drain_ms = raw.whole("drain.timeout_ms", 10..=HOUR_MS);
@@ -82,7 +80,7 @@ pub(super) fn config(raw: &mut RawConfig) -> Option<Config> {
 
 /// Reads the part without Desk; `None` after recording a problem.
 pub(super) fn tool_config(raw: &mut RawConfig) -> Option<ToolConfig> {
-    let (kafka, rules, ledger) = (kafka::read(raw), rules(raw), ledger::read(raw));
+    let (kafka, rules, ledger) = (kafka::read(raw), input::rules(raw), ledger::read(raw));
     let policy = policy(raw);
     Some(ToolConfig { kafka: kafka?, rules: rules?, ledger: ledger?, policy: policy? })
 }
@@ -301,19 +299,6 @@ fn verdicts(raw: &mut RawConfig) -> Option<Verdicts> {
     (raw.problem_count() == before).then(|| Verdicts::new(overrides))
 }
 
-fn rules(raw: &mut RawConfig) -> Option<DecodeRules> {
-    let types = raw.texts("escalation.types");
-    let time_to_live_s = raw.whole("escalation.time_to_live_s", 1..=604_800);
-    let max_bytes = raw.whole("escalation.max_bytes", 1_024..=16_777_216);
-    let input = input::read(raw);
-    Some(DecodeRules {
-        types: types?,
-        max_bytes: to_usize(max_bytes?),
-        time_to_live: Duration::from_secs(time_to_live_s?),
-        input: Arc::new(input?),
-    })
-}
-
 enum AdminListen {
     Disabled,
     At(SocketAddr),
@@ -362,7 +347,7 @@ fn is_level(text: &str) -> bool {
     text.split(',').all(is_clear) && EnvFilter::try_new(text).is_ok()
 }
 
-fn to_usize(number: u64) -> usize {
+pub(super) fn to_usize(number: u64) -> usize {
     usize::try_from(number).unwrap_or(usize::MAX)
 }
 

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::Config;
+use super::{Config, input};
 
 /// Legal values that are probably a mistake.
 pub(super) fn of(config: &Config) -> Vec<String> {
@@ -30,6 +30,7 @@ pub(super) fn of(config: &Config) -> Vec<String> {
              events without `expires_at` are answered at once if it opens later than that"
         ));
     }
+    warnings.extend(input::warning(&config.rules.input));
     if events < calls {
         warnings.push(format!(
             "`intake.max_events` = {events} is below `desk.concurrency` = {calls}: at most \

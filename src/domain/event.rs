@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use jiff::Timestamp;
+use serde_json::Value;
 
 use super::record::{Header, Position};
 
@@ -38,11 +39,19 @@ pub enum MalformedClass {
     BadId,
     /// The ledger has an entry with this `id` and another session.
     ConflictingId,
+    /// No configured dialect recognises the value.
+    UnknownFormat,
+    /// An attribute of a CloudEvent is missing or unusable, or it has two kinds of data.
+    BadCloudEvent,
+    /// A CloudEvent in another format than JSON.
+    EventFormat,
+    /// A batch of CloudEvents.
+    BatchNotSupported,
 }
 
 impl MalformedClass {
     /// All classes, in the order of their declaration.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 12] = [
         Self::NullValue,
         Self::TooLarge,
         Self::NotJson,
@@ -51,6 +60,10 @@ impl MalformedClass {
         Self::BadSessionId,
         Self::BadId,
         Self::ConflictingId,
+        Self::UnknownFormat,
+        Self::BadCloudEvent,
+        Self::EventFormat,
+        Self::BatchNotSupported,
     ];
 
     /// The word in the header `handoff-error-class` and in the metric.
@@ -64,6 +77,10 @@ impl MalformedClass {
             Self::BadSessionId => "bad_session_id",
             Self::BadId => "bad_id",
             Self::ConflictingId => "conflicting_id",
+            Self::UnknownFormat => "unknown_format",
+            Self::BadCloudEvent => "bad_cloud_event",
+            Self::EventFormat => "event_format",
+            Self::BatchNotSupported => "batch_not_supported",
         }
     }
 }
@@ -87,6 +104,19 @@ pub struct Event {
     pub request: Result<TransferRequest, String>,
     /// What could not be read and was left out, a sentence each; copied to the outcome.
     pub notes: Vec<String>,
+    /// What an outcome in the escalation's own format repeats of it.
+    pub correlation: Correlation,
+}
+
+/// What an outcome repeats of an escalation in another format, so that its publisher finds them both.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Correlation {
+    /// The `id` of the CloudEvent.
+    pub cloudevent_id: Option<String>,
+    /// The extension `correlationid` of the CloudEvent.
+    pub correlation_id: Option<String>,
+    /// The `conversation` of the activity.
+    pub conversation: Option<Value>,
 }
 
 /// The part of an escalation that decides who is asked, and how.

@@ -11,6 +11,7 @@
 //! - `chaos`: workers, Kafka, database and Desk break at random; a checker compares the results.
 //! - `field`: faults seen in the field, one file per kind, by the smallest input that shows each.
 //! - `examples`: the programs under `examples/` against the service, run as a user runs them.
+//! - `formats`: records of other systems, as fixtures and changed at random.
 //! - `fixture`: whether the Kafka fixture does what the other tests rely on.
 //! - `support`: starts Kafka, PostgreSQL and workers for the tests.
 
@@ -20,6 +21,7 @@ mod demo;
 mod examples;
 mod field;
 mod fixture;
+mod formats;
 mod kafka;
 mod ledger;
 mod sim_desk;

@@ -1,16 +1,30 @@
 //! The configured part of reading records that other systems have written.
 
+use super::dialects::Dialect;
+
 /// How records of other systems are read. The default is that of `config/default.toml`.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct InputRules {
     /// Envelopes of Kafka Connect, Debezium and schema registries are removed.
     pub unwrap: bool,
+    /// CloudEvents are recognised by their shape.
+    pub cloudevents: bool,
+    /// The `type` of the CloudEvents that are escalations; empty: any.
+    pub cloudevents_types: Vec<String>,
+    /// The formats that records may have, in the order in which they are tried.
+    pub dialects: Vec<Dialect>,
     /// The header with the identity of an escalation that has none in its value.
     pub id_header: Option<String>,
 }
 
 impl Default for InputRules {
     fn default() -> Self {
-        Self { unwrap: true, id_header: Some("id".to_owned()) }
+        Self {
+            unwrap: true,
+            cloudevents: true,
+            cloudevents_types: Vec::new(),
+            dialects: vec![Dialect::Native],
+            id_header: Some("id".to_owned()),
+        }
     }
 }

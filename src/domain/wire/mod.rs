@@ -1,11 +1,12 @@
 //! The formats of the three topics: one definition each, for reading and for writing.
 //!
-//! [`escalation`] is the input, in the envelopes that [`unwrap`] removes. [`outcome`] and
-//! [`dead_letter`] are the outputs. Both outputs are
+//! [`escalation`] is the input, in the envelopes that [`unwrap`] removes, or in one of the [`dialects`]
+//! of other systems. [`outcome`] and [`dead_letter`] are the outputs. Both outputs are
 //! published as a [`Message`], which can be truncated where a topic refuses its size. The service
 //! and all commands use these definitions; `docs/` and the snapshot tests describe the formats.
 
 pub mod dead_letter;
+pub mod dialects;
 pub mod escalation;
 pub(crate) mod headers;
 pub mod input;

@@ -303,7 +303,7 @@ where
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::event::TransferRequest;
+    use crate::domain::event::{Correlation, TransferRequest};
 
     fn position() -> Position {
         Position { topic: "handoff.escalations".into(), partition: 3, offset: 42 }
@@ -319,6 +319,7 @@ mod tests {
             trace: vec![("traceparent".into(), Some(b"00-abc".to_vec()))],
             request: Ok(TransferRequest::default()),
             notes: vec![],
+            correlation: Correlation::default(),
         }
     }
 

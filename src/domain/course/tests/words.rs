@@ -14,7 +14,7 @@ use proptest::prelude::*;
 use proptest::sample::Select;
 
 use super::{DeskDouble, Driven, MS, Observed, START, TIME_TO_LIVE};
-use crate::domain::event::{Event, TransferRequest};
+use crate::domain::event::{Correlation, Event, TransferRequest};
 use crate::domain::record::Position;
 use crate::domain::reply::{DeskAnswer, DeskStatus, Reply};
 use crate::domain::request::DeskCommand;
@@ -44,6 +44,7 @@ pub(super) fn event(words: &str) -> Event {
         trace: Vec::new(),
         request: if invalid { Err("priority is 11; allowed is ...".into()) } else { Ok(request) },
         notes: Vec::new(),
+        correlation: Correlation::default(),
     }
 }
 

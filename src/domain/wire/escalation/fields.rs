@@ -54,7 +54,7 @@ impl Messages {
 }
 
 /// Returns a value as messages quote it: one line, cut to a readable length.
-pub(super) fn quoted(value: &Value) -> String {
+pub(in crate::domain::wire) fn quoted(value: &Value) -> String {
     cut(&value.to_string())
 }
 

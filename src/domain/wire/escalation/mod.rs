@@ -5,14 +5,14 @@
 //! the deadline later. `handoff publish` writes [`EscalationFields`] and checks them with [`decode`].
 //!
 //! The value is taken out of the envelopes around it ([`unwrap`](super::unwrap())) and becomes
-//! [`EscalationFields`], where needed after a [`repair`](super::repair) of its text; these become an
+//! [`EscalationFields`] in one of the [`dialects`], where needed after a [`repair`](super::repair) of its text; these become an
 //! [`Event`]. Only fields that decide who is asked are strict. What cannot be read in the others is
 //! left out, and the event's `notes` say so.
 
 mod cause;
-mod fields;
+pub(super) mod fields;
 mod times;
-mod written;
+pub(super) mod written;
 
 use std::fmt;
 use std::sync::Arc;
@@ -23,7 +23,7 @@ use serde::de::{IgnoredAny, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value;
 
-use self::written::Written;
+use super::dialects::{self, DialectInput, Reading};
 use super::headers;
 use super::input::InputRules;
 use super::unwrap::{Unwrapped, unwrap};
@@ -210,17 +210,20 @@ fn decode_event(
     let Some(Unwrapped { text, is_repaired }) = unwrapped(value, &rules.input)? else {
         return Ok(None);
     };
-    let mut written = Written::read(&text, &record.headers)?;
-    written.is_repaired |= is_repaired;
-    match &written.fields.kind {
-        Some(Value::String(kind)) if !is_ours(kind) => return Ok(None),
-        None | Some(Value::String(_)) => {}
-        Some(other) => {
-            let error = format!("type must be text, got {}", fields::quoted(other));
-            return Err(Malformed { class: MalformedClass::BadType, error });
+    let input = DialectInput {
+        text: &text,
+        key: record.key.as_deref(),
+        headers: &record.headers,
+        types: &rules.types,
+    };
+    match dialects::read(&input, &rules.input) {
+        Reading::Unrecognised | Reading::NotForUs => Ok(None),
+        Reading::Malformed(malformed) => Err(malformed),
+        Reading::Escalation(mut written) => {
+            written.is_repaired |= is_repaired;
+            written.into_event(record, rules, now).map(Some)
         }
     }
-    written.into_event(record, rules, now).map(Some)
 }
 
 fn value_of(record: &Record, max_bytes: usize) -> Result<&[u8], Malformed> {

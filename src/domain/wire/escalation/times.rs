@@ -20,10 +20,24 @@ pub(super) fn read_time(value: &Value) -> Option<Timestamp> {
         Value::Number(number) => since_epoch(number.as_f64()?),
         Value::String(text) => {
             let text = text.trim();
+            if let Some(time) = decimal_seconds(text) {
+                return Some(time);
+            }
             text.parse().ok().and_then(since_epoch).or_else(|| calendar_time(text))
         }
         _ => None,
     }
+}
+
+/// Reads seconds with decimals as they are written; a float has not all digits.
+fn decimal_seconds(text: &str) -> Option<Timestamp> {
+    let (seconds, decimals) = text.split_once('.')?;
+    let is_whole = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    let seconds: i64 = seconds.parse().ok().filter(|_| is_whole(seconds) && is_whole(decimals))?;
+    let nanos = decimals.get(..9).map_or_else(|| format!("{decimals:0<9}"), str::to_owned);
+    let is_plausible = (1e9..LAST_SECOND).contains(&(seconds as f64));
+    let time = Timestamp::new(seconds, nanos.parse().ok()?);
+    is_plausible.then(|| time.unwrap_or(Timestamp::MAX))
 }
 
 /// Reads seconds or milliseconds since 1970, told apart by their size.
@@ -121,6 +135,7 @@ mod tests {
             check(number, "2026-11-27T18:00:00Z");
         }
         check(json!(1_795_802_400.125), "2026-11-27T18:00:00.125Z");
+        check(json!("1795802400.123456"), "2026-11-27T18:00:00.123456Z");
         check(json!("1795802400125"), "2026-11-27T18:00:00.125Z");
     }
 

@@ -6,11 +6,12 @@
 use jiff::Timestamp;
 use serde::de::{DeserializeOwned, IgnoredAny};
 use serde_json::{Map, Value};
+use sha2::{Digest as _, Sha256};
 
 use super::fields::{self, Problems};
 use super::{DecodeRules, EscalationFields, TARGET_FIELDS, cause};
 use crate::domain::event::{
-    Event, Malformed, MalformedClass, OptionSource, RequestedTarget, TransferOptions,
+    Correlation, Event, Malformed, MalformedClass, OptionSource, RequestedTarget, TransferOptions,
     TransferRequest,
 };
 use crate::domain::record::{Header, Record};
@@ -50,13 +51,27 @@ pub(in crate::domain::wire) fn parse<T: DeserializeOwned>(
     }
 }
 
-/// The fields of a record as they were written.
+/// The fields of a record as they were written, in any format.
 pub(in crate::domain::wire) struct Written<'r> {
     pub(in crate::domain::wire) fields: EscalationFields,
     /// The text was repaired first, so characters of an id may be missing.
     pub(in crate::domain::wire) is_repaired: bool,
-    /// The text that was parsed.
-    pub(in crate::domain::wire) text: &'r [u8],
+    /// Why there may be no session.
+    pub(in crate::domain::wire) session_help: SessionHelp<'r>,
+    /// What was left out already, a sentence each.
+    pub(in crate::domain::wire) notes: Vec<String>,
+    /// The trace context of the format, which counts where the record has no headers of these names.
+    pub(in crate::domain::wire) trace: Vec<Header>,
+    /// What the outcome repeats.
+    pub(in crate::domain::wire) correlation: Correlation,
+}
+
+/// Why a record has no session.
+pub(in crate::domain::wire) enum SessionHelp<'r> {
+    /// The fields of this object show it.
+    Fields(&'r [u8]),
+    /// This sentence says it.
+    Sentence(String),
 }
 
 impl<'r> Written<'r> {
@@ -66,7 +81,36 @@ impl<'r> Written<'r> {
         headers: &[Header],
     ) -> Result<Self, Malformed> {
         let Parsed { value: fields, is_repaired } = parse(text, headers)?;
-        Ok(Self { fields, is_repaired, text })
+        Ok(Self { is_repaired, ..Self::new(fields, SessionHelp::Fields(text)) })
+    }
+
+    pub(in crate::domain::wire) fn new(
+        fields: EscalationFields,
+        session_help: SessionHelp<'r>,
+    ) -> Self {
+        Self {
+            fields,
+            is_repaired: false,
+            session_help,
+            notes: Vec::new(),
+            trace: Vec::new(),
+            correlation: Correlation::default(),
+        }
+    }
+
+    /// The same without a borrowed text.
+    pub(in crate::domain::wire) fn detached(self) -> Written<'static> {
+        let Self { fields, is_repaired, notes, trace, correlation, session_help } = self;
+        let session_help = match session_help {
+            SessionHelp::Sentence(sentence) => SessionHelp::Sentence(sentence),
+            SessionHelp::Fields(_) if fields.session_id.is_some() => {
+                SessionHelp::Sentence(String::new())
+            }
+            SessionHelp::Fields(text) => {
+                SessionHelp::Sentence(cause::of_missing_session(text).unwrap_or_default())
+            }
+        };
+        Written { fields, is_repaired, session_help, notes, trace, correlation }
     }
 
     pub(in crate::domain::wire) fn into_event(
@@ -95,16 +139,18 @@ impl<'r> Written<'r> {
         let deadline = expires_at.unwrap_or_else(|| {
             requested_at.saturating_add(rules.time_to_live).unwrap_or(Timestamp::MAX)
         });
-        let (refusal, notes) = problems.into_parts();
+        let (refusal, ignored) = problems.into_parts();
+        let notes = [self.notes, ignored].concat();
         Ok(Event {
             id: id.into(),
             session_id: session_id.into(),
             source: record.position.clone(),
             requested_at,
             deadline,
-            trace: trace(record),
+            trace: trace(record, &self.trace),
             request: refusal.map_or(Ok(request), Err),
             notes,
+            correlation: self.correlation,
         })
     }
 
@@ -122,8 +168,11 @@ impl<'r> Written<'r> {
     }
 
     fn without_session(&self) -> String {
-        let cause = cause::of_missing_session(self.text);
-        let cause = cause.map(|cause| format!("; {cause}")).unwrap_or_default();
+        let cause = match &self.session_help {
+            SessionHelp::Fields(text) => cause::of_missing_session(text).unwrap_or_default(),
+            SessionHelp::Sentence(sentence) => sentence.clone(),
+        };
+        let cause = if cause.is_empty() { cause } else { format!("; {cause}") };
         format!("session_id is missing: name the session to transfer{cause}")
     }
 }
@@ -133,6 +182,15 @@ fn header_id(record: &Record, rules: &DecodeRules) -> Option<String> {
     let id = record.header(rules.input.id_header.as_deref()?)?;
     let id = Value::from(super::unquoted(std::str::from_utf8(id).ok()?));
     identity("id", Some(&id)).ok().flatten()
+}
+
+/// Returns an identity of two parts that is not too long: its hash if it is.
+pub(in crate::domain::wire) fn shortened_identity(scope: &str, id: &str) -> String {
+    let identity = format!("{scope} {id}");
+    if identity.len() <= MAX_ID_BYTES {
+        return identity;
+    }
+    Sha256::digest(identity).iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// Reads an id as text. A whole number is accepted as its digits; `None` where the field is absent.
@@ -200,11 +258,14 @@ impl OptionSource for WrittenOptions<'_> {
     }
 }
 
-/// Returns the first trace header of each name. A header longer than any real one is dropped,
+/// Returns the first trace header of each name, else what the escalation's format has instead. A header longer than any real one is dropped,
 /// because the outcome must fit its topic; one that is not ASCII, because readers of the outcome
 /// would fail to decode what no tracing library has written.
-pub(super) fn trace(record: &Record) -> Vec<Header> {
-    let first = |name| record.headers.iter().find(|(own, _)| own == name);
+pub(super) fn trace(record: &Record, of_format: &[Header]) -> Vec<Header> {
+    let first = |name| {
+        let named = |(own, _): &&Header| own == name;
+        record.headers.iter().find(named).or_else(|| of_format.iter().find(named))
+    };
     let is_sound = |value: &Vec<u8>| value.len() <= MAX_TRACE_BYTES && value.is_ascii();
     let fits = |(_, value): &&Header| value.as_ref().is_none_or(is_sound);
     [headers::TRACEPARENT, headers::TRACESTATE]

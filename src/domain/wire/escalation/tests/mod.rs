@@ -276,7 +276,7 @@ fn the_first_trace_is_copied_unless_it_is_too_long() {
     let header = |name: &str, bytes: usize| (name.to_owned(), Some(vec![b'x'; bytes]));
     let check = |headers: &[Header], expected: &[Header]| {
         let record = Record { headers: headers.to_vec(), ..record(None) };
-        assert_eq!(trace(&record), expected);
+        assert_eq!(trace(&record, &[]), expected);
     };
     let (parent, state) = (header("traceparent", 55), header("tracestate", 1024));
     check(&[], &[]);
