@@ -37,6 +37,7 @@ fn read(raw: &mut RawConfig) -> Option<InputRules> {
     let names = raw.texts(DIALECTS);
     let signal = raw.parsed("input.rasa_signal", RasaSignal::ALLOWED, RasaSignal::parse);
     let id_header = raw.optional("input.id_header").map(|given| given.value);
+    let same_session_s = raw.whole("input.same_session_within_s", 0..=3_600);
     let mappings = mappings::read(raw);
     let dialects = dialects(raw, &names?, &signal?, &mappings?);
     Some(InputRules {
@@ -44,6 +45,10 @@ fn read(raw: &mut RawConfig) -> Option<InputRules> {
         cloudevents: cloudevents?,
         cloudevents_types: cloudevents_types?,
         dialects: dialects?,
+        // 0 stands for "never" in the file.
+        same_session_within: same_session_s
+            .map(Duration::from_secs)
+            .filter(|window| !window.is_zero()),
         id_header,
     })
 }

@@ -254,6 +254,10 @@ impl<P: Ports, S: Source> EventLoop<P, S> {
                 self.context.metrics.skipped.inc();
                 self.store(at);
             }
+            StartResult::Repetition => {
+                self.context.metrics.duplicates.inc();
+                self.store(at);
+            }
         }
     }
 

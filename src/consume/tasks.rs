@@ -10,6 +10,7 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use tokio::sync::Semaphore;
 use tokio::task::{self, AbortHandle, JoinSet};
+use tracing::info;
 
 use super::assignment::{AssignedRecord, AssignmentId, AssignmentState};
 use super::backpressure::{IntakeLimits, MemoryLoad};
@@ -23,7 +24,8 @@ use crate::deliver::{
 use crate::domain::course;
 use crate::domain::event::{Event, Malformed};
 use crate::domain::ledger_entry::{RecordOrigin, RecoveredEntry};
-use crate::domain::record::Record;
+use crate::domain::record::{Position, Record};
+use crate::domain::repeats::SessionRepeats;
 use crate::domain::signal::Attempt;
 use crate::domain::wire::escalation::{DecodeRules, Decoded, decode};
 
@@ -46,12 +48,15 @@ pub(super) enum StartResult {
     Started,
     /// It is not an escalation of this service.
     NotForUs,
+    /// It repeats another escalation of its session, which is answered instead.
+    Repetition,
 }
 
 /// All tasks.
 pub(super) struct Tasks<P: Ports> {
     context: Arc<Context<P>>,
     rules: DecodeRules,
+    repeats: SessionRepeats,
     tasks: JoinSet<Ended>,
     running: HashMap<task::Id, RunningTask>,
     events: TaskEvents,
@@ -75,6 +80,7 @@ impl<P: Ports> Tasks<P> {
         let queue_limits = QueueLimits { per_session: limits.max_per_session, behind: part };
         Self {
             context,
+            repeats: SessionRepeats::new(rules.input.same_session_within),
             rules,
             tasks: JoinSet::new(),
             running: HashMap::new(),
@@ -98,6 +104,12 @@ impl<P: Ports> Tasks<P> {
         rooms: &WaitingRooms,
     ) -> StartResult {
         let decoded = decode(&record, &self.rules, self.context.clock.now());
+        if let Decoded::Event(event) = &decoded
+            && let Some(first) = self.repeats.first_of(event, &record)
+        {
+            report_repetition(event, &record.position, &first.position);
+            return StartResult::Repetition;
+        }
         let input = TaskInput { record, at, state, source: TaskSource::Kafka };
         self.start_decoded(decoded, input, rooms)
     }
@@ -354,4 +366,14 @@ impl<P: Ports> Tasks<P> {
         }
         tasks.len()
     }
+}
+
+fn report_repetition(event: &Event, position: &Position, first: &Position) {
+    info!(
+        session.id = %event.session_id,
+        kafka.partition = position.partition,
+        kafka.offset = position.offset,
+        %first,
+        "repeats an escalation of its session; not answered again"
+    );
 }

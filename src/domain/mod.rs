@@ -17,6 +17,7 @@ pub mod hours;
 pub mod ledger_entry;
 pub mod plan;
 pub mod record;
+pub mod repeats;
 pub mod reply;
 pub mod request;
 pub mod route;

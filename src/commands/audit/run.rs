@@ -15,6 +15,7 @@ use crate::domain::audit::{
     Matcher,
 };
 use crate::domain::record::Record;
+use crate::domain::repeats::SessionRepeats;
 use crate::domain::wire::dead_letter::DeadLetter;
 use crate::domain::wire::escalation::{DecodeRules, Decoded, decode};
 
@@ -128,13 +129,20 @@ impl AuditRun {
         topic: &RangeReader,
         mut escalations: Escalations,
     ) -> anyhow::Result<Escalations> {
+        let mut repeats = SessionRepeats::new(self.rules.input.same_session_within);
         topic.read(|record| {
             if is_check(&record) {
                 escalations.skip();
             } else {
                 // Decoded as the service did: received when it was recorded.
                 let recorded = record.timestamp.unwrap_or(Timestamp::UNIX_EPOCH);
-                escalations.add(&record, &decode(&record, &self.rules, recorded), recorded);
+                let mut decoded = decode(&record, &self.rules, recorded);
+                if let Decoded::Event(event) = &mut decoded
+                    && let Some(first) = repeats.first_of(event, &record)
+                {
+                    event.id = first.id;
+                }
+                escalations.add(&record, &decoded, recorded);
             }
         })?;
         Ok(escalations)

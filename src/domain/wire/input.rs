@@ -1,5 +1,7 @@
 //! The configured part of reading records that other systems have written.
 
+use std::time::Duration;
+
 use super::dialects::Dialect;
 
 /// How records of other systems are read. The default is that of `config/default.toml`.
@@ -13,6 +15,9 @@ pub struct InputRules {
     pub cloudevents_types: Vec<String>,
     /// The formats that records may have, in the order in which they are tried.
     pub dialects: Vec<Dialect>,
+    /// An escalation without an identity of its own that follows another one of its session within
+    /// this time is its repetition; `None`: never.
+    pub same_session_within: Option<Duration>,
     /// The header with the identity of an escalation that has none in its value.
     pub id_header: Option<String>,
 }
@@ -24,6 +29,7 @@ impl Default for InputRules {
             cloudevents: true,
             cloudevents_types: Vec::new(),
             dialects: vec![Dialect::Native],
+            same_session_within: None,
             id_header: Some("id".to_owned()),
         }
     }
