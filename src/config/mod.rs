@@ -18,6 +18,7 @@ mod ledger;
 mod lines;
 mod mappings;
 mod origins;
+mod output;
 mod raw_config;
 mod regions;
 mod reload;

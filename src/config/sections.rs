@@ -16,13 +16,14 @@ use tracing_subscriber::EnvFilter;
 use super::origins::{Origin, RawValue};
 use super::raw_config::{Located, RawConfig, how_to_set};
 use super::routes::RouteInput;
-use super::{Config, ToolConfig, hours, input, kafka, ledger, regions, routes, warnings};
+use super::{Config, ToolConfig, hours, input, kafka, ledger, output, regions, routes, warnings};
 use crate::adapters::desk::{DeskClientSettings, KeySource};
 use crate::consume::IntakeLimits;
 use crate::domain::backoff::Backoff;
 use crate::domain::course::{Policy, RetryPolicy};
 use crate::domain::usersig::Identity;
 use crate::domain::verdict::{VerdictClass, Verdicts};
+use crate::domain::wire::outcome_format::OutcomeFormat;
 use crate::gate::BreakerPolicy;
 use crate::telemetry::{LogFormat, LogSettings};
 
@@ -40,6 +41,7 @@ pub(super) fn config(raw: &mut RawConfig) -> Option<Config> {
     let retry_budget = raw.fraction("retry.budget", 0.05..=0.5);
     let gate = gate(raw);
     let policy = policy(raw);
+    let output = output::read(raw);
     let rules = input::rules(raw);
     let ledger = ledger::read(raw);
     let retention_days = raw.whole("ledger.retention_days", 1..=3_650);
@@ -74,6 +76,7 @@ pub(super) fn config(raw: &mut RawConfig) -> Option<Config> {
         log: log?,
         warnings: vec![],
     };
+    config.policy.outcome_format = output?.of_group(&config.kafka.group_id);
     config.warnings = warnings::of(&config);
     Some(config)
 }
@@ -269,6 +272,8 @@ fn policy(raw: &mut RawConfig) -> Option<Policy> {
         doubt_grace: doubt_grace?,
         default_target: default_target?,
         routes: routes?,
+        // `config` sets it: it names the group.
+        outcome_format: OutcomeFormat::Native,
     })
 }
 

@@ -121,7 +121,7 @@ impl<P: Ports> Delivery<'_, P> {
         outcome: &Outcome,
     ) -> Result<(), Ended> {
         let Context { ledger, lease, metrics, .. } = self.context;
-        let message = Arc::new(outcome.to_message(self.event));
+        let message = Arc::new(outcome.to_message(self.event, &self.policy.outcome_format));
         let token = Some(lease.token().await);
         let stored_at = outcome.decided_at;
         let wake = self.turn.wake();

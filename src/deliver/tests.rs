@@ -243,6 +243,7 @@ async fn context(fault: PortFault) -> (Context<FakePorts>, Arc<ProcessUnderTest>
             doubt_grace: second,
             default_target: true,
             routes: Routes::default(),
+            outcome_format: crate::domain::wire::outcome_format::OutcomeFormat::Native,
         }),
         clock: Clock::from_fn(|| RECEIVED),
         rng: Rng::from_fn(|| 1 << 63),

@@ -4,6 +4,7 @@ use super::super::mappings::KEYS;
 use super::*;
 use crate::domain::wire::dialects::Dialect;
 use crate::domain::wire::input::InputRules;
+use crate::domain::wire::outcome_format::OutcomeFormat;
 
 /// A valid mapping with these lines added, switched on.
 fn with(lines: &str) -> String {
@@ -142,4 +143,20 @@ fn a_signal_of_rasa_that_is_probably_a_mistake_is_a_warning() {
     assert_eq!(warnings("action:action_handoff_metric"), 1);
     assert_eq!(warnings("flow:human_handoff"), 1);
     assert_eq!(warnings("action:action_human_handoff"), 0);
+}
+
+#[test]
+fn the_form_of_outcomes_is_one_of_three() {
+    let format = |env| good("", &[("HANDOFF__OUTPUT__FORMAT", env)]).policy.outcome_format;
+    assert_eq!(format("native"), OutcomeFormat::Native);
+    assert_eq!(format("handoff_status"), OutcomeFormat::HandoffStatus);
+    let (kind, source) = ("com.example.handoff.outcome.v1".into(), "/handoff/handoff".into());
+    assert_eq!(format("cloudevents"), OutcomeFormat::CloudEvents { kind, source });
+    check(
+        "[output]\nformat = \"xml\"",
+        &[],
+        &[
+            "`output.format` = \"xml\" in F: must be \"native\", \"cloudevents\" or \"handoff_status\"",
+        ],
+    );
 }

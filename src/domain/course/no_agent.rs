@@ -17,6 +17,7 @@ use crate::domain::plan::Plan;
 use crate::domain::verdict::Verdict;
 use crate::domain::wire::Message;
 use crate::domain::wire::outcome::{ConfirmedBy, Outcome, Status};
+use crate::domain::wire::outcome_format::OutcomeFormat;
 
 /// The interim outcome of an event, as the ledger stores it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -41,9 +42,9 @@ impl Interim {
         Self { maybe_published: !self.published, ..self }
     }
 
-    fn to_publish(&self, event: &Event) -> InterimOutcome {
+    fn to_publish(&self, event: &Event, format: &OutcomeFormat) -> InterimOutcome {
         let value = self.value.clone().into_bytes();
-        let message = Message::of_outcome(event, Status::NoAgentOnline, value);
+        let message = Message::of_outcome(event, Status::NoAgentOnline, value, format);
         InterimOutcome { message, since: self.maybe_published.then_some(self.decided_at) }
     }
 }
@@ -83,10 +84,12 @@ impl Course<'_> {
     }
 
     pub(super) fn unpublished_interim(&self) -> Option<Step> {
+        let format = &self.policy.outcome_format;
         let interim = self.interim.as_ref().filter(|interim| !interim.published)?;
         // In doubt, a human may have the session by now: "nobody is online" could be untrue.
         let in_doubt = self.in_doubt.is_some() || self.effect_unknown;
-        (!in_doubt).then(|| Step::PublishInterim(Box::new(interim.to_publish(self.event))))
+        (!in_doubt && format.has_interim())
+            .then(|| Step::PublishInterim(Box::new(interim.to_publish(self.event, format))))
     }
 
     /// The event's request, completed by its route.

@@ -12,6 +12,7 @@ use crate::domain::signal::Signal;
 use crate::domain::verdict::Verdicts;
 use crate::domain::wire::Message;
 use crate::domain::wire::outcome::Outcome;
+use crate::domain::wire::outcome_format::OutcomeFormat;
 
 /// The rules that all courses share.
 #[derive(Debug, Clone)]
@@ -28,6 +29,8 @@ pub struct Policy {
     pub default_target: bool,
     /// Targets, priority and options by the attributes of an escalation.
     pub routes: Routes,
+    /// How outcomes are written.
+    pub outcome_format: OutcomeFormat,
 }
 
 /// What to do next.

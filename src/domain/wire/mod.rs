@@ -12,6 +12,7 @@ pub(crate) mod headers;
 pub mod input;
 mod message;
 pub mod outcome;
+pub mod outcome_format;
 pub(crate) mod repair;
 mod truncate;
 mod unwrap;

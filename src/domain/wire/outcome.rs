@@ -5,16 +5,18 @@
 //! snapshot at the end of this file. The [`course`](crate::domain::course) decides the status.
 
 use std::fmt;
+use std::mem::take;
 use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Deserializer, Serialize, de};
-use serde_json::Value;
 use serde_json::value::RawValue;
+use serde_json::{Map, Value};
 
 use super::headers::{self, text_header};
 use super::message::{Channel, Message};
+use super::outcome_format::{FormattedOutcome, OutcomeFormat, outcome_inside};
 use super::repair;
 use crate::domain::event::Event;
 use crate::domain::record::Position;
@@ -190,17 +192,23 @@ impl Outcome {
     }
 
     /// Builds the record for the outcome topic.
-    pub fn to_message(&self, event: &Event) -> Message {
-        Message::of_outcome(event, self.status, self.to_json().into_bytes())
+    pub fn to_message(&self, event: &Event, format: &OutcomeFormat) -> Message {
+        Message::of_outcome(event, self.status, self.to_json().into_bytes(), format)
     }
 }
 
 impl Message {
-    /// Builds the record for the outcome topic from a value that is already JSON. The headers
+    /// Builds the record for the outcome topic from outcome v1 that is already JSON. The headers
     /// continue the trace of the event.
-    pub fn of_outcome(event: &Event, status: Status, value: Vec<u8>) -> Self {
+    pub fn of_outcome(
+        event: &Event,
+        status: Status,
+        outcome: Vec<u8>,
+        format: &OutcomeFormat,
+    ) -> Self {
+        let FormattedOutcome { content_type, value } = format.write(event, outcome);
         let mut headers = vec![
-            text_header(headers::CONTENT_TYPE, "application/json"),
+            text_header(headers::CONTENT_TYPE, content_type),
             text_header(headers::STATUS, status.as_str()),
             text_header(headers::EVENT_ID, &event.id),
         ];
@@ -261,12 +269,14 @@ pub struct OutcomeRecord {
 
 impl OutcomeRecord {
     /// Parses the value of a record of the outcome topic, where needed after a repair of its text.
+    ///
+    /// Reads every [`OutcomeFormat`].
     pub fn parse(value: &[u8]) -> serde_json::Result<Self> {
         serde_json::from_slice(value).or_else(|error| {
-            // By way of `Value`, the last of two doubled fields counts.
-            let repaired = serde_json::from_str::<Value>(&repair::repaired(value));
-            let repaired = repaired.map(|value| value.to_string());
-            repaired.and_then(|json| serde_json::from_str(&json)).map_err(|_| error)
+            // By way of a map, the last of two doubled fields counts.
+            let mut record: Map<String, Value> =
+                serde_json::from_str(&repair::repaired(value)).map_err(|_| error)?;
+            serde_json::from_str(&Value::Object(take(outcome_inside(&mut record))).to_string())
         })
     }
 
@@ -341,7 +351,7 @@ mod tests {
             attempts: 3,
             ..Outcome::new(&event, Status::Assigned, later)
         };
-        let message = outcome.to_message(&event);
+        let message = outcome.to_message(&event, &OutcomeFormat::Native);
         insta::assert_snapshot!(
             String::from_utf8(message.value.clone().unwrap()).unwrap(),
             @r#"{"id":"evt-1/final","event_id":"evt-1","session_id":"s-1","status":"assigned","final":true,"agent_id":"a@x","target":{"default":true},"desk":{"code":0,"info":"","action_status":"OK"},"confirmed_by":"reply","attempts":3,"elapsed_ms":812,"decided_at":"2026-11-23T10:00:00.812Z","source":{"topic":"handoff.escalations","partition":3,"offset":42}}"#

@@ -7,6 +7,7 @@ use serde_json::{Map, Value};
 
 use super::headers::{self, text_header};
 use super::message::{Channel, Message};
+use super::outcome_format::outcome_inside;
 
 /// The longest field that a truncated outcome keeps, in bytes of JSON.
 const MAX_FIELD_BYTES: usize = 1024;
@@ -25,7 +26,7 @@ impl Message {
         let mut omitted = Vec::new();
         let parsed = self.value.as_deref().map(serde_json::from_slice::<Map<String, Value>>);
         if let Some(Ok(mut outcome)) = parsed {
-            omitted = cut_fields(&mut outcome);
+            omitted = cut_fields(outcome_inside(&mut outcome));
             if !omitted.is_empty() {
                 self.value = Some(Value::Object(outcome).to_string().into_bytes());
             }

@@ -134,6 +134,7 @@ fn policy(rng: &mut Rng) -> Policy {
         doubt_grace: S(rng.u64(5..25)),
         default_target: true,
         routes: routes(rng),
+        outcome_format: handoff::domain::wire::outcome_format::OutcomeFormat::Native,
     }
 }
 

@@ -44,6 +44,7 @@ fn policy() -> Policy {
         doubt_grace: MS(60_000),
         default_target: true,
         routes: Routes::default(),
+        outcome_format: crate::domain::wire::outcome_format::OutcomeFormat::Native,
     }
 }
 
