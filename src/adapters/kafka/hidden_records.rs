@@ -97,6 +97,12 @@ impl PossiblyAppended {
         self.has_replicas = has_replicas;
     }
 
+    /// Whether the message is sent again for want of others, without a proof. Its next failure leaves
+    /// this one in doubt.
+    pub(super) fn is_trial(&self) -> bool {
+        self.is_trial
+    }
+
     /// Whether the message may be sent again after a lookup that begins now and does not find it.
     pub(super) fn is_resolved_by_lookup(&mut self) -> bool {
         let mut partitions = self.hidden.0.lock();
@@ -108,6 +114,7 @@ impl PossiblyAppended {
             false => *enqueued >= self.since + at_most,
         };
         if known.acknowledged.iter().any(|(client, enqueued)| is_proof(client, enqueued)) {
+            known.has_trial &= !std::mem::take(&mut self.is_trial);
             return true;
         }
         let is_next = self.is_trial || !known.has_trial;
@@ -179,9 +186,12 @@ mod tests {
         assert!(!first.is_resolved_by_lookup());
         advance(SECOND).await;
         assert!(first.is_resolved_by_lookup() && first.is_resolved_by_lookup());
+        assert!(first.is_trial(), "nothing is proved");
         assert!(!second.is_resolved_by_lookup(), "it waits for the acknowledgement of the first");
         drop(first);
-        assert!(second.is_resolved_by_lookup());
+        assert!(second.is_resolved_by_lookup() && second.is_trial());
+        hidden.acknowledged(HERE, US, Instant::now());
+        assert!(second.is_resolved_by_lookup() && !second.is_trial(), "proved meanwhile");
         let mut alone = hidden.doubt(THERE, US);
         alone.set_has_replicas(false);
         advance(APPENDED_AFTER).await;

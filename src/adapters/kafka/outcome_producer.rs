@@ -176,7 +176,8 @@ struct Publication<'p> {
     /// An attempt of ours has failed in a way that leaves open whether the message arrived.
     may_have_arrived: bool,
     pending: PendingMessage<'p>,
-    /// The last attempt may have left a record that is not visible yet.
+    /// An attempt may have left a record that is not visible yet, and nothing has proved that it has
+    /// not.
     doubt: Option<PossiblyAppended>,
 }
 
@@ -234,9 +235,12 @@ impl<'p> Publication<'p> {
                     match report.await.unwrap_or_else(|_| Err(unanswered())) {
                         Ok(acknowledged) => return self.published(acknowledged, client),
                         Err(failure) => {
-                            must_look_up = failure.may_have_arrived();
-                            self.may_have_arrived |= must_look_up;
-                            self.doubt = self.doubt(&failure, client);
+                            self.may_have_arrived |= failure.may_have_arrived();
+                            if let Some(doubt) = self.doubt(&failure, client) {
+                                self.doubt = Some(doubt);
+                            }
+                            // A refusal proves nothing about the attempts before.
+                            must_look_up = failure.may_have_arrived() || self.doubt.is_some();
                             if failure.is_fenced() {
                                 self.producer.client(self.batching).set_fenced(client);
                             }
@@ -325,6 +329,9 @@ impl<'p> Publication<'p> {
                 return Some(Published { position, by });
             }
             self.unread = LookupStart::After(found.read_to);
+            if is_resolved {
+                self.doubt = self.doubt.take().filter(PossiblyAppended::is_trial);
+            }
             must_look_up = !is_resolved;
             if must_look_up {
                 if let Some(doubt) = &mut self.doubt {

@@ -167,29 +167,30 @@ impl ProducerClient {
 
 #[cfg(test)]
 mod tests {
+    use super::super::delivery_report::Undelivered;
     use super::*;
 
-    fn unreachable() -> ReplaceableProducer {
-        let mut config = ClientConfig::new();
-        // Nobody listens there.
-        config.set("bootstrap.servers", "127.0.0.1:9");
-        ReplaceableProducer::new(config).unwrap()
+    /// Without an address it connects to nobody.
+    fn without_brokers() -> ReplaceableProducer {
+        ReplaceableProducer::new(ClientConfig::new()).unwrap()
     }
 
     #[tokio::test]
-    async fn nothing_is_enqueued_where_the_condition_does_not_hold() {
-        let producer = unreachable();
-        let queued = || producer.0.current.read().as_ref().unwrap().native.in_flight_count();
+    async fn a_message_is_enqueued_where_the_condition_holds_and_its_failure_is_reported() {
+        let producer = without_brokers();
         let record = |waiting| BaseRecord::with_opaque_to("topic", waiting).key(&b"k"[..]);
         assert!(producer.enqueue(|| false, record).is_err());
-        assert_eq!(queued(), 0);
-        assert!(producer.enqueue(|| true, record).is_ok());
-        assert_eq!(queued(), 1);
+        let enqueued = producer.enqueue(|| true, record).map_err(|error| error.to_string());
+        producer.purge();
+        let report = enqueued.expect("it is enqueued").report.await.expect("it is reported");
+        let error = KafkaError::MessageProduction(RDKafkaErrorCode::PurgeQueue);
+        let never_sent = Undelivered { error, partition: None, is_possibly_persisted: false };
+        assert_eq!(report, Err(never_sent));
     }
 
     #[tokio::test]
     async fn a_client_whose_epoch_is_refused_is_replaced_once() {
-        let producer = unreachable();
+        let producer = without_brokers();
         let current = || producer.0.current.read().as_ref().unwrap().id;
         let first = current();
         producer.ensure_usable().await;
