@@ -20,10 +20,6 @@ use crate::clock::millis;
 const MAX_POLL_GAP: Duration = Duration::from_secs(5);
 /// After a pause the client needs this long to learn which partitions it has lost.
 const REJOIN_TIME: Duration = Duration::from_secs(3);
-/// Two thirds of the broker's default session time-out. Needed only under KIP-848, where librdkafka
-/// does not notice that its session has timed out; with the classic protocols it revokes the
-/// partitions itself.
-const MAX_COORDINATOR_SILENCE: Duration = Duration::from_secs(30);
 const CHECK_INTERVAL: Duration = Duration::from_millis(50);
 
 /// Proof that the lease was valid at one moment. [`Lease::accepts`] checks that it has been valid
@@ -38,6 +34,10 @@ pub struct FencingToken {
 #[derive(Debug)]
 pub struct Lease {
     epoch: Instant,
+    /// A coordinator that has been silent for longer may have given the partitions to another
+    /// member. librdkafka does not notice it by itself under KIP-848, nor while it waits for the
+    /// answer to a JoinGroup request: it sends no heartbeats then.
+    max_coordinator_silence: Duration,
     /// When the client polled last, in milliseconds since `epoch`; 0 before the first poll.
     polled_ms: AtomicU64,
     /// When the coordinator answered last; 0 where nothing watches it.
@@ -48,17 +48,12 @@ pub struct Lease {
     term: AtomicU64,
 }
 
-impl Default for Lease {
-    fn default() -> Self {
-        Self::new()
-    }
-}
-
 impl Lease {
     /// A valid lease.
-    pub fn new() -> Self {
+    pub fn new(max_coordinator_silence: Duration) -> Self {
         Self {
             epoch: Instant::now(),
+            max_coordinator_silence,
             polled_ms: AtomicU64::new(0),
             coordinator_ms: AtomicU64::new(0),
             invalid_until_ms: AtomicU64::new(0),
@@ -76,7 +71,7 @@ impl Lease {
     pub fn renew_by_coordinator(&self, ago: Duration) {
         let now = self.elapsed_ms();
         let at_ms = now.saturating_sub(millis(ago));
-        let renewal = Renewal { at_ms, now_ms: now, limit: MAX_COORDINATOR_SILENCE };
+        let renewal = Renewal { at_ms, now_ms: now, limit: self.max_coordinator_silence };
         self.renew_at(&self.coordinator_ms, renewal);
     }
 
@@ -101,7 +96,7 @@ impl Lease {
             last == 0 || now.saturating_sub(last) <= millis(limit)
         };
         fresh(&self.polled_ms, MAX_POLL_GAP)
-            && fresh(&self.coordinator_ms, MAX_COORDINATOR_SILENCE)
+            && fresh(&self.coordinator_ms, self.max_coordinator_silence)
             && now >= self.invalid_until_ms.load(Ordering::Acquire)
     }
 
@@ -127,7 +122,7 @@ impl Lease {
     pub fn expired(&self) -> Option<Duration> {
         let last = self.coordinator_ms.load(Ordering::Acquire);
         let silence = Duration::from_millis(self.elapsed_ms().saturating_sub(last));
-        (last > 0 && silence > MAX_COORDINATOR_SILENCE).then_some(silence)
+        (last > 0 && silence > self.max_coordinator_silence).then_some(silence)
     }
 
     /// Time since the Kafka client polled last, or since the start.
@@ -154,7 +149,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_process_that_was_paused_waits_until_it_knows_its_partitions() {
-        let lease = Lease::new();
+        let lease = Lease::new(Duration::from_secs(30));
         assert!(lease.valid());
         tokio::time::advance(Duration::from_secs(1)).await;
         lease.renew();
@@ -176,7 +171,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn an_instance_cut_off_from_its_group_stops_before_its_session_times_out() {
-        let lease = Lease::new();
+        let lease = Lease::new(Duration::from_secs(30));
         let poll_for = async |seconds| {
             for _ in 0..seconds {
                 tokio::time::advance(Duration::from_secs(1)).await;

@@ -124,7 +124,7 @@ impl Service {
         let gate = Gate::new(gate, metrics.clone());
         // No calls before the first assignment: the share of the quota comes with the partitions.
         gate.set_share(&[], &[], 1);
-        let lease = Arc::new(Lease::new());
+        let lease = Arc::new(Lease::new(config.kafka.max_coordinator_silence()));
         let health = Arc::new(Health::new(lease.clone(), config.policy.doubt_grace + OVERDUE));
         let rng = Rng::system();
         let owner = format!("{:016x}{:016x}", rng.next_u64(), rng.next_u64()).into();

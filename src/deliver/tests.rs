@@ -208,7 +208,8 @@ impl Ledger for FakeLedger {
 
 async fn context(fault: PortFault) -> (Context<FakePorts>, Arc<ProcessUnderTest>) {
     let second = Duration::from_secs(1);
-    let (lease, metrics) = (Arc::new(Lease::new()), Arc::new(Metrics::new()));
+    let (lease, metrics) =
+        (Arc::new(Lease::new(Duration::from_secs(30))), Arc::new(Metrics::new()));
     tokio::time::advance(second).await;
     lease.renew();
     let process = Arc::new(ProcessUnderTest {

@@ -233,7 +233,7 @@ mod tests {
     use super::*;
 
     fn health() -> Health {
-        Health::new(Arc::new(Lease::new()), Duration::from_secs(90))
+        Health::new(Arc::new(Lease::new(Duration::from_secs(30))), Duration::from_secs(90))
     }
 
     #[tokio::test(start_paused = true)]

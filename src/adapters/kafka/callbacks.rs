@@ -60,7 +60,7 @@ pub(crate) struct ConsumerDeps {
     pub inbound: mpsc::Sender<Inbound>,
     /// How long revoked partitions may drain.
     pub drain: Duration,
-    /// Renewed by every poll and, under KIP-848, by the coordinator's answers.
+    /// Renewed by every poll and by the coordinator's answers.
     pub lease: Arc<Lease>,
     /// Learns when the consumer has joined its group, and what keeps it out.
     pub health: Arc<Health>,
@@ -74,9 +74,6 @@ pub(crate) struct ConsumerDeps {
 pub(super) struct ConsumerCallbacks {
     topic: Arc<str>,
     group: String,
-    /// Under KIP-848 librdkafka does not notice that the session has timed out, so we watch the
-    /// coordinator's connection ourselves.
-    watches_coordinator: bool,
     inbound: InboundSender,
     /// Partitions that drain while polling goes on.
     draining: Mutex<Option<Draining>>,
@@ -134,7 +131,6 @@ impl ConsumerCallbacks {
             removed: RemovedRecords::new(topic.clone(), deps.metrics.clone()),
             topic,
             group: settings.group_id.clone(),
-            watches_coordinator: settings.uses_kip848(),
             inbound: InboundSender::new(deps.inbound),
             draining: Mutex::new(None),
             ends: Mutex::default(),
@@ -342,7 +338,7 @@ impl ConsumerCallbacks {
     }
 
     /// Report once when the coordinator becomes silent for too long, and once when it answers.
-    fn check_coordinator(&self) {
+    pub(super) fn check_coordinator(&self) {
         let problem = self.health.cut_off();
         match (self.cut_off.swap(problem.is_some(), Ordering::Relaxed), problem) {
             (false, Some(problem)) => {
@@ -384,14 +380,12 @@ impl ClientContext for ConsumerCallbacks {
             // An instance that was assigned no partitions is a member too.
             self.health.set_joined();
         }
-        if self.watches_coordinator
-            && let Some(coordinator) = statistics.brokers.get(COORDINATOR)
+        if let Some(coordinator) = statistics.brokers.get(COORDINATOR)
             && coordinator.state == "UP"
             && let Ok(idle_us) = u64::try_from(coordinator.rxidle)
         {
             self.lease.renew_by_coordinator(Duration::from_micros(idle_us));
         }
-        self.check_coordinator();
         for (name, topic) in &statistics.topics {
             self.observe_partitions(name, topic);
         }

@@ -202,7 +202,8 @@ mod tests {
     }
 
     fn watch() -> (ConsumerWatch, Arc<Health>) {
-        let health = Arc::new(Health::new(Arc::new(Lease::new()), Duration::ZERO));
+        let health =
+            Arc::new(Health::new(Arc::new(Lease::new(Duration::from_secs(30))), Duration::ZERO));
         (ConsumerWatch::new(health.clone(), Arc::new(Metrics::new())), health)
     }
 

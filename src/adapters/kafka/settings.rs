@@ -24,8 +24,8 @@ pub(crate) const DRAIN_OVERHEAD: Duration = Duration::from_secs(10);
 const SESSION_TIMEOUT: Duration = Duration::from_secs(45);
 /// A message that was not sent within this time is given up: see [`KafkaSettings::message_timeout`].
 const MESSAGE_TIMEOUT: Duration = Duration::from_secs(5);
-/// librdkafka's default.
-const MAX_POLL_INTERVAL: Duration = Duration::from_secs(300);
+/// Two thirds of the default session time-out of Kafka's brokers.
+const KIP848_SILENCE: Duration = Duration::from_secs(30);
 
 /// Settings of all Kafka clients.
 #[derive(Clone)]
@@ -143,6 +143,8 @@ impl KafkaSettings {
                 config.set("partition.assignment.strategy", "cooperative-sticky");
             }
         }
+        let max_poll_interval = self.max_poll_interval().as_millis().to_string();
+        config.set("max.poll.interval.ms", max_poll_interval);
         config.extend(self.properties.clone());
         config.extend(self.consumer_properties.clone());
         config.set("group.id", &self.group_id);
@@ -213,9 +215,20 @@ impl KafkaSettings {
         }
     }
 
-    /// Without a poll for this long the consumer loses its partitions.
+    /// Without a poll for this long the consumer loses its partitions. Also how long the client waits
+    /// for the answer to a JoinGroup request, without heartbeats, so that a connection that was dropped
+    /// meanwhile is noticed no sooner. The default is above any drain that is allowed with the session
+    /// time-out.
     pub fn max_poll_interval(&self) -> Duration {
-        self.millis("max.poll.interval.ms").unwrap_or(MAX_POLL_INTERVAL)
+        let default = || self.session_timeout() + DRAIN_OVERHEAD;
+        self.millis("max.poll.interval.ms").unwrap_or_else(default)
+    }
+
+    /// A group coordinator that was silent for this long may have given the partitions away. Nobody gets
+    /// them sooner: a session lasts from the last request that the coordinator received. Under KIP-848
+    /// the broker sets the session time-out, so this is two thirds of its default.
+    pub fn max_coordinator_silence(&self) -> Duration {
+        if self.uses_kip848() { KIP848_SILENCE } else { self.session_timeout() }
     }
 
     fn millis(&self, name: &str) -> Option<Duration> {

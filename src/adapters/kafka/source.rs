@@ -216,6 +216,7 @@ impl Clients {
         let callbacks = client.context();
         while !self.deps.stop.is_cancelled() {
             self.deps.lease.renew();
+            callbacks.check_coordinator();
             callbacks.release_drained(client);
             callbacks.follow_topic(client);
             let mut wait = POLL;

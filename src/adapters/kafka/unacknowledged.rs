@@ -207,7 +207,8 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn the_oldest_message_counts_until_it_is_dropped() {
-        let health = Arc::new(Health::new(Arc::new(Lease::new()), Duration::ZERO));
+        let health =
+            Arc::new(Health::new(Arc::new(Lease::new(Duration::from_secs(30))), Duration::ZERO));
         let metrics = Arc::new(Metrics::new());
         let all = Unacknowledged::new(health, metrics.clone());
         let at = |second| Timestamp::from_second(second).unwrap();

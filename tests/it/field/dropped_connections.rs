@@ -6,12 +6,13 @@
 use std::time::Duration;
 
 use handoff::sim::desk::{LatencyRange, SimulatedDeskSettings};
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 
 use super::beside::ten_others;
 use crate::support::kafka::Broker;
+use crate::support::postgres;
 use crate::support::relay::Relay;
-use crate::support::worker::World;
+use crate::support::worker::{TIME_LIMIT, World};
 
 /// The consumer notices within 3 s and the producer within 2 s more.
 const LIMIT: Duration = Duration::from_secs(9);
@@ -35,6 +36,40 @@ async fn connections_to_kafka_that_were_dropped_in_silence_delay_an_outcome_by_s
         assert!(a < LIMIT && b < LIMIT, "{round}: classic after {a:?}, KIP-848 after {b:?}");
     }
     for worker in workers {
+        worker.terminate().await;
+    }
+}
+
+/// A member that waits for the answer to its JoinGroup request sends no heartbeats, and librdkafka checks
+/// no session time-out then. It acted for its partitions for five minutes, while the group had given
+/// them to another member.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_member_whose_answer_to_joining_was_dropped_stops_and_joins_again() {
+    let relay = Relay::start().await;
+    let advertised = format!("PLAINTEXT://{}", relay.address());
+    let broker = Broker::start_with(&[("advertised.listeners", &advertised)]).await;
+    relay.forward_to(broker.bootstrap());
+    let mut world =
+        World::on(&relay.address(), "dropped-join", 2, SimulatedDeskSettings::default()).await;
+    world.set("LEDGER__URL", &postgres::schema().await);
+    world.set("KAFKA__CONSUMER_PROPERTIES__SESSION_TIMEOUT_MS", "6000");
+    world.set("DRAIN__TIMEOUT_MS", "5000");
+    let (killed, member) = (world.process(), world.process());
+    ten_others(&world, "before").await;
+    killed.kill().await;
+    // Its JoinGroup request makes the others join again; all wait for the session of the killed one.
+    let newcomer = world.process();
+    sleep(Duration::from_secs(3)).await;
+    relay.drop_in_silence();
+    let dropped = Instant::now();
+    while !member.log().contains("group coordinator silent, purging unsent messages") {
+        assert!(dropped.elapsed() < TIME_LIMIT, "it still acts: {}", member.log());
+        sleep(Duration::from_millis(100)).await;
+    }
+    // max.poll.interval.ms is 16 s here, and librdkafka adds 3 s.
+    let waited = ten_others(&world, "after").await;
+    assert!(waited < Duration::from_secs(60), "{waited:?}");
+    for worker in [member, newcomer] {
         worker.terminate().await;
     }
 }

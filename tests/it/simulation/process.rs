@@ -131,7 +131,7 @@ async fn run_process(process: &Arc<SimProcess>, stop: &CancellationToken) {
         wake: member.wake.clone(),
     };
     lock(&world.kafka).members.insert(process.slot, member);
-    let lease = Arc::new(Lease::new());
+    let lease = Arc::new(Lease::new(Duration::from_secs(30)));
     let poll = PollLoop {
         source: source.clone(),
         lease: lease.clone(),
