@@ -86,6 +86,7 @@ pub(super) fn check_drain(raw: &mut RawConfig, kafka: &KafkaSettings, drain: Dur
             session.as_millis()
         );
         raw.add_problem(key, text);
+        return;
     }
     let poll = kafka.max_poll_interval();
     if drain + DRAIN_OVERHEAD >= poll {

@@ -24,6 +24,8 @@ pub(crate) const DRAIN_OVERHEAD: Duration = Duration::from_secs(10);
 const SESSION_TIMEOUT: Duration = Duration::from_secs(45);
 /// A message that was not sent within this time is given up: see [`KafkaSettings::message_timeout`].
 const MESSAGE_TIMEOUT: Duration = Duration::from_secs(5);
+/// librdkafka's default.
+const MAX_POLL_INTERVAL: Duration = Duration::from_secs(300);
 /// Two thirds of the default session time-out of Kafka's brokers.
 const KIP848_SILENCE: Duration = Duration::from_secs(30);
 
@@ -215,12 +217,15 @@ impl KafkaSettings {
         }
     }
 
-    /// Without a poll for this long the consumer loses its partitions. Also how long the client waits
-    /// for the answer to a JoinGroup request, without heartbeats, so that a connection that was dropped
-    /// meanwhile is noticed no sooner. The default is above any drain that is allowed with the session
-    /// time-out.
+    /// Without a poll for this long the consumer loses its partitions. With the classic protocols the
+    /// client also waits this long for the answer to a JoinGroup request, without heartbeats, so that a
+    /// connection that was dropped meanwhile is noticed no sooner. Their default is above any drain that
+    /// is allowed with the session time-out.
     pub fn max_poll_interval(&self) -> Duration {
-        let default = || self.session_timeout() + DRAIN_OVERHEAD;
+        let default = || match self.uses_kip848() {
+            true => MAX_POLL_INTERVAL,
+            false => self.session_timeout() + DRAIN_OVERHEAD,
+        };
         self.millis("max.poll.interval.ms").unwrap_or_else(default)
     }
 

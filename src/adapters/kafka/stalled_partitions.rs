@@ -161,7 +161,8 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_partition_with_more_records_that_does_not_advance_is_a_fault() {
-        let health = Arc::new(Health::new(Arc::new(Lease::new()), Duration::ZERO));
+        let health =
+            Arc::new(Health::new(Arc::new(Lease::new(Duration::from_secs(30))), Duration::ZERO));
         let stalled = StalledPartitions::new(health.clone());
         let after = async |seconds, partition: Partition| {
             advance(Duration::from_secs(seconds)).await;
@@ -189,7 +190,8 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn an_error_about_a_batch_that_repeats_is_a_fault_wherever_the_position_is() {
-        let health = Arc::new(Health::new(Arc::new(Lease::new()), Duration::ZERO));
+        let health =
+            Arc::new(Health::new(Arc::new(Lease::new(Duration::from_secs(30))), Duration::ZERO));
         let stalled = StalledPartitions::new(health.clone());
         for round in 0..=10 {
             let position = round % 2;
