@@ -116,6 +116,20 @@ fn hours_that_end_while_an_event_waits_count_before_its_next_call() {
     check_with(&Policy { routes, ..policy() }, "", "141001", expected);
 }
 
+#[test]
+fn a_call_that_waited_at_the_gate_is_not_made_once_the_route_has_closed() {
+    let (event, ends) = (event(""), open_at(&["09:00-10:01"], OutsideHours::Answer));
+    let mut course = Course::new(&event, &ends, START);
+    assert!(matches!(course.next(START), Step::Call(..)));
+    assert!(course.may_call(START + MS(59_999)) && !course.may_call(START + MS(60_000)));
+    // A state query is made all the same.
+    let lost = reply("lost").0;
+    let (command, finished_at) = (DeskCommand::TransferToHuman, START + MS(5_000));
+    course.on_reply(&CompletedCall { command, started_at: START, finished_at, reply: lost }, 1.0);
+    assert!(course.in_doubt() && course.may_call(START + MS(60_000)));
+    assert!(!course.may_call(course.gives_up_at()));
+}
+
 /// Takes in a reply to a transfer at [`START`], and to each state query a minute and more later.
 fn after_replies(policy: &Policy, replies: &[&str]) -> Vec<Step> {
     let event = event("");
