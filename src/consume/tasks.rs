@@ -28,10 +28,14 @@ use crate::domain::record::{Position, Record};
 use crate::domain::repeats::SessionRepeats;
 use crate::domain::signal::Attempt;
 use crate::domain::wire::escalation::{DecodeRules, Decoded, decode};
+use crate::telemetry::log_throttle::{LogThrottle, warn_throttled};
 
 /// One in so many of `intake.max_events` may be events that are retried, and as many events that are
 /// behind others of their session. The rest is left for those that were never tried.
 const RESERVED_PART: usize = 4;
+
+/// Of the process, like the log: a mapping that was removed concerns all events that it has read.
+static UNREADABLE: LogThrottle = LogThrottle::new();
 
 /// What the event loop has to know about a task.
 pub(super) enum TaskReport {
@@ -127,8 +131,14 @@ impl<P: Ports> Tasks<P> {
         // It was accepted once, and no other instance will deliver it: a rule that has changed since
         // must not reject it.
         let mut decoded = decode(&entry.record, &self.rules.of_accepted(), entry.first_seen);
-        if let (Decoded::Event(event), Some(deadline)) = (&mut decoded, entry.deadline) {
-            event.deadline = deadline;
+        match (&mut decoded, entry.deadline) {
+            (Decoded::Event(event), Some(deadline)) => event.deadline = deadline,
+            // A dead letter that was not finished.
+            (_, None) => {}
+            (_, Some(_)) => {
+                report_unreadable(&entry.record.position);
+                return StartResult::NotForUs;
+            }
         }
         let RecoveredEntry { record, state, version, .. } = entry;
         let source = TaskSource::Ledger { state, version, is_overdue };
@@ -366,6 +376,17 @@ impl<P: Ports> Tasks<P> {
         }
         tasks.len()
     }
+}
+
+fn report_unreadable(position: &Position) {
+    warn_throttled!(
+        UNREADABLE,
+        kafka.partition = position.partition,
+        kafka.offset = position.offset,
+        repair =
+            "put back the dialect or mapping of [input] that has read it, until it is answered",
+        "event in the ledger is not read by the present dialects; it waits"
+    );
 }
 
 fn report_repetition(event: &Event, position: &Position, first: &Position) {

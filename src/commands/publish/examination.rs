@@ -71,7 +71,8 @@ pub(super) fn examine(item: &InputItem, rules: &DecodeRules, now: Timestamp) -> 
         Decoded::NotForUs => {
             let types = rules.types.join(", ");
             return with_fault(format!(
-                "its type is not one of escalation.types ({types}), so the service skips it"
+                "its type is not one of escalation.types ({types}), or it is none by [input], so the \
+                 service skips it"
             ));
         }
         Decoded::Malformed(malformed) => {

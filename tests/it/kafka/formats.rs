@@ -1,12 +1,13 @@
 //! Records of other systems: a topic with all formats and poison in between, answered in each form of
-//! outcomes; and repetitions of an escalation without an id.
+//! outcomes; an event whose mapping is removed; and repetitions of an escalation without an id.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use handoff::domain::wire::outcome::{OutcomeRecord, Status};
-use handoff::sim::desk::{ApiCommand, SimulatedDeskSettings};
+use handoff::sim::desk::{ApiCommand, SimulatedDeskSettings, StaffChange};
 use serde_json::{Value, json};
 use tokio::process::Command;
+use tokio::time::{Duration, Instant, sleep};
 
 use crate::support::kafka::{Received, Record, read_all, read_to_end};
 use crate::support::worker::{TIME_LIMIT, World, by_event, escalation};
@@ -196,6 +197,39 @@ async fn outcomes_are_the_status_of_their_conversation() {
     assert_eq!(activity["conversation"], json!({"id": "s-activity", "isGroup": false}));
     assert_eq!(json_of(&outcomes["native-1"])["conversation"], json!({"id": "s-native"}));
     audit(&world).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_parked_event_whose_mapping_is_gone_waits_until_it_is_back() {
+    const PATIENT: &str = "\n[[routes]]\nname = \"all\"\ntargets = [{ default = true }]\n\
+                           while_nobody_online = \"keep_trying\"\nretry_ms = [500]\n";
+    let world = World::new("formats-gone", 1, SimulatedDeskSettings::default()).await;
+    world.configure(&format!("{INPUT}{PATIENT}"));
+    world.desk.change_staff(&StaffChange::everyone(false));
+    let (id, record) = escalations().pop().expect("that of the mapping");
+    world.publish_raw([record]).await;
+    let worker = world.process();
+    assert_eq!(world.outcomes(1).await[0]["final"], false);
+    worker.terminate().await;
+
+    world.configure(PATIENT);
+    world.desk.change_staff(&StaffChange::everyone(true));
+    let worker = world.process();
+    let begun = Instant::now();
+    while !worker.log().contains("is not read by the present dialects") {
+        assert!(begun.elapsed() < TIME_LIMIT, "{}", worker.log());
+        sleep(Duration::from_millis(100)).await;
+    }
+    worker.terminate().await;
+    assert_eq!(world.outcomes(1).await.len(), 1, "neither answered nor lost");
+
+    world.configure(&format!("{INPUT}{PATIENT}"));
+    let worker = world.process();
+    let outcomes = world.outcomes(2).await;
+    assert_eq!(outcomes[1]["event_id"], id);
+    assert_eq!(outcomes[1]["status"], "assigned");
+    worker.terminate().await;
+    assert_eq!(world.dead_letters(0).await.len(), 0);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -13,6 +13,7 @@ use crate::domain::event::{Event, TransferOptions};
 use crate::domain::route::{NoAgentPolicy, RouteConfig, Routes};
 use crate::domain::target::Target;
 use crate::domain::wire::Message;
+use crate::domain::wire::outcome_format::OutcomeFormat;
 
 fn group(group: u64) -> Target {
     Target::Named { agents: Vec::new(), group: Some(group) }
@@ -103,6 +104,13 @@ fn one_interim_outcome_is_published_and_the_plan_tried_again() {
         "to a@x, to 8, to default, interim, park 10000, to a@x, to 8, to default, park 20000, to a@x, \
          = queued by Reply",
     );
+}
+
+#[test]
+fn a_form_of_outcomes_without_interim_ones_only_keeps_trying() {
+    let policy = Policy { outcome_format: OutcomeFormat::HandoffStatus, ..keeps_trying() };
+    let expected = "to 8, to default, park 10000, to 8, to default, = assigned a@x by Reply";
+    check_with(&policy, "", "141001 | 141001 | 141001 | 0 a@x", expected);
 }
 
 #[test]
