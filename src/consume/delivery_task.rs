@@ -9,7 +9,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::assignment::{AssignedRecord, AssignmentState};
 use super::task_events::TaskEventSender;
-use crate::deliver::{Context, Delivery, Ended, Ports, Turn};
+use crate::deliver::{Context, Delivery, Ended, Ports, ReadBefore, Turn};
 use crate::domain::course::Policy;
 use crate::domain::event::Event;
 use crate::domain::ledger_entry::{EntryState, RecordOrigin, RoomName, WaitsFor};
@@ -31,7 +31,7 @@ pub(super) struct TaskInput {
 
 /// Where the record of a task comes from.
 pub(super) enum TaskSource {
-    Kafka,
+    Kafka(ReadBefore),
     /// From the ledger.
     Ledger {
         /// The state in which it was read.
@@ -46,15 +46,24 @@ pub(super) enum TaskSource {
 impl TaskSource {
     pub(super) fn origin(&self) -> RecordOrigin {
         match self {
-            Self::Kafka => RecordOrigin::Kafka,
+            Self::Kafka(_) => RecordOrigin::Kafka,
             Self::Ledger { .. } => RecordOrigin::Ledger,
+        }
+    }
+
+    /// Whether its record may have been read before. One of the ledger has an entry, so that nothing
+    /// depends on it.
+    pub(super) fn read_before(&self) -> ReadBefore {
+        match self {
+            Self::Kafka(read_before) => *read_before,
+            Self::Ledger { .. } => ReadBefore::Never,
         }
     }
 
     /// The version in which its entry must still be when it is claimed.
     pub(super) fn version(&self) -> Option<i64> {
         match self {
-            Self::Kafka => None,
+            Self::Kafka(_) => None,
             Self::Ledger { version, .. } => Some(*version),
         }
     }
@@ -90,7 +99,7 @@ impl TaskSource {
     /// What it waited for in the ledger.
     pub(super) fn waits_for(&self) -> Option<&WaitsFor> {
         match self {
-            Self::Kafka => None,
+            Self::Kafka(_) => None,
             Self::Ledger { state, .. } => state.waits_for(),
         }
     }
@@ -140,6 +149,7 @@ impl<P: Ports> DeliveryTask<P> {
             record: &self.input.record,
             turn: &self.turn,
             origin: self.origin,
+            read_before: self.input.source.read_before(),
             expected_version: self.input.source.version(),
             waited_for_session: self.waited_for_session,
             room: self.room.clone(),

@@ -33,6 +33,7 @@ pub use self::backpressure::IntakeLimits;
 
 use self::assignment::{AssignedRecord, AssignmentId, Assignments, WaitingRecord};
 use self::backpressure::{IntakeState, decide};
+use self::delivery_task::{TaskInput, TaskSource};
 use self::due_read::{ParkedRead, StoredStart};
 use self::parked::ParkedEvents;
 use self::recovery::Recovery;
@@ -53,11 +54,12 @@ pub enum Inbound {
     Assigned(Vec<i32>),
     /// Records of assigned partitions, in the order of each partition.
     Records(Vec<Record>),
-    /// Every record that this partition had was sent. Once per assignment.
+    /// These partitions are read from a start that was chosen now: once after an assignment, and
+    /// again where the topic was deleted and created again. Records received before are of the old
+    /// topic.
+    ReadingStarts(Vec<ReadingStart>),
+    /// Every record that this partition had when its reading began was sent. Once per reading.
     EndReached(i32),
-    /// The topic was deleted, and another one of its name exists: the records received until now are
-    /// of the old topic, those of the new one follow from its start.
-    TopicRecreated,
     /// The group's coordinator has been silent for so long that another instance may soon own the
     /// partitions.
     CoordinatorSilent,
@@ -80,13 +82,22 @@ pub enum Inbound {
     },
 }
 
+/// One run through the records of a partition begins.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ReadingStart {
+    /// The partition.
+    pub partition: i32,
+    /// Names this reading: what is stored for another one is ignored.
+    pub reading: u64,
+    /// No record from this offset on was ever read by the group, as far as its offsets prove that.
+    pub unread_from: i64,
+}
+
 /// The Kafka consumer, as the event loop needs it. No method waits for a broker.
 pub trait Source: Send + 'static {
-    /// Everything below this offset is finished and may be committed.
-    fn store(&self, partition: i32, offset: i64);
-    /// The offsets have gone back to this one: commit it, although a higher one was committed. That
-    /// one would skip records once the partition has grown beyond it.
-    fn rewind(&self, partition: i32, offset: i64);
+    /// Everything below this offset is finished in this reading, and is to be committed, also where
+    /// a higher one was: that would skip records once the partition has grown beyond it.
+    fn store(&self, partition: i32, reading: u64, offset: i64);
     /// Deliver no records of these partitions.
     fn pause(&self, partitions: &[i32]);
     /// Deliver the records of these partitions again.
@@ -202,7 +213,7 @@ impl<P: Ports, S: Source> EventLoop<P, S> {
                 records.into_iter().for_each(|record| self.assignments.push(record));
             }
             Inbound::EndReached(partition) => self.assignments.set_end_reached(partition),
-            Inbound::TopicRecreated => self.assignments.restart(),
+            Inbound::ReadingStarts(starts) => self.assignments.begin_reading(&starts),
             // Unsent messages would leave when the network is back, perhaps after another instance
             // has answered. Their deliveries look into the topic first and publish again.
             Inbound::CoordinatorSilent => self.context.outcomes.purge(),
@@ -238,15 +249,19 @@ impl<P: Ports, S: Source> EventLoop<P, S> {
             match assignment.start(identity) {
                 RecordStart::New => {}
                 RecordStart::Again => return,
-                RecordStart::Rewound { watermark, .. } => self.source.rewind(partition, watermark),
+                RecordStart::Rewound { watermark, .. } => {
+                    self.source.store(partition, assignment.reading(), watermark);
+                }
             }
         }
+        let read_before = assignment.read_before(&identity);
         // The task of the event that came from the ledger finishes the offset.
         if assignment.in_memory.contains(&identity) {
             return;
         }
         let (at, state) = (assignment.at(identity), assignment.state.clone());
-        match self.tasks.start(record, at, state, self.parked.rooms()) {
+        let input = TaskInput { record, at, state, source: TaskSource::Kafka(read_before) };
+        match self.tasks.start(input, self.parked.rooms()) {
             StartResult::Started => {
                 assignment.in_memory.insert(identity);
             }
@@ -308,9 +323,9 @@ impl<P: Ports, S: Source> EventLoop<P, S> {
     fn store(&mut self, at: AssignedRecord) {
         let partition = at.assignment.partition;
         if let Some(assignment) = self.assignments.get_mut(partition)
-            && let Some(watermark) = assignment.watermark.finish(at.record)
+            && let Some(watermark) = assignment.finish(at.record)
         {
-            self.source.store(partition, watermark);
+            self.source.store(partition, assignment.reading(), watermark);
         }
     }
 

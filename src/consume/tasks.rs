@@ -24,7 +24,7 @@ use crate::deliver::{
 use crate::domain::course;
 use crate::domain::event::{Event, Malformed};
 use crate::domain::ledger_entry::{RecordOrigin, RecoveredEntry};
-use crate::domain::record::{Position, Record};
+use crate::domain::record::Position;
 use crate::domain::repeats::SessionRepeats;
 use crate::domain::signal::Attempt;
 use crate::domain::wire::escalation::{DecodeRules, Decoded, decode};
@@ -100,21 +100,14 @@ impl<P: Ports> Tasks<P> {
     }
 
     /// Start a task for a record from Kafka.
-    pub(super) fn start(
-        &mut self,
-        record: Record,
-        at: AssignedRecord,
-        state: AssignmentState,
-        rooms: &WaitingRooms,
-    ) -> StartResult {
-        let decoded = decode(&record, &self.rules, self.context.clock.now());
+    pub(super) fn start(&mut self, input: TaskInput, rooms: &WaitingRooms) -> StartResult {
+        let decoded = decode(&input.record, &self.rules, self.context.clock.now());
         if let Decoded::Event(event) = &decoded
-            && let Some(first) = self.repeats.first_of(event, &record)
+            && let Some(first) = self.repeats.first_of(event, &input.record)
         {
-            report_repetition(event, &record.position, &first.position);
+            report_repetition(event, &input.record.position, &first.position);
             return StartResult::Repetition;
         }
-        let input = TaskInput { record, at, state, source: TaskSource::Kafka };
         self.start_decoded(decoded, input, rooms)
     }
 
@@ -166,8 +159,10 @@ impl<P: Ports> Tasks<P> {
         let policy = context.policy.current();
         let abort = self.tasks.spawn(async move {
             let report = |event| events.send(event);
+            let (record, read_before) = (&input.record, input.source.read_before());
             loop {
-                let end = send_dead_letter(&context, &input.record, &malformed, &report).await;
+                let end =
+                    send_dead_letter(&context, record, &malformed, read_before, &report).await;
                 if !may_reclaim(&end, &input.state.draining, &policy).await {
                     return end;
                 }

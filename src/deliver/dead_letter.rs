@@ -6,25 +6,28 @@ use std::sync::Arc;
 use tracing::{error, warn};
 
 use super::publish::Unpublished;
-use super::{Context, Ended, EventSink, Ports, PublishedBy, TaskEvent, claim, is_forgotten};
+use super::{
+    Context, Ended, EventSink, Ports, PublishedBy, ReadBefore, TaskEvent, claim, is_forgotten,
+};
 use crate::domain::event::Malformed;
 use crate::domain::ledger_entry::{ClaimResult, Settle, WriteResult};
 use crate::domain::record::Record;
 use crate::domain::wire::dead_letter::dead_letter;
 use crate::ledger::Ledger as _;
 
-/// Send a malformed record to the dead-letter topic.
+/// Send a malformed record to the dead-letter topic, unless that was done.
 pub(crate) async fn send_dead_letter<P: Ports>(
     context: &Context<P>,
     record: &Record,
     malformed: &Malformed,
+    read_before: ReadBefore,
     on_event: &EventSink<'_>,
 ) -> Ended {
     let now = context.clock.now();
     let claim = claim::for_dead_letter(record, now);
     let key = claim.key.clone();
     let (partition, offset) = (record.position.partition, record.position.offset);
-    if is_forgotten(context, key.to_string(), record).await {
+    if read_before == ReadBefore::Maybe && is_forgotten(context, key.to_string(), record).await {
         return Ended::BeyondMemory;
     }
     let token = Some(context.lease.token().await);

@@ -61,6 +61,8 @@ pub(crate) struct Delivery<'a, P: Ports> {
     pub(crate) turn: &'a Turn,
     /// Where its record was read.
     pub(crate) origin: RecordOrigin,
+    /// Whether its record may have been read before.
+    pub(crate) read_before: ReadBefore,
     /// See [`Claim::expected_version`].
     pub(crate) expected_version: Option<i64>,
     /// Whether it was parked behind others of its session when it was read.
@@ -80,6 +82,16 @@ pub(crate) struct Delivery<'a, P: Ports> {
     pub(crate) record_is_gone: &'a AtomicBool,
     /// Receives the events of the delivery. It must not block.
     pub(crate) on_event: &'a EventSink<'a>,
+}
+
+/// Whether Kafka may have delivered a record before, in an assignment that has ended: then it may
+/// have been answered, and the ledger may have forgotten it since.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum ReadBefore {
+    /// The group's committed offset proves that it was not.
+    Never,
+    /// The group has lost its offset, or had read the record when it committed.
+    Maybe,
 }
 
 /// Receives the events of a delivery or dead letter. It must not block.
@@ -117,8 +129,8 @@ pub(crate) enum Ended {
     Changed,
     /// Another record with this id has the answer; this record gets none.
     Duplicate,
-    /// The record is older than what the ledger remembers: it may have been answered, and gets
-    /// nothing.
+    /// The record may have been read before, and is older than what the ledger remembers: it may have
+    /// been answered, and gets nothing.
     BeyondMemory,
     /// The partition is being revoked; its next owner finishes the event.
     Released,
@@ -269,7 +281,7 @@ impl<P: Ports> Delivery<'_, P> {
     /// that may still be called has to be answered in any case.
     async fn is_beyond_memory(&self) -> bool {
         let is_overdue = self.event.deadline <= self.context.clock.now();
-        let is_candidate = is_overdue && self.origin == RecordOrigin::Kafka;
+        let is_candidate = is_overdue && self.read_before == ReadBefore::Maybe;
         is_candidate
             && is_forgotten(self.context, key::of_event(&self.event.id, self.record), self.record)
                 .await
@@ -278,7 +290,8 @@ impl<P: Ports> Delivery<'_, P> {
     /// The id belongs to an event of another session: this record is malformed.
     async fn reject_conflicting_id(&self) -> Ended {
         let malformed = conflicting_id(self.event);
-        send_dead_letter(self.context, self.record, &malformed, self.on_event).await
+        let read_before = self.read_before;
+        send_dead_letter(self.context, self.record, &malformed, read_before, self.on_event).await
     }
 
     /// The event as the gate knows it.

@@ -299,6 +299,7 @@ async fn delivered(fault: PortFault) -> (Ended, Vec<TaskEvent>, PortUses) {
         attempt: Attempt::First,
         draining: &CancellationToken::new(),
         record_is_gone: &AtomicBool::new(false),
+        read_before: ReadBefore::Maybe,
         on_event: &move |event| receiver.lock().push(event),
     };
     let ended = delivery.run().await;
@@ -319,7 +320,9 @@ async fn answered(fault: PortFault) -> PortUses {
 /// The counts of a dead letter that must be published.
 async fn sent_to_dead_letters(fault: PortFault) -> PortUses {
     let (context, process) = context(fault).await;
-    let ended = send_dead_letter(&context, &record(), &conflicting_id(&event()), &|_| {}).await;
+    let (record, malformed) = (record(), conflicting_id(&event()));
+    let read_before = ReadBefore::Maybe;
+    let ended = send_dead_letter(&context, &record, &malformed, read_before, &|_| {}).await;
     assert_eq!(ended, Ended::Published);
     process.counts()
 }

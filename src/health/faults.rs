@@ -31,6 +31,8 @@ pub enum FaultKind {
     ReadingRefused,
     /// No record comes from a partition that has some.
     ReadingStalled,
+    /// It cannot be found out where partitions are to be read from.
+    StartUnknown,
     /// Outcomes or dead letters are not acknowledged.
     Unacknowledged,
     /// It cannot be found out whether messages have been published before.
@@ -38,13 +40,14 @@ pub enum FaultKind {
 }
 
 impl FaultKind {
-    const ALL: [Self; 8] = [
+    const ALL: [Self; 9] = [
         Self::ConsumerFailed,
         Self::BrokersSilent,
         Self::NoPartitions,
         Self::LeaderSilent,
         Self::ReadingRefused,
         Self::ReadingStalled,
+        Self::StartUnknown,
         Self::Unacknowledged,
         Self::LookupFailed,
     ];
@@ -58,6 +61,7 @@ impl FaultKind {
             Self::LeaderSilent => "leader_silent",
             Self::ReadingRefused => "reading_refused",
             Self::ReadingStalled => "reading_stalled",
+            Self::StartUnknown => "start_unknown",
             Self::Unacknowledged => "unacknowledged",
             Self::LookupFailed => "lookup_failed",
         }

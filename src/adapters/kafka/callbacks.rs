@@ -7,8 +7,9 @@
 //!   is committed.
 //!
 //! A partition is released only after `consume` has reported it drained, or after its time is up.
+//! How partitions begin to be read is in `reading_starts`, how offsets are committed in
+//! `offset_commits`.
 
-use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TryRecvError, sync_channel};
 use std::sync::{Arc, OnceLock, Weak};
@@ -31,15 +32,14 @@ use super::client_errors::bare_text;
 use super::consumer_failure::remedy;
 use super::consumer_watch::ConsumerWatch;
 use super::inbound::{Closed, InboundSender};
-use super::lag::{OpenTransactions, lag, position_past_records, report_held};
-use super::rebalance::{
-    commit_stored, is_incremental, is_nothing_to_commit, partition_numbers, release, wait_for,
-};
+use super::lag::{OpenTransactions, lag, report_held};
+use super::readings::Readings;
+use super::rebalance::{is_incremental, partition_numbers, release, wait_for};
 use super::removed_records::RemovedRecords;
 use super::stalled_partitions::StalledPartitions;
+use super::start_checks::StartChecks;
 use super::starting_offsets::StartingOffsets;
 use crate::consume::Inbound;
-use crate::domain::record::Record;
 use crate::health::{Fault, FaultKind, Health};
 use crate::lease::Lease;
 use crate::telemetry::Metrics;
@@ -48,7 +48,7 @@ use crate::telemetry::log_throttle::{LogThrottle, warn_throttled};
 /// A drain is given up this long after its budget, even if `consume` has not reported its end.
 const DRAIN_MARGIN: Duration = Duration::from_secs(5);
 /// Time limit for asking how many partitions the topic has.
-const METADATA_LIMIT: Duration = Duration::from_secs(3);
+const METADATA_LIMIT: Duration = Duration::from_secs(1);
 
 /// librdkafka's name for its connection to the group's coordinator.
 const COORDINATOR: &str = "GroupCoordinator";
@@ -72,31 +72,29 @@ pub(crate) struct ConsumerDeps {
 
 /// The callbacks and their state.
 pub(super) struct ConsumerCallbacks {
-    topic: Arc<str>,
+    pub(super) topic: Arc<str>,
     group: String,
-    inbound: InboundSender,
+    pub(super) inbound: InboundSender,
     /// Partitions that drain while polling goes on.
     draining: Mutex<Option<Draining>>,
-    /// The assigned partitions whose end was reported to `consume`.
-    ends: Mutex<HashSet<i32>>,
-    client: OnceLock<Weak<BaseConsumer<Self>>>,
+    pub(super) client: OnceLock<Weak<BaseConsumer<Self>>>,
     /// The largest number of partitions that was reported to `consume`.
     partition_count: AtomicUsize,
     drain: Duration,
-    lease: Arc<Lease>,
+    pub(super) lease: Arc<Lease>,
     health: Arc<Health>,
-    metrics: Arc<Metrics>,
-    /// The last offset of each partition that was buffered.
-    received: Mutex<HashMap<i32, i64>>,
+    pub(super) metrics: Arc<Metrics>,
     open_transactions: Mutex<OpenTransactions>,
-    throttle: Arc<LogThrottle>,
-    starting_offsets: StartingOffsets,
+    pub(super) throttle: Arc<LogThrottle>,
+    pub(super) starting_offsets: StartingOffsets,
+    pub(super) start_checks: StartChecks,
+    pub(super) readings: Readings,
     /// Whether a silent coordinator has been reported.
     cut_off: AtomicBool,
     watch: ConsumerWatch,
     /// Partitions from which no record comes.
     pub(super) stalled: StalledPartitions,
-    removed: RemovedRecords,
+    pub(super) removed: RemovedRecords,
 }
 
 /// Revoked partitions on their way out.
@@ -126,6 +124,8 @@ impl ConsumerCallbacks {
         let reset = config.get("auto.offset.reset");
         Self {
             starting_offsets: StartingOffsets::new(topic.clone(), reset),
+            start_checks: StartChecks::new(deps.health.clone()),
+            readings: Readings::default(),
             watch,
             stalled: StalledPartitions::new(deps.health.clone()),
             removed: RemovedRecords::new(topic.clone(), deps.metrics.clone()),
@@ -133,14 +133,12 @@ impl ConsumerCallbacks {
             group: settings.group_id.clone(),
             inbound: InboundSender::new(deps.inbound),
             draining: Mutex::new(None),
-            ends: Mutex::default(),
             client: OnceLock::new(),
             partition_count: AtomicUsize::new(0),
             drain: deps.drain,
             lease: deps.lease,
             health: deps.health,
             metrics: deps.metrics,
-            received: Mutex::default(),
             open_transactions: Mutex::default(),
             throttle,
             cut_off: AtomicBool::new(false),
@@ -165,38 +163,13 @@ impl ConsumerCallbacks {
         warn_throttled!(self.throttle, %error, "Kafka consumer error");
     }
 
-    /// Buffer a record for `consume`. Returns how many are buffered.
-    pub(super) fn buffer(&self, record: Record) -> usize {
-        let (partition, offset) = (record.position.partition, record.position.offset);
-        self.removed.on_record(partition, offset);
-        self.received.lock().insert(partition, offset);
-        self.inbound.buffer(record)
-    }
-
-    /// Every record of a partition was polled. librdkafka says so at each fetch that reaches the end;
-    /// `consume` needs it once per assignment.
-    pub(super) fn on_partition_end(&self, partition: i32) {
-        if self.ends.lock().insert(partition) {
-            drop(self.inbound.send(Inbound::EndReached(partition)));
-        }
-    }
-
     /// Hand the buffered records to `consume`.
     pub(super) fn flush(&self) -> Result<(), Closed> {
         self.inbound.flush()
     }
 
-    /// What is read first, and committed with each offset.
-    pub(super) fn starting_offsets(&self) -> &StartingOffsets {
-        &self.starting_offsets
-    }
-
-    /// Where the topic was created again: tell `consume`, and read it from its start.
-    pub(super) fn follow_topic(&self, client: &BaseConsumer<Self>) {
-        if self.starting_offsets.take_change() {
-            drop(self.inbound.send(Inbound::TopicRecreated));
-        }
-        self.starting_offsets.restart(client);
+    pub(super) fn group(&self) -> &str {
+        &self.group
     }
 
     /// Commit and release partitions that have drained since the last call, or whose time is up.
@@ -207,7 +180,7 @@ impl ConsumerCallbacks {
         });
         if let Some(drained) = drained {
             self.commit();
-            release(client, &self.topic, &drained.partitions);
+            self.release(client, &drained.partitions);
         }
     }
 
@@ -220,8 +193,13 @@ impl ConsumerCallbacks {
         self.inbound.close();
         let draining = self.draining.lock().take();
         if let Some(draining) = draining {
-            release(client, &self.topic, &draining.partitions);
+            self.release(client, &draining.partitions);
         }
+    }
+
+    fn release(&self, client: &BaseConsumer<Self>, partitions: &[i32]) {
+        self.readings.remove(partitions);
+        release(client, &self.topic, partitions);
     }
 
     fn revoke(&self, client: &BaseConsumer<Self>, partitions: Vec<i32>) {
@@ -243,7 +221,7 @@ impl ConsumerCallbacks {
                 self.commit();
             }
         }
-        release(client, &self.topic, &partitions);
+        self.release(client, &partitions);
     }
 
     /// Ask `consume` to drain and wait for the end of that, at most for the budget and a margin.
@@ -274,17 +252,9 @@ impl ConsumerCallbacks {
         DrainEnd { requested: true, lost }
     }
 
-    fn commit(&self) {
-        let Some(client) = self.client.get().and_then(Weak::upgrade) else { return };
-        if let Err(error) = commit_stored(client, &self.lease) {
-            self.metrics.commit_failures.inc();
-            warn!(error, "failed to commit before releasing partitions");
-        }
-    }
-
     /// The number of partitions decides which share of the quota is ours, so `consume` learns it
     /// before it learns of an assignment. An error is only logged: the statistics report it soon.
-    fn fetch_partition_count(&self, client: &BaseConsumer<Self>) {
+    pub(super) fn fetch_partition_count(&self, client: &BaseConsumer<Self>) {
         match client.fetch_metadata(Some(&self.topic), METADATA_LIMIT) {
             Ok(metadata) => {
                 let topic = metadata.topics().first();
@@ -317,24 +287,9 @@ impl ConsumerCallbacks {
                 continue;
             }
             self.metrics.lag(name, number, lag(partition));
-            let received = self.received.lock().get(&number).copied();
-            if let Some(position) = position_past_records(partition, received) {
-                self.store_position(number, position);
-            }
             held.extend(open.observe(number, partition).map(|offsets| (number, offsets)));
         }
         report_held(name, held);
-    }
-
-    /// Let the client commit its position where it is past offsets without a record.
-    fn store_position(&self, partition: i32, position: i64) {
-        let Some(client) = self.client.get().and_then(Weak::upgrade) else { return };
-        // With the topic's id, which the next assignment compares.
-        let list = self.starting_offsets.offset_list(&[(partition, position)]);
-        let stored = list.and_then(|list| client.store_offsets(&list));
-        if let Err(error) = stored {
-            debug!(kafka.partition = partition, kafka.offset = position, %error, "offset not stored");
-        }
     }
 
     /// Report once when the coordinator becomes silent for too long, and once when it answers.
@@ -386,6 +341,7 @@ impl ClientContext for ConsumerCallbacks {
         {
             self.lease.renew_by_coordinator(Duration::from_micros(idle_us));
         }
+        self.pass_positions();
         for (name, topic) in &statistics.topics {
             self.observe_partitions(name, topic);
         }
@@ -401,13 +357,10 @@ impl ConsumerContext for ConsumerCallbacks {
     ) {
         match event {
             RDKafkaRespErr::RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS => {
-                self.fetch_partition_count(client);
-                let partitions = partition_numbers(list);
-                self.ends.lock().retain(|partition| !partitions.contains(partition));
-                self.stalled.set_paused(&partitions, false);
-                match self.starting_offsets.assign(client, list) {
-                    Ok(()) => drop(self.inbound.send(Inbound::Assigned(partitions))),
-                    Err(error) => warn!(%error, "failed to assign partitions"),
+                self.stalled.set_paused(&partition_numbers(list), false);
+                if let Err(error) = self.assign(client, list) {
+                    self.readings.remove(&partition_numbers(list));
+                    warn!(%error, "failed to assign partitions");
                 }
             }
             RDKafkaRespErr::RD_KAFKA_RESP_ERR__REVOKE_PARTITIONS => {
@@ -415,17 +368,16 @@ impl ConsumerContext for ConsumerCallbacks {
             }
             other => {
                 warn!(error = %RDKafkaErrorCode::from(other), "rebalance failed");
-                release(client, &self.topic, &partition_numbers(list));
+                self.release(client, &partition_numbers(list));
             }
         }
     }
 
-    fn commit_callback(&self, result: KafkaResult<()>, _offsets: &TopicPartitionList) {
-        if let Err(error) = result
-            && !is_nothing_to_commit(&error)
-        {
-            self.metrics.commit_failures.inc();
-            warn_throttled!(self.throttle, %error, "failed to commit offsets");
+    fn commit_callback(&self, result: KafkaResult<()>, offsets: &TopicPartitionList) {
+        let result = result.and_then(|()| offsets.elements().iter().try_for_each(|e| e.error()));
+        if let Err(error) = result {
+            self.readings.set_uncommitted(offsets);
+            self.on_commit_error(&error);
         }
     }
 }

@@ -25,11 +25,9 @@ impl InboundSender {
         Self { channel: Mutex::new(Some(channel)), buffer: Mutex::default() }
     }
 
-    /// Buffer a record. Returns how many are buffered now.
-    pub(super) fn buffer(&self, record: Record) -> usize {
-        let mut buffer = self.buffer.lock();
-        buffer.push(record);
-        buffer.len()
+    /// Buffer a record.
+    pub(super) fn buffer(&self, record: Record) {
+        self.buffer.lock().push(record);
     }
 
     /// Send the buffered records.
@@ -68,7 +66,7 @@ mod tests {
         let position = Position { topic: "t".into(), partition: 0, offset: 7 };
         let record =
             Record { position, timestamp: None, key: None, value: None, headers: Vec::new() };
-        assert_eq!(inbound.buffer(record), 1);
+        inbound.buffer(record);
         assert_eq!(inbound.send(Inbound::Assigned(vec![1])), Ok(()));
         assert!(matches!(receive.try_recv(), Ok(Inbound::Records(records)) if records.len() == 1));
         assert!(matches!(receive.try_recv(), Ok(Inbound::Assigned(_))));

@@ -22,16 +22,6 @@ pub(super) fn lag(partition: &Partition) -> Option<i64> {
     Some((known(partition.hi_offset)? - known(partition.committed_offset)?).max(0))
 }
 
-/// The position of the client, if it is past everything that may be committed because of records:
-/// what is between is no record. `received`: the last offset that was handed on. Only for the thread
-/// that polls: it has handed on every record below the position that the statistics show.
-pub(super) fn position_past_records(partition: &Partition, received: Option<i64>) -> Option<i64> {
-    let finished = partition.stored_offset.max(partition.committed_offset);
-    let all_is_finished = received.is_none_or(|received| received < finished);
-    let position = partition.app_offset;
-    (all_is_finished && position >= 0 && position > finished).then_some(position)
-}
-
 /// The partitions that an open transaction holds back.
 #[derive(Debug, Default)]
 pub(super) struct OpenTransactions(HashMap<i32, Held>);
@@ -109,23 +99,6 @@ mod tests {
         assert_eq!(lag(&partition(5, 17)), Some(12));
         assert_eq!(lag(&partition(UNKNOWN, 17)), None, "nothing was ever committed");
         assert_eq!(lag(&partition(5, UNKNOWN)), None, "nothing was fetched yet");
-    }
-
-    #[test]
-    fn the_position_is_committed_once_all_that_was_received_is_finished() {
-        let at = |position, partition| Partition { app_offset: position, ..partition };
-        let check = |partition: Partition, received, expected| {
-            assert_eq!(position_past_records(&partition, received), expected, "{partition:?}");
-        };
-        check(at(17, partition(5, 17)), Some(4), Some(17));
-        check(at(17, partition(5, 17)), Some(9), None);
-        let stored = Partition { stored_offset: 10, ..partition(5, 17) };
-        check(at(17, stored), Some(9), Some(17));
-        check(at(17, partition(17, 17)), Some(4), None);
-        check(at(12, partition(UNKNOWN, 12)), None, Some(12));
-        check(at(12, partition(UNKNOWN, 12)), Some(3), None);
-        check(at(UNKNOWN, partition(5, 17)), None, None);
-        check(at(UNKNOWN, partition(UNKNOWN, 17)), None, None);
     }
 
     #[test]

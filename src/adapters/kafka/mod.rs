@@ -1,7 +1,7 @@
 //! Apache Kafka, through librdkafka.
 //!
 //! For the service: [`KafkaSource`] polls on a thread of its own and answers rebalances
-//! (`rebalance`, `callbacks`), and replaces a client that has failed for good (`consumer_failure`); [`OutcomeProducer`] publishes outcomes and dead letters and never
+//! (`rebalance`, `callbacks`, `reading_starts`, `offset_commits`), and replaces a client that has failed for good (`consumer_failure`); [`OutcomeProducer`] publishes outcomes and dead letters and never
 //! gives up. For the other subcommands: [`RangeReader`] and
 //! [`TopicFollower`] read a topic without joining a group,
 //! [`RecordPublisher`] publishes records within a time limit, [`ClusterProbe`] asks the cluster
@@ -19,10 +19,13 @@ mod inbound;
 mod lag;
 mod leader_watch;
 mod metadata;
+mod offset_commits;
 mod outcome_producer;
 mod publish_order;
 mod published_lookup;
 mod range_reader;
+mod reading_starts;
+mod readings;
 mod rebalance;
 mod record_publisher;
 mod records;
@@ -32,6 +35,7 @@ mod replaceable_producer;
 mod settings;
 mod source;
 mod stalled_partitions;
+mod start_checks;
 mod starting_offsets;
 mod topic_identity;
 mod topics;

@@ -81,9 +81,10 @@ pub(super) fn wait_for<T>(
     }
 }
 
-/// Commit the stored offsets. The error is a text for the log.
-pub(super) fn commit_stored<C: ConsumerContext + 'static>(
+/// Commit these offsets and wait for that. The error is a text for the log.
+pub(super) fn commit_now<C: ConsumerContext + 'static>(
     client: Arc<BaseConsumer<C>>,
+    list: TopicPartitionList,
     lease: &Lease,
 ) -> Result<(), String> {
     let (done, committed) = channel();
@@ -91,30 +92,27 @@ pub(super) fn commit_stored<C: ConsumerContext + 'static>(
     // On a thread of its own, because without a broker the commit blocks for minutes and cannot be
     // cancelled. After the limit that thread is left behind; it ends when librdkafka returns.
     let commit = move || {
-        let result = commit_until(&client, until);
+        let result = commit_until(&client, &list, until);
         // Dropped before the result is sent: the receiver may hold the last reference, and only the
         // consumer's thread may close the consumer.
-        drop(client);
+        drop((list, client));
         done.send(result).unwrap_or_default();
     };
     let thread = thread::Builder::new().name("kafka-commit".into()).spawn(commit);
     thread.map_err(|error| format!("failed to start a thread: {error}"))?;
     match wait_for(&committed, until + COMMIT_LIMIT, lease, || {}) {
-        Ok(Ok(())) => Ok(()),
-        Ok(Err(error)) if is_nothing_to_commit(&error) => Ok(()),
-        Ok(Err(error)) => Err(error.to_string()),
+        Ok(result) => result.map_err(|error| error.to_string()),
         Err(_) => Err("the broker does not answer".to_owned()),
     }
 }
 
-/// There is no offset that was stored since the last commit.
-pub(super) fn is_nothing_to_commit(error: &KafkaError) -> bool {
-    matches!(error, KafkaError::ConsumerCommit(RDKafkaErrorCode::NoOffset))
-}
-
-fn commit_until<C: ConsumerContext>(client: &BaseConsumer<C>, until: Instant) -> KafkaResult<()> {
+fn commit_until<C: ConsumerContext>(
+    client: &BaseConsumer<C>,
+    list: &TopicPartitionList,
+    until: Instant,
+) -> KafkaResult<()> {
     loop {
-        let result = client.commit_consumer_state(CommitMode::Sync);
+        let result = client.commit(list, CommitMode::Sync);
         // The broker refuses commits while a rebalance settles.
         let settling = matches!(
             result,

@@ -24,6 +24,8 @@ pub(crate) const DRAIN_OVERHEAD: Duration = Duration::from_secs(10);
 const SESSION_TIMEOUT: Duration = Duration::from_secs(45);
 /// A message that was not sent within this time is given up: see [`KafkaSettings::message_timeout`].
 const MESSAGE_TIMEOUT: Duration = Duration::from_secs(5);
+/// From one commit of finished offsets to the next.
+const COMMIT_INTERVAL: Duration = Duration::from_secs(1);
 /// librdkafka's default.
 const MAX_POLL_INTERVAL: Duration = Duration::from_secs(300);
 /// Two thirds of the default session time-out of Kafka's brokers.
@@ -124,7 +126,6 @@ impl KafkaSettings {
     pub fn consumer_config(&self) -> ClientConfig {
         let mut config = self.client_config();
         config.set("auto.offset.reset", "earliest");
-        config.set("auto.commit.interval.ms", "1000");
         // librdkafka's default queue (64 MiB, 100,000 records) would come on top of our own bounds.
         // Small fetches from each partition in turn also keep one backlog from delaying the others.
         config.set("queued.max.messages.kbytes", "4096").set("queued.min.messages", "2000");
@@ -158,8 +159,9 @@ impl KafkaSettings {
         let debug = config.get("debug").map(|contexts| format!("{contexts},{DEBUG_CONTEXT}"));
         config.set("debug", debug.as_deref().unwrap_or(DEBUG_CONTEXT));
         config.set_log_level(RDKafkaLogLevel::Debug);
-        // We store offsets, and only below the watermark; librdkafka commits what is stored.
-        config.set("enable.auto.commit", "true").set("enable.auto.offset.store", "false");
+        // We commit only below the watermark, also lower offsets than before, with the topic's id:
+        // see `readings`.
+        config.set("enable.auto.commit", "false").set("enable.auto.offset.store", "false");
         config
     }
 
@@ -168,7 +170,6 @@ impl KafkaSettings {
         // librdkafka demands a `group.id` even here. The configured one stays: where ACLs restrict
         // group names, it is the one most likely to be allowed.
         let mut config = self.consumer_config();
-        config.set("enable.auto.commit", "false");
         config.remove("group.instance.id");
         config.remove("statistics.interval.ms");
         config.remove("debug");
@@ -234,6 +235,11 @@ impl KafkaSettings {
     /// the broker sets the session time-out, so this is two thirds of its default.
     pub fn max_coordinator_silence(&self) -> Duration {
         if self.uses_kip848() { KIP848_SILENCE } else { self.session_timeout() }
+    }
+
+    /// From one commit of finished offsets to the next.
+    pub(super) fn commit_interval(&self) -> Duration {
+        self.millis("auto.commit.interval.ms").unwrap_or(COMMIT_INTERVAL)
     }
 
     fn millis(&self, name: &str) -> Option<Duration> {

@@ -15,7 +15,7 @@ use rdkafka::TopicPartitionList;
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rdkafka::error::{KafkaError, KafkaResult};
 use tokio::time::Instant;
-use tracing::{debug, info, warn};
+use tracing::{debug, info};
 
 use super::callbacks::{ConsumerCallbacks, ConsumerDeps};
 use super::consumer_failure::{ConsumerFailure, FailureBackoff};
@@ -91,20 +91,9 @@ impl KafkaSource {
 }
 
 impl Source for KafkaSource {
-    fn store(&self, partition: i32, offset: i64) {
-        let Some(client) = self.client() else { return };
-        let list = client.context().starting_offsets().offset_list(&[(partition, offset)]);
-        let stored = list.and_then(|list| client.store_offsets(&list));
-        if let Err(error) = stored {
-            debug!(kafka.partition = partition, kafka.offset = offset, %error, "offset not stored");
-        }
-    }
-
-    fn rewind(&self, partition: i32, offset: i64) {
-        let Some(client) = self.client() else { return };
-        let offsets = client.context().starting_offsets();
-        if let Err(error) = offsets.commit(&client, &[(partition, offset)]) {
-            warn!(kafka.partition = partition, kafka.offset = offset, %error, "failed to commit offsets");
+    fn store(&self, partition: i32, reading: u64, offset: i64) {
+        if let Some(client) = self.client() {
+            client.context().readings.finish(partition, reading, offset);
         }
     }
 
@@ -214,21 +203,29 @@ impl Clients {
     /// Poll until stopped, until `consume` has ended, or until the client has failed for good.
     fn poll(&self, client: &Client) -> ClientEnd {
         let callbacks = client.context();
+        let mut committed = Instant::now();
         while !self.deps.stop.is_cancelled() {
             self.deps.lease.renew();
             callbacks.check_coordinator();
             callbacks.release_drained(client);
             callbacks.follow_topic(client);
-            let mut wait = POLL;
+            if committed.elapsed() >= self.settings.commit_interval() {
+                committed = Instant::now();
+                callbacks.commit_soon(client);
+            }
+            let (mut wait, mut polled_records) = (POLL, 0);
             // After the first record take those that are there already, so that `consume` is woken
             // once for all of them.
             while let Some(polled) = client.poll(wait) {
                 match polled {
-                    Ok(message) if callbacks.buffer(to_record(&message, &self.topic)) < BATCH => {
-                        wait = Duration::ZERO;
-                        continue;
+                    Ok(message) => {
+                        callbacks.buffer(to_record(&message, &self.topic));
+                        polled_records += 1;
+                        if polled_records < BATCH {
+                            wait = Duration::ZERO;
+                            continue;
+                        }
                     }
-                    Ok(_) => {}
                     Err(KafkaError::PartitionEOF(partition)) => {
                         callbacks.on_partition_end(partition);
                         wait = Duration::ZERO;

@@ -1,35 +1,105 @@
-//! Where a partition is read from when its committed offset belongs to another topic than today's.
+//! Where a partition is read from, as its committed offset and the topic's id say.
 //!
 //! A topic may have been deleted and created again, or shrunk, since the offset was committed. An
 //! offset beyond the end is reset by librdkafka too, but it stays committed: once the partition has
 //! grown beyond it, the next owner would skip records. So the new start is committed at once. An
-//! offset that is not beyond the end is recognised by the topic's id, which we commit as metadata.
+//! offset that is not beyond the end is recognised by the topic's id, which we commit as metadata:
+//! see [`CommitMark`]. The requests block; `start_checks` sends them.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::fmt;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer as _, ConsumerContext};
+use rdkafka::consumer::{BaseConsumer, Consumer as _, ConsumerContext};
 use rdkafka::error::KafkaResult;
 use rdkafka::topic_partition_list::TopicPartitionListElem;
 use rdkafka::{Offset, TopicPartitionList};
-use tracing::{debug, warn};
+use tracing::warn;
 
-use super::rebalance::{is_incremental, partition_list, partition_numbers};
+use super::readings::UnknownStart;
+use super::rebalance::partition_list;
 use super::topic_identity::TopicIdentity;
 
 /// Time limit of each request.
 const LIMIT: Duration = Duration::from_secs(3);
+/// Where a mark names the topic's id, the client is given this time to learn today's.
+const ID_LIMIT: Duration = Duration::from_secs(5);
+/// In a mark: the broker gives its topics no ids.
+const NO_ID: &str = "-";
+
+/// The metadata of a committed offset.
+#[derive(Debug, PartialEq, Eq)]
+struct CommitMark {
+    /// Groups are mirrored to other clusters with their metadata. The topic has another id there, and
+    /// the offset counts.
+    cluster_id: Arc<str>,
+    /// The topic that the offset belongs to.
+    topic_id: Arc<str>,
+    /// No record of the partition from this offset on was ever read by the group.
+    unread_from: i64,
+}
+
+impl fmt::Display for CommitMark {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {} {}", self.cluster_id, self.topic_id, self.unread_from)
+    }
+}
+
+impl CommitMark {
+    fn parse(text: &str) -> Option<Self> {
+        let mut words = text.split(' ');
+        let (cluster_id, topic_id) = (words.next()?.into(), words.next()?.into());
+        let unread_from = words.next()?.parse().ok()?;
+        words.next().is_none().then_some(Self { cluster_id, topic_id, unread_from })
+    }
+}
+
+/// Where a partition is read from.
+#[derive(Debug)]
+pub(super) struct PartitionStart {
+    /// The question that this answers.
+    pub(super) due: UnknownStart,
+    /// `None`: there is no offset, and `auto.offset.reset` calls that an error, which the client
+    /// reports.
+    pub(super) offset: Option<i64>,
+    /// The end of the partition.
+    pub(super) end: i64,
+    /// See [`CommitMark::unread_from`].
+    pub(super) unread_from: i64,
+    /// The id of the topic that has these offsets.
+    pub(super) topic_id: Option<Arc<str>>,
+    /// The offset is not the committed one.
+    pub(super) is_new: bool,
+}
+
+/// What the brokers say of one partition.
+#[derive(Debug)]
+struct FoundOffsets {
+    due: UnknownStart,
+    committed: Option<i64>,
+    mark: Option<CommitMark>,
+    end: i64,
+}
+
+/// Which offset counts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum StartRule {
+    Committed,
+    /// Everything in a new topic is new.
+    OtherTopic,
+    /// The partition has shrunk; `auto.offset.reset` decides.
+    BeyondEnd,
+    /// `auto.offset.reset` decides.
+    NoOffset,
+}
 
 /// The offsets at which this consumer starts to read, and what it commits with them.
 pub(super) struct StartingOffsets {
     topic: Arc<str>,
     identity: TopicIdentity,
-    cluster_id: OnceLock<String>,
+    cluster_id: OnceLock<Arc<str>>,
     /// `auto.offset.reset`; `None`: it is an error that there is no offset.
     reset: Option<Offset>,
-    /// The topic was created again, and its partitions are not read from their start yet.
-    must_restart: AtomicBool,
 }
 
 impl StartingOffsets {
@@ -40,144 +110,137 @@ impl StartingOffsets {
             _ => Some(Offset::Beginning),
         };
         let identity = TopicIdentity::new(&topic);
-        let must_restart = AtomicBool::new(false);
-        Self { topic, identity, cluster_id: OnceLock::new(), reset, must_restart }
+        Self { topic, identity, cluster_id: OnceLock::new(), reset }
     }
 
     pub(super) fn identity(&self) -> &TopicIdentity {
         &self.identity
     }
 
-    /// Correct the offsets of partitions that are about to be assigned. Returns those to be committed
-    /// after that.
-    fn correct<C: ConsumerContext>(
+    /// The metadata of an offset of the topic with this id.
+    pub(super) fn metadata(&self, topic_id: Option<&Arc<str>>, unread_from: i64) -> Option<String> {
+        let cluster_id = self.cluster_id.get()?.clone();
+        let topic_id = topic_id.cloned().unwrap_or_else(|| NO_ID.into());
+        Some(CommitMark { cluster_id, topic_id, unread_from }.to_string())
+    }
+
+    /// Ask the brokers where these partitions are to be read from. Partitions that they have not
+    /// answered for are missing in the result.
+    pub(super) fn find<C: ConsumerContext>(
         &self,
         client: &BaseConsumer<C>,
-        assigned: &mut TopicPartitionList,
-    ) -> KafkaResult<Vec<(i32, i64)>> {
+        due: &[UnknownStart],
+    ) -> KafkaResult<Vec<PartitionStart>> {
         if self.cluster_id.get().is_none()
             && let Some(id) = client.client().fetch_cluster_id(LIMIT)
         {
-            drop(self.cluster_id.set(id));
+            drop(self.cluster_id.set(id.into()));
         }
-        let partitions = partition_numbers(assigned);
+        let topic_id = self.identity.id();
+        let is_settled = topic_id.is_some() && self.identity.settled_id() == topic_id;
+        let mut found = self.ask(client, due)?;
+        found.retain(|offsets| {
+            if topic_id.is_none() && self.committed_id(offsets).is_some() {
+                return offsets.due.since.elapsed() >= ID_LIMIT;
+            }
+            // A broker whose metadata are outdated must not make us read everything again.
+            is_settled || self.rule(offsets, topic_id.as_ref()) != StartRule::OtherTopic
+        });
+        let with = |rules: &[StartRule]| {
+            let of_rule =
+                |offsets: &&FoundOffsets| rules.contains(&self.rule(offsets, topic_id.as_ref()));
+            found.iter().filter(of_rule).map(|offsets| offsets.due.partition).collect::<Vec<_>>()
+        };
+        let reset = with(&[StartRule::BeyondEnd, StartRule::NoOffset]);
+        let mut starts =
+            self.special_offsets(client, &with(&[StartRule::OtherTopic]), Offset::Beginning)?;
+        if let Some(to) = self.reset {
+            starts.extend(self.special_offsets(client, &reset, to)?);
+        }
+        let start = |offsets| self.start(offsets, topic_id.clone(), &starts);
+        Ok(found.into_iter().filter_map(start).collect())
+    }
+
+    fn ask<C: ConsumerContext>(
+        &self,
+        client: &BaseConsumer<C>,
+        due: &[UnknownStart],
+    ) -> KafkaResult<Vec<FoundOffsets>> {
+        let partitions: Vec<_> = due.iter().map(|due| due.partition).collect();
         let committed =
             client.committed_offsets(partition_list(&self.topic, &partitions), LIMIT)?;
         let ends = self.special_offsets(client, &partitions, Offset::End)?;
-        let current = self.metadata();
-        let (mut of_old_topic, mut beyond_end) = (Vec::new(), Vec::new());
-        for element in committed.elements() {
-            let (partition, Offset::Offset(offset)) = (element.partition(), element.offset())
-            else {
-                continue;
+        let found = |due: &UnknownStart| {
+            let element = committed.find_partition(&self.topic, due.partition)?;
+            element.error().ok()?;
+            let committed = match element.offset() {
+                Offset::Offset(offset) => Some(offset),
+                _ => None,
             };
-            let end = ends.iter().find(|(found, _)| *found == partition).map(|(_, end)| *end);
-            if is_of_another_topic(element.metadata(), current.as_deref()) {
-                of_old_topic.push(partition);
-            } else if end.is_some_and(|end| end < offset) {
-                beyond_end.push(partition);
-            } else {
-                continue;
-            }
+            let mark = CommitMark::parse(element.metadata());
+            let end = offset_of(&ends, due.partition)?;
+            Some(FoundOffsets { due: due.clone(), committed, mark, end })
+        };
+        let found: Vec<_> = due.iter().filter_map(found).collect();
+        if found.is_empty() {
+            committed.elements().iter().try_for_each(TopicPartitionListElem::error)?;
+        }
+        Ok(found)
+    }
+
+    /// The id of the topic that the committed offset belongs to, as far as this cluster has given it.
+    fn committed_id<'f>(&self, found: &'f FoundOffsets) -> Option<&'f Arc<str>> {
+        let mark = found.mark.as_ref().filter(|_| found.committed.is_some())?;
+        let is_known = *mark.topic_id != *NO_ID && Some(&mark.cluster_id) == self.cluster_id.get();
+        is_known.then_some(&mark.topic_id)
+    }
+
+    fn rule(&self, found: &FoundOffsets, topic_id: Option<&Arc<str>>) -> StartRule {
+        let is_another = |id: &Arc<str>| topic_id.is_some_and(|current| current != id);
+        let known = [self.committed_id(found), found.due.read_before.as_ref()];
+        if known.into_iter().flatten().any(is_another) {
+            return StartRule::OtherTopic;
+        }
+        match found.committed {
+            Some(offset) if offset > found.end => StartRule::BeyondEnd,
+            Some(_) => StartRule::Committed,
+            None => StartRule::NoOffset,
+        }
+    }
+
+    fn start(
+        &self,
+        found: FoundOffsets,
+        topic_id: Option<Arc<str>>,
+        new_starts: &[(i32, i64)],
+    ) -> Option<PartitionStart> {
+        let rule = self.rule(&found, topic_id.as_ref());
+        let FoundOffsets { due, committed, mark, end } = found;
+        let new_start = offset_of(new_starts, due.partition);
+        let is_committed = rule == StartRule::Committed;
+        if rule == StartRule::OtherTopic || (!is_committed && self.reset.is_some()) {
+            new_start?;
+        }
+        if matches!(rule, StartRule::OtherTopic | StartRule::BeyondEnd) && committed.is_some() {
             warn!(
-                kafka.partition = partition,
-                committed_offset = offset,
+                kafka.partition = due.partition,
+                committed_offset = committed,
                 end_offset = end,
                 "committed offset of an earlier topic or beyond the end; reading from a new start"
             );
         }
-        // Everything in a new topic is new; elsewhere the operator's rule decides.
-        let mut starts = self.special_offsets(client, &of_old_topic, Offset::Beginning)?;
-        if let Some(reset) = self.reset {
-            starts.extend(self.special_offsets(client, &beyond_end, reset)?);
-        }
-        for (partition, start) in &starts {
-            assigned.set_partition_offset(&self.topic, *partition, Offset::Offset(*start))?;
-        }
-        Ok(starts)
-    }
-
-    /// Assign partitions at their committed offsets, if those belong to the topic.
-    pub(super) fn assign<C: ConsumerContext>(
-        &self,
-        client: &BaseConsumer<C>,
-        list: &mut TopicPartitionList,
-    ) -> KafkaResult<()> {
-        let corrected = self.correct(client, list).unwrap_or_else(|error| {
-            debug!(%error, "failed to check the committed offsets");
-            Vec::new()
-        });
-        if is_incremental(client) {
-            client.incremental_assign(list)?;
-        } else {
-            client.assign(list)?;
-        }
-        if let Err(error) = self.commit(client, &corrected) {
-            warn!(%error, "failed to commit offsets");
-        }
-        Ok(())
-    }
-
-    /// Whether the topic was created again since the last call: it is to be read from its start.
-    pub(super) fn take_change(&self) -> bool {
-        let is_changed = self.identity.take_change();
-        if is_changed {
-            warn!(kafka.topic = %self.topic, "the topic was created again; reading it from its start");
-            self.must_restart.store(true, Ordering::Relaxed);
-        }
-        is_changed
-    }
-
-    /// Read the assigned partitions from their start, if the topic was created again.
-    pub(super) fn restart<C: ConsumerContext>(&self, client: &BaseConsumer<C>) {
-        if self.must_restart.load(Ordering::Relaxed) {
-            match self.seek_to_start(client) {
-                Ok(()) => self.must_restart.store(false, Ordering::Relaxed),
-                // The new topic may have no leader yet: the next poll tries again.
-                Err(error) => debug!(%error, "failed to read the topic from its start"),
-            }
-        }
-    }
-
-    fn seek_to_start<C: ConsumerContext>(&self, client: &BaseConsumer<C>) -> KafkaResult<()> {
-        let partitions = partition_numbers(&client.assignment()?);
-        let starts = self.special_offsets(client, &partitions, Offset::Beginning)?;
-        for (partition, start) in &starts {
-            client.seek(&self.topic, *partition, Offset::Offset(*start), LIMIT)?;
-        }
-        self.commit(client, &starts)
-    }
-
-    /// Commit these offsets, also below those that are committed. Does not wait for the broker.
-    pub(super) fn commit<C: ConsumerContext>(
-        &self,
-        client: &BaseConsumer<C>,
-        offsets: &[(i32, i64)],
-    ) -> KafkaResult<()> {
-        if offsets.is_empty() {
-            return Ok(());
-        }
-        client.commit(&self.offset_list(offsets)?, CommitMode::Async)
-    }
-
-    /// Offsets with their metadata, to be stored or committed.
-    pub(super) fn offset_list(&self, offsets: &[(i32, i64)]) -> KafkaResult<TopicPartitionList> {
-        let metadata = self.metadata();
-        let mut list = TopicPartitionList::with_capacity(offsets.len());
-        for (partition, offset) in offsets {
-            let mut element = list.add_partition(&self.topic, *partition);
-            element.set_offset(Offset::Offset(*offset))?;
-            if let Some(metadata) = &metadata {
-                element.set_metadata(metadata);
-            }
-        }
-        Ok(list)
-    }
-
-    /// The metadata of a committed offset: which topic it belongs to. Groups are mirrored to other
-    /// clusters with their metadata; the topic has another id there, and the offset counts.
-    fn metadata(&self) -> Option<String> {
-        Some(format!("{}/{}", self.cluster_id.get()?, self.identity.id()?))
+        // Only our own mark of this topic proves that nobody has read the records behind the offset:
+        // an operator may have set the offset back, and a mirrored one lags behind.
+        let known_id = topic_id.as_deref().unwrap_or(NO_ID);
+        let is_ours = |mark: &CommitMark| {
+            is_committed
+                && *mark.topic_id == *known_id
+                && Some(&mark.cluster_id) == self.cluster_id.get()
+        };
+        let unread_from = mark.filter(is_ours).map_or(end, |mark| mark.unread_from);
+        let offset = if is_committed { committed } else { new_start };
+        let is_new = !is_committed && offset.is_some();
+        Some(PartitionStart { due, offset, end, unread_from, topic_id, is_new })
     }
 
     /// The first or the end offset of each partition.
@@ -193,39 +256,99 @@ impl StartingOffsets {
         // One request per broker: the look-up by time takes the special offsets as times.
         let mut list = partition_list(&self.topic, partitions);
         list.set_all_offsets(which)?;
-        let found = client.offsets_for_times(list, LIMIT)?;
+        let found: TopicPartitionList = client.offsets_for_times(list, LIMIT)?;
         let offset = |element: &TopicPartitionListElem<'_>| match element.offset() {
             Offset::Offset(offset) if element.error().is_ok() => {
                 Some((element.partition(), offset))
             }
             _ => None,
         };
-        Ok(found.elements().iter().filter_map(offset).collect())
+        let offsets: Vec<_> = found.elements().iter().filter_map(offset).collect();
+        if offsets.is_empty() {
+            found.elements().iter().try_for_each(TopicPartitionListElem::error)?;
+        }
+        Ok(offsets)
     }
 }
 
-fn is_of_another_topic(committed: &str, current: Option<&str>) -> bool {
-    let ids = |metadata: &str| metadata.split_once('/').map(|(a, b)| (a.to_owned(), b.to_owned()));
-    let (Some(committed), Some(current)) = (ids(committed), current.and_then(ids)) else {
-        return false;
-    };
-    committed.0 == current.0 && committed.1 != current.1
+fn offset_of(offsets: &[(i32, i64)], partition: i32) -> Option<i64> {
+    offsets.iter().find(|(found, _)| *found == partition).map(|(_, offset)| *offset)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    fn offsets() -> StartingOffsets {
+        let offsets = StartingOffsets::new("in".into(), None);
+        drop(offsets.cluster_id.set("c".into()));
+        offsets
+    }
+
+    fn found(committed: Option<i64>, metadata: &str) -> FoundOffsets {
+        let due = UnknownStart::new(0, 1, None);
+        FoundOffsets { due, committed, mark: CommitMark::parse(metadata), end: 10 }
+    }
+
     #[test]
     fn only_another_topic_of_the_same_cluster_is_another_one() {
-        assert!(is_of_another_topic("c/one", Some("c/two")));
-        for (committed, current) in [
-            ("c/one", Some("c/one")),
-            ("d/one", Some("c/two")),
-            ("", Some("c/two")),
-            ("c/one", None),
+        let rule = |metadata, id: Option<&str>| {
+            let id = id.map(Arc::from);
+            offsets().rule(&found(Some(5), metadata), id.as_ref())
+        };
+        assert_eq!(rule("c one 7", Some("two")), StartRule::OtherTopic);
+        for (metadata, id) in [
+            ("c one 7", Some("one")),
+            ("d one 7", Some("two")),
+            ("", Some("two")),
+            ("c - 7", Some("two")),
+            ("c one 7", None),
         ] {
-            assert!(!is_of_another_topic(committed, current), "{committed} {current:?}");
+            assert_eq!(rule(metadata, id), StartRule::Committed, "{metadata} {id:?}");
         }
+    }
+
+    #[test]
+    fn what_was_read_of_the_old_topic_makes_this_one_another() {
+        let mut found = found(None, "");
+        found.due.read_before = Some("one".into());
+        assert_eq!(offsets().rule(&found, Some(&"two".into())), StartRule::OtherTopic);
+        assert_eq!(offsets().rule(&found, Some(&"one".into())), StartRule::NoOffset);
+    }
+
+    #[test]
+    fn only_an_own_mark_of_this_topic_proves_what_is_unread() {
+        let unread_from = |committed, metadata| {
+            let start = offsets().start(found(committed, metadata), Some("one".into()), &[(0, 0)]);
+            start.unwrap().unread_from
+        };
+        assert_eq!(unread_from(Some(5), "c one 7"), 7);
+        assert_eq!(unread_from(None, ""), 10, "the group has lost its offsets");
+        assert_eq!(unread_from(Some(5), ""), 10, "an operator has set it back");
+        assert_eq!(unread_from(Some(5), "d one 7"), 10, "it is mirrored");
+        assert_eq!(unread_from(Some(5), "c two 7"), 10, "another topic");
+        assert_eq!(unread_from(Some(50), "c one 50"), 10, "beyond the end");
+    }
+
+    #[test]
+    fn a_start_that_was_not_committed_is_committed() {
+        let start = |committed, metadata, starts: &[(i32, i64)]| {
+            let start = offsets().start(found(committed, metadata), Some("one".into()), starts)?;
+            Some((start.offset.unwrap(), start.is_new))
+        };
+        assert_eq!(start(Some(5), "c one 7", &[]), Some((5, false)));
+        assert_eq!(start(Some(5), "c two 7", &[(0, 3)]), Some((3, true)));
+        assert_eq!(start(Some(11), "", &[(0, 3)]), Some((3, true)));
+        assert_eq!(start(None, "", &[(0, 3)]), Some((3, true)));
+        assert_eq!(start(None, "", &[]), None, "not answered");
+    }
+
+    #[test]
+    fn a_mark_is_read_as_it_was_written() {
+        let metadata = offsets().metadata(Some(&"a/b+".into()), 42).unwrap();
+        let mark = CommitMark::parse(&metadata).unwrap();
+        assert_eq!((&*mark.cluster_id, &*mark.topic_id, mark.unread_from), ("c", "a/b+", 42));
+        assert_eq!(CommitMark::parse("c one 7 8"), None);
+        assert_eq!(CommitMark::parse("somebody's own"), None);
     }
 }

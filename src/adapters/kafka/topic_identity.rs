@@ -5,24 +5,33 @@
 //! returns the topic's id. But it logs each change of the id, in the debug
 //! context [`DEBUG_CONTEXT`]. A test on a real broker holds the form of that line.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::Arc;
+use std::time::Duration;
 
 use parking_lot::Mutex;
+use tokio::time::Instant;
 
 /// The value of librdkafka's property `debug` that the identity needs.
 pub(super) const DEBUG_CONTEXT: &str = "metadata";
 
+/// An id that has been the same for this long is believed. A broker with outdated metadata may name
+/// a deleted topic; reading fails with its id, so the client asks again within a second.
+const SETTLED_AFTER: Duration = Duration::from_secs(3);
+
 /// The id of one topic, as far as the client has logged it. Brokers before Kafka 2.8 have none.
 pub(super) struct TopicIdentity {
     change_prefix: String,
-    id: Mutex<Option<String>>,
-    changed: AtomicBool,
+    seen: Mutex<Option<SeenId>>,
+}
+
+struct SeenId {
+    id: Arc<str>,
+    since: Instant,
 }
 
 impl TopicIdentity {
     pub(super) fn new(topic: &str) -> Self {
-        let change_prefix = format!("Topic {topic} changed id from ");
-        Self { change_prefix, id: Mutex::default(), changed: AtomicBool::new(false) }
+        Self { change_prefix: format!("Topic {topic} changed id from "), seen: Mutex::default() }
     }
 
     /// Read a line of librdkafka's log.
@@ -30,19 +39,22 @@ impl TopicIdentity {
         let Some((_, ids)) = line.split_once(&self.change_prefix) else { return };
         let Some((_, new)) = ids.split_once(" to ") else { return };
         let is_zero = new.bytes().all(|byte| byte == b'A');
-        if !is_zero && let Some(old) = self.id.lock().replace(new.to_owned()) {
-            self.changed.fetch_or(old != new, Ordering::Relaxed);
+        let mut seen = self.seen.lock();
+        if !is_zero && seen.as_ref().is_none_or(|seen| *seen.id != *new) {
+            *seen = Some(SeenId { id: new.into(), since: Instant::now() });
         }
     }
 
-    /// The id; `None`: unknown.
-    pub(super) fn id(&self) -> Option<String> {
-        self.id.lock().clone()
+    /// The id that was seen last; `None`: unknown.
+    pub(super) fn id(&self) -> Option<Arc<str>> {
+        self.seen.lock().as_ref().map(|seen| seen.id.clone())
     }
 
-    /// Whether the id has changed since the last call.
-    pub(super) fn take_change(&self) -> bool {
-        self.changed.swap(false, Ordering::Relaxed)
+    /// The id, if it has not changed for a while.
+    pub(super) fn settled_id(&self) -> Option<Arc<str>> {
+        let seen = self.seen.lock();
+        let settled = seen.as_ref().filter(|seen| seen.since.elapsed() >= SETTLED_AFTER)?;
+        Some(settled.id.clone())
     }
 }
 
@@ -50,19 +62,41 @@ impl TopicIdentity {
 mod tests {
     use super::*;
 
-    #[test]
-    fn only_another_id_of_this_topic_is_a_change() {
+    const NONE: &str = "AAAAAAAAAAAAAAAAAAAAAA";
+
+    fn log(identity: &TopicIdentity, topic: &str, from: &str, to: &str) {
+        identity.on_log(&format!("[thrd:main]: Topic {topic} changed id from {from} to {to}"));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn only_another_id_of_this_topic_is_a_change() {
         let identity = TopicIdentity::new("in");
-        let line = |topic: &str, from: &str, to: &str| {
-            identity.on_log(&format!("[thrd:main]: Topic {topic} changed id from {from} to {to}"));
-            identity.take_change()
-        };
-        let none = "AAAAAAAAAAAAAAAAAAAAAA";
-        assert!(!line("in", none, "idOne"), "the first one");
-        assert!(!line("out", "idOne", "idTwo"), "another topic");
-        assert!(!line("in", "idOne", none), "it is being deleted");
-        assert!(!line("in", none, "idOne"), "the same again");
-        assert!(line("in", none, "idTwo"));
+        assert_eq!(identity.id(), None);
+        log(&identity, "in", NONE, "idOne");
+        log(&identity, "out", "idOne", "idTwo");
+        log(&identity, "in", "idOne", NONE);
+        assert_eq!(identity.id().as_deref(), Some("idOne"), "another topic; it is being deleted");
+        tokio::time::advance(SETTLED_AFTER).await;
+        log(&identity, "in", NONE, "idOne");
+        assert_eq!(identity.settled_id().as_deref(), Some("idOne"), "the same again");
+        log(&identity, "in", NONE, "idTwo");
         assert_eq!(identity.id().as_deref(), Some("idTwo"));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_id_that_changes_back_and_forth_is_not_settled() {
+        let identity = TopicIdentity::new("in");
+        log(&identity, "in", NONE, "new");
+        tokio::time::advance(SETTLED_AFTER).await;
+        for _ in 0..10 {
+            log(&identity, "in", "new", "old");
+            tokio::time::advance(SETTLED_AFTER / 2).await;
+            assert_eq!(identity.settled_id(), None);
+            log(&identity, "in", "old", "new");
+            tokio::time::advance(SETTLED_AFTER / 2).await;
+            assert_eq!(identity.settled_id(), None);
+        }
+        tokio::time::advance(SETTLED_AFTER / 2).await;
+        assert_eq!(identity.settled_id().as_deref(), Some("new"));
     }
 }

@@ -11,7 +11,9 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
+use super::ReadingStart;
 use super::backpressure::PartitionState;
+use crate::deliver::ReadBefore;
 use crate::domain::record::{Record, RecordIdentity};
 use crate::domain::watermark::{RecordStart, Watermark};
 use crate::ledger::DuePartition;
@@ -47,19 +49,35 @@ pub(super) struct WaitingRecord {
     pub(super) is_of_old_topic: bool,
 }
 
+/// One run through the records of a partition. Nothing of it is left when the next one begins.
+#[derive(Debug)]
+struct AssignedReading {
+    number: u64,
+    watermark: Watermark,
+    /// Kafka has delivered every record that the partition had.
+    end_reached: bool,
+    /// The highest offset of which a record was started.
+    last_started: Option<i64>,
+    /// No record from this offset on was read before, by this reading or by any of the group.
+    unread_from: i64,
+}
+
+impl AssignedReading {
+    fn new(number: u64, unread_from: i64) -> Self {
+        let watermark = Watermark::default();
+        Self { number, watermark, end_reached: false, last_started: None, unread_from }
+    }
+}
+
 /// One partition while it is assigned.
 #[derive(Debug)]
 pub(super) struct Assignment {
     id: AssignmentId,
     since: Instant,
-    pub(super) watermark: Watermark,
+    reading: AssignedReading,
     pub(super) state: AssignmentState,
     /// Recovery is complete; no record is started before that.
     pub(super) recovered: bool,
-    /// Kafka has delivered every record that the partition had.
-    end_reached: bool,
-    /// The highest offset of which a record was started.
-    last_started: Option<i64>,
     /// The records of the events in memory. Kafka may deliver the record of one that came from the
     /// ledger, and the ledger may show one that came from Kafka as parked.
     pub(super) in_memory: HashSet<RecordIdentity>,
@@ -76,11 +94,10 @@ impl Assignment {
         Self {
             id,
             since: Instant::now(),
-            watermark: Watermark::default(),
+            // Until the consumer says where it reads from, every record may be one that was read.
+            reading: AssignedReading::new(0, i64::MAX),
             state: AssignmentState::default(),
             recovered: false,
-            end_reached: false,
-            last_started: None,
             in_memory: HashSet::new(),
             waiting: VecDeque::new(),
             waiting_of_old_topic: 0,
@@ -97,12 +114,19 @@ impl Assignment {
         self.recovered = true;
     }
 
+    /// The number of the reading in progress.
+    pub(super) fn reading(&self) -> u64 {
+        self.reading.number
+    }
+
     /// Start a record.
     pub(super) fn start(&mut self, record: RecordIdentity) -> RecordStart {
-        let started = self.watermark.start(record);
-        self.last_started = self.last_started.max(Some(record.offset));
+        let reading = &mut self.reading;
+        let started = reading.watermark.start(record);
+        reading.last_started = reading.last_started.max(Some(record.offset));
         if let RecordStart::Rewound { from, .. } = started {
-            self.last_started = Some(record.offset);
+            reading.last_started = Some(record.offset);
+            reading.unread_from = reading.unread_from.max(from);
             warn!(
                 kafka.partition = self.id.partition,
                 expected_offset = from,
@@ -113,13 +137,22 @@ impl Assignment {
         started
     }
 
-    /// Start again, because the topic was deleted and created again. The events in memory and the
-    /// waiting records of the old topic are answered all the same, but they finish no offset.
-    fn restart(&mut self) {
+    /// Finish a record. Returns the offset to commit, if that has changed.
+    pub(super) fn finish(&mut self, record: RecordIdentity) -> Option<i64> {
+        self.reading.watermark.finish(record)
+    }
+
+    /// Whether a record may have been read before.
+    pub(super) fn read_before(&self, record: &RecordIdentity) -> ReadBefore {
+        if record.offset < self.reading.unread_from { ReadBefore::Maybe } else { ReadBefore::Never }
+    }
+
+    /// Read from another start, because the topic was deleted and created again. The events in memory
+    /// and the waiting records of the old topic are answered all the same, but they finish no offset.
+    fn begin_reading(&mut self, start: &ReadingStart) {
         self.state.record_is_gone.store(true, Ordering::Relaxed);
         self.state.record_is_gone = Arc::default();
-        self.watermark = Watermark::default();
-        self.last_started = None;
+        self.reading = AssignedReading::new(start.reading, start.unread_from);
         self.waiting_of_old_topic = self.waiting.len();
     }
 
@@ -127,8 +160,8 @@ impl Assignment {
     /// was parked before the partition was assigned, none of those ahead of it may be missing.
     pub(super) fn started_up_to(&self) -> i64 {
         let first_waiting = self.waiting.front().map(|record| record.position.offset);
-        let read_up_to = self.end_reached.then(|| first_waiting.unwrap_or(i64::MAX));
-        self.last_started.max(read_up_to).unwrap_or(-1)
+        let read_up_to = self.reading.end_reached.then(|| first_waiting.unwrap_or(i64::MAX));
+        self.reading.last_started.max(read_up_to).unwrap_or(-1)
     }
 
     pub(super) fn is(&self, id: AssignmentId) -> bool {
@@ -145,7 +178,7 @@ impl Assignment {
             paused: self.paused,
             draining: self.is_draining(),
             recovered: self.recovered,
-            span: self.watermark.span(),
+            span: self.reading.watermark.span(),
             waiting_records: self.waiting.len(),
             waiting_bytes: self.waiting_bytes,
         }
@@ -212,9 +245,14 @@ impl Assignments {
         Some(WaitingRecord { record, is_of_old_topic })
     }
 
-    /// The topic was deleted and created again: the records received until now are of the old one.
-    pub(super) fn restart(&mut self) {
-        self.partitions.values_mut().filter(|a| !a.is_draining()).for_each(Assignment::restart);
+    /// Partitions are read from these starts. Those that drain are not read any more.
+    pub(super) fn begin_reading(&mut self, starts: &[ReadingStart]) {
+        for start in starts {
+            let assignment = self.partitions.get_mut(&start.partition);
+            if let Some(assignment) = assignment.filter(|assignment| !assignment.is_draining()) {
+                assignment.begin_reading(start);
+            }
+        }
     }
 
     /// Forget these assignments. Returns those of their partitions that were paused.
@@ -243,7 +281,7 @@ impl Assignments {
     /// Kafka has delivered every record that the partition had.
     pub(super) fn set_end_reached(&mut self, partition: i32) {
         if let Some(assignment) = self.partitions.get_mut(&partition) {
-            assignment.end_reached = !assignment.is_draining();
+            assignment.reading.end_reached = !assignment.is_draining();
         }
     }
 

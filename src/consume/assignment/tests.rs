@@ -99,17 +99,38 @@ fn records_of_an_old_topic_finish_no_offset_of_the_new_one() {
     assert_eq!(assignment.start(old.identity()), RecordStart::New);
     let old_state = assignment.state.clone();
     assignments.push(waiting.clone());
-    assignments.restart();
+    assignments.set_end_reached(0);
+    assignments.begin_reading(&[ReadingStart { partition: 0, reading: 2, unread_from: 0 }]);
     assert!(old_state.record_is_gone.load(Ordering::Relaxed));
     assignments.push(new.clone());
     let popped = assignments.pop_oldest().unwrap();
     assert_eq!(popped, WaitingRecord { record: waiting.clone(), is_of_old_topic: true });
     assert!(!assignments.pop_oldest().unwrap().is_of_old_topic);
     let assignment = assignments.get_mut(0).unwrap();
+    assert_eq!(assignment.reading(), 2);
+    assert_eq!(assignment.started_up_to(), -1, "the end was one of the old topic");
     assert_eq!(assignment.start(new.identity()), RecordStart::New);
-    assert_eq!(assignment.watermark.finish(old.identity()), None);
-    assert_eq!(assignment.watermark.finish(waiting.identity()), None);
-    assert_eq!(assignment.watermark.finish(new.identity()), Some(1));
+    assert_eq!(assignment.finish(old.identity()), None);
+    assert_eq!(assignment.finish(waiting.identity()), None);
+    assert_eq!(assignment.finish(new.identity()), Some(1));
+}
+
+#[test]
+fn what_was_read_once_may_have_been_answered() {
+    let mut assignments = Assignments::default();
+    assignments.add(&[0]);
+    let read_before = |assignments: &mut Assignments, offset| {
+        assignments.get_mut(0).unwrap().read_before(&record(0, offset, 1).identity())
+    };
+    assert_eq!(read_before(&mut assignments, 9), ReadBefore::Maybe, "nobody knows");
+    assignments.begin_reading(&[ReadingStart { partition: 0, reading: 1, unread_from: 5 }]);
+    assert_eq!(read_before(&mut assignments, 4), ReadBefore::Maybe);
+    assert_eq!(read_before(&mut assignments, 5), ReadBefore::Never);
+    let assignment = assignments.get_mut(0).unwrap();
+    assignment.start(record(0, 8, 1).identity());
+    assignment.start(record(0, 0, 2).identity());
+    assert_eq!(read_before(&mut assignments, 8), ReadBefore::Maybe, "the offsets went back");
+    assert_eq!(read_before(&mut assignments, 9), ReadBefore::Never);
 }
 
 #[test]

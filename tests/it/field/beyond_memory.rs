@@ -1,7 +1,10 @@
-//! The offsets are lost after the ledger was pruned: old records are read again.
+//! Records are read that are older than what the ledger remembers: because the offsets are lost, or
+//! because the worker was away for long.
 //!
-//! Once 50 sessions that had been assigned got a second final outcome, `expired`.
+//! Once 50 sessions that had been assigned got a second final outcome, `expired`. Later, events that
+//! nobody had ever read got none.
 
+use std::path::Path;
 use std::time::Duration;
 
 use handoff::sim::desk::SimulatedDeskSettings;
@@ -10,7 +13,7 @@ use serde_json::json;
 use tokio::time::sleep;
 
 use super::beside::{finals, until};
-use crate::support::kafka::{Record, committed};
+use crate::support::kafka::{Record, commit, committed};
 use crate::support::worker::{World, ask_admin, by_event, escalation, free_port};
 
 const DAY_MS: i64 = 86_400_000;
@@ -41,13 +44,7 @@ async fn what_the_ledger_has_forgotten_is_skipped_and_counted() {
     world.all_is_committed().await;
     worker.terminate().await;
 
-    let ledger = Connection::open(&file).unwrap();
-    let aged = "UPDATE handoff_published SET published_at_us = published_at_us - 2 * 86400000000";
-    assert_eq!(ledger.execute(aged, ()).unwrap(), 5);
-    drop(ledger);
-    let worker = world.process();
-    until("the ledger is pruned", async || worker.log().contains("pruned the ledger")).await;
-    worker.terminate().await;
+    forget_all(&world, &file, 5).await;
     while now() < expires {
         sleep(Duration::from_millis(100)).await;
     }
@@ -76,6 +73,58 @@ async fn what_the_ledger_has_forgotten_is_skipped_and_counted() {
     assert_eq!(answered["late"]["status"], "assigned", "its deadline has not passed");
     assert_eq!(world.dead_letters(1).await.len(), 1);
     assert!(worker.log().contains("older than the ledger's memory"), "{}", worker.log());
+    worker.terminate().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_old_backlog_that_was_never_read_expires() {
+    let mut world = World::new("backlog", 1, SimulatedDeskSettings::default()).await;
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("ledger.db");
+    let port = free_port();
+    world.set("LEDGER__URL", &format!("sqlite://{}", file.display()));
+    world.set("LEDGER__RETENTION_DAYS", "1").set("ADMIN__LISTEN", &format!("127.0.0.1:{port}"));
+    let old = |id: &str| old_record(&json!({"id": id, "session_id": id}).to_string());
+    let worker = world.process();
+    world.publish_raw([old("answered"), old_record("not json")]).await;
+    assert_eq!(world.outcomes(1).await.len(), 1);
+    assert_eq!(world.dead_letters(1).await.len(), 1);
+    world.all_is_committed().await;
+    worker.terminate().await;
+    forget_all(&world, &file, 2).await;
+
+    world.publish_raw([old("away-0"), old("away-1"), old_record("nor this")]).await;
+    let worker = world.process();
+    let answered = by_event(world.outcomes(3).await);
+    for id in ["away-0", "away-1"] {
+        assert_eq!(answered[id]["status"], "expired", "{answered:#?}");
+    }
+    assert_eq!(world.dead_letters(2).await.len(), 2);
+    world.all_is_committed().await;
+    worker.terminate().await;
+
+    // An operator sets the offset back: nothing proves that the records were never read.
+    let topic = world.topic("in");
+    forget_all(&world, &file, 3).await;
+    commit(&world.bootstrap, &world.name, &topic, &[0]).await;
+    let worker = world.process();
+    world.all_is_committed().await;
+    let (_, metrics) = ask_admin(port, "metrics").await;
+    let skipped = metrics.lines().find(|l| l.starts_with("handoff_records_beyond_memory_total "));
+    assert_eq!(skipped, Some("handoff_records_beyond_memory_total 5"), "{}", worker.log());
+    assert_eq!(world.outcomes(3).await.len(), 3);
+    assert_eq!(world.dead_letters(2).await.len(), 2);
+    worker.terminate().await;
+}
+
+/// Makes the ledger of a worker that has stopped prune these entries, which are all it has.
+async fn forget_all(world: &World, file: &Path, entries: usize) {
+    let ledger = Connection::open(file).unwrap();
+    let aged = "UPDATE handoff_published SET published_at_us = published_at_us - 2 * 86400000000";
+    assert_eq!(ledger.execute(aged, ()).unwrap(), entries);
+    drop(ledger);
+    let worker = world.process();
+    until("the ledger is pruned", async || worker.log().contains("pruned the ledger")).await;
     worker.terminate().await;
 }
 

@@ -5,13 +5,14 @@
 //! topic; a running worker went on at the old offset; and an offset that was committed beyond the end
 //! skipped events when the topic had grown.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::process::Command;
 
-use handoff::sim::desk::{InjectedFault, SimulatedDeskSettings};
+use handoff::sim::desk::{InjectedFault, LatencyRange, SimulatedDeskSettings};
 use serde_json::json;
 
-use super::beside::{finals, until};
-use crate::support::kafka::{Record, commit, recreate_topic};
+use super::beside::{finals, outcomes, until};
+use crate::support::kafka::{Record, commit, read_to_end, recreate_topic};
 use crate::support::worker::{Process, World, by_event, escalation};
 
 #[tokio::test(flavor = "multi_thread")]
@@ -130,6 +131,100 @@ async fn an_offset_beyond_the_end_skips_nothing_when_the_topic_has_grown() {
     world.all_is_committed().await;
     worker.terminate().await;
     world.assert_all_committed().await;
+}
+
+/// How often the topic is made again.
+const ROUNDS: usize = 6;
+/// Records of each round.
+const RECORDS: usize = 400;
+
+/// When the topic goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Gone {
+    /// Its records are answered.
+    Idle,
+    /// Its records are being answered: those that were not read are lost with it.
+    AtWork,
+    /// The same, and the worker is killed when the new topic has its records.
+    Killed,
+}
+
+/// Each topic has as many records in each partition as the one before: a worker that went on at the
+/// old offsets would skip all of them, and see no end.
+#[tokio::test(flavor = "multi_thread")]
+async fn under_load_nothing_of_a_new_topic_is_lost_and_nothing_is_answered_twice() {
+    let latency = LatencyRange { min_ms: 5, max_ms: 60 };
+    let settings = SimulatedDeskSettings { latency, ..SimulatedDeskSettings::default() };
+    let mut world = World::new("again-and-again", 4, settings).await;
+    // Until this time is over, a worker that was killed keeps its partitions.
+    world.set("KAFKA__CONSUMER_PROPERTIES__SESSION_TIMEOUT_MS", "6000");
+    world.set("DRAIN__TIMEOUT_MS", "5500").set("DESK__TIMEOUT_MS", "5000");
+    let mut worker = started(&world).await;
+    let mut required = BTreeSet::new();
+    for round in 0..ROUNDS {
+        world.publish_raw((0..RECORDS).map(|n| record_of(round, n))).await;
+        let is_last = round + 1 == ROUNDS;
+        let gone =
+            if is_last { Gone::Idle } else { [Gone::Idle, Gone::AtWork, Gone::Killed][round % 3] };
+        let enough = if gone == Gone::Idle { RECORDS } else { RECORDS / 3 };
+        let time =
+            until("they are answered", async || answers(&world, round).await.len() >= enough).await;
+        println!("round {round}, {gone:?}: {enough} answered after {time:?}");
+        if gone == Gone::Idle {
+            required.extend((0..RECORDS).map(|n| name_of(round, n)));
+        }
+        if !is_last {
+            recreate_topic(&world.bootstrap, &world.topic("in"), 4).await;
+        }
+        if gone == Gone::Killed {
+            worker.kill().await;
+            worker = world.process();
+        }
+    }
+    world.all_is_committed().await;
+    worker.terminate().await;
+    world.assert_all_committed().await;
+    let mut answered = BTreeMap::<String, usize>::new();
+    for round in 0..ROUNDS {
+        for name in answers(&world, round).await {
+            *answered.entry(name).or_default() += 1;
+        }
+    }
+    let lost: Vec<_> = required.iter().filter(|name| !answered.contains_key(*name)).collect();
+    assert!(lost.is_empty(), "lost: {lost:?}");
+    let twice: Vec<_> = answered.iter().filter(|(_, count)| **count > 1).collect();
+    assert!(twice.is_empty(), "answered twice: {twice:?}");
+}
+
+fn name_of(round: usize, n: usize) -> String {
+    format!("{round}-{n}.")
+}
+
+/// An event with an id, one without, or a malformed record.
+fn record_of(round: usize, n: usize) -> Record {
+    let name = name_of(round, n);
+    let value = match n % 4 {
+        0 => json!({"session_id": name}).to_string(),
+        1 => format!("not json: {name}"),
+        _ => escalation(&name, &name).to_string(),
+    };
+    Record::new(format!("key-{n}"), value)
+}
+
+/// The records of a round that have a final outcome or a dead letter, once for each.
+async fn answers(world: &World, round: usize) -> Vec<String> {
+    let mut names = Vec::new();
+    for outcome in outcomes(world).await {
+        if outcome["final"] == true {
+            names.push(outcome["session_id"].as_str().unwrap().to_owned());
+        }
+    }
+    for sent in read_to_end(&world.bootstrap, &world.topic("dead")).await {
+        let text = String::from_utf8(sent.value.unwrap()).unwrap();
+        names.push(text.trim_start_matches("not json: ").to_owned());
+    }
+    names.retain(|name| name.starts_with(&format!("{round}-")));
+    names
 }
 
 async fn started(world: &World) -> Process {

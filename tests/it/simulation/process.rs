@@ -52,12 +52,10 @@ struct SimSource {
 }
 
 impl Source for SimSource {
-    fn store(&self, partition: i32, offset: i64) {
+    fn store(&self, partition: i32, _: u64, offset: i64) {
         lock(&self.stored).insert(partition, mutations::stored(&self.process, offset));
         self.wake.notify_one();
     }
-
-    fn rewind(&self, _: i32, _: i64) {}
 
     fn pause(&self, partitions: &[i32]) {
         lock(&self.paused).extend(partitions);

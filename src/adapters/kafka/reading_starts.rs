@@ -1,0 +1,132 @@
+//! How the consumer's thread begins to read a partition: after an assignment, and again where the
+//! topic was created again.
+//!
+//! First it is found out from where (`start_checks`), then the client is set there, then `consume`
+//! learns it. Whatever the client delivers afterwards belongs to that reading (`readings`).
+
+use std::time::Duration;
+
+use rdkafka::consumer::{BaseConsumer, Consumer as _};
+use rdkafka::error::KafkaResult;
+use rdkafka::{Offset, TopicPartitionList};
+use tracing::{debug, warn};
+
+use super::callbacks::ConsumerCallbacks;
+use super::readings::{Receipt, UnknownStart};
+use super::rebalance::{is_incremental, partition_numbers};
+use super::start_checks::PAUSE;
+use super::starting_offsets::PartitionStart;
+use crate::consume::Inbound;
+use crate::domain::record::Record;
+
+/// Time limit of a seek, which no broker has to answer.
+const SEEK_LIMIT: Duration = Duration::from_secs(1);
+
+impl ConsumerCallbacks {
+    /// Where the topic was created again, find out where to read it from; and begin the readings of
+    /// which that is known by now.
+    pub(super) fn follow_topic(&self, client: &BaseConsumer<Self>) {
+        let identity = self.starting_offsets.identity();
+        if let Some(topic_id) = identity.id() {
+            self.readings.set_unknown_topics(&topic_id);
+        }
+        if let Some(topic_id) = identity.settled_id() {
+            let due = self.readings.end_of_other_topics(&topic_id);
+            if !due.is_empty() {
+                warn!(kafka.topic = %self.topic, "the topic was created again; reading it from its start");
+                self.find_starts(due, Duration::ZERO);
+            }
+        }
+        let starts = self.start_checks.received();
+        if !starts.is_empty() {
+            self.seek(client, starts);
+        }
+    }
+
+    fn find_starts(&self, due: Vec<UnknownStart>, delay: Duration) {
+        if let Some(client) = self.client.get() {
+            self.start_checks.start(client.clone(), due, delay);
+        }
+    }
+
+    /// Read assigned partitions from there, and tell `consume`.
+    fn seek(&self, client: &BaseConsumer<Self>, mut starts: Vec<PartitionStart>) {
+        starts.retain(|start| self.readings.is_due(&start.due));
+        let mut failed = Vec::new();
+        starts.retain(|start| {
+            // Without an offset the client reports the error that `auto.offset.reset` asks for.
+            let offset = start.offset.map_or(Offset::Invalid, Offset::Offset);
+            let sought = client.seek(&self.topic, start.due.partition, offset, SEEK_LIMIT);
+            if let Err(error) = &sought {
+                debug!(kafka.partition = start.due.partition, %error, "failed to seek");
+                failed.push(start.due.clone());
+            }
+            sought.is_ok()
+        });
+        self.begin(&starts);
+        if !failed.is_empty() {
+            self.find_starts(failed, PAUSE);
+        }
+    }
+
+    /// The client reads these partitions from their starts, so `consume` does.
+    fn begin(&self, starts: &[PartitionStart]) {
+        if starts.is_empty() {
+            return;
+        }
+        let begun = starts.iter().map(|start| self.readings.begin(start)).collect();
+        drop(self.inbound.send(Inbound::ReadingStarts(begun)));
+        let at_end = |start: &&PartitionStart| start.offset.is_some_and(|at| at >= start.end);
+        for start in starts.iter().filter(at_end) {
+            self.on_partition_end(start.due.partition);
+        }
+    }
+
+    /// Assign partitions. They are read as soon as it is known from where: no broker has to answer
+    /// before that, so nothing is waited for here.
+    pub(super) fn assign(
+        &self,
+        client: &BaseConsumer<Self>,
+        list: &mut TopicPartitionList,
+    ) -> KafkaResult<()> {
+        self.fetch_partition_count(client);
+        let partitions = partition_numbers(list);
+        let due = self.readings.add(&partitions);
+        for &partition in &partitions {
+            // Any start does, because there will be a seek. If the client had to ask for the committed
+            // offset and were refused once, it would never read the partition.
+            list.set_partition_offset(&self.topic, partition, Offset::End)?;
+        }
+        if is_incremental(client) {
+            client.incremental_assign(list)?;
+        } else {
+            client.assign(list)?;
+        }
+        drop(self.inbound.send(Inbound::Assigned(partitions)));
+        if !due.is_empty() {
+            self.find_starts(due, Duration::ZERO);
+        }
+        Ok(())
+    }
+
+    /// Buffer a record for `consume`, if its partition is read.
+    pub(super) fn buffer(&self, record: Record) {
+        let (partition, offset) = (record.position.partition, record.position.offset);
+        let receipt = self.readings.receive(partition, offset);
+        if receipt != Receipt::Dropped {
+            self.removed.on_record(partition, offset);
+            self.inbound.buffer(record);
+        }
+        if receipt == Receipt::KeptAtEnd {
+            self.on_partition_end(partition);
+        }
+    }
+
+    /// Every record of a partition was polled. librdkafka says so at each fetch that reaches another
+    /// end; `consume` needs it once per reading.
+    pub(super) fn on_partition_end(&self, partition: i32) {
+        if self.readings.reach_end(partition) {
+            drop(self.inbound.send(Inbound::EndReached(partition)));
+        }
+    }
+}

@@ -1,0 +1,329 @@
+//! What is read of each assigned partition, and what is to be committed.
+//!
+//! A reading begins where `starting_offsets` says, and ends when the partition is revoked or its
+//! topic was created again. Everything that belongs to it is forgotten with it, and what somebody
+//! still reports for an earlier reading is ignored: so no offset is committed for a topic that it
+//! does not belong to. Until a reading has begun, the records of its partition are dropped; it
+//! begins with a seek, after which they are delivered again.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+use rdkafka::error::KafkaResult;
+use rdkafka::{Offset, TopicPartitionList};
+use tokio::time::Instant;
+
+use super::starting_offsets::{PartitionStart, StartingOffsets};
+use crate::consume::ReadingStart;
+
+/// A partition of which nobody knows yet where it is to be read from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct UnknownStart {
+    pub(super) partition: i32,
+    /// The number of the reading that will begin.
+    pub(super) reading: u64,
+    /// The id of the topic that was read in this assignment so far.
+    pub(super) read_before: Option<Arc<str>>,
+    pub(super) since: Instant,
+}
+
+impl UnknownStart {
+    pub(super) fn new(partition: i32, reading: u64, read_before: Option<Arc<str>>) -> Self {
+        Self { partition, reading, read_before, since: Instant::now() }
+    }
+}
+
+/// What becomes of a record.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Receipt {
+    /// Its reading has not begun.
+    Dropped,
+    Kept,
+    /// It is the last one that the partition had when the reading began.
+    KeptAtEnd,
+}
+
+/// The readings of the assigned partitions.
+#[derive(Debug, Default)]
+pub(super) struct Readings(Mutex<ReadingsState>);
+
+#[derive(Debug, Default)]
+struct ReadingsState {
+    partitions: BTreeMap<i32, PartitionReading>,
+    last_number: u64,
+}
+
+#[derive(Debug, Default)]
+struct PartitionReading {
+    number: u64,
+    has_begun: bool,
+    /// The topic that is read; each commit names it.
+    topic_id: Option<Arc<str>>,
+    /// No record from this offset on was ever read by the group.
+    unread_from: i64,
+    /// The end of the partition when the reading began.
+    end: i64,
+    end_reported: bool,
+    /// The last offset that was received.
+    received: Option<i64>,
+    /// Everything below this offset is finished.
+    finished: Option<i64>,
+    /// What would be committed now is not what was committed last.
+    is_uncommitted: bool,
+}
+
+impl ReadingsState {
+    fn next_number(&mut self) -> u64 {
+        self.last_number += 1;
+        self.last_number
+    }
+
+    fn begun(&mut self, partition: i32) -> Option<&mut PartitionReading> {
+        self.partitions.get_mut(&partition).filter(|reading| reading.has_begun)
+    }
+}
+
+impl Readings {
+    /// Add partitions that are being assigned.
+    pub(super) fn add(&self, partitions: &[i32]) -> Vec<UnknownStart> {
+        let mut state = self.0.lock();
+        let mut add = |partition: i32| {
+            let number = state.next_number();
+            state
+                .partitions
+                .insert(partition, PartitionReading { number, ..PartitionReading::default() });
+            UnknownStart::new(partition, number, None)
+        };
+        partitions.iter().map(|partition| add(*partition)).collect()
+    }
+
+    /// Forget partitions that are not assigned any more.
+    pub(super) fn remove(&self, partitions: &[i32]) {
+        self.0.lock().partitions.retain(|partition, _| !partitions.contains(partition));
+    }
+
+    /// The client has learned the topic's id, perhaps after readings have begun.
+    pub(super) fn set_unknown_topics(&self, topic_id: &Arc<str>) {
+        for reading in self.0.lock().partitions.values_mut().filter(|reading| reading.has_begun) {
+            reading.topic_id.get_or_insert_with(|| topic_id.clone());
+        }
+    }
+
+    /// End the readings of another topic than the one with this id.
+    pub(super) fn end_of_other_topics(&self, topic_id: &Arc<str>) -> Vec<UnknownStart> {
+        let mut state = self.0.lock();
+        let ReadingsState { partitions, last_number } = &mut *state;
+        let mut ended = Vec::new();
+        for (&partition, reading) in partitions.iter_mut().filter(|(_, reading)| reading.has_begun)
+        {
+            let Some(read) = reading.topic_id.as_ref().filter(|read| *read != topic_id) else {
+                continue;
+            };
+            *last_number += 1;
+            let read_before = Some(read.clone());
+            ended.push(UnknownStart::new(partition, *last_number, read_before));
+            reading.number = *last_number;
+            reading.has_begun = false;
+        }
+        ended
+    }
+
+    /// Whether it is still unknown where this partition is to be read from.
+    pub(super) fn is_due(&self, due: &UnknownStart) -> bool {
+        let state = self.0.lock();
+        let reading = state.partitions.get(&due.partition);
+        reading.is_some_and(|reading| !reading.has_begun && reading.number == due.reading)
+    }
+
+    /// The client reads this partition from its start: whatever it delivers now belongs to this
+    /// reading.
+    pub(super) fn begin(&self, start: &PartitionStart) -> ReadingStart {
+        let PartitionStart { due, offset, end, unread_from, topic_id, is_new } = start;
+        let reading = PartitionReading {
+            number: due.reading,
+            has_begun: true,
+            topic_id: topic_id.clone(),
+            unread_from: *unread_from,
+            end: *end,
+            finished: *offset,
+            is_uncommitted: *is_new,
+            ..PartitionReading::default()
+        };
+        self.0.lock().partitions.insert(due.partition, reading);
+        ReadingStart { partition: due.partition, reading: due.reading, unread_from: *unread_from }
+    }
+
+    /// The client has delivered a record.
+    pub(super) fn receive(&self, partition: i32, offset: i64) -> Receipt {
+        let mut state = self.0.lock();
+        let Some(reading) = state.begun(partition) else { return Receipt::Dropped };
+        reading.received = Some(offset);
+        if offset >= reading.unread_from {
+            reading.unread_from = offset + 1;
+            reading.is_uncommitted = reading.finished.is_some();
+        }
+        let is_end = offset + 1 >= reading.end && !reading.end_reported;
+        if is_end { Receipt::KeptAtEnd } else { Receipt::Kept }
+    }
+
+    /// Every record that the partition had was received. Returns whether that is news.
+    pub(super) fn reach_end(&self, partition: i32) -> bool {
+        let mut state = self.0.lock();
+        let reading = state.begun(partition);
+        reading.is_some_and(|reading| !std::mem::replace(&mut reading.end_reported, true))
+    }
+
+    /// Everything below this offset is finished, in the reading with this number.
+    pub(super) fn finish(&self, partition: i32, number: u64, offset: i64) {
+        let mut state = self.0.lock();
+        if let Some(reading) = state.begun(partition).filter(|reading| reading.number == number) {
+            reading.finished = Some(offset);
+            reading.is_uncommitted = true;
+        }
+    }
+
+    /// The client's position is here: what is between it and the finished records is no record. Only
+    /// for the thread that polls: it has received every record below the position.
+    pub(super) fn pass(&self, partition: i32, position: i64) {
+        let mut state = self.0.lock();
+        let Some(reading) = state.begun(partition) else { return };
+        let finished = reading.finished.unwrap_or(-1);
+        let all_is_finished = reading.received.is_none_or(|received| received < finished);
+        if all_is_finished && position > finished {
+            reading.finished = Some(position);
+            reading.is_uncommitted = true;
+        }
+    }
+
+    /// What has to be committed, which counts as committed until [`Self::set_uncommitted`].
+    pub(super) fn take_uncommitted(
+        &self,
+        topic: &str,
+        starts: &StartingOffsets,
+    ) -> KafkaResult<TopicPartitionList> {
+        let mut state = self.0.lock();
+        let mut list = TopicPartitionList::new();
+        for (partition, reading) in state.partitions.iter_mut().filter(|(_, r)| r.is_uncommitted) {
+            let Some(finished) = reading.finished else { continue };
+            let mut element = list.add_partition(topic, *partition);
+            element.set_offset(Offset::Offset(finished))?;
+            let topic_id = reading.topic_id.as_ref();
+            if let Some(metadata) = starts.metadata(topic_id, reading.unread_from) {
+                element.set_metadata(metadata);
+            }
+            reading.is_uncommitted = false;
+        }
+        Ok(list)
+    }
+
+    /// The commit of these partitions has failed: it has to be repeated. Harmless where another has
+    /// succeeded since.
+    pub(super) fn set_uncommitted(&self, list: &TopicPartitionList) {
+        let mut state = self.0.lock();
+        for element in list.elements() {
+            if let Some(reading) = state.partitions.get_mut(&element.partition()) {
+                reading.is_uncommitted = reading.finished.is_some();
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Begins a reading of partition 0 at this offset.
+    fn begin(readings: &Readings, due: &[UnknownStart], offset: i64, id: &str) -> u64 {
+        let start = PartitionStart {
+            due: due[0].clone(),
+            offset: Some(offset),
+            end: 10,
+            unread_from: offset,
+            topic_id: Some(id.into()),
+            is_new: true,
+        };
+        assert!(readings.is_due(&due[0]));
+        readings.begin(&start).reading
+    }
+
+    fn uncommitted(readings: &Readings) -> Vec<i64> {
+        let starts = StartingOffsets::new("in".into(), None);
+        let list = readings.take_uncommitted("in", &starts).unwrap();
+        list.elements().iter().filter_map(|element| element.offset().to_raw()).collect()
+    }
+
+    #[test]
+    fn what_an_earlier_reading_reports_is_ignored() {
+        let readings = Readings::default();
+        let due = readings.add(&[0]);
+        assert_eq!(readings.receive(0, 4), Receipt::Dropped, "its start is unknown");
+        let first = begin(&readings, &due, 5, "one");
+        assert_eq!(readings.receive(0, 5), Receipt::Kept);
+        assert_eq!(readings.receive(0, 9), Receipt::KeptAtEnd);
+        assert!(readings.reach_end(0) && !readings.reach_end(0));
+        assert!(readings.end_of_other_topics(&"one".into()).is_empty());
+        let due = readings.end_of_other_topics(&"two".into());
+        assert_eq!(due[0].read_before.as_deref(), Some("one"));
+        assert!(readings.end_of_other_topics(&"two".into()).is_empty(), "once");
+        readings.finish(0, first, 10);
+        assert_eq!(uncommitted(&readings), [5], "finished while nobody knows the topic");
+        let second = begin(&readings, &due, 0, "two");
+        readings.finish(0, first, 10);
+        assert_eq!(uncommitted(&readings), [0]);
+        readings.finish(0, second, 1);
+        assert_eq!(uncommitted(&readings), [1]);
+        assert!(readings.reach_end(0), "it has an end of its own");
+        readings.remove(&[0]);
+        assert_eq!(readings.receive(0, 1), Receipt::Dropped);
+    }
+
+    #[test]
+    fn an_id_that_is_learned_late_counts_at_once() {
+        let readings = Readings::default();
+        let due = readings.add(&[0]).remove(0);
+        let (offset, topic_id) = (Some(0), None);
+        let start = PartitionStart { due, offset, end: 0, unread_from: 0, topic_id, is_new: false };
+        readings.begin(&start);
+        assert!(readings.end_of_other_topics(&"one".into()).is_empty());
+        readings.set_unknown_topics(&"one".into());
+        readings.set_unknown_topics(&"two".into());
+        assert!(readings.end_of_other_topics(&"one".into()).is_empty());
+        assert_eq!(readings.end_of_other_topics(&"two".into()).len(), 1);
+    }
+
+    #[test]
+    fn a_commit_that_has_failed_is_repeated() {
+        let readings = Readings::default();
+        let due = readings.add(&[0]);
+        assert!(uncommitted(&readings).is_empty());
+        begin(&readings, &due, 5, "one");
+        let starts = StartingOffsets::new("in".into(), None);
+        let list = readings.take_uncommitted("in", &starts).unwrap();
+        assert!(uncommitted(&readings).is_empty());
+        readings.set_uncommitted(&list);
+        assert_eq!(uncommitted(&readings), [5]);
+        assert_eq!(readings.receive(0, 5), Receipt::Kept);
+        assert_eq!(uncommitted(&readings), [5], "with the mark that the record was read");
+        assert!(uncommitted(&readings).is_empty());
+    }
+
+    #[test]
+    fn the_position_is_committed_once_all_that_was_received_is_finished() {
+        let check = |received: Option<i64>, finished: i64, position, expected: &[i64]| {
+            let readings = Readings::default();
+            let due = readings.add(&[0]);
+            let number = begin(&readings, &due, 0, "one");
+            received.map(|offset| readings.receive(0, offset));
+            readings.finish(0, number, finished);
+            uncommitted(&readings);
+            readings.pass(0, position);
+            assert_eq!(uncommitted(&readings), expected, "{received:?} {finished} {position}");
+        };
+        check(Some(4), 5, 17, &[17]);
+        check(Some(9), 5, 17, &[]);
+        check(Some(4), 17, 17, &[]);
+        check(None, 0, 12, &[12]);
+        check(None, 0, -1001, &[]);
+    }
+}

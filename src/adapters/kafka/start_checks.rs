@@ -1,0 +1,175 @@
+//! Asks the brokers where partitions are to be read from, until they have answered for each one.
+//!
+//! The requests take seconds while a broker is away, so a thread of its own sends them and the
+//! consumer's thread goes on polling. It receives the answers from [`StartChecks::received`].
+
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::{Arc, Weak};
+use std::thread;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use rdkafka::consumer::{BaseConsumer, Consumer as _};
+use rdkafka::error::KafkaError;
+use tokio::time::Instant;
+use tracing::debug;
+
+use super::callbacks::ConsumerCallbacks;
+use super::consumer_failure;
+use super::readings::UnknownStart;
+use super::remedy::{TopicUse, remedy};
+use super::starting_offsets::PartitionStart;
+use crate::health::{Fault, FaultKind, Health};
+
+/// From one round of requests to the next.
+pub(super) const PAUSE: Duration = Duration::from_secs(1);
+/// How often, and at which distance, a check looks for the topic's id at its beginning.
+const ID_POLLS: u32 = 50;
+const ID_PAUSE: Duration = Duration::from_millis(10);
+/// A partition whose start is unknown for longer is a fault. Leaders change within a few seconds.
+const REPORT_AFTER: Duration = Duration::from_secs(15);
+
+/// The checks in progress.
+pub(super) struct StartChecks {
+    answers: Sender<PartitionStart>,
+    received: Mutex<Receiver<PartitionStart>>,
+    health: Arc<Health>,
+}
+
+impl StartChecks {
+    pub(super) fn new(health: Arc<Health>) -> Self {
+        let (answers, received) = channel();
+        Self { answers, received: Mutex::new(received), health }
+    }
+
+    /// The answers since the last call.
+    pub(super) fn received(&self) -> Vec<PartitionStart> {
+        self.received.lock().try_iter().collect()
+    }
+
+    /// Ask for these partitions, after a delay, until each is answered or is not due any more.
+    pub(super) fn start(
+        &self,
+        client: Weak<BaseConsumer<ConsumerCallbacks>>,
+        due: Vec<UnknownStart>,
+        delay: Duration,
+    ) {
+        let check =
+            StartCheck { client, due, answers: self.answers.clone(), health: self.health.clone() };
+        let since = Instant::now();
+        let thread = thread::Builder::new().name("kafka-starts".into()).spawn(move || {
+            thread::sleep(delay);
+            check.run();
+        });
+        if let Err(error) = thread {
+            let cause = format!("failed to start a thread: {error}");
+            let fault = Fault { cause, remedy: "restart the service".into() };
+            self.health.faults().report(FaultKind::StartUnknown, since, fault);
+        }
+    }
+}
+
+/// One thread.
+struct StartCheck {
+    client: Weak<BaseConsumer<ConsumerCallbacks>>,
+    due: Vec<UnknownStart>,
+    answers: Sender<PartitionStart>,
+    health: Arc<Health>,
+}
+
+impl StartCheck {
+    fn run(mut self) {
+        let since = Instant::now();
+        let mut is_reported = false;
+        self.wait_for_id();
+        let mut error = self.ask_together();
+        while !self.due.is_empty() {
+            if since.elapsed() >= REPORT_AFTER
+                && let Some(fault) = self.fault(error.as_ref())
+            {
+                self.health.faults().report(FaultKind::StartUnknown, since, fault);
+                is_reported = true;
+            }
+            thread::sleep(PAUSE);
+            // One partition without a leader fails the request for all of them.
+            error = self.ask_one_by_one();
+        }
+        if is_reported {
+            self.health.faults().clear(FaultKind::StartUnknown);
+        }
+    }
+
+    /// The client learns the topic's id shortly after the assignment.
+    fn wait_for_id(&self) {
+        for _ in 0..ID_POLLS {
+            let client = self.client.upgrade();
+            if client
+                .is_none_or(|client| client.context().starting_offsets.identity().id().is_some())
+            {
+                return;
+            }
+            thread::sleep(ID_PAUSE);
+        }
+    }
+
+    fn ask_together(&mut self) -> Option<KafkaError> {
+        let due = self.due.clone();
+        self.ask(&due)
+    }
+
+    fn ask_one_by_one(&mut self) -> Option<KafkaError> {
+        let mut last = None;
+        for due in self.due.clone() {
+            last = self.ask(&[due]).or(last);
+        }
+        last
+    }
+
+    /// Ask once. What was answered, or is not due any more, leaves the list.
+    fn ask(&mut self, due: &[UnknownStart]) -> Option<KafkaError> {
+        let Some(client) = self.client.upgrade() else {
+            self.due.clear();
+            return None;
+        };
+        let callbacks = client.context();
+        self.due.retain(|due| callbacks.readings.is_due(due));
+        let due: Vec<_> = due.iter().filter(|due| self.due.contains(due)).cloned().collect();
+        if due.is_empty() {
+            return None;
+        }
+        match callbacks.starting_offsets.find(&client, &due) {
+            Ok(starts) => {
+                for start in starts {
+                    self.due.retain(|due| *due != start.due);
+                    self.answers.send(start).unwrap_or_default();
+                }
+                None
+            }
+            Err(error) => {
+                debug!(%error, "failed to find where partitions are read from");
+                Some(error)
+            }
+        }
+    }
+
+    fn fault(&self, error: Option<&KafkaError>) -> Option<Fault> {
+        let client = self.client.upgrade()?;
+        let (topic, group) = (&client.context().topic, client.context().group());
+        let partitions: Vec<_> = self.due.iter().map(|due| due.partition).collect();
+        let known = error.and_then(KafkaError::rdkafka_error_code).and_then(|code| {
+            remedy(code, &TopicUse::Read(topic)).or_else(|| consumer_failure::remedy(code, group))
+        });
+        let error = error.map_or_else(String::new, |error| format!(": {error}"));
+        Some(Fault {
+            cause: format!(
+                "it is unknown where the partitions {partitions:?} of {topic} are to be read \
+                 from{error}"
+            ),
+            remedy: known.unwrap_or_else(|| {
+                format!(
+                    "start the brokers that have replicas of {topic}, and the group's coordinator"
+                )
+            }),
+        })
+    }
+}
