@@ -15,6 +15,7 @@ pub(crate) mod outcomes;
 pub(crate) mod publish;
 pub(crate) mod routes;
 pub(crate) mod run;
+pub(crate) mod schema;
 mod signals;
 mod table;
 pub(crate) mod usersig;
@@ -126,6 +127,7 @@ enum CliCommand {
     Routes(routes::RoutesCommand),
     /// Check the configuration, then Kafka, Desk and the ledger live
     Check(check::CheckArgs),
+    Schema(schema::SchemaArgs),
     /// Run the simulated Desk as an HTTP server, for staging and tests
     Desk(desk::DeskArgs),
     /// Print a UserSig, to call the Desk API by hand
@@ -145,7 +147,10 @@ struct CompletionsArgs {
 impl CliCommand {
     /// Whether the subcommand reads the configuration of the service.
     fn is_configured(&self) -> bool {
-        !matches!(self, Self::Demo(_) | Self::Desk(_) | Self::Completions(_) | Self::Man(_))
+        !matches!(
+            self,
+            Self::Demo(_) | Self::Desk(_) | Self::Completions(_) | Self::Man(_) | Self::Schema(_)
+        )
     }
 }
 
@@ -198,6 +203,7 @@ impl Cli {
                 print(&out)
             }
             CliCommand::Man(args) => man::run(&args),
+            CliCommand::Schema(args) => schema::run(&args),
         }
     }
 }

@@ -1,5 +1,5 @@
 //! The integration tests, in one binary. What needs no Kafka and no database: `tidy`, `simulation`,
-//! `sim_desk`, `demo` (`scripts/fast` runs the first two).
+//! `sim_desk`, `demo`, `schemas` (`scripts/fast` runs the first two).
 //!
 //! - `tidy`: the house rules: words, structure, documents against the code.
 //! - `simulation`: the event loop and the deliveries in seeded worlds with injected faults.
@@ -13,6 +13,7 @@
 //! - `examples`: the programs under `examples/` against the service, run as a user runs them.
 //! - `formats`: records of other systems, as fixtures and changed at random.
 //! - `fixture`: whether the Kafka fixture does what the other tests rely on.
+//! - `schemas`: the documents in schemas/ against the types, the documents' examples and `handoff schema`.
 //! - `support`: starts Kafka, PostgreSQL and workers for the tests.
 
 mod chaos;
@@ -24,6 +25,7 @@ mod fixture;
 mod formats;
 mod kafka;
 mod ledger;
+mod schemas;
 mod sim_desk;
 mod simulation;
 mod support;

@@ -2,6 +2,7 @@
 
 pub(crate) mod guard;
 pub(crate) mod kafka;
+pub(crate) mod outcome_schema;
 pub(crate) mod pgbouncer;
 pub(crate) mod postgres;
 pub(crate) mod relay;

@@ -20,6 +20,7 @@ use super::kafka::{
     Received, Record, committed, create_topics, high_watermarks, produce, read_all, read_to_end,
     shared, unique,
 };
+use super::outcome_schema::check_outcome;
 
 /// Longest wait for anything.
 pub(crate) const TIME_LIMIT: Duration = Duration::from_secs(120);
@@ -160,9 +161,11 @@ impl World {
     /// Wait for this many outcomes, then make sure that no more follow.
     pub(crate) async fn outcomes(&self, count: usize) -> Vec<Value> {
         let records = self.settled("out", count).await;
-        let parse = |record: &Received| {
-            serde_json::from_slice(record.value.as_deref().expect("an outcome has a value"))
-                .expect("an outcome is JSON")
+        let parse = |record: &Received| -> Value {
+            let value = record.value.as_deref().expect("an outcome has a value");
+            let outcome = serde_json::from_slice(value).expect("an outcome is JSON");
+            check_outcome(&outcome);
+            outcome
         };
         records.iter().map(parse).collect()
     }
