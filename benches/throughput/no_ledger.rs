@@ -64,6 +64,8 @@ impl Ledger for NoLedger {
                 first_seen: claim.first_seen,
                 claimed_at: claim.at,
                 parked_until: Some(park.until),
+                is_early: false,
+                given_up: None,
             }),
             None => ClaimResult::Fresh,
         }

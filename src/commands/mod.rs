@@ -119,7 +119,7 @@ enum CliCommand {
     Outcomes(outcomes::OutcomesArgs),
     /// Check that every escalation has exactly one final outcome or dead letter
     Audit(audit::AuditArgs),
-    /// Show the state and history of an escalation in the ledger
+    /// List and show escalations in the ledger; retry one, or give it up
     #[command(subcommand)]
     Events(events::EventsCommand),
     /// Try the routes of the configuration

@@ -2,7 +2,8 @@
 //!
 //! It changes at once with each event that is parked or started here. Those that an earlier owner had
 //! parked are counted in the background, and added when their number is there. Events that are
-//! started while they are counted can make it too low; it is right again when it reaches 0.
+//! started while they are counted can make it too low, and so can an operator who takes one out of its
+//! waiting room; it is right again when it reaches 0.
 
 /// How many events are parked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -123,6 +123,9 @@ const TICK: Duration = Duration::from_millis(100);
 /// From one update of the waiting rooms in `/status` to the next: sorting them takes time.
 const ROOMS_INTERVAL: Duration = Duration::from_secs(1);
 
+/// From one look for parked events that an operator has made due or given up to the next.
+const OPERATOR_INTERVAL: Duration = Duration::from_secs(2);
+
 /// Consume until the consumer ends and drops its end of `inbound`.
 pub async fn consume<P: Ports, S: Source>(
     mut inbound: mpsc::Receiver<Inbound>,
@@ -139,6 +142,7 @@ pub async fn consume<P: Ports, S: Source>(
         full_since: None,
         hold: false,
         rooms_reported: None,
+        looked_at: Instant::now(),
         partition_count: 0,
         source,
         settings,
@@ -157,7 +161,10 @@ pub async fn consume<P: Ports, S: Source>(
                 Some(message) => event_loop.on_inbound(message),
                 None => break,
             },
-            _ = tick.tick() => event_loop.report_rooms(),
+            _ = tick.tick() => {
+                event_loop.report_rooms();
+                event_loop.look_for_operator();
+            }
         }
         event_loop.start_waiting_records();
         event_loop.read_due();
@@ -177,6 +184,8 @@ struct EventLoop<P: Ports, S> {
     full_since: Option<Instant>,
     hold: bool,
     rooms_reported: Option<Instant>,
+    /// When it looked for what an operator has changed.
+    looked_at: Instant,
     /// Of the topic; 0 until the consumer has sent it.
     partition_count: usize,
     source: S,
@@ -406,6 +415,15 @@ impl<P: Ports, S: Source> EventLoop<P, S> {
         if self.rooms_reported.is_none_or(|last| now - last >= ROOMS_INTERVAL) {
             self.rooms_reported = Some(now);
             self.context.health.set_rooms(self.parked.room_status());
+        }
+    }
+
+    /// Read due events soon if any is parked: an operator may have made one due, or given one up.
+    fn look_for_operator(&mut self) {
+        let is_time = self.looked_at.elapsed() >= OPERATOR_INTERVAL;
+        if is_time && self.parked.counts() != [0; 3] {
+            self.looked_at = Instant::now();
+            self.parked.check_soon();
         }
     }
 

@@ -73,7 +73,7 @@ impl<P: Ports> Delivery<'_, P> {
     /// Claim the event again, once the lease is valid.
     pub(super) async fn claim_again(
         &self,
-        course: &Course<'_>,
+        course: &mut Course<'_>,
         claim: &mut Claim,
         permit: Option<ClaimPermit>,
     ) -> Result<Hold, Ended> {
@@ -94,6 +94,9 @@ impl<P: Ports> Delivery<'_, P> {
             // Parking does not change `claimed_at`, so another value means another instance, and
             // that one may have a call in flight.
             ClaimResult::Resumed(prior) if prior.claimed_at == our_last_claim => {
+                if let Some(given_up) = prior.given_up {
+                    course.give_up(given_up);
+                }
                 Ok(Hold::Claimed { permit, token })
             }
             _ => Err(Ended::Fenced),

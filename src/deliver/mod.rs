@@ -269,12 +269,19 @@ impl<P: Ports> Delivery<'_, P> {
         // all the same: that follows from the claim, not from the snapshot.
         let snapshot: Snapshot =
             prior.snapshot.and_then(|text| serde_json::from_str(&text).ok()).unwrap_or_default();
-        match prior.parked_until {
+        let mut course = match prior.parked_until {
             Some(_) => Course::resumed(event, policy, snapshot, now),
             // Past its deadline when it was first seen: no call was ever made.
             None if prior.first_seen >= event.deadline => Course::new(event, policy, now),
             None => Course::interrupted(event, policy, snapshot, now),
+        };
+        if prior.is_early {
+            course.on_resumed_early();
         }
+        if let Some(given_up) = prior.given_up {
+            course.give_up(given_up);
+        }
+        course
     }
 
     /// Whether the event may have been answered and pruned from the ledger since. One

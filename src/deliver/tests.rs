@@ -153,6 +153,8 @@ impl Ledger for FakeLedger {
             first_seen: RECEIVED,
             claimed_at: claim.at,
             parked_until: None,
+            is_early: false,
+            given_up: None,
         })
     }
 

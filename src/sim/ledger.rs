@@ -12,8 +12,8 @@ use parking_lot::Mutex;
 
 use crate::clock::Clock;
 use crate::domain::ledger_entry::{
-    Actor, Claim, ClaimResult, CommandResult, EntryState, LedgerCommand, LedgerEntry, Park,
-    RecordOrigin, Settle, WaitsFor, WakeSession, WriteResult, apply,
+    Actor, Claim, ClaimResult, CommandResult, EntryState, LedgerCommand, LedgerEntry, OperatorAct,
+    OperatorResult, Park, RecordOrigin, Settle, WaitsFor, WakeSession, WriteResult, apply, operate,
 };
 use crate::domain::record::Position;
 use crate::ledger::{
@@ -50,6 +50,18 @@ impl MemoryLedger {
     /// All entries with their keys.
     pub fn entries(&self) -> Vec<(Arc<str>, LedgerEntry)> {
         self.entries.lock().iter().map(|(key, entry)| (key.clone(), entry.clone())).collect()
+    }
+
+    /// What an operator does beside the service; `None`: there is no such entry.
+    pub fn operate(&self, key: &str, act: &OperatorAct) -> Option<OperatorResult> {
+        let actor = Actor { owner: &self.owner, now: self.clock.now() };
+        let mut entries = self.entries.lock();
+        let entry = entries.get_mut(key)?;
+        let result = operate(entry.clone(), act, actor);
+        if let OperatorResult::Stored(next) = &result {
+            *entry = next.as_ref().clone();
+        }
+        Some(result)
     }
 
     /// How many entries have no published answer.

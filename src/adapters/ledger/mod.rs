@@ -5,6 +5,7 @@
 //! be read first, `row_cache` keeps those that need not be. `sqlite` and `postgres` hold all the SQL
 //! of their database behind the trait in `database`; `columns` converts values to columns and back,
 //! `read` rows to what recovery and parked events need. `file_watch` measures the files of SQLite.
+//! `listing` reads all entries page by page; `operator` makes an operator's change beside the service.
 //! What a command does to an entry is [`apply`](crate::domain::ledger_entry::apply), the same for
 //! every database.
 //!
@@ -15,6 +16,8 @@ mod batch;
 mod columns;
 mod database;
 mod file_watch;
+mod listing;
+mod operator;
 mod postgres;
 mod read;
 mod reader;
@@ -36,6 +39,8 @@ use self::batch::PendingCommand;
 pub use self::database::NO_TABLES;
 use self::database::PRUNE_PAUSE;
 pub use self::file_watch::watch_files;
+pub use self::listing::{ListQuery, ListedEntry, ListedState, Listing};
+pub use self::operator::{LedgerOperator, Operation};
 use self::postgres::{PostgresDatabase, PostgresPruner};
 pub use self::reader::LedgerReader;
 use self::sqlite::SqliteDatabase;

@@ -142,11 +142,11 @@ fn history_row(item: &HistoryItem) -> TableRow {
     ]
 }
 
-fn snapshot(entry: &LedgerEntry) -> Option<Value> {
+pub(super) fn snapshot(entry: &LedgerEntry) -> Option<Value> {
     serde_json::from_str(entry.snapshot.as_deref()?).ok()
 }
 
-fn outcome(answer: &Message) -> Option<Value> {
+pub(super) fn outcome(answer: &Message) -> Option<Value> {
     let value = answer.value.as_deref().filter(|_| answer.channel == Channel::Outcomes)?;
     serde_json::from_slice(value).ok()
 }

@@ -76,7 +76,7 @@ impl Course<'_> {
     fn on_state(&mut self, state: SessionState, agent_id: Option<String>, now: Timestamp) {
         let Some(doubt) = self.in_doubt.take() else { return };
         self.attempts.inconclusive_queries = 0;
-        let past_deadline = now >= self.event.deadline;
+        let past_deadline = now >= self.deadline();
         let text = self.last_text();
         let rejected = |reason: String| Settlement::new(Status::Rejected).because(reason);
         let settlement = match (state, doubt) {
@@ -95,8 +95,7 @@ impl Course<'_> {
                     .into(),
             ),
             (SessionState::Chatbot, InDoubt::Ambiguous) if past_deadline => {
-                let reason = format!("the deadline passed without a transfer; last fault: {text}");
-                Settlement::new(Status::Expired).because(reason)
+                self.without_transfer(&text)
             }
             // The transfer had no effect: go on as if the reply had said so.
             (SessionState::Chatbot, InDoubt::Ambiguous) => {

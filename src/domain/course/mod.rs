@@ -35,6 +35,7 @@ use self::no_agent::Interim;
 use self::retry::{Attempts, RetryAction};
 use self::settlement::Settlement;
 use super::event::Event;
+use super::ledger_entry::GivenUp;
 use super::plan::Plan;
 use super::reply::{DeskStatus, Reply};
 use super::request::{self, DeskCommand};
@@ -62,6 +63,8 @@ pub struct Course<'a> {
     interim: Option<Interim>,
     /// The route is closed, and the event is parked until it opens.
     closed_until: Option<Timestamp>,
+    /// An operator wants no further transfer.
+    given_up: Option<GivenUp>,
     /// Transfers sent.
     transfers: u32,
     /// The verdict on the last transfer.
@@ -106,6 +109,7 @@ impl<'a> Course<'a> {
             plan_retries: 0,
             interim: None,
             closed_until: None,
+            given_up: None,
             transfers: 0,
             last_verdict: None,
             last_answer: None,
@@ -181,12 +185,31 @@ impl<'a> Course<'a> {
     /// period. The grace period starts when this process began, if that was later, so that a call
     /// which a crash left in doubt is still reconciled after a long restart.
     pub fn gives_up_at(&self) -> Timestamp {
-        let deadline = self.event.deadline;
+        let deadline = self.deadline();
         if !self.in_doubt() {
             return deadline;
         }
         let from = deadline.max(self.started_at);
         from.saturating_add(self.policy.doubt_grace).unwrap_or(Timestamp::MAX)
+    }
+
+    /// An operator has given the event up: no further transfer is made, and unless a call in doubt
+    /// turns out to have found somebody, the outcome is `failed`.
+    pub fn give_up(&mut self, given_up: GivenUp) {
+        self.given_up = Some(given_up);
+    }
+
+    /// The event was parked, and goes on before its time: Desk may still be working on a call in doubt.
+    pub fn on_resumed_early(&mut self) {
+        if self.in_doubt() {
+            self.pause = Some(Step::Wait(self.policy.settle_time));
+        }
+    }
+
+    /// The event's deadline, or when it was given up.
+    fn deadline(&self) -> Timestamp {
+        let given_up = self.given_up.as_ref().map(|given_up| given_up.at);
+        given_up.map_or(self.event.deadline, |at| at.min(self.event.deadline))
     }
 
     /// A signature made before this time is not good enough for the next call.

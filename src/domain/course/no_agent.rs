@@ -115,7 +115,7 @@ impl Course<'_> {
             let reason = format!("{text}; Desk was asked to end the session");
             return self.settle(no_agent_online(reason), now);
         }
-        let deadline = self.event.deadline;
+        let deadline = self.deadline();
         if now.saturating_add(wait).is_ok_and(|next| next >= deadline) {
             let reason = format!("{text}; the deadline comes before the next attempt");
             return self.settle(no_agent_online(reason), now);

@@ -20,8 +20,8 @@ use crate::domain::wire::outcome::Tried;
 #[serde(default)]
 pub struct Snapshot {
     attempts: u32,
-    /// The route so far, for the note. The next try may find another one.
-    #[serde(skip)]
+    /// The route so far, for people. The next try may find another one.
+    #[serde(skip_deserializing)]
     route: Option<String>,
     /// The route was closed, and opens then; for the note.
     #[serde(skip)]

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 
-use super::{EntryState, HistoryItem, HistoryKind, LedgerEntry, WaitsFor, append_history};
+use super::{EntryState, GivenUp, HistoryItem, HistoryKind, LedgerEntry, WaitsFor, append_history};
 use crate::domain::record::{Position, Record};
 use crate::domain::wire::Message;
 
@@ -161,6 +161,10 @@ pub struct PriorClaim {
     /// When the parked event is due. `None`: it is not parked, and a call may be in flight since
     /// `claimed_at`.
     pub parked_until: Option<Timestamp>,
+    /// Whether an operator may have made the parked event due before its time.
+    pub is_early: bool,
+    /// Whether an operator has given the event up.
+    pub given_up: Option<GivenUp>,
 }
 
 /// Whether the ledger accepted a change.
@@ -179,7 +183,7 @@ impl WriteResult {
     }
 }
 
-/// The instance that sends a command, and the current time.
+/// The instance that sends a command, or an operator, and the current time.
 #[derive(Debug, Clone, Copy)]
 pub struct Actor<'a> {
     /// The instance.
@@ -282,6 +286,8 @@ fn prior_claim(entry: &LedgerEntry, parked_until: Option<Timestamp>) -> PriorCla
         first_seen: entry.first_seen,
         claimed_at: entry.claimed_at,
         parked_until,
+        is_early: parked_until.is_some() && entry.is_due_early(),
+        given_up: entry.given_up(),
     }
 }
 
@@ -312,10 +318,13 @@ fn park(entry: LedgerEntry, command: &Park, actor: Actor<'_>) -> Applied {
         WaitsFor::Redelivery if is_from_ledger(&entry) => WaitsFor::Time,
         waits_for => waits_for.clone(),
     };
-    let state = EntryState::Parked { until: command.until, waits_for };
+    // An event that was given up while it was in work has another deadline than its owner knows.
+    let deadline = entry.deadline.filter(|_| entry.given_up().is_some());
+    let until = deadline.map_or(command.until, |deadline| command.until.min(deadline));
+    let state = EntryState::Parked { until, waits_for };
     let record = command.record.clone().or(entry.record);
     let parked = LedgerEntry { snapshot, state, record, ..entry };
-    let note = format!("until {}; {}", command.until, command.note);
+    let note = format!("until {until}; {}", command.note);
     Applied::done(changed(parked, HistoryKind::Parked, &note, actor))
 }
 
@@ -349,7 +358,12 @@ fn may_change(entry: &LedgerEntry, actor: Actor<'_>) -> bool {
 }
 
 /// Adds the version and the history item that belong to every change.
-fn changed(mut entry: LedgerEntry, kind: HistoryKind, note: &str, actor: Actor<'_>) -> LedgerEntry {
+pub(super) fn changed(
+    mut entry: LedgerEntry,
+    kind: HistoryKind,
+    note: &str,
+    actor: Actor<'_>,
+) -> LedgerEntry {
     entry.version += 1;
     let (owner, note) = (actor.owner.clone(), note.to_owned());
     append_history(&mut entry.history, HistoryItem { at: actor.now, kind, owner, note });

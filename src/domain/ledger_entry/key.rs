@@ -39,6 +39,16 @@ fn of_record(kind: &str, Record { position, timestamp, .. }: &Record) -> String 
 pub struct KeysOfName {
     /// The key of the event with this id.
     pub id: String,
+/// The id or position in a key, as an operator types it.
+pub fn name_of(key: &str) -> &str {
+    let (kind, name) = key.split_once(':').unwrap_or_default();
+    match kind {
+        ID => name,
+        RECORD | DEAD_LETTER => name.rsplit_once('@').map_or(name, |(position, _)| position),
+        _ => key,
+    }
+}
+
     /// The keys of the event, and of the dead letter, of the records at this position.
     pub at_position: [Range<String>; 2],
 }

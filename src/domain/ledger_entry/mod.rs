@@ -9,6 +9,7 @@
 
 mod command;
 pub mod key;
+mod operator;
 
 use std::fmt;
 use std::sync::Arc;
@@ -19,6 +20,7 @@ pub use self::command::{
     Actor, Applied, Claim, ClaimResult, CommandResult, LedgerCommand, Park, PriorClaim,
     RecordOrigin, Settle, WakeSession, WriteResult, apply,
 };
+pub use self::operator::{GivenUp, OperatorAct, OperatorRefusal, OperatorResult, operate};
 use super::record::{Position, Record};
 use super::wire::Message;
 
@@ -39,7 +41,8 @@ pub struct LedgerEntry {
     pub record: Option<Record>,
     /// When an instance read the record for the first time.
     pub first_seen: Timestamp,
-    /// After this time no transfer is requested; `None` for a dead letter.
+    /// After this time no transfer is requested; `None` for a dead letter. Only an operator who
+    /// gives the event up moves it.
     pub deadline: Option<Timestamp>,
     /// The instance that claimed it last.
     pub owner: Arc<str>,
@@ -170,7 +173,7 @@ pub struct HistoryItem {
     pub at: Timestamp,
     /// What happened.
     pub kind: HistoryKind,
-    /// The instance that did it.
+    /// The instance or operator that did it.
     pub owner: Arc<str>,
     /// One short line, empty where there is nothing to add.
     pub note: String,
@@ -187,11 +190,16 @@ pub enum HistoryKind {
     Settled,
     /// The broker acknowledged its answer.
     Published,
+    /// An operator made it due.
+    Retried,
+    /// An operator gave it up.
+    GivenUp,
 }
 
 impl HistoryKind {
     /// Every kind.
-    pub const ALL: [Self; 4] = [Self::Claimed, Self::Parked, Self::Settled, Self::Published];
+    pub const ALL: [Self; 6] =
+        [Self::Claimed, Self::Parked, Self::Settled, Self::Published, Self::Retried, Self::GivenUp];
 
     /// The word for it in the database and in `handoff events show`.
     pub fn as_str(self) -> &'static str {
@@ -200,15 +208,25 @@ impl HistoryKind {
             Self::Parked => "parked",
             Self::Settled => "settled",
             Self::Published => "published",
+            Self::Retried => "retried",
+            Self::GivenUp => "given_up",
         }
+    }
+
+    /// Whether an operator did it, and not an instance of the service.
+    pub fn is_by_operator(self) -> bool {
+        matches!(self, Self::Retried | Self::GivenUp)
     }
 }
 
 /// Appends one item. An event that is retried for hours would grow without end, so a long history
-/// keeps only its first 8 and its last 24 items.
+/// keeps only its first 8 and its last 24 items, and always that it was given up: see
+/// [`LedgerEntry::given_up`].
 pub fn append_history(history: &mut Vec<HistoryItem>, item: HistoryItem) {
     if history.len() >= FIRST_ITEMS + LAST_ITEMS {
-        history.remove(FIRST_ITEMS);
+        let middle = history.iter().skip(FIRST_ITEMS);
+        let kept = middle.take_while(|item| item.kind == HistoryKind::GivenUp).count();
+        history.remove(FIRST_ITEMS + kept);
     }
     history.push(item);
 }

@@ -8,6 +8,7 @@ mod crash;
 mod formats;
 mod groups;
 mod ledger_away;
+mod operator;
 mod order;
 mod outages;
 mod poison;

@@ -1,12 +1,13 @@
 //! The ledgers: one suite for memory, SQLite and PostgreSQL (direct and behind PgBouncer), and the failures of each database.
 //!
-//! `suite`, `parked`, `due`, `counts`, `versions` and `crowd` test what every ledger does, on a ledger from `peer`; `foreign` has files that
+//! `suite`, `parked`, `due`, `counts`, `versions`, `operator` and `crowd` test what every ledger does, on a ledger from `peer`; `foreign` has files that
 //! are no ledger.
 
 mod counts;
 mod crowd;
 mod due;
 mod foreign;
+mod operator;
 mod parked;
 mod peer;
 mod postgres;
@@ -63,6 +64,10 @@ on_every_ledger!(
     versions::a_woken_entry_is_still_in_its_version,
     versions::a_claimed_event_that_nobody_works_on_is_ahead,
     versions::of_two_instances_that_read_an_event_one_starts_it,
+    operator::a_retried_event_is_due_and_one_that_is_given_up_is_overdue,
+    operator::an_event_in_work_stays_its_owners_after_it_was_given_up,
+    operator::an_answer_ends_the_parking_of_an_event_that_is_given_up,
+    operator::every_entry_is_listed_once_whatever_its_state,
     crowd::commands_on_one_key_keep_their_order,
     crowd::ten_thousand_commands_at_once_are_all_stored,
     crowd::an_abandoned_command_affects_no_other,

@@ -87,6 +87,15 @@ impl TestLedger {
         }
     }
 
+    /// For another process; `None`: it is in memory.
+    pub(super) fn url(&self) -> Option<String> {
+        match self {
+            Self::Memory(_) => None,
+            Self::Sqlite(folder, _) => Some(sqlite_url(folder)),
+            Self::Postgres(url) | Self::Pooled { url, .. } => Some(url.clone()),
+        }
+    }
+
     /// Several owners can have it at once.
     pub(super) fn is_shared(&self) -> bool {
         !matches!(self, Self::Sqlite(..))

@@ -15,6 +15,7 @@ use jiff::Timestamp;
 
 use super::desk::{ObservedCall, SimSessionState};
 use super::kafka::{Partition, PublishedRecord, SimKafka, TOPIC};
+use super::operator;
 use super::schedule::RecordKind;
 use super::world::{SimProcess, SimWorld, lock};
 
@@ -72,6 +73,7 @@ fn check_transfer(process: &Arc<SimProcess>, number: u64, now: Timestamp) {
             if !is_of(&entry, partition, offset) {
                 continue;
             }
+            operator::check_transfer(process, number, &entry);
             if now >= *deadline {
                 world.violation(format!("{name} transfers {number} past its deadline"));
             }

@@ -13,6 +13,7 @@ mod draining;
 mod forgotten;
 mod kafka;
 mod mutations;
+mod operator;
 mod outdated;
 mod ports;
 mod process;
@@ -62,6 +63,7 @@ async fn run(world: &Arc<SimWorld>) {
     let mut tasks = JoinSet::new();
     tasks.spawn(kafka::run_coordinator(world.clone()));
     tasks.spawn(kafka::publish_inputs(world.clone()));
+    tasks.spawn(operator::run(world.clone()));
     let mut instances = JoinSet::new();
     for slot in 0..world.schedule.instances {
         instances.spawn(process::run_instance(world.clone(), slot, stop.clone()));
@@ -90,6 +92,7 @@ async fn run(world: &Arc<SimWorld>) {
     tasks.shutdown().await;
     if world.violations().is_empty() {
         checks::check_end(world);
+        operator::check_end(world);
         budget::check(world).await;
     }
 }

@@ -4,7 +4,9 @@
 use std::sync::Arc;
 
 use futures_util::FutureExt as _;
-use handoff::domain::ledger_entry::{Claim, ClaimResult, RecoveredEntry, WaitsFor, WakeSession};
+use handoff::domain::ledger_entry::{
+    Claim, ClaimResult, PriorClaim, RecoveredEntry, WaitsFor, WakeSession,
+};
 use handoff::ledger::{
     DueEntries, DueQuery, Ledger as _, ParkedGroup, StoredEntries, WaitingQuery,
 };
@@ -37,6 +39,8 @@ pub(super) enum Mutation {
     OvertakeParkedEvents,
     /// An event that was read in the ledger is started although it has changed there since.
     StartStaleEvents,
+    /// What an operator gave up is transferred all the same.
+    IgnoreGivenUp,
     /// Re-attempts get half of the transfers, whatever the budget is.
     IgnoreRetryBudget,
     /// A previous owner is not informed, and the ledger accepts commands of every owner.
@@ -44,7 +48,7 @@ pub(super) enum Mutation {
 }
 
 impl Mutation {
-    pub(super) const ALL: [Self; 13] = [
+    pub(super) const ALL: [Self; 14] = [
         Self::CommitEarly,
         Self::ForgetClaims,
         Self::PublishTwice,
@@ -56,6 +60,7 @@ impl Mutation {
         Self::ImpatientRooms,
         Self::OvertakeParkedEvents,
         Self::StartStaleEvents,
+        Self::IgnoreGivenUp,
         Self::IgnoreRetryBudget,
         Self::IgnoreFencing,
     ];
@@ -79,6 +84,9 @@ pub(super) fn claimed(process: &Arc<SimProcess>, claimed: ClaimResult) -> ClaimR
             // As if it had been parked in order.
             resumed.parked_until.get_or_insert(resumed.claimed_at);
             ClaimResult::Resumed(resumed)
+        }
+        ClaimResult::Resumed(resumed) if process.world.is(Mutation::IgnoreGivenUp) => {
+            ClaimResult::Resumed(PriorClaim { given_up: None, ..resumed })
         }
         other => other,
     }

@@ -4,10 +4,11 @@
 //! optimistic locking, a row is written only over the version that was read, so another instance's
 //! change is never overwritten. `server` connects, `connection`
 //! runs queries, also behind PgBouncer in transaction mode, `tables` creates the tables, `row` has the
-//! columns, `reader` the reading side, with the queries for parked events in `parked`. `pruner` deletes
-//! old entries, on a connection of its own.
+//! columns, `reader` the reading side, with the queries for parked events in `parked` and for all
+//! entries in `list`. `pruner` deletes old entries, on a connection of its own.
 
 mod connection;
+mod list;
 mod parked;
 mod pruner;
 mod reader;
@@ -51,7 +52,7 @@ SELECT * FROM UNNEST($1::text[], $2::text[], $3::text[], $4::int[], $5::bigint[]
   $13::bigint[], $14::text[], $15::bigint[], $16::bigint[], $17::text[], $18::text[], $19::text[],
   $20::text[], $21::text[])
 ON CONFLICT (key) DO UPDATE SET
-  state = excluded.state, owner = excluded.owner, version = excluded.version,
+  state = excluded.state, owner = excluded.owner, version = excluded.version, deadline_us = excluded.deadline_us,
   claimed_at_us = excluded.claimed_at_us, from_ledger = excluded.from_ledger,
   parked_until_us = excluded.parked_until_us,
   waits_for = excluded.waits_for, settled_at_us = excluded.settled_at_us, published_at_us = excluded.published_at_us,
@@ -94,6 +95,11 @@ impl PostgresDatabase {
         let migration = server.within(MIGRATION_TIMEOUT, migrate(&mut connection)).await;
         migration.context("failed to create the tables")?.ensure_current(&server.name)?;
         Ok(Self { server, connection: Some(connection.after_success()) })
+    }
+
+    /// For an operator, beside the service: the tables exist, and nothing is locked.
+    pub(super) fn beside(url: &PostgresUrl) -> anyhow::Result<Self> {
+        Ok(Self { server: PostgresServer::new(url)?, connection: None })
     }
 
     async fn take_connection(&mut self) -> anyhow::Result<PostgresConnection> {

@@ -1,11 +1,12 @@
 //! SQLite: one file, one connection that writes and two that read.
 //!
 //! The file is in WAL mode, with every commit on the disk. A lock file beside it keeps a second
-//! service out; tools that only read need no lock. `file` opens the file and explains its errors,
+//! service out; tools that read, or make one short change for an operator, need no lock. `file` opens the file and explains its errors,
 //! `schema` creates the tables, `write` has the changes, `rows` the way back, `reader` the reading
-//! side, with the queries for parked events in `parked`. All of it blocks: the writer runs in a [`thread`](super::thread) of its own.
+//! side, with the queries for parked events in `parked` and for all entries in `list`. All of it blocks: the writer runs in a [`thread`](super::thread) of its own.
 
 mod file;
+mod list;
 mod parked;
 mod reader;
 mod rows;
@@ -79,7 +80,8 @@ pub(super) struct SqliteDatabase {
     file: PathBuf,
     /// Taken out during each use, so that a connection that failed is not used again.
     connection: Option<Connection>,
-    _lock: File,
+    /// `None`: for an operator, beside the service.
+    _lock: Option<File>,
 }
 
 impl SqliteDatabase {
@@ -102,7 +104,13 @@ impl SqliteDatabase {
         }
         // Detects a read-only file now, and not at the first event.
         connection.execute_batch(WRITE_MARK).map_err(explain)?;
-        Ok(Self { file: file.to_owned(), connection: Some(connection), _lock: lock })
+        Ok(Self { file: file.to_owned(), connection: Some(connection), _lock: Some(lock) })
+    }
+
+    /// For an operator, also while the service has the file open: each change takes milliseconds, and
+    /// SQLite makes the service wait for it.
+    pub(super) fn beside(file: &Path) -> Self {
+        Self { file: file.to_owned(), connection: None, _lock: None }
     }
 
     fn transaction<T>(

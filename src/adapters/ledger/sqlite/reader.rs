@@ -199,7 +199,7 @@ impl SqliteReader {
     }
 
     /// Runs a query in a thread that may block.
-    async fn query<T: Send + 'static>(
+    pub(super) async fn query<T: Send + 'static>(
         &self,
         query: impl FnOnce(&Connection, &Path) -> anyhow::Result<T> + Send + 'static,
     ) -> anyhow::Result<T> {

@@ -18,9 +18,9 @@ const CLAIM: &str = r#"INSERT INTO handoff_events (key, session_id, topic, parti
 VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING"#;
 
 const CLAIM_AGAIN_OR_PARK: &str = "UPDATE handoff_events SET owner = ?, version = ?,
-  claimed_at_us = ?, from_ledger = ?, parked_until_us = ?, waits_for = ?, record = coalesce(?, record),
-  snapshot = coalesce(?, snapshot), history = ?
-WHERE key = ?10 AND version = ?2 - 1
+  deadline_us = ?, claimed_at_us = ?, from_ledger = ?, parked_until_us = ?, waits_for = ?,
+  record = coalesce(?, record), snapshot = coalesce(?, snapshot), history = ?
+WHERE key = ?11 AND version = ?2 - 1
   AND NOT EXISTS (SELECT 1 FROM handoff_answers AS a WHERE a.event = handoff_events.event)";
 
 // The version of an entry counts its answer and its acknowledgement; the row's own does not.
@@ -107,6 +107,7 @@ fn claim_again_or_park(
     connection.prepare_cached(CLAIM_AGAIN_OR_PARK)?.execute(params![
         next.owner,
         next.version,
+        next.deadline.map(|deadline| deadline.as_microsecond()),
         next.claimed_at.as_microsecond(),
         is_from_ledger(&next.state),
         parked_until_us,
@@ -145,7 +146,9 @@ fn settle(
 /// Whether a settled event was parked until then. Most events are settled by their claimant, and
 /// save a statement.
 fn was_parked(settled: &LedgerEntry) -> bool {
-    let before = settled.history.iter().rev().nth(1);
+    let mut before = settled.history.iter().rev().skip(1);
+    // What an operator did leaves it parked.
+    let before = before.find(|item| !item.kind.is_by_operator());
     before.is_some_and(|item| item.kind == HistoryKind::Parked)
 }
 

@@ -4,6 +4,7 @@
 //! of the gate. After every step, [`Invariants`] checks what must hold for every course. The tables
 //! (`table`, `in_doubt`, `no_agent`) are written in the short words of `words`.
 
+mod given_up;
 mod in_doubt;
 mod isolated;
 mod model;

@@ -1,0 +1,90 @@
+//! A change that an operator makes beside the service.
+//!
+//! It is written only over the version that it was decided on, as every change is, so it can neither
+//! overwrite what the event's owner does meanwhile nor be overwritten by it.
+
+use std::sync::Arc;
+
+use anyhow::bail;
+
+use super::database::{Database as _, RowChange, RowRequest, StoredRow};
+use super::postgres::PostgresDatabase;
+use super::reader::LedgerReader;
+use super::sqlite::SqliteDatabase;
+use super::url::LedgerUrl;
+use crate::domain::ledger_entry::{Actor, LedgerEntry, OperatorAct, OperatorResult, operate};
+
+/// The owner changes a row a few times a second at most.
+const MAX_ATTEMPTS: usize = 20;
+
+/// What became of an operator's change.
+#[derive(Debug)]
+pub struct Operation {
+    /// The entry before it.
+    pub before: LedgerEntry,
+    /// The result.
+    pub result: OperatorResult,
+}
+
+/// A ledger, open for an operator's changes.
+pub struct LedgerOperator(OperatorDatabase);
+
+enum OperatorDatabase {
+    Sqlite(SqliteDatabase),
+    Postgres(Box<PostgresDatabase>),
+}
+
+impl LedgerOperator {
+    /// Opens it; fails where it does not exist or has another schema than this program's.
+    pub async fn open(url: &LedgerUrl) -> anyhow::Result<Self> {
+        LedgerReader::open(url).await?;
+        Ok(Self(match url {
+            LedgerUrl::Sqlite(file) => OperatorDatabase::Sqlite(SqliteDatabase::beside(file)),
+            LedgerUrl::Postgres(url) => {
+                OperatorDatabase::Postgres(Box::new(PostgresDatabase::beside(url)?))
+            }
+        }))
+    }
+
+    /// Makes a change; `None`: there is no such entry. After an error it may be stored or not; the
+    /// same change again does no harm.
+    pub async fn perform(
+        &mut self,
+        key: &Arc<str>,
+        act: &OperatorAct,
+        operator: Actor<'_>,
+    ) -> anyhow::Result<Option<Operation>> {
+        for _ in 0..MAX_ATTEMPTS {
+            let mut operation = None;
+            let mut decide = |rows: Vec<StoredRow>| -> Arc<[RowChange]> {
+                operation = rows.into_iter().next().map(|row| {
+                    row.entry.map(|before| {
+                        let result = operate(before.clone(), act, operator);
+                        Operation { before, result }
+                    })
+                });
+                match &operation {
+                    Some(Ok(Operation { result: OperatorResult::Stored(next), .. })) => {
+                        let next = next.as_ref().clone();
+                        [RowChange { key: key.clone(), next, wake: None }].into()
+                    }
+                    _ => Arc::default(),
+                }
+            };
+            let requests = [RowRequest { key, with_answer: true }];
+            let written = match &mut self.0 {
+                OperatorDatabase::Sqlite(database) => {
+                    database.read_and_write(&requests, &mut decide, operator.now).await?
+                }
+                OperatorDatabase::Postgres(database) => {
+                    database.read_and_write(&requests, &mut decide, operator.now).await?
+                }
+            };
+            // Otherwise its owner has changed the row since it was read.
+            if written.iter().all(|written| *written) {
+                return operation.transpose();
+            }
+        }
+        bail!("the entry changes all the time, because its owner works on it: try again")
+    }
+}
