@@ -6,6 +6,7 @@
 
 pub(crate) mod audit;
 pub(crate) mod check;
+pub(crate) mod dead_letters;
 pub(crate) mod demo;
 pub(crate) mod desk;
 pub(crate) mod events;
@@ -125,6 +126,9 @@ enum CliCommand {
     /// Try the routes of the configuration
     #[command(subcommand)]
     Routes(routes::RoutesCommand),
+    /// List and show dead letters; replay them
+    #[command(subcommand)]
+    DeadLetters(dead_letters::DeadLettersCommand),
     /// Check the configuration, then Kafka, Desk and the ledger live
     Check(check::CheckArgs),
     Schema(schema::SchemaArgs),
@@ -195,6 +199,10 @@ impl Cli {
             CliCommand::Audit(args) => block_on(None, audit::run(args, file, env()?)),
             CliCommand::Events(command) => block_on(None, events::run(command, file, env()?)),
             CliCommand::Routes(command) => routes::run(command, file, env()?),
+            CliCommand::DeadLetters(command) => {
+                let work = dead_letters::run(command, file, env()?, shutdown.clone());
+                block_on(None, run_until_signal(work, shutdown))
+            }
             CliCommand::Check(args) => block_on(None, check::run(args, file, env())),
             CliCommand::Usersig(args) => block_on(None, usersig::run(&args, file, env()?)),
             CliCommand::Completions(args) => {

@@ -4,7 +4,7 @@
 //! (`rebalance`, `callbacks`, `reading_starts`, `offset_commits`), and replaces a client that has failed for good (`consumer_failure`); [`OutcomeProducer`] publishes outcomes and dead letters and never
 //! gives up. For the other subcommands: [`RangeReader`] and
 //! [`TopicFollower`] read a topic without joining a group,
-//! [`RecordPublisher`] publishes records within a time limit, [`ClusterProbe`] asks the cluster
+//! [`RecordPublisher`] publishes records within a time limit, [`ReplayProducer`] in transactions, [`ClusterProbe`] asks the cluster
 //! requests that change nothing. Read [`settings`](KafkaSettings) first for the client
 //! properties that the promises of the service rest on.
 
@@ -32,6 +32,7 @@ mod records;
 mod remedy;
 mod removed_records;
 mod replaceable_producer;
+mod replay_producer;
 mod settings;
 mod source;
 mod stalled_partitions;
@@ -51,6 +52,7 @@ pub(crate) use outcome_producer::OutcomeProducer;
 pub(crate) use range_reader::{Boundary, RangeReader, TopicFollower};
 pub(crate) use record_publisher::{OutgoingRecord, PublishReceipt, RecordPublisher};
 pub(crate) use remedy::{TopicUse, acl, remedy_of};
+pub(crate) use replay_producer::{ReplayProducer, TransactedRecord};
 pub(crate) use settings::{DRAIN_OVERHEAD, KafkaSettings, TopicNames, is_kip848};
 pub(crate) use source::KafkaSource;
 pub(crate) use topics::{create_topics, partition_count, unusable_topics};

@@ -162,6 +162,14 @@ impl RangeReader {
         })
     }
 
+    /// The same, until `take` breaks.
+    pub(crate) fn read_until(
+        &self,
+        take: impl FnMut(Record) -> ControlFlow<()>,
+    ) -> anyhow::Result<()> {
+        self.read_ranges(self.ranges.clone(), take)
+    }
+
     fn read_ranges(
         &self,
         mut unread: BTreeMap<i32, Range<i64>>,

@@ -18,6 +18,7 @@ use crate::domain::record::Record;
 use crate::domain::repeats::SessionRepeats;
 use crate::domain::wire::dead_letter::DeadLetter;
 use crate::domain::wire::escalation::{DecodeRules, Decoded, decode};
+use crate::domain::wire::replay::marked;
 
 /// How long the brokers may take to deliver the next record.
 const TIMEOUT: Duration = Duration::from_secs(30);
@@ -238,7 +239,7 @@ fn read_outcomes(outcomes: &RangeReader, matcher: &mut Matcher) -> anyhow::Resul
 
 fn read_dead_letters(dead_letters: &RangeReader, matcher: &mut Matcher) -> anyhow::Result<()> {
     dead_letters.read(|record| {
-        if !is_check(&record) {
+        if !is_check(&record) && marked(&record).is_none() {
             match DeadLetter::read(&record.headers).source() {
                 Some(source) => matcher.add_dead_letter(&source),
                 None => matcher.add_unreadable(&record.position, "its headers name no source"),

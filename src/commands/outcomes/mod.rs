@@ -23,6 +23,7 @@ use crate::adapters::kafka::{Boundary, KafkaSettings, TopicFollower};
 use crate::clock::Clock;
 use crate::domain::record::Record;
 use crate::domain::wire::outcome::Status;
+use crate::domain::wire::replay::marked;
 
 /// How long to wait for a broker, and for the next record before the end of the topic.
 const TIMEOUT: Duration = Duration::from_secs(30);
@@ -46,7 +47,7 @@ Examples:
 
 --session, --event and --status search the whole topic, or from --since on; on a large topic
 --since is much faster. A repeated option matches any of its values. Times are in UTC. Records
-written by handoff check --write are not shown.";
+written by handoff check --write, and markers of replays, are not shown.";
 
 /// Show the outcomes of escalations
 ///
@@ -198,7 +199,7 @@ impl OutcomesView {
 
     /// Returns what to show of a record, or `None` where the arguments exclude it.
     fn select(&self, record: &Record) -> Option<OutputItem> {
-        if record.header(CHECK_HEADER.0) == Some(CHECK_HEADER.1) {
+        if record.header(CHECK_HEADER.0) == Some(CHECK_HEADER.1) || marked(record).is_some() {
             return None;
         }
         if self.args.dead_letters {

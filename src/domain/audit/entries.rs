@@ -30,6 +30,8 @@ pub(super) struct AuditEntry {
     pub(super) partition: u16,
     /// Retention may have deleted the outcome.
     pub(super) may_be_trimmed: bool,
+    /// It repeats a record that could not be read once.
+    pub(super) is_replay: bool,
 }
 
 const _: () = assert!(size_of::<AuditEntry>() == 48, "as the head of this file says");

@@ -9,6 +9,7 @@ use super::{AuditReport, AuditRules};
 use crate::domain::event::Event;
 use crate::domain::record::{Position, Record};
 use crate::domain::wire::escalation::Decoded;
+use crate::domain::wire::replay::FirstRecord;
 
 /// The records of the range that were read so far.
 pub(crate) struct Escalations {
@@ -36,7 +37,10 @@ impl Escalations {
         match decoded {
             Decoded::NotForUs => self.report.not_for_us += 1,
             Decoded::Malformed(_) => self.add_malformed(&record.position, recorded),
-            Decoded::Event(event) => self.add_event(event, recorded),
+            Decoded::Event(event) => {
+                let is_replay = FirstRecord::of(record).position != record.position;
+                self.add_event(event, recorded, is_replay);
+            }
         }
     }
 
@@ -58,7 +62,7 @@ impl Escalations {
         Matcher::new(self.rules, self.entries, self.malformed, self.report)
     }
 
-    fn add_event(&mut self, event: &Event, recorded: Timestamp) {
+    fn add_event(&mut self, event: &Event, recorded: Timestamp, is_replay: bool) {
         // An escalation that was recorded after its deadline is answered when it is read.
         let due = event.deadline.max(recorded).saturating_add(self.rules.grace);
         let record = record_id(&event.source);
@@ -70,6 +74,7 @@ impl Escalations {
             outcome: None,
             partition: record.partition,
             may_be_trimmed: self.may_be_trimmed(recorded),
+            is_replay,
         });
     }
 

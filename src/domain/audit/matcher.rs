@@ -200,6 +200,8 @@ impl Judge {
                 kept.map(|entry| entry.session)
             }
         };
+        // The record could not be read until the configuration was changed.
+        let was_replayed = group.iter().any(|entry| entry.is_replay);
         let mut is_answered_by_earlier_record = false;
         for entry in group {
             let found = self.count_dead_letters(entry.record());
@@ -211,7 +213,9 @@ impl Judge {
                 self.judge_dead_letters(MalformedEntry { record, due, may_be_trimmed }, found);
                 continue;
             }
-            if found > 0 {
+            if found == 1 && was_replayed {
+                self.report.dead_letters += 1;
+            } else if found > 0 {
                 self.add(FindingKind::DeadLetterOrphan, entry.record());
             }
             if is_answered_by_earlier_record {

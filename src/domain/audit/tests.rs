@@ -367,3 +367,21 @@ fn unreadable_records_are_reported_and_only_the_first_findings_are_listed() {
     assert_eq!(found(&report)[&FindingKind::Missing], [(0, 10), (0, 11)].into());
     assert!(!report.is_clean());
 }
+
+/// The dead letter was published under another configuration.
+#[test]
+fn a_record_that_was_replayed_may_have_a_dead_letter_and_an_outcome() {
+    let mut topics = TopicContents::new();
+    let first = topics.publish(r#"{"session_id":"s"}"#);
+    topics.dead_letters.push(first.clone());
+    let replay = topics.publish(r#"{"session_id":"s"}"#);
+    let header = format!("{first}@{}", at(0).as_millisecond()).into_bytes();
+    let ids = EventIds { event: &first.to_string(), session: "s" };
+    topics.publish_outcome(ids, &replay, "assigned", 1);
+    let without_header = topics.report(1_000);
+    assert!(!without_header.is_clean(), "it is another event");
+    topics.escalations[1].headers.push(("handoff-replay-first".into(), Some(header)));
+    let report = topics.report(1_000);
+    assert!(report.is_clean(), "{report:?}");
+    assert_eq!((report.dead_letters, report.answered, report.duplicates), (1, 1, 1));
+}

@@ -37,6 +37,13 @@ pub(crate) const VALUE_OMITTED: &str = "handoff-value-omitted";
 /// Of a truncated dead letter: the size of the removed key and headers in bytes.
 pub(crate) const HEADERS_OMITTED: &str = "handoff-headers-omitted";
 
+/// Of a replayed record: how often it was replayed, this time included.
+pub(crate) const REPLAY_COUNT: &str = "handoff-replay-count";
+/// Of a replayed record, and of its marker in the dead-letter topic: the position of the dead letter.
+pub(crate) const REPLAY_OF: &str = "handoff-replay-of";
+/// Of a replayed record: position and timestamp of the record that was read first.
+pub(crate) const REPLAY_FIRST: &str = "handoff-replay-first";
+
 pub(super) fn text_header(name: &str, value: &str) -> Header {
     (name.to_owned(), Some(value.as_bytes().to_vec()))
 }

@@ -5,6 +5,7 @@
 mod audit;
 mod codes;
 mod crash;
+mod dead_letters;
 mod formats;
 mod groups;
 mod ledger_away;

@@ -15,6 +15,7 @@ use crate::domain::event::{
     TransferRequest,
 };
 use crate::domain::record::{Header, Record};
+use crate::domain::wire::replay::FirstRecord;
 use crate::domain::wire::{headers, repair};
 
 /// The longest event id and session id in bytes.
@@ -119,6 +120,8 @@ impl<'r> Written<'r> {
         rules: &DecodeRules,
         now: Timestamp,
     ) -> Result<Event, Malformed> {
+        // A replayed record stands for the one that was read first.
+        let first = FirstRecord::of(record);
         let malformed = |class| move |error| Malformed { class, error };
         let session_id = self
             .identity("session_id", self.fields.session_id.as_ref())
@@ -129,13 +132,13 @@ impl<'r> Written<'r> {
             .map_err(malformed(MalformedClass::BadId))?
             // The id of a session in this header tells no two escalations apart.
             .or_else(|| header_id(record, rules).filter(|id| *id != session_id))
-            .unwrap_or_else(|| record.position.to_string());
+            .unwrap_or_else(|| first.position.to_string());
         let mut problems = Problems::new(self.is_repaired);
         let requested_at = problems.time("requested_at", self.fields.requested_at.as_ref());
         let expires_at = problems.time("expires_at", self.fields.expires_at.as_ref());
         let request = transfer_request(&self.fields, &mut problems);
         // A time in the future would extend the time to live, so it counts as now.
-        let requested_at = requested_at.or(record.timestamp).map_or(now, |t| t.min(now));
+        let requested_at = requested_at.or(first.timestamp).map_or(now, |t| t.min(now));
         let deadline = expires_at.unwrap_or_else(|| {
             requested_at.saturating_add(rules.time_to_live).unwrap_or(Timestamp::MAX)
         });
