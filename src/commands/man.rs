@@ -70,7 +70,16 @@ mod tests {
         let pages = pages();
         let names: Vec<_> = pages.iter().map(page_name).collect();
         let subcommands = Cli::command().get_subcommands().count();
-        let nested = ["handoff-events-show", "handoff-routes-test"];
+        let nested = [
+            "handoff-dead-letters-ls",
+            "handoff-dead-letters-replay",
+            "handoff-dead-letters-show",
+            "handoff-events-give-up",
+            "handoff-events-list",
+            "handoff-events-retry",
+            "handoff-events-show",
+            "handoff-routes-test",
+        ];
         assert_eq!(names.len(), 1 + subcommands + nested.len());
         assert!(names.starts_with(&["handoff", "handoff-run"]), "{names:?}");
         assert!(nested.iter().all(|name| names.contains(name)), "{names:?}");
