@@ -39,7 +39,7 @@ impl RemovedRecords {
         }
     }
 
-    /// "in [0]: offset reset (at offset 5 (leader epoch 0), broker 1) to .."
+    /// "in \[0\]: offset reset (at offset 5 (leader epoch 0), broker 1) to .."
     fn parse(&self, line: &str) -> Option<(i32, i64)> {
         let (head, rest) = line.split_once("]: offset reset (at offset ")?;
         let (topic, partition) = head.rsplit_once(" [")?;

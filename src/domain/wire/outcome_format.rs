@@ -1,8 +1,8 @@
 //! How outcomes are written in their topic: as outcome v1, as a CloudEvent around it, or as the event
 //! `handoff.status` of the Bot Framework.
 //!
-//! Outcome v1 is inside each of them, so that [`OutcomeRecord`](super::outcome::OutcomeRecord) reads
-//! them all, also after the configuration has changed.
+//! Outcome v1 is inside each of them, so that [`OutcomeRecord`] reads them all, also after the
+//! configuration has changed.
 
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;

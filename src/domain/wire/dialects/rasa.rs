@@ -1,9 +1,9 @@
 //! Rasa's tracker events, in the classic envelope: `{"sender_id": .., "event": .., ..}`.
 //!
-//! Nearly all records of such a topic are not for us: most are skipped by a search for the signal's name,
-//! and of the others the few members that decide are borrowed from the text before anything else is read. The newer envelope is in [`mantle`](super::mantle). An action
-//! has no slots, so the session to transfer must be the `sender_id`; a slot can carry a whole
-//! escalation.
+//! Nearly all records of such a topic are not for us: most are skipped by a search for the signal's
+//! name, and of the others the few members that decide are borrowed from the text before anything else
+//! is read. The newer envelope is in [`mantle`]. An action has no slots, so the session to transfer must
+//! be the `sender_id`; a slot can carry a whole escalation.
 
 use std::fmt;
 

@@ -4,7 +4,7 @@
 //! is an [`Event`] whose `request` is an error; it gets the outcome `rejected`. The course judges
 //! the deadline later. `handoff publish` writes [`EscalationFields`] and checks them with [`decode`].
 //!
-//! The value is taken out of the envelopes around it ([`unwrap`](super::unwrap())) and becomes
+//! The value is taken out of the envelopes around it ([`unwrap`](mod@super::unwrap)) and becomes
 //! [`EscalationFields`] in one of the [`dialects`], where needed after a [`repair`](super::repair) of its text; these become an
 //! [`Event`]. Only fields that decide who is asked are strict. What cannot be read in the others is
 //! left out, and the event's `notes` say so.
@@ -82,7 +82,7 @@ pub struct EscalationFields {
     /// A flat object for routing.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub attributes: Option<Value>,
-    /// An object with [`TransferOptions::NAMES`].
+    /// An object with the options of [`TransferOptions`](crate::domain::event::TransferOptions).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub options: Option<Value>,
 }

@@ -2,7 +2,7 @@
 //!
 //! Three quarters of the permits are the pool. The oldest first attempt or state query goes first;
 //! re-attempts go within the retry budget while first attempts wait, and freely otherwise. The rest is
-//! the [`lane`](super::lane) of the newest. While the gate is held, the circuit breaker chooses a
+//! the [`lane`] of the newest. While the gate is held, the circuit breaker chooses a
 //! probe among the waiting events instead. `C` and `K` are what the gate uses to wake those that wait
 //! for a call and for a claim.
 
