@@ -10,6 +10,7 @@ pub(crate) mod dead_letters;
 pub(crate) mod demo;
 pub(crate) mod desk;
 pub(crate) mod events;
+pub(crate) mod explain;
 mod lines;
 mod man;
 pub(crate) mod outcomes;
@@ -123,6 +124,7 @@ enum CliCommand {
     /// List and show escalations in the ledger; retry one, or give it up
     #[command(subcommand)]
     Events(events::EventsCommand),
+    Explain(Box<explain::ExplainArgs>),
     /// Try the routes of the configuration
     #[command(subcommand)]
     Routes(routes::RoutesCommand),
@@ -198,6 +200,7 @@ impl Cli {
             CliCommand::Outcomes(args) => block_on(None, outcomes::run(args, file, env()?)),
             CliCommand::Audit(args) => block_on(None, audit::run(args, file, env()?)),
             CliCommand::Events(command) => block_on(None, events::run(command, file, env()?)),
+            CliCommand::Explain(args) => block_on(None, explain::run(*args, file, env()?)),
             CliCommand::Routes(command) => routes::run(command, file, env()?),
             CliCommand::DeadLetters(command) => {
                 let work = dead_letters::run(command, file, env()?, shutdown.clone());

@@ -1,11 +1,11 @@
-//! Types of arguments that several commands use.
+//! Types of arguments that several commands use, and how they show a time.
 //!
 //! The message of a parser says what is allowed, because clap shows nothing else.
 
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
-use jiff::{Span, SpanRelativeTo, Timestamp};
+use jiff::{SignedDuration, Span, SpanRelativeTo, Timestamp, Unit};
 
 /// A parser of whole numbers in this range.
 pub(crate) fn whole<T: TryFrom<u64>>(
@@ -61,6 +61,18 @@ pub(crate) fn parse_time(text: &str) -> Result<TimeArg, String> {
              2026-11-23T10:00:00Z"
         )
     })
+}
+
+/// A time, and how far it is from now.
+pub(crate) fn time_and_distance(time: Timestamp, now: Timestamp) -> String {
+    let distance = time.duration_since(now);
+    let distance = distance.round(Unit::Second).unwrap_or(distance);
+    let span = SignedDuration::try_from(distance.unsigned_abs()).unwrap_or(SignedDuration::MAX);
+    if distance.is_negative() {
+        format!("{time:.3} ({span:#} ago)")
+    } else {
+        format!("{time:.3} (in {span:#})")
+    }
 }
 
 #[cfg(test)]

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 
 pub use super::codes::VerdictClass;
 use super::codes::{CODES, CodeRow};
-use super::reply::{DeskAnswer, Reply};
+use super::reply::{DeskAnswer, DeskStatus, Reply};
 
 /// What becomes of a transient fault that does not pass.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -140,6 +140,18 @@ impl Verdicts {
             }
             _ => StateQueryResult::Inconclusive(self.of_transfer(reply)),
         }
+    }
+
+    /// A code by which Desk says that nobody is online; `None`: the configuration has given another
+    /// meaning to all of them.
+    pub fn no_agent_code(&self) -> Option<i64> {
+        let codes = CODES.iter().map(|row| row.code);
+        let is_no_agent = |code: &i64| {
+            let desk = DeskStatus { code: *code, ..DeskStatus::default() };
+            let answer = DeskAnswer { desk, ..DeskAnswer::default() };
+            self.of_answer(&answer).class == VerdictClass::NoAgent
+        };
+        codes.chain(self.overrides.keys().copied()).find(is_no_agent)
     }
 
     fn of_answer(&self, answer: &DeskAnswer) -> Verdict {

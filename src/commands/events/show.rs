@@ -5,12 +5,13 @@
 //! out, and a snapshot that is not JSON is named as unreadable.
 
 use anstyle::Style;
-use jiff::{SignedDuration, Timestamp, Unit};
+use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use super::state;
 use crate::commands::lines::{sanitize, styled};
 use crate::commands::table::{Cell, Table, TableRow};
+use crate::commands::values::time_and_distance;
 use crate::domain::ledger_entry::{EntryState, HistoryItem, LedgerEntry};
 use crate::domain::wire::{Channel, Message};
 
@@ -183,17 +184,5 @@ fn desk(desk: &Value) -> String {
         (Value::Null, _) => String::new(),
         (code, info) if info.is_empty() => code.to_string(),
         (code, info) => format!("{code} {info}"),
-    }
-}
-
-/// A time, and how far it is from now.
-fn time_and_distance(time: Timestamp, now: Timestamp) -> String {
-    let distance = time.duration_since(now);
-    let distance = distance.round(Unit::Second).unwrap_or(distance);
-    let span = SignedDuration::try_from(distance.unsigned_abs()).unwrap_or(SignedDuration::MAX);
-    if distance.is_negative() {
-        format!("{time:.3} ({span:#} ago)")
-    } else {
-        format!("{time:.3} (in {span:#})")
     }
 }

@@ -176,6 +176,16 @@ impl<'a> Course<'a> {
         self.shadows.iter().map(|route| route.name.as_str())
     }
 
+    /// The targets, in their order.
+    pub fn plan(&self) -> &Plan {
+        &self.plan
+    }
+
+    /// The route of the event.
+    pub fn route(&self) -> Option<&Route> {
+        self.route
+    }
+
     /// Whether the final outcome is known.
     pub fn is_settled(&self) -> bool {
         self.settled.is_some()

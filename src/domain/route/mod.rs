@@ -6,6 +6,7 @@
 
 mod condition;
 mod coverage;
+mod examined;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,6 +14,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 pub use self::condition::{ComparedValue, Condition, Number, Operator, Subject};
+pub use self::examined::{ExaminedRoute, RouteStanding};
 
 use super::event::{TransferOptions, TransferRequest};
 use super::hours::Hours;
@@ -127,6 +129,12 @@ pub struct RouteMatch<'r> {
     pub shadows: Vec<&'r Route>,
 }
 
+/// The condition because of which a route does not match.
+enum RouteMismatch<'m> {
+    Value { subject: &'m Subject, value: Option<&'m str> },
+    Hours { hours: &'m HoursCondition, now: Timestamp },
+}
+
 /// One problem of one route.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RouteProblem {
@@ -182,19 +190,6 @@ impl Routes {
             found.shadows.push(route);
         }
         found
-    }
-
-    /// Why the route of this name is not used for this request now; `None` if it is, or if there is
-    /// none of this name.
-    pub fn why_not(&self, name: &str, request: &TransferRequest, now: Timestamp) -> Option<String> {
-        let route = self.0.iter().find(|route| route.name == name)?;
-        let mismatch = route.mismatch(request, now);
-        let shadow = || route.shadow.then(|| "it is a shadow route".to_owned());
-        let earlier = || {
-            let used = self.find(request, now).route.filter(|used| used.name != name)?;
-            Some(format!("{:?} before it matches, too", used.name))
-        };
-        mismatch.or_else(shadow).or_else(earlier)
     }
 
     /// The names, in the same order.
@@ -296,22 +291,28 @@ impl HoursCondition {
 
 impl Route {
     fn matches(&self, request: &TransferRequest, now: Timestamp) -> bool {
-        let mut values = self.when.iter();
-        values.all(|condition| condition.accepts(condition.subject.of(request)))
-            && self.when_hours.as_ref().is_none_or(|hours| hours.holds(now))
+        self.first_mismatch(request, now).is_none()
     }
 
-    /// The first condition that does not hold, in words.
-    fn mismatch(&self, request: &TransferRequest, now: Timestamp) -> Option<String> {
-        let mut values = self.when.iter().map(|it| (it, it.subject.of(request)));
+    /// The first condition that does not hold.
+    fn first_mismatch<'m>(
+        &'m self,
+        request: &'m TransferRequest,
+        now: Timestamp,
+    ) -> Option<RouteMismatch<'m>> {
+        let mut values =
+            self.when.iter().map(|condition| (condition, condition.subject.of(request)));
         let mismatch = values.find(|(condition, value)| !condition.accepts(*value));
         if let Some((Condition { subject, .. }, value)) = mismatch {
-            let value = value.map_or_else(|| "absent".to_owned(), |value| format!("{value:?}"));
-            return Some(format!("`when.{subject}` does not hold: it is {value}"));
+            return Some(RouteMismatch::Value { subject, value });
         }
         let hours = self.when_hours.as_ref().filter(|hours| !hours.holds(now))?;
-        let state = if matches!(hours, HoursCondition::Open(_)) { "closed" } else { "open" };
-        Some(format!("`when.hours` does not hold: they are {state} at {now}"))
+        Some(RouteMismatch::Hours { hours, now })
+    }
+
+    /// When its targets are there; `None`: always.
+    pub fn opening(&self) -> Option<&Opening> {
+        self.opening.as_ref()
     }
 
     /// The hours of the route, if they are closed now.

@@ -14,6 +14,7 @@ pub mod input;
 mod message;
 pub mod outcome;
 pub mod outcome_format;
+pub mod reading;
 pub(crate) mod repair;
 pub(crate) mod replay;
 mod truncate;

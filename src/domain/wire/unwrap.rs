@@ -11,6 +11,7 @@ use serde::Deserialize;
 use serde::de::IgnoredAny;
 use serde_json::value::RawValue;
 
+use super::reading::{ReadingStep, ReadingSteps};
 use super::repair;
 use crate::domain::event::{Malformed, MalformedClass};
 
@@ -35,12 +36,16 @@ impl<'r> Unwrapped<'r> {
 
 /// Removes every envelope. `None`: the envelope says that the record is not for us, such as a row that
 /// was deleted.
-pub(super) fn unwrap(value: &[u8]) -> Result<Option<Unwrapped<'_>>, Malformed> {
-    let mut inside = Unwrapped::as_it_is(without_frame(value));
+pub(super) fn unwrap<'r>(
+    value: &'r [u8],
+    steps: &mut ReadingSteps,
+) -> Result<Option<Unwrapped<'r>>, Malformed> {
+    let mut inside = Unwrapped::as_it_is(without_frame(value, steps));
     for _ in 0..MAX_LAYERS {
         match layer(&inside.text) {
             Layer::None => break,
-            Layer::Around { text, is_repaired } => {
+            Layer::Around { envelope, text, is_repaired } => {
+                steps.add(|| ReadingStep::Unwrapped(envelope.to_owned()));
                 inside.is_repaired |= is_repaired;
                 inside.text = Cow::Owned(text);
             }
@@ -48,7 +53,11 @@ pub(super) fn unwrap(value: &[u8]) -> Result<Option<Unwrapped<'_>>, Malformed> {
                 let error = "the envelope contains null (a tombstone)".to_owned();
                 return Err(Malformed { class: MalformedClass::NullValue, error });
             }
-            Layer::OtherChange => return Ok(None),
+            Layer::OtherChange => {
+                let why = "a change event of Debezium that is no new row: \"op\" is not c or r";
+                steps.add(|| ReadingStep::Skipped(why.to_owned()));
+                return Ok(None);
+            }
         }
     }
     Ok(Some(inside))
@@ -56,9 +65,16 @@ pub(super) fn unwrap(value: &[u8]) -> Result<Option<Unwrapped<'_>>, Malformed> {
 
 /// Removes the frame of a schema registry, `0x00` and the schema's id in four bytes, where JSON is
 /// behind it: JSON needs no schema to be read.
-fn without_frame(value: &[u8]) -> &[u8] {
+fn without_frame<'r>(value: &'r [u8], steps: &mut ReadingSteps) -> &'r [u8] {
     match value {
-        [0, _, _, _, _, json @ ..] if json.trim_ascii_start().starts_with(b"{") => json,
+        [0, a, b, c, d, json @ ..] if json.trim_ascii_start().starts_with(b"{") => {
+            steps.add(|| {
+                let id = u32::from_be_bytes([*a, *b, *c, *d]);
+                let envelope = format!("frame of a schema registry (schema id {id})");
+                ReadingStep::Unwrapped(envelope)
+            });
+            json
+        }
         _ => value,
     }
 }
@@ -66,6 +82,8 @@ fn without_frame(value: &[u8]) -> &[u8] {
 enum Layer {
     None,
     Around {
+        /// Its name for people.
+        envelope: &'static str,
         text: Vec<u8>,
         is_repaired: bool,
     },
@@ -75,8 +93,8 @@ enum Layer {
 }
 
 impl Layer {
-    fn around(text: impl Into<Vec<u8>>) -> Self {
-        Self::Around { text: text.into(), is_repaired: false }
+    fn around(envelope: &'static str, text: impl Into<Vec<u8>>) -> Self {
+        Self::Around { envelope, text: text.into(), is_repaired: false }
     }
 }
 
@@ -97,7 +115,9 @@ fn repairing(text: &[u8], read: fn(&[u8]) -> serde_json::Result<Layer>) -> Layer
         // Another shape: no repair makes an envelope of it.
         Err(error) if error.is_data() => Layer::None,
         Err(_) => match read(repair::repaired(text).as_bytes()) {
-            Ok(Layer::Around { text, .. }) => Layer::Around { text, is_repaired: true },
+            Ok(Layer::Around { envelope, text, .. }) => {
+                Layer::Around { envelope, text, is_repaired: true }
+            }
             Ok(layer) => layer,
             Err(_) => Layer::None,
         },
@@ -108,7 +128,7 @@ fn json_in_a_string(text: &[u8]) -> serde_json::Result<Layer> {
     let inside: String = serde_json::from_slice(text)?;
     let trimmed = repair::trimmed(inside.as_bytes());
     let is_json = trimmed.trim_ascii_start().starts_with(b"{");
-    Ok(if is_json { Layer::around(trimmed) } else { Layer::None })
+    Ok(if is_json { Layer::around("JSON in a string", trimmed) } else { Layer::None })
 }
 
 /// What Connect's `JsonConverter` writes with `schemas.enable=true`: these two members only.
@@ -123,7 +143,8 @@ struct ConnectEnvelope<'a> {
 
 fn connect(text: &[u8]) -> serde_json::Result<Layer> {
     let payload = serde_json::from_slice::<ConnectEnvelope<'_>>(text)?.payload.get();
-    Ok(if payload == "null" { Layer::AroundNull } else { Layer::around(payload) })
+    let envelope = "{schema, payload} of Kafka Connect";
+    Ok(if payload == "null" { Layer::AroundNull } else { Layer::around(envelope, payload) })
 }
 
 /// A change of a row, as Debezium writes it.
@@ -151,7 +172,9 @@ fn change_event(text: &[u8]) -> serde_json::Result<Layer> {
     let change: ChangeEvent<'_> = serde_json::from_slice(text)?;
     Ok(match (change.op.as_str(), change.after) {
         // Created, or read while a snapshot was made.
-        ("c" | "r", Some(after)) => Layer::around(after.get()),
+        ("c" | "r", Some(after)) => {
+            Layer::around("change event of Debezium (a new row)", after.get())
+        }
         ("c" | "r", None) => Layer::AroundNull,
         _ => Layer::OtherChange,
     })
@@ -161,10 +184,14 @@ fn change_event(text: &[u8]) -> serde_json::Result<Layer> {
 mod tests {
     use super::*;
 
+    fn unwrapped(value: &[u8]) -> Result<Option<Unwrapped<'_>>, Malformed> {
+        unwrap(value, &mut ReadingSteps::default())
+    }
+
     fn check(value: &[u8], expected: &str) {
-        let unwrapped = unwrap(value).unwrap().unwrap();
+        let found = unwrapped(value).unwrap().unwrap();
         let shown = String::from_utf8_lossy(value);
-        let text = String::from_utf8_lossy(&unwrapped.text);
+        let text = String::from_utf8_lossy(&found.text);
         assert_eq!(text.trim_start(), expected.trim_start(), "{shown}");
     }
 
@@ -215,10 +242,10 @@ mod tests {
     fn changes_that_are_no_new_row_are_not_for_us_and_null_is_a_tombstone() {
         for op in ["u", "d", "t", "m"] {
             let change = format!(r#"{{"before":{{}},"after":null,"op":"{op}"}}"#);
-            assert_eq!(unwrap(change.as_bytes()), Ok(None), "{op}");
+            assert_eq!(unwrapped(change.as_bytes()), Ok(None), "{op}");
         }
         for value in [r#"{"schema":null,"payload":null}"#, r#"{"after":null,"op":"c"}"#] {
-            let malformed = unwrap(value.as_bytes()).unwrap_err();
+            let malformed = unwrapped(value.as_bytes()).unwrap_err();
             assert_eq!(malformed.class, MalformedClass::NullValue, "{value}");
         }
     }
@@ -226,8 +253,8 @@ mod tests {
     #[test]
     fn an_envelope_is_repaired_where_its_text_needs_it() {
         let lone = br#""{\"session_id\":\"a\ud83d\"}""#;
-        let unwrapped = unwrap(lone).unwrap().unwrap();
-        assert!(unwrapped.is_repaired);
+        let found = unwrapped(lone).unwrap().unwrap();
+        assert!(found.is_repaired);
         check(lone, "{\"session_id\":\"a\u{fffd}\"}");
         check(b"{\"schema\":\"a\tb\",\"payload\":{}}", "{}");
     }
@@ -238,7 +265,7 @@ mod tests {
         for _ in 0..MAX_LAYERS + 2 {
             value = format!(r#"{{"schema":0,"payload":{value}}}"#);
         }
-        let unwrapped = unwrap(value.as_bytes()).unwrap().unwrap();
-        assert!(unwrapped.text.starts_with(br#"{"schema""#));
+        let found = unwrapped(value.as_bytes()).unwrap().unwrap();
+        assert!(found.text.starts_with(br#"{"schema""#));
     }
 }

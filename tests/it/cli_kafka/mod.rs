@@ -4,6 +4,7 @@
 
 mod broker_away;
 mod check;
+mod explain;
 mod files;
 mod outcomes;
 mod publish;

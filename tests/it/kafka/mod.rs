@@ -6,6 +6,7 @@ mod audit;
 mod codes;
 mod crash;
 mod dead_letters;
+mod explain;
 mod formats;
 mod groups;
 mod ledger_away;

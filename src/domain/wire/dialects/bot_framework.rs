@@ -17,7 +17,7 @@ pub(super) const SHAPE: &str =
 /// Reads an activity, or the first of several that asks for a human.
 pub(super) fn read<'r>(input: &DialectInput<'_>) -> Reading<'r> {
     let Ok(Parsed { value, is_repaired }) = parse::<Value>(input.text, input.headers) else {
-        return Reading::Unrecognised;
+        return Reading::unrecognised("no JSON");
     };
     let activities = match &value {
         Value::Array(list) => list.as_slice(),
@@ -25,12 +25,18 @@ pub(super) fn read<'r>(input: &DialectInput<'_>) -> Reading<'r> {
             Some(Value::Array(list)) => list.as_slice(),
             _ => std::slice::from_ref(&value),
         },
-        _ => return Reading::Unrecognised,
+        _ => return Reading::unrecognised("neither an object nor a list"),
     };
     let mut activities = activities.iter().filter_map(Value::as_object).filter(|a| is_activity(a));
-    let Some(first) = activities.next() else { return Reading::Unrecognised };
+    let Some(first) = activities.next() else {
+        return Reading::unrecognised(
+            "no activity: neither `type` with a `conversation` nor `activities`",
+        );
+    };
     let initiate = std::iter::once(first).chain(activities).find(|a| is_initiate(a));
-    let Some(activity) = initiate else { return Reading::NotForUs };
+    let Some(activity) = initiate else {
+        return Reading::not_for_us("an activity other than the event handoff.initiate");
+    };
     Reading::escalation(Written { is_repaired, ..escalation(activity) })
 }
 

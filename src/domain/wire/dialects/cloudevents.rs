@@ -21,6 +21,11 @@ use crate::domain::wire::escalation::written::{SessionHelp, Written, shortened_i
 use crate::domain::wire::headers::{self, text_header};
 use crate::domain::wire::repair;
 
+/// Why a record is no CloudEvent, and why one is not for us.
+pub(super) const SHAPE: &str =
+    "specversion, id, type and source are neither members nor headers `ce_..`";
+pub(super) const OTHER_TYPE: &str = "its type is not in input.cloudevents_types";
+
 /// How the names of the headers of binary mode begin.
 const PREFIX: &str = "ce_";
 
@@ -297,7 +302,9 @@ impl CloudEvent {
                 };
                 match read_data(&input) {
                     Reading::Escalation(written) => written.detached(),
-                    Reading::NotForUs | Reading::Unrecognised => return Reading::NotForUs,
+                    Reading::NotForUs(why) | Reading::Unrecognised(why) => {
+                        return Reading::NotForUs(why);
+                    }
                     Reading::Malformed(malformed) => return Reading::Malformed(malformed),
                 }
             }

@@ -5,7 +5,7 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::rasa::{Details, RasaEnvelope, RasaSignal, is_text};
-use super::{DialectInput, Reading};
+use super::{DialectInput, Reading, rasa};
 
 #[derive(Deserialize)]
 struct MantleEvent<'a> {
@@ -47,7 +47,7 @@ struct Payload<'a> {
 /// Reads a value that has a `conversation_id` and no `event`.
 pub(super) fn read<'r>(input: &DialectInput<'_>, signal: &RasaSignal) -> Reading<'r> {
     let Ok(event) = serde_json::from_slice::<MantleEvent<'_>>(input.text) else {
-        return Reading::Unrecognised;
+        return Reading::unrecognised(rasa::NO_EVENT);
     };
     let details = match signal {
         RasaSignal::Action(name) => {
@@ -68,7 +68,9 @@ pub(super) fn read<'r>(input: &DialectInput<'_>, signal: &RasaSignal) -> Reading
             .map(|tool| Details::of_json_text(tool.arguments_json).unwrap_or_default()),
         RasaSignal::Flow(_) | RasaSignal::Pause => None,
     };
-    let Some(details) = details else { return Reading::NotForUs };
+    let Some(details) = details else {
+        return Reading::not_for_us(rasa::OTHER_EVENT);
+    };
     let (session, time, id) = (event.conversation_id, event.timestamp, event.event_id);
     details.into_reading(RasaEnvelope { session, time, id }, input)
 }

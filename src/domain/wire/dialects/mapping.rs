@@ -3,6 +3,8 @@
 //! [`config`](crate::config) compiles `[[mappings]]` to a [`Mapping`]. A pointer is that of RFC 6901; a
 //! segment `*` stands for the first element of a list, or member of an object, that has the rest.
 
+use std::fmt;
+
 use jiff::Timestamp;
 use serde_json::{Map, Value};
 
@@ -10,6 +12,7 @@ use super::{DialectInput, Reading, object};
 use crate::domain::record::last_header;
 use crate::domain::wire::escalation::EscalationFields;
 use crate::domain::wire::escalation::written::{Parsed, SessionHelp, Written};
+use crate::domain::wire::reading::{ReadingStep, ReadingSteps};
 
 /// One entry of `[[mappings]]`.
 #[derive(Debug, Clone, PartialEq)]
@@ -146,6 +149,19 @@ fn find<'v>(value: &'v Value, segments: &[String]) -> Option<&'v Value> {
     }
 }
 
+impl fmt::Display for FieldSource {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Pointer(JsonPointer(segments)) if segments.is_empty() => f.write_str("the value"),
+            Self::Pointer(JsonPointer(segments)) => segments
+                .iter()
+                .try_for_each(|part| write!(f, "/{}", part.replace('~', "~0").replace('/', "~1"))),
+            Self::Header(name) => write!(f, "header:{name}"),
+            Self::Key => f.write_str("the record's key"),
+        }
+    }
+}
+
 /// A record while a mapping reads it.
 struct MappedRecord<'m> {
     value: &'m Value,
@@ -190,22 +206,44 @@ impl MappedRecord<'_> {
         Some(extraction.time.and_then(|form| form.read(&cut)).unwrap_or(cut))
     }
 
-    fn attributes(&self, rule: &AttributesRule) -> Option<Value> {
+    fn attributes(&self, rule: &AttributesRule, steps: &mut ReadingSteps) -> Option<Value> {
         let attributes = match rule {
             AttributesRule::Each(rules) => {
-                let value =
-                    |rule: &FieldRule| Some((rule.field.clone(), self.value_of(&rule.rule)?));
+                let value = |FieldRule { field, rule }: &FieldRule| {
+                    let value = self.value_of(rule);
+                    steps.add(|| mapped(format!("attributes.{field}"), rule, value.is_some()));
+                    Some((field.clone(), value?))
+                };
                 rules.iter().filter_map(value).collect()
             }
-            AttributesRule::Members(source) => match self.get(source)? {
-                Value::Object(members) => flattened(members),
-                // Not an object: the outcome notes that it was left out.
-                other => return Some(other),
-            },
+            AttributesRule::Members(source) => {
+                let found = self.get(source);
+                steps.add(|| ReadingStep::Mapped {
+                    field: "attributes".to_owned(),
+                    source: format!("members of {source}"),
+                    is_found: found.is_some(),
+                });
+                match found? {
+                    Value::Object(members) => flattened(members),
+                    // Not an object: the outcome notes that it was left out.
+                    other => return Some(other),
+                }
+            }
         };
         Some(Value::Object(attributes))
             .filter(|attributes| *attributes != Value::Object(Map::new()))
     }
+}
+
+fn mapped(field: String, rule: &ValueRule, is_found: bool) -> ReadingStep {
+    let source = match rule {
+        ValueRule::Constant(value) => format!("the constant {value}"),
+        ValueRule::Read(Extraction { source, default: None, .. }) => source.to_string(),
+        ValueRule::Read(Extraction { source, default: Some(value), .. }) => {
+            format!("{source}, else {value}")
+        }
+    };
+    ReadingStep::Mapped { field, source, is_found }
 }
 
 /// The flat members, and those of objects inside as `outer.inner`; lists and what is deeper is dropped.
@@ -265,22 +303,30 @@ fn text_of_time(time: Timestamp) -> Value {
 }
 
 impl Mapping {
-    pub(super) fn read<'r>(&self, input: &DialectInput<'_>) -> Reading<'r> {
+    pub(super) fn read<'r>(
+        &self,
+        input: &DialectInput<'_>,
+        steps: &mut ReadingSteps,
+    ) -> Reading<'r> {
         let Some(Parsed { value, is_repaired }) = object(input) else {
-            return Reading::Unrecognised;
+            return Reading::unrecognised("no JSON object");
         };
         let value = Value::Object(value);
         let record = MappedRecord { value: &value, input };
-        if !self.conditions.iter().all(|condition| record.meets(condition)) {
-            return Reading::Unrecognised;
+        if let Some(MappingCondition { source, .. }) =
+            self.conditions.iter().find(|condition| !record.meets(condition))
+        {
+            return Reading::unrecognised(format!("`match` does not hold for {source}"));
         }
         let mut fields = EscalationFields::default();
         for FieldRule { field, rule } in &self.fields {
-            if let Some(value) = record.value_of(rule) {
+            let value = record.value_of(rule);
+            steps.add(|| mapped(field.clone(), rule, value.is_some()));
+            if let Some(value) = value {
                 set(&mut fields, field, value);
             }
         }
-        fields.attributes = record.attributes(&self.attributes);
+        fields.attributes = record.attributes(&self.attributes, steps);
         let help = SessionHelp::Sentence(format!(
             "the record has nothing where the mapping {:?} looks for it",
             self.name

@@ -21,6 +21,7 @@ use self::mapping::Mapping;
 use self::rasa::RasaSignal;
 use super::escalation::written::{Parsed, Written, parse};
 use super::input::InputRules;
+use super::reading::{FormatResult, ReadingSteps, Why};
 use crate::domain::event::{Malformed, MalformedClass};
 use crate::domain::record::Header;
 
@@ -41,25 +42,36 @@ impl Dialect {
     /// The names of the dialects that need no mapping.
     pub const NAMES: [&'static str; 3] = ["native", "rasa", "bot_framework"];
 
-    fn read<'r>(&self, input: &DialectInput<'r>) -> Reading<'r> {
+    /// Its name in `input.dialects`.
+    pub fn name(&self) -> &str {
+        let [native, rasa, bot_framework] = Self::NAMES;
+        match self {
+            Self::Native => native,
+            Self::Rasa(_) => rasa,
+            Self::BotFramework => bot_framework,
+            Self::Mapping(mapping) => &mapping.name,
+        }
+    }
+
+    fn read<'r>(&self, input: &DialectInput<'r>, steps: &mut ReadingSteps) -> Reading<'r> {
         match self {
             Self::Native => native::read(input),
             Self::Rasa(signal) => rasa::read(input, signal),
             Self::BotFramework => bot_framework::read(input),
-            Self::Mapping(mapping) => mapping.read(input),
+            Self::Mapping(mapping) => mapping.read(input, steps),
         }
     }
 
     /// Reads a record that no other dialect has recognised, so that its dead letter says what is
     /// missing.
-    fn judge<'r>(&self, input: &DialectInput<'r>) -> Reading<'r> {
+    fn judge<'r>(&self, input: &DialectInput<'r>, steps: &mut ReadingSteps) -> Reading<'r> {
         if *self == Self::Native {
             return native::judge(input);
         }
-        match self.read(input) {
-            Reading::Unrecognised => {}
+        let why = match self.read(input, steps) {
+            Reading::Unrecognised(why) => why,
             reading => return reading,
-        }
+        };
         let wanted = match self {
             // Its conditions choose among records of a format that it knows.
             Self::Native | Self::Mapping(_) => None,
@@ -68,7 +80,7 @@ impl Dialect {
         };
         match (parse::<Map<String, Value>>(input.text, input.headers), wanted) {
             (Err(malformed), _) => Reading::Malformed(malformed),
-            (Ok(_), None) => Reading::NotForUs,
+            (Ok(_), None) => Reading::NotForUs(why),
             (Ok(_), Some(shape)) => Reading::malformed(
                 MalformedClass::UnknownFormat,
                 format!("the value is no {shape}"),
@@ -90,15 +102,23 @@ pub(super) struct DialectInput<'r> {
 
 /// What a dialect makes of a record.
 pub(super) enum Reading<'r> {
-    /// It is of another format.
-    Unrecognised,
-    /// It is of this format, and no escalation.
-    NotForUs,
+    /// It is of another format: why.
+    Unrecognised(Why),
+    /// It is of this format, and no escalation: why.
+    NotForUs(Why),
     Malformed(Malformed),
     Escalation(Box<Written<'r>>),
 }
 
 impl<'r> Reading<'r> {
+    fn unrecognised(why: impl Into<Why>) -> Self {
+        Self::Unrecognised(why.into())
+    }
+
+    fn not_for_us(why: impl Into<Why>) -> Self {
+        Self::NotForUs(why.into())
+    }
+
     fn malformed(class: MalformedClass, error: String) -> Self {
         Self::Malformed(Malformed { class, error })
     }
@@ -110,32 +130,77 @@ impl<'r> Reading<'r> {
 
 /// Reads a record in the dialects of the configuration. The first that recognises it decides; if none
 /// does, the last one judges it.
-pub(super) fn read<'r>(input: &DialectInput<'r>, rules: &InputRules) -> Reading<'r> {
+pub(super) fn read<'r>(
+    input: &DialectInput<'r>,
+    rules: &InputRules,
+    steps: &mut ReadingSteps,
+) -> Reading<'r> {
     if rules.cloudevents {
-        match cloudevents::open(input, &rules.cloudevents_types) {
+        let opened = cloudevents::open(input, &rules.cloudevents_types);
+        steps.tried("cloudevents", || match &opened {
+            Ok(Opened::OtherFormat) => FormatResult::Unrecognised(cloudevents::SHAPE.to_owned()),
+            Ok(Opened::OtherType) => FormatResult::NotForUs(cloudevents::OTHER_TYPE.to_owned()),
+            Ok(Opened::Event(_)) => FormatResult::Recognised,
+            Err(_) => FormatResult::Malformed,
+        });
+        match opened {
             Ok(Opened::OtherFormat) => {}
-            Ok(Opened::OtherType) => return Reading::NotForUs,
-            Ok(Opened::Event(event)) => return (*event).read(|data| read_data(data, rules)),
+            Ok(Opened::OtherType) => return Reading::not_for_us(cloudevents::OTHER_TYPE),
+            Ok(Opened::Event(event)) => {
+                return (*event).read(|data| read_data(data, rules, steps));
+            }
             Err(malformed) => return Reading::Malformed(malformed),
         }
     }
-    let Some((last, others)) = rules.dialects.split_last() else { return native::judge(input) };
-    match others.iter().find_map(|dialect| recognised(dialect, input)) {
+    let Some((last, others)) = rules.dialects.split_last() else {
+        return native::judge(input);
+    };
+    match others.iter().find_map(|dialect| recognised(dialect, input, steps)) {
         Some(reading) => reading,
-        None => last.judge(input),
+        None => {
+            let reading = last.judge(input, steps);
+            steps.tried(last.name(), || FormatResult::of(&reading));
+            reading
+        }
     }
 }
 
 /// Reads the data of a CloudEvent: in a dialect that recognises it, else as escalation v1.
-fn read_data<'r>(input: &DialectInput<'r>, rules: &InputRules) -> Reading<'r> {
-    let reading = rules.dialects.iter().find_map(|dialect| recognised(dialect, input));
-    reading.unwrap_or_else(|| native::judge(input))
+fn read_data<'r>(
+    input: &DialectInput<'r>,
+    rules: &InputRules,
+    steps: &mut ReadingSteps,
+) -> Reading<'r> {
+    let recognised = rules.dialects.iter().find_map(|dialect| recognised(dialect, input, steps));
+    recognised.unwrap_or_else(|| {
+        let reading = native::judge(input);
+        let [native, ..] = Dialect::NAMES;
+        steps.tried(native, || FormatResult::of(&reading));
+        reading
+    })
 }
 
-fn recognised<'r>(dialect: &Dialect, input: &DialectInput<'r>) -> Option<Reading<'r>> {
-    match dialect.read(input) {
-        Reading::Unrecognised => None,
+fn recognised<'r>(
+    dialect: &Dialect,
+    input: &DialectInput<'r>,
+    steps: &mut ReadingSteps,
+) -> Option<Reading<'r>> {
+    let reading = dialect.read(input, steps);
+    steps.tried(dialect.name(), || FormatResult::of(&reading));
+    match reading {
+        Reading::Unrecognised(_) => None,
         reading => Some(reading),
+    }
+}
+
+impl FormatResult {
+    fn of(reading: &Reading<'_>) -> Self {
+        match reading {
+            Reading::Unrecognised(why) => Self::Unrecognised(why.to_string()),
+            Reading::NotForUs(why) => Self::NotForUs(why.to_string()),
+            Reading::Malformed(_) => Self::Malformed,
+            Reading::Escalation(_) => Self::Recognised,
+        }
     }
 }
 

@@ -11,7 +11,7 @@ use crate::domain::wire::escalation::written::Written;
 pub(super) fn read<'r>(input: &DialectInput<'r>) -> Reading<'r> {
     match Written::read(input.text, input.headers) {
         Ok(written) if written.fields.session_id.is_some() => of_type(written, input.types),
-        _ => Reading::Unrecognised,
+        _ => Reading::unrecognised("no JSON object with a session_id"),
     }
 }
 
@@ -27,7 +27,10 @@ pub(super) fn judge<'r>(input: &DialectInput<'r>) -> Reading<'r> {
 pub(super) fn of_type<'r>(written: Written<'r>, types: &[String]) -> Reading<'r> {
     let is_ours = |kind: &String| types.is_empty() || types.contains(kind);
     match &written.fields.kind {
-        Some(Value::String(kind)) if !is_ours(kind) => Reading::NotForUs,
+        Some(Value::String(kind)) if !is_ours(kind) => {
+            let kind = quoted(&Value::from(kind.as_str()));
+            Reading::not_for_us(format!("its type is {kind}, which is not in escalation.types"))
+        }
         None | Some(Value::String(_)) => Reading::escalation(written),
         Some(other) => {
             let error = format!("type must be text, got {}", quoted(other));

@@ -20,6 +20,11 @@ use crate::domain::wire::escalation::written::{Parsed, SessionHelp, Written, par
 pub(super) const SHAPE: &str =
     "event of Rasa: it has neither `event` and `sender_id` nor `conversation_id`";
 
+/// Why a record is not of this dialect, and why it is not for us.
+pub(super) const NO_EVENT: &str =
+    "no event of Rasa: neither `event` with `sender_id` nor `conversation_id`";
+pub(super) const OTHER_EVENT: &str = "another event of Rasa than the one of input.rasa_signal";
+
 /// The event by which a bot asks for a human. Exactly one, or a customer is transferred twice.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum RasaSignal {
@@ -106,11 +111,11 @@ struct ClassicEvent<'a> {
 /// Reads an event of either envelope.
 pub(super) fn read<'r>(input: &DialectInput<'r>, signal: &RasaSignal) -> Reading<'r> {
     if cannot_be(input.text, signal) {
-        return Reading::NotForUs;
+        return Reading::not_for_us(OTHER_EVENT);
     }
     // A struct is read from a list, too.
     if !input.text.trim_ascii_start().starts_with(b"{") {
-        return Reading::Unrecognised;
+        return Reading::unrecognised("no JSON object");
     }
     if let Ok(event) = serde_json::from_slice(input.text) {
         return of_event(&event, input, signal);
@@ -118,18 +123,18 @@ pub(super) fn read<'r>(input: &DialectInput<'r>, signal: &RasaSignal) -> Reading
     // A doubled member or text to repair: rare enough to be read twice.
     let Ok(Parsed { value, is_repaired }) = parse::<Map<String, Value>>(input.text, input.headers)
     else {
-        return Reading::Unrecognised;
+        return Reading::unrecognised("no JSON object");
     };
     let text = Value::Object(value).to_string();
     let again = DialectInput { text: text.as_bytes(), headers: &[], ..*input };
-    let Ok(event) = serde_json::from_str(&text) else { return Reading::Unrecognised };
+    let Ok(event) = serde_json::from_str(&text) else { return Reading::unrecognised(NO_EVENT) };
     match of_event(&event, &again, signal) {
         Reading::Escalation(mut written) => {
             written.is_repaired |= is_repaired;
             Reading::escalation(written.detached())
         }
-        Reading::Unrecognised => Reading::Unrecognised,
-        Reading::NotForUs => Reading::NotForUs,
+        Reading::Unrecognised(why) => Reading::Unrecognised(why),
+        Reading::NotForUs(why) => Reading::NotForUs(why),
         Reading::Malformed(malformed) => Reading::Malformed(malformed),
     }
 }
@@ -153,10 +158,10 @@ fn of_event<'r>(
     let Some(kind) = event.event.filter(|kind| kind.get().starts_with('"')) else {
         return match event.conversation_id {
             Some(_) => mantle::read(input, signal),
-            None => Reading::Unrecognised,
+            None => Reading::unrecognised(NO_EVENT),
         };
     };
-    let Some(sender) = event.sender_id else { return Reading::Unrecognised };
+    let Some(sender) = event.sender_id else { return Reading::unrecognised(NO_EVENT) };
     let is_signal = |expected, member: Option<&RawValue>, name: &str| {
         is_text(Some(kind), expected) && is_text(member, name)
     };
@@ -167,10 +172,10 @@ fn of_event<'r>(
         RasaSignal::Slot(name) if is_signal("slot", event.name, name) => {
             match Details::of_slot(event.value) {
                 Some(details) => details,
-                None => return Reading::NotForUs,
+                None => return Reading::not_for_us("the slot was reset"),
             }
         }
-        _ => return Reading::NotForUs,
+        _ => return Reading::not_for_us(OTHER_EVENT),
     };
     details.into_reading(RasaEnvelope { session: sender, time: event.timestamp, id: None }, input)
 }

@@ -26,6 +26,7 @@ use serde_json::Value;
 use super::dialects::{self, DialectInput, Reading};
 use super::headers;
 use super::input::InputRules;
+use super::reading::{ReadingStep, ReadingSteps};
 use super::unwrap::{Unwrapped, unwrap};
 use crate::domain::event::{Event, Malformed, MalformedClass};
 use crate::domain::record::Record;
@@ -187,7 +188,17 @@ pub enum Decoded {
 
 /// Decodes one record that was received at `now`.
 pub fn decode(record: &Record, rules: &DecodeRules, now: Timestamp) -> Decoded {
-    match decode_event(record, rules, now) {
+    decode_with(record, rules, now, &mut ReadingSteps::default())
+}
+
+/// The same, and reports the steps.
+pub fn decode_with(
+    record: &Record,
+    rules: &DecodeRules,
+    now: Timestamp,
+    steps: &mut ReadingSteps,
+) -> Decoded {
+    match decode_event(record, rules, now, steps) {
         Ok(Some(event)) => Decoded::Event(Box::new(event)),
         Ok(None) => Decoded::NotForUs,
         Err(malformed) => Decoded::Malformed(malformed),
@@ -198,16 +209,25 @@ fn decode_event(
     record: &Record,
     rules: &DecodeRules,
     now: Timestamp,
+    steps: &mut ReadingSteps,
 ) -> Result<Option<Event>, Malformed> {
     let is_ours = |kind: &str| rules.types.is_empty() || rules.types.iter().any(|t| t == kind);
     // The header comes first: it skips foreign records without parsing them, even broken ones.
     if let Some(kind) = record.header(headers::TYPE)
         && !std::str::from_utf8(kind).is_ok_and(|kind| is_ours(unquoted(kind)))
     {
+        steps.add(|| {
+            let kind = String::from_utf8_lossy(kind);
+            let why = format!(
+                "the header {} is {kind:?}, which is not in escalation.types",
+                headers::TYPE
+            );
+            ReadingStep::Skipped(why)
+        });
         return Ok(None);
     }
     let value = value_of(record, rules.max_bytes)?;
-    let Some(Unwrapped { text, is_repaired }) = unwrapped(value, &rules.input)? else {
+    let Some(Unwrapped { text, is_repaired }) = unwrapped(value, &rules.input, steps)? else {
         return Ok(None);
     };
     let input = DialectInput {
@@ -216,8 +236,8 @@ fn decode_event(
         headers: &record.headers,
         types: &rules.types,
     };
-    match dialects::read(&input, &rules.input) {
-        Reading::Unrecognised | Reading::NotForUs => Ok(None),
+    match dialects::read(&input, &rules.input, steps) {
+        Reading::Unrecognised(_) | Reading::NotForUs(_) => Ok(None),
         Reading::Malformed(malformed) => Err(malformed),
         Reading::Escalation(mut written) => {
             written.is_repaired |= is_repaired;
@@ -238,8 +258,12 @@ fn value_of(record: &Record, max_bytes: usize) -> Result<&[u8], Malformed> {
     Ok(value)
 }
 
-fn unwrapped<'r>(value: &'r [u8], input: &InputRules) -> Result<Option<Unwrapped<'r>>, Malformed> {
-    if input.unwrap { unwrap(value) } else { Ok(Some(Unwrapped::as_it_is(value))) }
+fn unwrapped<'r>(
+    value: &'r [u8],
+    input: &InputRules,
+    steps: &mut ReadingSteps,
+) -> Result<Option<Unwrapped<'r>>, Malformed> {
+    if input.unwrap { unwrap(value, steps) } else { Ok(Some(Unwrapped::as_it_is(value))) }
 }
 
 /// Returns a type without blanks around it and without the quotes that a JSON serializer of headers
