@@ -12,6 +12,7 @@
 //! - `field`: faults seen in the field, one file per kind, by the smallest input that shows each.
 //! - `examples`: the programs under `examples/` against the service, run as a user runs them.
 //! - `formats`: records of other systems, as fixtures and changed at random.
+//! - `recipes`: the commands of `docs/recipes/` print what the pages say.
 //! - `fixture`: whether the Kafka fixture does what the other tests rely on.
 //! - `schemas`: the documents in schemas/ against the types, the documents' examples and `handoff schema`.
 //! - `support`: starts Kafka, PostgreSQL and workers for the tests.
@@ -25,6 +26,7 @@ mod fixture;
 mod formats;
 mod kafka;
 mod ledger;
+mod recipes;
 mod schemas;
 mod sim_desk;
 mod simulation;
