@@ -49,10 +49,11 @@ impl<P: Ports, S: Source> EventLoop<P, S> {
                 rooms.on_inconclusive(from, now);
             }
         }
-        if let Some(room) = &event.room
-            && found_agent
-        {
-            rooms.on_found(room);
+        if found_agent {
+            // They differ where the routes have changed since it was parked: those who wait with it follow
+            // it to its new targets.
+            let left = event.from_room.as_ref().filter(|from| Some(*from) != event.room.as_ref());
+            event.room.iter().chain(left).for_each(|room| rooms.on_found(room));
         }
     }
 

@@ -190,6 +190,7 @@ impl ConsumerCallbacks {
         if !end.lost {
             self.commit();
         }
+        self.readings.clear();
         self.inbound.close();
         let draining = self.draining.lock().take();
         if let Some(draining) = draining {

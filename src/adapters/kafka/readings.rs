@@ -103,6 +103,11 @@ impl Readings {
         self.0.lock().partitions.retain(|partition, _| !partitions.contains(partition));
     }
 
+    /// Forget all: the client ends, and nothing more is asked for.
+    pub(super) fn clear(&self) {
+        self.0.lock().partitions.clear();
+    }
+
     /// The client has learned the topic's id, perhaps after readings have begun.
     pub(super) fn set_unknown_topics(&self, topic_id: &Arc<str>) {
         for reading in self.0.lock().partitions.values_mut().filter(|reading| reading.has_begun) {

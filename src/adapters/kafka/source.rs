@@ -33,8 +33,9 @@ const POLL: Duration = Duration::from_millis(100);
 const BATCH: usize = 32;
 /// How often a wait for the next client renews the lease and looks for the stop.
 const WAIT_STEP: Duration = Duration::from_millis(100);
-/// A call of `consume` may use the client that is about to be closed for this long.
-const LAST_USE: Duration = Duration::from_secs(1);
+/// A call of `consume`, or a request for where a partition is read from, may use the client that is about
+/// to be closed for this long: without its last reference the group is not left.
+const LAST_USE: Duration = Duration::from_secs(3);
 
 /// The consumer's thread. It returns an error when only another configuration helps.
 pub(crate) type ConsumerThread = JoinHandle<Result<(), RefusedConfiguration>>;

@@ -3,6 +3,7 @@
 //! The requests take seconds while a broker is away, so a thread of its own sends them and the
 //! consumer's thread goes on polling. It receives the answers from [`StartChecks::received`].
 
+use std::collections::BTreeMap;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Weak};
 use std::thread;
@@ -10,7 +11,8 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
-use rdkafka::error::KafkaError;
+use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
+use rdkafka::metadata::MetadataTopic;
 use tokio::time::Instant;
 use tracing::debug;
 
@@ -26,6 +28,8 @@ pub(super) const PAUSE: Duration = Duration::from_secs(1);
 /// How often, and at which distance, a check looks for the topic's id at its beginning.
 const ID_POLLS: u32 = 50;
 const ID_PAUSE: Duration = Duration::from_millis(10);
+/// Time limit for asking who leads the partitions.
+const METADATA_LIMIT: Duration = Duration::from_secs(3);
 /// A partition whose start is unknown for longer is a fault. Leaders change within a few seconds.
 const REPORT_AFTER: Duration = Duration::from_secs(15);
 
@@ -82,8 +86,11 @@ impl StartCheck {
         let since = Instant::now();
         let mut is_reported = false;
         self.wait_for_id();
-        let mut error = self.ask_together();
-        while !self.due.is_empty() {
+        loop {
+            let error = self.ask_by_leader();
+            if self.due.is_empty() {
+                break;
+            }
             if since.elapsed() >= REPORT_AFTER
                 && let Some(fault) = self.fault(error.as_ref())
             {
@@ -91,8 +98,6 @@ impl StartCheck {
                 is_reported = true;
             }
             thread::sleep(PAUSE);
-            // One partition without a leader fails the request for all of them.
-            error = self.ask_one_by_one();
         }
         if is_reported {
             self.health.faults().clear(FaultKind::StartUnknown);
@@ -112,17 +117,41 @@ impl StartCheck {
         }
     }
 
-    fn ask_together(&mut self) -> Option<KafkaError> {
-        let due = self.due.clone();
-        self.ask(&due)
-    }
-
-    fn ask_one_by_one(&mut self) -> Option<KafkaError> {
+    /// Ask once for the partitions of each leader: a partition without one, or one whose leader does not
+    /// answer, fails a request for all partitions in it.
+    fn ask_by_leader(&mut self) -> Option<KafkaError> {
         let mut last = None;
-        for due in self.due.clone() {
-            last = self.ask(&[due]).or(last);
+        let due = match self.due_by_leader() {
+            Ok(due) => due,
+            Err(error) => return Some(error),
+        };
+        for (leader, due) in due {
+            let error = match leader {
+                Some(_) => self.ask(&due),
+                None => Some(KafkaError::Global(RDKafkaErrorCode::LeaderNotAvailable)),
+            };
+            last = error.or(last);
         }
         last
+    }
+
+    /// The partitions by the broker that leads them; `None`: nobody does.
+    fn due_by_leader(&mut self) -> KafkaResult<BTreeMap<Option<i32>, Vec<UnknownStart>>> {
+        let Some(client) = self.client.upgrade() else {
+            self.due.clear();
+            return Ok(BTreeMap::new());
+        };
+        let topic = &client.context().topic;
+        let metadata = client.fetch_metadata(Some(topic), METADATA_LIMIT)?;
+        let partitions = metadata.topics().iter().flat_map(MetadataTopic::partitions);
+        let leaders: BTreeMap<_, _> =
+            partitions.map(|partition| (partition.id(), partition.leader())).collect();
+        let mut by_leader: BTreeMap<_, Vec<_>> = BTreeMap::new();
+        for due in &self.due {
+            let leader = leaders.get(&due.partition).copied().filter(|leader| *leader >= 0);
+            by_leader.entry(leader).or_default().push(due.clone());
+        }
+        Ok(by_leader)
     }
 
     /// Ask once. What was answered, or is not due any more, leaves the list.

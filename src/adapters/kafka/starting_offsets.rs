@@ -215,6 +215,7 @@ impl StartingOffsets {
         new_starts: &[(i32, i64)],
     ) -> Option<PartitionStart> {
         let rule = self.rule(&found, topic_id.as_ref());
+        let committed_id = self.committed_id(&found).cloned();
         let FoundOffsets { due, committed, mark, end } = found;
         let new_start = offset_of(new_starts, due.partition);
         let is_committed = rule == StartRule::Committed;
@@ -238,6 +239,8 @@ impl StartingOffsets {
                 && Some(&mark.cluster_id) == self.cluster_id.get()
         };
         let unread_from = mark.filter(is_ours).map_or(end, |mark| mark.unread_from);
+        // Where the client has not learned the topic's id yet, a later one must not count as this one's.
+        let topic_id = topic_id.or(committed_id);
         let offset = if is_committed { committed } else { new_start };
         let is_new = !is_committed && offset.is_some();
         Some(PartitionStart { due, offset, end, unread_from, topic_id, is_new })
@@ -314,6 +317,13 @@ mod tests {
         found.due.read_before = Some("one".into());
         assert_eq!(offsets().rule(&found, Some(&"two".into())), StartRule::OtherTopic);
         assert_eq!(offsets().rule(&found, Some(&"one".into())), StartRule::NoOffset);
+    }
+
+    #[test]
+    fn a_start_without_the_topics_id_keeps_that_of_its_mark() {
+        let of = |metadata| offsets().start(found(Some(5), metadata), None, &[]).unwrap().topic_id;
+        assert_eq!(of("c one 7").as_deref(), Some("one"));
+        assert_eq!(of("d one 7"), None, "the id of another cluster");
     }
 
     #[test]
