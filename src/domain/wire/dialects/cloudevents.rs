@@ -17,7 +17,7 @@ use super::{DialectInput, Reading};
 use crate::domain::event::{Correlation, Malformed, MalformedClass};
 use crate::domain::record::Header;
 use crate::domain::wire::escalation::fields::quoted;
-use crate::domain::wire::escalation::written::{SessionHelp, Written, shortened_identity};
+use crate::domain::wire::escalation::written::{Written, shortened_identity};
 use crate::domain::wire::headers::{self, text_header};
 use crate::domain::wire::repair;
 
@@ -35,6 +35,9 @@ const REQUIRED: [&str; 4] = ["specversion", "id", "type", "source"];
 /// The longest `correlationid` that is copied to the outcome, in bytes.
 const MAX_CORRELATION_BYTES: usize = 256;
 
+const SUBJECT_RULE: &str = "the subject of a CloudEvent counts only where `input.cloudevents_types` \
+                            names its type, or a dialect recognises its data";
+
 /// What a record is.
 pub(super) enum Opened {
     /// No CloudEvent.
@@ -45,9 +48,19 @@ pub(super) enum Opened {
     Event(Box<CloudEvent>),
 }
 
+/// What the dialects make of the data of a CloudEvent.
+pub(super) enum DataReading<'r> {
+    /// A dialect has recognised it, or it is an escalation with a session.
+    Recognised(Reading<'r>),
+    /// No dialect has recognised it; this is what the last one says.
+    Judged(Reading<'r>),
+}
+
 /// A CloudEvent without its envelope.
 pub(super) struct CloudEvent {
     attributes: Attributes,
+    /// The configuration names its type, and not only accepts every type.
+    is_listed: bool,
     /// `None`: absent, null or empty.
     data: Option<Vec<u8>>,
     /// The record's headers, and in structured mode the attributes as in binary mode.
@@ -85,6 +98,7 @@ pub(super) fn open(input: &DialectInput<'_>, accepted: &[String]) -> Result<Open
         headers.extend(texts.collect::<Vec<_>>());
     }
     Ok(Opened::Event(Box::new(CloudEvent {
+        is_listed: !accepted.is_empty(),
         data,
         headers,
         key: input.key.map(<[u8]>::to_vec),
@@ -283,32 +297,41 @@ impl Attributes {
 }
 
 impl CloudEvent {
-    /// Reads the data, and completes by the attributes what it does not say.
+    /// Reads the data, and completes by the attributes what it does not say. The subject is the session
+    /// only of what the configuration names as an escalation, by its type or by a dialect that accepts
+    /// the data: nearly every CloudEvent has a subject.
     pub(super) fn read<'r>(
-        self,
-        read_data: impl for<'d> FnOnce(&DialectInput<'d>) -> Reading<'d>,
+        mut self,
+        read_data: impl for<'d> FnOnce(&DialectInput<'d>) -> DataReading<'d>,
     ) -> Reading<'r> {
-        let written = match &self.data {
-            None => Written::new(
-                Default::default(),
-                SessionHelp::Sentence("the CloudEvent has no data and no subject".to_owned()),
-            ),
-            Some(data) => {
-                let input = DialectInput {
-                    text: data,
-                    key: self.key.as_deref(),
-                    headers: &self.headers,
-                    types: &self.types,
-                };
-                match read_data(&input) {
-                    Reading::Escalation(written) => written.detached(),
-                    Reading::NotForUs(why) | Reading::Unrecognised(why) => {
-                        return Reading::NotForUs(why);
-                    }
-                    Reading::Malformed(malformed) => return Reading::Malformed(malformed),
-                }
-            }
+        let data = self.data.take();
+        let input = DialectInput {
+            // Nothing is said in no data; a mapping may find all it needs in the attributes.
+            text: data.as_deref().unwrap_or(b"{}"),
+            key: self.key.as_deref(),
+            headers: &self.headers,
+            types: &self.types,
         };
+        let (reading, is_recognised) = match read_data(&input) {
+            DataReading::Recognised(reading) => (reading, true),
+            DataReading::Judged(reading) => (reading, false),
+        };
+        let mut written = match reading {
+            Reading::Escalation(written) => written.detached(),
+            Reading::NotForUs(why) | Reading::Unrecognised(why) => return Reading::NotForUs(why),
+            Reading::Malformed(malformed) => return Reading::Malformed(malformed),
+        };
+        let subject = self.attributes.values.remove("subject");
+        if written.fields.session_id.is_none() {
+            match (&subject, &data) {
+                (Some(_), _) => written.session_help.add(SUBJECT_RULE),
+                (None, None) => {
+                    written.session_help.add("the CloudEvent has no data and no subject");
+                }
+                (None, Some(_)) => {}
+            }
+            written.fields.session_id = subject.filter(|_| self.is_listed || is_recognised);
+        }
         Reading::escalation(self.complete(written))
     }
 
@@ -325,7 +348,6 @@ impl CloudEvent {
         // The source makes the id unique; a blank cannot be part of it.
         fields.id = Some(shortened_identity(&source, &id).into());
         for (field, name) in [
-            (&mut fields.session_id, "subject"),
             (&mut fields.requested_at, "time"),
             (&mut fields.expires_at, "expirytime"),
         ] {

@@ -16,7 +16,7 @@ pub mod rasa;
 
 use serde_json::{Map, Value};
 
-use self::cloudevents::Opened;
+use self::cloudevents::{DataReading, Opened};
 use self::mapping::Mapping;
 use self::rasa::RasaSignal;
 use super::escalation::written::{Parsed, Written, parse};
@@ -165,19 +165,24 @@ pub(super) fn read<'r>(
     }
 }
 
-/// Reads the data of a CloudEvent: in a dialect that recognises it, else as escalation v1.
+/// Reads the data of a CloudEvent: in a dialect that recognises it, or as an escalation with a session.
+/// Other data is judged by the last dialect, as a value without envelope is.
 fn read_data<'r>(
     input: &DialectInput<'r>,
     rules: &InputRules,
     steps: &mut ReadingSteps,
-) -> Reading<'r> {
-    let recognised = rules.dialects.iter().find_map(|dialect| recognised(dialect, input, steps));
-    recognised.unwrap_or_else(|| {
-        let reading = native::judge(input);
-        let [native, ..] = Dialect::NAMES;
-        steps.tried(native, || FormatResult::of(&reading));
-        reading
-    })
+) -> DataReading<'r> {
+    let native = [Dialect::Native];
+    let also = native.iter().filter(|native| !rules.dialects.contains(native));
+    let mut dialects = rules.dialects.iter().chain(also);
+    match dialects.find_map(|dialect| recognised(dialect, input, steps)) {
+        Some(reading) => DataReading::Recognised(reading),
+        None => {
+            let last = rules.dialects.last().unwrap_or(&Dialect::Native);
+            // Its steps are reported already.
+            DataReading::Judged(last.judge(input, &mut ReadingSteps::default()))
+        }
+    }
 }
 
 fn recognised<'r>(

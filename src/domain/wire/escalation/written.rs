@@ -75,6 +75,22 @@ pub(in crate::domain::wire) enum SessionHelp<'r> {
     Sentence(String),
 }
 
+impl SessionHelp<'_> {
+    /// Adds a sentence.
+    pub(in crate::domain::wire) fn add(&mut self, sentence: &str) {
+        let before = self.text();
+        let text = if before.is_empty() { before } else { before + "; " };
+        *self = Self::Sentence(text + sentence);
+    }
+
+    fn text(&self) -> String {
+        match self {
+            Self::Fields(text) => cause::of_missing_session(text).unwrap_or_default(),
+            Self::Sentence(sentence) => sentence.clone(),
+        }
+    }
+}
+
 impl<'r> Written<'r> {
     /// Reads escalation v1.
     pub(in crate::domain::wire) fn read(
@@ -107,9 +123,7 @@ impl<'r> Written<'r> {
             SessionHelp::Fields(_) if fields.session_id.is_some() => {
                 SessionHelp::Sentence(String::new())
             }
-            SessionHelp::Fields(text) => {
-                SessionHelp::Sentence(cause::of_missing_session(text).unwrap_or_default())
-            }
+            SessionHelp::Fields(_) => SessionHelp::Sentence(session_help.text()),
         };
         Written { fields, is_repaired, session_help, notes, trace, correlation }
     }
@@ -171,10 +185,7 @@ impl<'r> Written<'r> {
     }
 
     fn without_session(&self) -> String {
-        let cause = match &self.session_help {
-            SessionHelp::Fields(text) => cause::of_missing_session(text).unwrap_or_default(),
-            SessionHelp::Sentence(sentence) => sentence.clone(),
-        };
+        let cause = self.session_help.text();
         let cause = if cause.is_empty() { cause } else { format!("; {cause}") };
         format!("session_id is missing: name the session to transfer{cause}")
     }
