@@ -7,7 +7,7 @@ use super::{DialectInput, Reading};
 use crate::domain::event::Correlation;
 use crate::domain::wire::escalation::EscalationFields;
 use crate::domain::wire::escalation::written::{
-    Parsed, SessionHelp, Written, parse, shortened_identity,
+    Parsed, SessionHelp, Written, joined_identity, parse,
 };
 
 /// What a record is that this dialect recognises.
@@ -68,7 +68,7 @@ fn escalation<'r>(activity: &Map<String, Value>) -> Written<'r> {
     // The id of an activity is unique in its conversation only.
     let id = match (&session, member("id")) {
         (Some(Value::String(session)), Some(Value::String(id))) if !id.trim().is_empty() => {
-            Some(shortened_identity(session, id).into())
+            Some(joined_identity(session, id).into())
         }
         _ => None,
     };

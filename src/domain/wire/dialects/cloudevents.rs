@@ -16,18 +16,26 @@ use serde_json::value::RawValue;
 use super::{DialectInput, Reading};
 use crate::domain::event::{Correlation, Malformed, MalformedClass};
 use crate::domain::record::Header;
-use crate::domain::wire::escalation::fields::quoted;
-use crate::domain::wire::escalation::written::{Written, shortened_identity};
+use crate::domain::wire::escalation::fields::{cut, quoted};
+use crate::domain::wire::escalation::written::{Written, joined_identity};
 use crate::domain::wire::headers::{self, text_header};
+use crate::domain::wire::input::InputRules;
+use crate::domain::wire::reading::ReadingSteps;
 use crate::domain::wire::repair;
+use crate::domain::wire::unwrap::{Unwrapped, unwrap};
 
 /// Why a record is no CloudEvent, and why one is not for us.
 pub(super) const SHAPE: &str =
     "specversion, id, type and source are neither members nor headers `ce_..`";
+const OTHER_CHANGE: &str = "its data is a change of a table that is no new row";
 pub(super) const OTHER_TYPE: &str = "its type is not in input.cloudevents_types";
 
 /// How the names of the headers of binary mode begin.
 const PREFIX: &str = "ce_";
+
+/// How the media type of structured mode begins; that of a batch begins so, too.
+const MEDIA_TYPE: &str = "application/cloudevents";
+const BATCH: &str = "application/cloudevents-batch";
 
 /// The attributes that every CloudEvent has.
 const REQUIRED: [&str; 4] = ["specversion", "id", "type", "source"];
@@ -84,11 +92,14 @@ fn malformed<T>(class: MalformedClass, error: impl Into<String>) -> Result<T, Ma
 /// Opens a record that is a CloudEvent; empty `accepted`: every type is an escalation.
 pub(super) fn open(input: &DialectInput<'_>, accepted: &[String]) -> Result<Opened, Malformed> {
     let Some(envelope) = CloudEventParts::of(input)? else { return Ok(Opened::OtherFormat) };
-    let kind = envelope.attributes.text("type").unwrap_or_default();
+    // First: an event of another type may have any fault, but one without a type may be ours.
+    let kind = envelope.attributes.required("type")?;
     if !accepted.is_empty() && !accepted.contains(&kind) {
         return Ok(Opened::OtherType);
     }
-    envelope.attributes.check()?;
+    for name in REQUIRED {
+        envelope.attributes.required(name)?;
+    }
     let data = envelope.data()?;
     let mut headers = input.headers.to_vec();
     if envelope.is_structured {
@@ -121,11 +132,11 @@ impl CloudEventParts {
     /// Decides whether a record is a CloudEvent, and in which mode.
     fn of(input: &DialectInput<'_>) -> Result<Option<Self>, Malformed> {
         let media_type = content_type(input.headers);
-        if media_type.starts_with("application/cloudevents-batch") {
+        if media_type.starts_with(BATCH) {
             let error = "the value is a batch of CloudEvents; publish a record for each of them";
             return malformed(MalformedClass::BatchNotSupported, error);
         }
-        if let Some(format) = media_type.strip_prefix("application/cloudevents") {
+        if let Some(format) = media_type.strip_prefix(MEDIA_TYPE) {
             if !["", "+json"].contains(&format) {
                 let error = format!("the CloudEvent is {media_type}; allowed is JSON");
                 return malformed(MalformedClass::EventFormat, error);
@@ -166,7 +177,7 @@ impl CloudEventParts {
         }
     }
 
-    /// Returns the data as JSON; `None`: there is none.
+    /// Returns the data as JSON, perhaps in envelopes; `None`: there is none.
     fn data(&self) -> Result<Option<Vec<u8>>, Malformed> {
         let data = match (&self.data, &self.data_base64) {
             (None, None) => return Ok(None),
@@ -188,7 +199,8 @@ impl CloudEventParts {
         let content_type = self.attributes.text("datacontenttype").unwrap_or_default();
         let is_json = content_type.is_empty() || is_json(&media_type(&content_type));
         match first {
-            Some(b'{' | b'[') => Ok(Some(data)),
+            // 0: the frame of a schema registry.
+            Some(b'{' | b'[' | 0) => Ok(Some(data)),
             Some(b'"') if is_json => {
                 let error = "the data of the CloudEvent is a text, which is not parsed again; send it \
                              as an object";
@@ -223,17 +235,29 @@ fn members(text: &[u8]) -> serde_json::Result<CloudEventParts> {
     Ok(CloudEventParts { attributes, data, data_base64, is_structured: true, is_repaired: false })
 }
 
+/// Whether a record is a CloudEvent in binary mode, so that its value is the data.
+pub(in crate::domain::wire) fn is_binary(headers: &[Header]) -> bool {
+    let has = |wanted: &str| {
+        let mut names = headers.iter().filter(|(_, value)| value.is_some());
+        names.any(|(name, _)| attribute(name).is_some_and(|own| own.eq_ignore_ascii_case(wanted)))
+    };
+    REQUIRED.iter().all(|name| has(name)) && !content_type(headers).starts_with(MEDIA_TYPE)
+}
+
+/// Returns the name of the attribute that is in a header of this name, in any case.
+fn attribute(header: &str) -> Option<&str> {
+    let (prefix, name) = header.split_at_checked(PREFIX.len())?;
+    prefix.eq_ignore_ascii_case(PREFIX).then_some(name)
+}
+
 /// Returns the attributes of binary mode; `None` where one that is required has no header.
 fn attributes_in_headers(headers: &[Header]) -> Option<Attributes> {
-    let is_attribute = |name: &str| {
-        name.get(..PREFIX.len()).is_some_and(|prefix| prefix.eq_ignore_ascii_case(PREFIX))
-    };
     let mut attributes = Attributes::default();
-    let named = headers.iter().filter(|(name, _)| is_attribute(name));
-    for (header, value) in named {
-        let name = header[PREFIX.len()..].to_lowercase();
-        let Some(value) = value else { continue };
+    for (header, value) in headers {
+        let (Some(name), Some(value)) = (attribute(header), value) else { continue };
+        let name = name.to_lowercase();
         if attributes.values.contains_key(&name) {
+            let header = cut(header);
             attributes
                 .notes
                 .push(format!("{header} ignored: it is there twice, and the first counts"));
@@ -245,7 +269,9 @@ fn attributes_in_headers(headers: &[Header]) -> Option<Attributes> {
             Err(_) if REQUIRED.contains(&name.as_str()) => {
                 drop(attributes.values.insert(name, Value::Null));
             }
-            Err(_) => attributes.notes.push(format!("{header} ignored: it is not UTF-8")),
+            Err(_) => {
+                attributes.notes.push(format!("{} ignored: it is not UTF-8", cut(header)));
+            }
         }
     }
     if !REQUIRED.iter().all(|name| attributes.values.contains_key(*name)) {
@@ -272,27 +298,26 @@ impl Attributes {
         }
     }
 
-    fn check(&self) -> Result<(), Malformed> {
-        for name in REQUIRED {
-            let text = self.text(name).unwrap_or_default();
-            if text.trim().is_empty() {
-                let error = match self.values.get(name) {
-                    None => format!("the CloudEvent has no {name}"),
-                    // Only a header can be there and be null.
-                    Some(Value::Null) => format!("{name} of the CloudEvent is not UTF-8"),
-                    Some(value) => format!(
-                        "{name} of the CloudEvent is {}; allowed is a text that is not empty",
-                        quoted(value)
-                    ),
-                };
-                return malformed(MalformedClass::BadCloudEvent, error);
-            }
-            if name == "specversion" && !text.starts_with("1.") {
-                let error = format!("specversion of the CloudEvent is {text:?}; allowed is 1.0");
-                return malformed(MalformedClass::BadCloudEvent, error);
-            }
+    /// Returns an attribute that every CloudEvent has.
+    fn required(&self, name: &str) -> Result<String, Malformed> {
+        let text = self.text(name).unwrap_or_default();
+        if text.trim().is_empty() {
+            let error = match self.values.get(name) {
+                None => format!("the CloudEvent has no {name}"),
+                // Only a header can be there and be null.
+                Some(Value::Null) => format!("{name} of the CloudEvent is not UTF-8"),
+                Some(value) => format!(
+                    "{name} of the CloudEvent is {}; allowed is a text that is not empty",
+                    quoted(value)
+                ),
+            };
+            return malformed(MalformedClass::BadCloudEvent, error);
         }
-        Ok(())
+        if name == "specversion" && !text.starts_with("1.") {
+            let error = format!("specversion of the CloudEvent is {text:?}; allowed is 1.0");
+            return malformed(MalformedClass::BadCloudEvent, error);
+        }
+        Ok(text)
     }
 }
 
@@ -302,9 +327,21 @@ impl CloudEvent {
     /// the data: nearly every CloudEvent has a subject.
     pub(super) fn read<'r>(
         mut self,
-        read_data: impl for<'d> FnOnce(&DialectInput<'d>) -> DataReading<'d>,
+        rules: &InputRules,
+        steps: &mut ReadingSteps,
+        read_data: impl for<'d> FnOnce(&DialectInput<'d>, &mut ReadingSteps) -> DataReading<'d>,
     ) -> Reading<'r> {
-        let data = self.data.take();
+        let data = match self.data.take() {
+            Some(data) if rules.unwrap => match unwrap(&data, steps) {
+                Ok(Some(Unwrapped { text, is_repaired })) => {
+                    self.is_repaired |= is_repaired;
+                    Some(text.into_owned())
+                }
+                Ok(None) => return Reading::not_for_us(OTHER_CHANGE),
+                Err(malformed) => return Reading::Malformed(malformed),
+            },
+            data => data,
+        };
         let input = DialectInput {
             // Nothing is said in no data; a mapping may find all it needs in the attributes.
             text: data.as_deref().unwrap_or(b"{}"),
@@ -312,7 +349,7 @@ impl CloudEvent {
             headers: &self.headers,
             types: &self.types,
         };
-        let (reading, is_recognised) = match read_data(&input) {
+        let (reading, is_recognised) = match read_data(&input, steps) {
             DataReading::Recognised(reading) => (reading, true),
             DataReading::Judged(reading) => (reading, false),
         };
@@ -345,12 +382,11 @@ impl CloudEvent {
             .filter_map(|name| Some(text_header(name, &text(name)?)))
             .collect();
         let fields = &mut written.fields;
-        // The source makes the id unique; a blank cannot be part of it.
-        fields.id = Some(shortened_identity(&source, &id).into());
-        for (field, name) in [
-            (&mut fields.requested_at, "time"),
-            (&mut fields.expires_at, "expirytime"),
-        ] {
+        // The source makes the id unique.
+        fields.id = Some(joined_identity(&source, &id).into());
+        for (field, name) in
+            [(&mut fields.requested_at, "time"), (&mut fields.expires_at, "expirytime")]
+        {
             if field.is_none() {
                 *field = attributes.values.remove(name);
             }

@@ -147,7 +147,7 @@ pub(super) fn read<'r>(
             Ok(Opened::OtherFormat) => {}
             Ok(Opened::OtherType) => return Reading::not_for_us(cloudevents::OTHER_TYPE),
             Ok(Opened::Event(event)) => {
-                return (*event).read(|data| read_data(data, rules, steps));
+                return (*event).read(rules, steps, |data, steps| read_data(data, rules, steps));
             }
             Err(malformed) => return Reading::Malformed(malformed),
         }

@@ -58,7 +58,8 @@ pub(in crate::domain::wire) fn quoted(value: &Value) -> String {
     cut(&value.to_string())
 }
 
-fn cut(text: &str) -> String {
+/// Returns a text cut to the length at which messages quote it.
+pub(in crate::domain::wire) fn cut(text: &str) -> String {
     match text.char_indices().nth(MAX_QUOTED_CHARS) {
         Some((end, _)) => format!("{}...", &text[..end]),
         None => text.to_owned(),
@@ -66,9 +67,14 @@ fn cut(text: &str) -> String {
 }
 
 impl Problems {
-    /// Starts without problems; `is_repaired` says whether the text was repaired before it was read.
-    pub(super) fn new(is_repaired: bool) -> Self {
-        Self { is_repaired, ..Self::default() }
+    /// Starts with what was left out already; `is_repaired` says whether the text was repaired before it
+    /// was read.
+    pub(super) fn new(is_repaired: bool, notes: &[String]) -> Self {
+        let mut problems = Self { is_repaired, ..Self::default() };
+        for note in notes {
+            problems.ignored.add(|| note.clone());
+        }
+        problems
     }
 
     /// Returns all problems of strict fields as one sentence, if there are any, and a note for each

@@ -23,7 +23,7 @@ use serde::de::{IgnoredAny, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value;
 
-use super::dialects::{self, DialectInput, Reading};
+use super::dialects::{self, DialectInput, Reading, cloudevents};
 use super::headers;
 use super::input::InputRules;
 use super::reading::{ReadingStep, ReadingSteps};
@@ -227,7 +227,8 @@ fn decode_event(
         return Ok(None);
     }
     let value = value_of(record, rules.max_bytes)?;
-    let Some(Unwrapped { text, is_repaired }) = unwrapped(value, &rules.input, steps)? else {
+    let Some(Unwrapped { text, is_repaired }) = unwrapped(record, value, &rules.input, steps)?
+    else {
         return Ok(None);
     };
     let input = DialectInput {
@@ -258,12 +259,19 @@ fn value_of(record: &Record, max_bytes: usize) -> Result<&[u8], Malformed> {
     Ok(value)
 }
 
+/// Removes the envelopes around a value. The data of a CloudEvent has rules of its own.
 fn unwrapped<'r>(
+    record: &Record,
     value: &'r [u8],
     input: &InputRules,
     steps: &mut ReadingSteps,
 ) -> Result<Option<Unwrapped<'r>>, Malformed> {
-    if input.unwrap { unwrap(value, steps) } else { Ok(Some(Unwrapped::as_it_is(value))) }
+    let is_data = input.cloudevents && cloudevents::is_binary(&record.headers);
+    if input.unwrap && !is_data {
+        unwrap(value, steps)
+    } else {
+        Ok(Some(Unwrapped::as_it_is(value)))
+    }
 }
 
 /// Returns a type without blanks around it and without the quotes that a JSON serializer of headers

@@ -147,7 +147,7 @@ impl<'r> Written<'r> {
             // The id of a session in this header tells no two escalations apart.
             .or_else(|| header_id(record, rules).filter(|id| *id != session_id))
             .unwrap_or_else(|| first.position.to_string());
-        let mut problems = Problems::new(self.is_repaired);
+        let mut problems = Problems::new(self.is_repaired, &self.notes);
         let requested_at = problems.time("requested_at", self.fields.requested_at.as_ref());
         let expires_at = problems.time("expires_at", self.fields.expires_at.as_ref());
         let request = transfer_request(&self.fields, &mut problems);
@@ -156,8 +156,7 @@ impl<'r> Written<'r> {
         let deadline = expires_at.unwrap_or_else(|| {
             requested_at.saturating_add(rules.time_to_live).unwrap_or(Timestamp::MAX)
         });
-        let (refusal, ignored) = problems.into_parts();
-        let notes = [self.notes, ignored].concat();
+        let (refusal, notes) = problems.into_parts();
         Ok(Event {
             id: id.into(),
             session_id: session_id.into(),
@@ -198,13 +197,16 @@ fn header_id(record: &Record, rules: &DecodeRules) -> Option<String> {
     identity("id", Some(&id)).ok().flatten()
 }
 
-/// Returns an identity of two parts that is not too long: its hash if it is.
-pub(in crate::domain::wire) fn shortened_identity(scope: &str, id: &str) -> String {
+/// Returns an identity of two parts, `SCOPE ID`. Two pairs have the same identity only if they are equal:
+/// where a blank in the scope could be taken for the one between the parts, and where the text would be
+/// too long, it is the hash of both parts and of the first one's length.
+pub(in crate::domain::wire) fn joined_identity(scope: &str, id: &str) -> String {
     let identity = format!("{scope} {id}");
-    if identity.len() <= MAX_ID_BYTES {
+    if identity.len() <= MAX_ID_BYTES && !scope.contains(' ') {
         return identity;
     }
-    Sha256::digest(identity).iter().map(|byte| format!("{byte:02x}")).collect()
+    let parts = format!("{} {identity}", scope.len());
+    Sha256::digest(parts).iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// Reads an id as text. A whole number is accepted as its digits; `None` where the field is absent.
