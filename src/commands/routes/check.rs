@@ -1,5 +1,7 @@
 //! What would be done with an example, compared with what is expected.
 
+use std::sync::Arc;
+
 use jiff::Timestamp;
 
 use super::cases::{ExpectedOpening, RouteCase};
@@ -9,7 +11,7 @@ use crate::domain::plan::Plan;
 use crate::domain::record::{Position, Record};
 use crate::domain::route::RouteMatch;
 use crate::domain::target::Target;
-use crate::domain::wire::escalation::{Decoded, decode};
+use crate::domain::wire::escalation::{DecodeRules, Decoded, decode};
 
 /// Something that is not as expected.
 pub(super) struct CaseDifference {
@@ -70,7 +72,8 @@ pub(super) fn differences(
     differences
 }
 
-/// The request of the example, read as the service reads a record; or why there is none.
+/// The request of the example, which is an escalation whatever the dialects of the topic are; or why
+/// there is none.
 fn request_of(
     case: &RouteCase,
     config: &ToolConfig,
@@ -83,7 +86,8 @@ fn request_of(
         value: Some(case.event.to_string().into_bytes()),
         headers: Vec::new(),
     };
-    match decode(&record, &config.rules, at) {
+    let rules = DecodeRules { input: Arc::default(), ..config.rules.clone() };
+    match decode(&record, &rules, at) {
         Decoded::Event(event) => event.request.map_err(|problem| format!("rejected: {problem}")),
         Decoded::Malformed(malformed) => Err(format!("a dead letter: {}", malformed.error)),
         Decoded::NotForUs => Err("skipped: its `type` is not in escalation.types".to_owned()),

@@ -78,6 +78,15 @@ async fn cases_that_are_as_expected_end_with_0() {
 }
 
 #[tokio::test]
+async fn cases_are_escalations_whatever_the_topic_has() {
+    for dialects in ["[\"rasa\"]", "[\"bot_framework\"]"] {
+        let config = format!("{CONFIG}\n[input]\ndialects = {dialects}\n");
+        let output = run(&config, CASES, &[]).await;
+        assert_eq!(output.code, Some(0), "{dialects}: {output:#?}");
+    }
+}
+
+#[tokio::test]
 async fn differences_end_with_1_and_say_why() {
     let cases =
         CASES.replace("score = 5", "score = 2").replace("at = \"2026-11-28", "at = \"2026-12-01");
