@@ -21,6 +21,9 @@ const EXPECTED: &str =
     "a text, a number, true or false, a list of them, not empty, or { exists = true }";
 const RULE_KEYS: [&str; 6] = ["pointer", "value", "default", "prefix_cut", "last_segment", "time"];
 
+/// The fields that must differ from record to record.
+const IDENTITIES: [&str; 2] = ["session_id", "id"];
+
 /// The keys of a mapping.
 pub(super) const KEYS: [&str; 11] = [
     "name",
@@ -169,6 +172,16 @@ impl MappingReader<'_> {
 
     fn rule(&mut self, field: &str, table: &Map<String, Value>) -> Option<ValueRule> {
         let before = self.reader.problem_count();
+        for key in ["value", "default"] {
+            if IDENTITIES.contains(&field) && table.contains_key(key) {
+                let text = format!(
+                    "`{field}.{key}` would give several records the same {field}: it can only be read \
+                     from the record, by `pointer`"
+                );
+                self.reader.add_problem(&format!("{field}.{key}"), &text);
+                return None;
+            }
+        }
         self.reader.inside(field).check_keys(table, &RULE_KEYS, &format!("{field}."));
         let get = |key: &str| table.get(key).map(|value| &value.kind);
         let rule = match (get("pointer"), get("value")) {

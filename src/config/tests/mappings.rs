@@ -106,6 +106,19 @@ fn problems_of_mappings_are_reported_together() {
 }
 
 #[test]
+fn the_identity_and_the_session_are_read_from_the_record() {
+    let problem = |field: &str, key: &str| {
+        format!(
+            "mapping 1 (\"m\") in F: `{field}.{key}` would give several records the same {field}: it can \
+             only be read from the record, by `pointer`"
+        )
+    };
+    let lines = "session_id = { value = \"s\" }\nid = { pointer = \"/id\", default = \"x\" }";
+    check(&with(lines), &[], &[&problem("session_id", "value"), &problem("id", "default")]);
+    good(&with("id = { pointer = \"/id\", prefix_cut = \"a\" }\nreason = { value = \"x\" }"), &[]);
+}
+
+#[test]
 fn dialects_are_named_once_and_each_mapping_is_used() {
     let mapping = "[[mappings]]\nname = \"m\"\nsession_id = \"/s\"\n";
     check(mapping, &[], &["the mapping \"m\" is never used: add it to `input.dialects`"]);
