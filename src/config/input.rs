@@ -85,6 +85,16 @@ fn dialects(
             raw.add_problem(DIALECTS, format!("`{DIALECTS}` names {name:?}: {advice}"));
         }
     }
+    let place = |wanted: &str| names.iter().position(|name| name == wanted);
+    if let (Some(native), Some(rasa)) = (place("native"), place("rasa"))
+        && native < rasa
+    {
+        let text = format!(
+            "`{DIALECTS}` names \"native\" before \"rasa\": an event of Rasa's newer envelope may have a \
+             `session_id`, which is not Desk's; name \"rasa\" first"
+        );
+        raw.add_problem(DIALECTS, text);
+    }
     for Mapping { name, .. } in mappings {
         if Dialect::NAMES.contains(&name.as_str()) {
             let text = format!("the mapping {name:?} has the name of a built-in dialect");

@@ -134,6 +134,15 @@ fn dialects_are_named_once_and_each_mapping_is_used() {
         ],
     );
     check(
+        "[input]\ndialects = [\"native\", \"rasa\"]",
+        &[],
+        &[
+            "`input.dialects` names \"native\" before \"rasa\": an event of Rasa's newer envelope may have \
+           a `session_id`, which is not Desk's; name \"rasa\" first",
+        ],
+    );
+    good("[input]\ndialects = [\"rasa\", \"native\"]", &[]);
+    check(
         "[input]\nrasa_signal = \"intent:x\"",
         &[],
         &["`input.rasa_signal` = \"intent:x\" in F: must be \"action:NAME\", \"slot:NAME\", \

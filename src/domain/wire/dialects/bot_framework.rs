@@ -11,8 +11,31 @@ use crate::domain::wire::escalation::written::{
 };
 
 /// What a record is that this dialect recognises.
-pub(super) const SHAPE: &str =
-    "activity of the Bot Framework: it has no `type` with a `conversation`, and no `activities`";
+pub(super) const SHAPE: &str = "activity of the Bot Framework: it has no type of an activity with a `conversation`, and no \
+     `activities`";
+
+/// The types of activities. Others are known by their channel.
+const TYPES: [&str; 19] = [
+    "message",
+    "event",
+    "handoff",
+    "typing",
+    "conversationUpdate",
+    "endOfConversation",
+    "trace",
+    "invoke",
+    "invokeResponse",
+    "messageReaction",
+    "messageUpdate",
+    "messageDelete",
+    "installationUpdate",
+    "contactRelationUpdate",
+    "deleteUserData",
+    "suggestion",
+    "command",
+    "commandResult",
+    "delay",
+];
 
 /// Reads an activity, or the first of several that asks for a human.
 pub(super) fn read<'r>(input: &DialectInput<'_>) -> Reading<'r> {
@@ -40,9 +63,11 @@ pub(super) fn read<'r>(input: &DialectInput<'_>) -> Reading<'r> {
     Reading::escalation(Written { is_repaired, ..escalation(activity) })
 }
 
+/// Whether it is an activity: an escalation may have a `type` and a `conversation`, too.
 fn is_activity(activity: &Map<String, Value>) -> bool {
-    let has_conversation = conversation(activity).is_some();
-    activity.get("type").is_some_and(Value::is_string) && has_conversation
+    let text = |name| activity.get(name).and_then(Value::as_str);
+    let is_known = |kind| TYPES.contains(&kind) || text("channelId").is_some();
+    text("type").is_some_and(is_known) && conversation(activity).is_some()
 }
 
 /// `handoff` is the type that the Agents SDK for .NET writes.

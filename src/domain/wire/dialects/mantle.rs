@@ -16,13 +16,33 @@ struct MantleEvent<'a> {
     #[serde(borrow)]
     timestamp: Option<&'a RawValue>,
     #[serde(borrow)]
-    action: Option<Payload<'a>>,
+    action: Option<&'a RawValue>,
     #[serde(borrow)]
-    skill_activated: Option<Payload<'a>>,
+    skill_activated: Option<&'a RawValue>,
     #[serde(borrow)]
-    memory_set: Option<Payload<'a>>,
+    memory_set: Option<&'a RawValue>,
     #[serde(borrow)]
-    tool_executed: Option<Payload<'a>>,
+    tool_executed: Option<&'a RawValue>,
+    #[serde(borrow)]
+    unsupported_request_classified: Option<&'a RawValue>,
+    #[serde(borrow)]
+    session_ended: Option<&'a RawValue>,
+}
+
+impl MantleEvent<'_> {
+    /// Whether it is an event of Rasa: many an escalation has a `conversation_id`, too.
+    fn is_event(&self) -> bool {
+        let payloads = [
+            self.action,
+            self.skill_activated,
+            self.memory_set,
+            self.tool_executed,
+            self.unsupported_request_classified,
+            self.session_ended,
+        ];
+        let count = payloads.into_iter().flatten().filter(|raw| raw.get().starts_with('{')).count();
+        self.event_id.is_some_and(|id| id.get().starts_with('"')) || count == 1
+    }
 }
 
 /// The members that matter of all payloads.
@@ -49,20 +69,20 @@ pub(super) fn read<'r>(input: &DialectInput<'_>, signal: &RasaSignal) -> Reading
     let Ok(event) = serde_json::from_slice::<MantleEvent<'_>>(input.text) else {
         return Reading::unrecognised(rasa::NO_EVENT);
     };
+    if !event.is_event() {
+        return Reading::unrecognised(rasa::NO_EVENT);
+    }
     let details = match signal {
         RasaSignal::Action(name) => {
-            event.action.filter(|a| is_text(a.name, name)).map(|_| Details::default())
+            payload(event.action).filter(|a| is_text(a.name, name)).map(|_| Details::default())
         }
-        RasaSignal::Skill(id) => event
-            .skill_activated
+        RasaSignal::Skill(id) => payload(event.skill_activated)
             .filter(|skill| is_text(skill.skill_id, id))
             .map(|_| Details::default()),
-        RasaSignal::Slot(name) => event
-            .memory_set
+        RasaSignal::Slot(name) => payload(event.memory_set)
             .filter(|memory| is_text(memory.key, name))
             .and_then(|memory| Details::of_json_text(memory.value_json)),
-        RasaSignal::Tool(name) => event
-            .tool_executed
+        RasaSignal::Tool(name) => payload(event.tool_executed)
             .filter(|tool| is_text(tool.tool_name, name))
             .filter(|tool| tool.is_error.is_none_or(|is_error| is_error.get() != "true"))
             .map(|tool| Details::of_json_text(tool.arguments_json).unwrap_or_default()),
@@ -73,4 +93,9 @@ pub(super) fn read<'r>(input: &DialectInput<'_>, signal: &RasaSignal) -> Reading
     };
     let (session, time, id) = (event.conversation_id, event.timestamp, event.event_id);
     details.into_reading(RasaEnvelope { session, time, id }, input)
+}
+
+/// Reads a payload; `None`: it is absent, null or no object.
+fn payload(raw: Option<&RawValue>) -> Option<Payload<'_>> {
+    serde_json::from_str(raw?.get()).ok()
 }

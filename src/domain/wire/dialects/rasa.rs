@@ -7,7 +7,7 @@
 
 use std::fmt;
 
-use memchr::memmem;
+use memchr::{memchr2, memmem};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use serde_json::{Map, Value};
@@ -17,12 +17,12 @@ use crate::domain::wire::escalation::EscalationFields;
 use crate::domain::wire::escalation::written::{Parsed, SessionHelp, Written, parse};
 
 /// What a record is that this dialect recognises.
-pub(super) const SHAPE: &str =
-    "event of Rasa: it has neither `event` and `sender_id` nor `conversation_id`";
+pub(super) const SHAPE: &str = "event of Rasa: it has neither `event` and `sender_id` nor \
+                               `conversation_id` and `event_id`";
 
 /// Why a record is not of this dialect, and why it is not for us.
 pub(super) const NO_EVENT: &str =
-    "no event of Rasa: neither `event` with `sender_id` nor `conversation_id`";
+    "no event of Rasa: neither `event` with `sender_id` nor `conversation_id` with `event_id`";
 pub(super) const OTHER_EVENT: &str = "another event of Rasa than the one of input.rasa_signal";
 
 /// The event by which a bot asks for a human. Exactly one, or a customer is transferred twice.
@@ -139,15 +139,52 @@ pub(super) fn read<'r>(input: &DialectInput<'r>, signal: &RasaSignal) -> Reading
     }
 }
 
-/// Whether a text begins as Rasa writes its events and has the signal's name nowhere. Searching is ten
-/// times faster than parsing, and Rasa escapes no character of such a name.
+/// Whether a text is an event of Rasa and has the signal's name nowhere. Searching is ten times faster
+/// than parsing, and Rasa escapes no character of such a name. Rasa writes the members that show its
+/// events before any object; other texts are parsed.
 fn cannot_be(text: &[u8], signal: &RasaSignal) -> bool {
-    let beginnings = [&b"{\"sender_id\""[..], b"{\"conversation_id\""];
+    let marks = if text.starts_with(b"{\"sender_id\"") {
+        ["sender_id", "event"]
+    } else if text.starts_with(b"{\"conversation_id\"") {
+        ["conversation_id", "event_id"]
+    } else {
+        return false;
+    };
     let name = signal.name();
     let is_plain = |c: char| c.is_ascii_graphic() && c != '"' && c != '\\';
-    beginnings.iter().any(|begin| text.starts_with(begin))
-        && name.chars().all(is_plain)
+    name.chars().all(is_plain)
+        && marks.iter().all(|mark| early_member(text, mark).is_some_and(|v| v.starts_with(b"\"")))
         && memmem::find(text, name.as_bytes()).is_none()
+}
+
+/// Returns the text from the value of a member on, if the member stands before any object or list.
+fn early_member<'t>(text: &'t [u8], name: &str) -> Option<&'t [u8]> {
+    let mut rest = text.strip_prefix(b"{")?;
+    loop {
+        let (own, after) = string(rest.trim_ascii_start())?;
+        let value = after.trim_ascii_start().strip_prefix(b":")?.trim_ascii_start();
+        if own == name.as_bytes() {
+            return Some(value);
+        }
+        let after = match string(value) {
+            Some((_, after)) => after.trim_ascii_start(),
+            None => &value[value.iter().position(|byte| b",}{[".contains(byte))?..],
+        };
+        rest = after.strip_prefix(b",")?;
+    }
+}
+
+/// Splits a string at the start of a text into what is in it, as it is written, and what follows.
+fn string(text: &[u8]) -> Option<(&[u8], &[u8])> {
+    let inside = text.strip_prefix(b"\"")?;
+    let mut from = 0;
+    loop {
+        let at = from + memchr2(b'"', b'\\', inside.get(from..)?)?;
+        if inside[at] == b'"' {
+            return Some((&inside[..at], &inside[at + 1..]));
+        }
+        from = at + 2;
+    }
 }
 
 fn of_event<'r>(
@@ -155,13 +192,13 @@ fn of_event<'r>(
     input: &DialectInput<'r>,
     signal: &RasaSignal,
 ) -> Reading<'r> {
-    let Some(kind) = event.event.filter(|kind| kind.get().starts_with('"')) else {
+    let kind = event.event.filter(|kind| kind.get().starts_with('"'));
+    let (Some(kind), Some(sender)) = (kind, event.sender_id) else {
         return match event.conversation_id {
             Some(_) => mantle::read(input, signal),
             None => Reading::unrecognised(NO_EVENT),
         };
     };
-    let Some(sender) = event.sender_id else { return Reading::unrecognised(NO_EVENT) };
     let is_signal = |expected, member: Option<&RawValue>, name: &str| {
         is_text(Some(kind), expected) && is_text(member, name)
     };
@@ -258,6 +295,35 @@ pub(super) fn is_text(member: Option<&RawValue>, text: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn only_what_is_certainly_an_event_is_skipped_unread() {
+        let signal = RasaSignal::Action("action_human_handoff".to_owned());
+        for skipped in [
+            r#"{"sender_id":"u","event":"user","text":"hi"}"#,
+            r#"{"sender_id": "u\"\\", "user_id": null , "n":1.5, "event" : "user"}"#,
+            r#"{"conversation_id":"c","timestamp":1.5,"metadata":"{\"a\":\"{\"}","event_id":"e"}"#,
+        ] {
+            assert!(cannot_be(skipped.as_bytes(), &signal), "{skipped}");
+        }
+        for parsed in [
+            r#"{"sender_id":"u","session_id":"s"}"#,
+            r#"{"sender_id":"u","session_id":"\"event\":\"x\""}"#,
+            r#"{"sender_id":"u","session_id":"s","context":{"event":"x"}}"#,
+            r#"{"sender_id":"u","a":[],"event":"x"}"#,
+            r#"{"sender_id":"u","event":null}"#,
+            r#"{"sender_id":null,"event":"x"}"#,
+            r#"{"conversation_id":"c","session_id":"s","event":"x"}"#,
+            r#"{"conversation_id":"c","session_id":"s","event_id":5}"#,
+            r#"{"session_id":"s","sender_id":"u","event":"x"}"#,
+            r#"{"sender_id":"u","event":"action","name":"action_human_handoff"}"#,
+            r#"{"sender_id":"u","event"#,
+            r#"{"sender_id":"u\"#,
+            r#"{"sender_id""#,
+        ] {
+            assert!(!cannot_be(parsed.as_bytes(), &signal), "{parsed}");
+        }
+    }
 
     #[test]
     fn a_signal_is_read_as_it_is_written() {
