@@ -4,6 +4,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::Result;
 use handoff::app::{Companions, Service};
@@ -19,9 +20,13 @@ use handoff::ledger::{
 use handoff::{config, telemetry};
 use jiff::Timestamp;
 use parking_lot::{Mutex, MutexGuard};
+use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 
 use crate::contestant::environment;
+
+/// That of an escalation without `expires_at`.
+const TIME_TO_LIVE: Duration = Duration::from_secs(600);
 
 /// Stores parked events only.
 #[derive(Default)]
@@ -33,14 +38,23 @@ impl NoLedger {
     }
 
     fn stored(&self, partitions: &[i32], wanted: impl Fn(&Park) -> bool) -> Vec<RecoveredEntry> {
-        let entry = |park: &Park| {
+        let entry = |(key, park): (&Arc<str>, &Park)| {
             let record = park.record.clone().filter(|_| wanted(park))?;
             let first_seen = record.timestamp.unwrap_or(park.until);
             let Park { until, waits_for, .. } = park.clone();
             let state = EntryState::Parked { until, waits_for };
-            Some(RecoveredEntry { record, first_seen, deadline: None, state, version: 0 })
+            let value: Value = serde_json::from_slice(record.value.as_deref()?).ok()?;
+            Some(RecoveredEntry {
+                key: key.clone(),
+                session_id: value["session_id"].as_str().map(Arc::from),
+                record,
+                first_seen,
+                deadline: Some(first_seen + TIME_TO_LIVE),
+                state,
+                version: 0,
+            })
         };
-        let mut found: Vec<_> = self.parked().values().filter_map(entry).collect();
+        let mut found: Vec<_> = self.parked().iter().filter_map(entry).collect();
         found.retain(|entry| partitions.contains(&entry.record.position.partition));
         found
     }

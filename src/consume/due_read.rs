@@ -5,9 +5,11 @@
 use std::sync::Arc;
 
 use super::assignment::AssignmentId;
+use super::tasks::StoredResult;
 use super::waiting_rooms::RoomRequest;
+use super::{EventLoop, Source};
 use crate::deliver::{Context, Ports};
-use crate::domain::ledger_entry::RoomName;
+use crate::domain::ledger_entry::{RoomName, WaitsFor};
 use crate::ledger::{DueEntries, DueQuery, Ledger as _, ParkedGroup, StoredEntries, WaitingQuery};
 
 /// What was read.
@@ -98,7 +100,7 @@ impl SweepRead {
 }
 
 /// Whether an event that was read is started.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, PartialEq, Eq)]
 pub(super) enum StoredStart {
     /// It is started. One past its deadline is answered without a call.
     Started { is_overdue: bool },
@@ -106,4 +108,45 @@ pub(super) enum StoredStart {
     InWork,
     /// It may be started a little later.
     TooEarly,
+    /// The present rules do not read it as what it was; says how they read it. It stays in the ledger.
+    Unreadable(String),
+}
+
+impl<P: Ports, S: Source> EventLoop<P, S> {
+    pub(super) fn on_parked_read(&mut self, read: ParkedRead) {
+        let now = self.context.clock.now();
+        let Self { parked, tasks, assignments, .. } = self;
+        let current = read.assignments().iter().filter(|id| assignments.is_current(**id));
+        let partitions: Vec<_> = current.map(|id| id.partition).collect();
+        parked.on_read(read, &partitions, |entry, rooms| {
+            let (identity, partition) = (entry.record.identity(), entry.record.position.partition);
+            let is_current = partitions.contains(&partition);
+            let assignment = assignments.get_mut(partition).filter(|_| is_current);
+            let Some(assignment) = assignment.filter(|a| !a.is_draining()) else {
+                return StoredStart::InWork;
+            };
+            if assignment.in_memory.contains(&identity) {
+                return StoredStart::InWork;
+            }
+            let (waits_for, is_overdue) = (entry.state.waits_for(), entry.is_overdue(now));
+            // It was read, and offsets have gone back since: Kafka may deliver events of its session
+            // that are ahead of it.
+            let may_be_ahead = waits_for == Some(&WaitsFor::Session) && !is_overdue;
+            if may_be_ahead && identity.offset > assignment.started_up_to() {
+                return StoredStart::TooEarly;
+            }
+            let is_probe = matches!(waits_for, Some(WaitsFor::Agent(_)));
+            if !tasks.may_start_stored(!is_overdue && !is_probe) {
+                return StoredStart::TooEarly;
+            }
+            let (at, state) = (assignment.at(identity), assignment.state.clone());
+            match tasks.start_stored(entry, at, state, rooms, is_overdue) {
+                StoredResult::Unreadable(why) => StoredStart::Unreadable(why),
+                StoredResult::Started => {
+                    assignment.in_memory.insert(identity);
+                    StoredStart::Started { is_overdue }
+                }
+            }
+        });
+    }
 }

@@ -19,6 +19,7 @@ mod reports;
 mod running;
 mod task_events;
 mod tasks;
+mod unreadable;
 mod waiting_rooms;
 
 use std::sync::Arc;
@@ -34,12 +35,10 @@ pub use self::backpressure::IntakeLimits;
 use self::assignment::{AssignedRecord, AssignmentId, Assignments, WaitingRecord};
 use self::backpressure::{IntakeState, decide};
 use self::delivery_task::{TaskInput, TaskSource};
-use self::due_read::{ParkedRead, StoredStart};
 use self::parked::ParkedEvents;
 use self::recovery::Recovery;
 use self::tasks::{StartResult, Tasks};
 use crate::deliver::{Context, OutcomePublisher as _, Ports};
-use crate::domain::ledger_entry::WaitsFor;
 use crate::domain::record::Record;
 use crate::domain::watermark::RecordStart;
 use crate::domain::wire::escalation::DecodeRules;
@@ -290,43 +289,6 @@ impl<P: Ports, S: Source> EventLoop<P, S> {
         let Self { parked, tasks, assignments, .. } = self;
         parked.sweep(assignments);
         parked.read_due(assignments, tasks.retry_slots(), tasks.events_from_ledger());
-    }
-
-    fn on_parked_read(&mut self, read: ParkedRead) {
-        let now = self.context.clock.now();
-        let Self { parked, tasks, assignments, .. } = self;
-        let current = read.assignments().iter().filter(|id| assignments.is_current(**id));
-        let partitions: Vec<_> = current.map(|id| id.partition).collect();
-        parked.on_read(read, &partitions, |entry, rooms| {
-            let (identity, partition) = (entry.record.identity(), entry.record.position.partition);
-            let is_current = partitions.contains(&partition);
-            let assignment = assignments.get_mut(partition).filter(|_| is_current);
-            let Some(assignment) = assignment.filter(|a| !a.is_draining()) else {
-                return StoredStart::InWork;
-            };
-            if assignment.in_memory.contains(&identity) {
-                return StoredStart::InWork;
-            }
-            let (waits_for, is_overdue) = (entry.state.waits_for(), entry.is_overdue(now));
-            // It was read, and offsets have gone back since: Kafka may deliver events of its session
-            // that are ahead of it.
-            let may_be_ahead = waits_for == Some(&WaitsFor::Session) && !is_overdue;
-            if may_be_ahead && identity.offset > assignment.started_up_to() {
-                return StoredStart::TooEarly;
-            }
-            let is_probe = matches!(waits_for, Some(WaitsFor::Agent(_)));
-            if !tasks.may_start_stored(!is_overdue && !is_probe) {
-                return StoredStart::TooEarly;
-            }
-            let (at, state) = (assignment.at(identity), assignment.state.clone());
-            // An event that was parked is for this service, whatever the rules are now.
-            let started = tasks.start_stored(entry, at, state, rooms, is_overdue);
-            if started == StartResult::NotForUs {
-                return StoredStart::InWork;
-            }
-            assignment.in_memory.insert(identity);
-            StoredStart::Started { is_overdue }
-        });
     }
 
     fn store(&mut self, at: AssignedRecord) {

@@ -6,7 +6,7 @@
 //! that events that fail again and again leave room for those that were never tried. An event past
 //! its deadline needs no slot, because it needs no call.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -18,14 +18,13 @@ use tracing::{error, warn};
 use super::assignment::Assignments;
 use super::due_read::{DueRead, DueRequest, ParkedRead, RoomRead, StoredStart, SweepRead};
 use super::event_count::EventCount;
+use super::unreadable::UnreadableEvents;
 use super::waiting_rooms::{RoomResult, TriedFrom, WaitingRooms};
 use crate::deliver::{Context, Ports};
 use crate::domain::ledger_entry::{EntryState, RecoveredEntry, RoomName, WaitsFor};
 use crate::domain::record::Position;
 use crate::health::RoomStatus;
-use crate::ledger::{
-    DueEntries, DueQuery, ParkedCount, ParkedGroup, StoredEntries, UnreadableEntry,
-};
+use crate::ledger::{DueEntries, DueQuery, ParkedCount, ParkedGroup, StoredEntries};
 
 /// Events past their deadline that one read returns.
 const MAX_OVERDUE: usize = 256;
@@ -66,8 +65,7 @@ pub(super) struct ParkedEvents<P: Ports> {
     next_sweep: Timestamp,
     /// Unfinished entries that the last sweep found: partition and offset, and the version.
     swept: HashMap<(i32, i64), i64>,
-    /// Entries that cannot be read, each of which is logged once.
-    unreadable: HashSet<Arc<str>>,
+    unreadable: UnreadableEvents,
 }
 
 /// An event that was just parked.
@@ -92,7 +90,7 @@ impl<P: Ports> ParkedEvents<P> {
             is_sweeping: false,
             next_sweep: Timestamp::MIN,
             swept: HashMap::new(),
-            unreadable: HashSet::new(),
+            unreadable: UnreadableEvents::default(),
         }
     }
 
@@ -346,7 +344,7 @@ impl<P: Ports> ParkedEvents<P> {
         partitions: &[i32],
         start: &mut impl FnMut(RecoveredEntry, &WaitingRooms) -> StoredStart,
     ) {
-        self.report_unreadable(unfinished.unreadable);
+        self.unreadable.on_damaged(unfinished.unreadable);
         let swept = std::mem::take(&mut self.swept);
         for entry in unfinished.entries {
             let Position { partition, offset, .. } = entry.record.position;
@@ -354,15 +352,19 @@ impl<P: Ports> ParkedEvents<P> {
                 continue;
             }
             self.swept.insert((partition, offset), entry.version);
+            if swept.get(&(partition, offset)) != Some(&entry.version) {
+                continue;
+            }
+            let key = entry.key.clone();
             // `start` refuses events that are in memory.
-            if swept.get(&(partition, offset)) == Some(&entry.version)
-                && matches!(start(entry, &self.rooms), StoredStart::Started { .. })
-            {
-                warn!(
+            match start(entry, &self.rooms) {
+                StoredStart::Started { .. } => warn!(
                     kafka.partition = partition,
                     kafka.offset = offset,
                     "took over an event that a fenced instance had claimed"
-                );
+                ),
+                StoredStart::Unreadable(why) => self.unreadable.on_not_read(key, &why),
+                StoredStart::InWork | StoredStart::TooEarly => {}
             }
         }
     }
@@ -373,20 +375,22 @@ impl<P: Ports> ParkedEvents<P> {
         limit: Option<usize>,
         start: &mut impl FnMut(RecoveredEntry, &WaitingRooms) -> StoredStart,
     ) -> usize {
-        self.report_unreadable(found.unreadable);
+        self.unreadable.on_damaged(found.unreadable);
         let mut started = 0;
         for entry in found.entries {
             if limit.is_some_and(|limit| started >= limit) {
                 break;
             }
             let (partition, first_seen) = (entry.record.position.partition, entry.first_seen);
-            let state = entry.state.clone();
+            let (key, state) = (entry.key.clone(), entry.state.clone());
             match start(entry, &self.rooms) {
                 StoredStart::Started { is_overdue } => {
                     started += 1;
+                    self.unreadable.on_started(&key);
                     self.on_started(&state, partition, first_seen, is_overdue);
                 }
                 StoredStart::InWork => {}
+                StoredStart::Unreadable(why) => self.unreadable.on_not_read(key, &why),
                 StoredStart::TooEarly => {
                     let again = self.context.clock.now() + READ_AGAIN;
                     self.next_due = earliest(self.next_due, Some(again));
@@ -395,14 +399,6 @@ impl<P: Ports> ParkedEvents<P> {
             }
         }
         started
-    }
-
-    fn report_unreadable(&mut self, unreadable: Vec<UnreadableEntry>) {
-        for UnreadableEntry { key, why } in unreadable {
-            if self.unreadable.insert(key.clone()) {
-                error!(event.key = %key, error = why, "blocked: a parked event cannot be read");
-            }
-        }
     }
 
     /// The fullest rooms, for `/status`.

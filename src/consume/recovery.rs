@@ -11,7 +11,7 @@ use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::sleep;
 use tracing::error;
 
-use super::tasks::StartResult;
+use super::tasks::StoredResult;
 use super::{EventLoop, Source};
 use crate::deliver::{Context, Ports};
 use crate::domain::ledger_entry::RecoveredEntry;
@@ -173,7 +173,8 @@ impl<P: Ports, S: Source> EventLoop<P, S> {
         let is_overdue = entry.is_overdue(self.context.clock.now());
         let rooms = self.parked.rooms();
         let started = self.tasks.start_stored(entry, at, state, rooms, is_overdue);
-        if started == StartResult::Started {
+        // One that is not read any more is reported by the sweeps, which try it again.
+        if started == StoredResult::Started {
             assignment.in_memory.insert(identity);
         }
     }

@@ -27,15 +27,11 @@ use crate::domain::ledger_entry::{RecordOrigin, RecoveredEntry};
 use crate::domain::record::Position;
 use crate::domain::repeats::SessionRepeats;
 use crate::domain::signal::Attempt;
-use crate::domain::wire::escalation::{DecodeRules, Decoded, decode};
-use crate::telemetry::log_throttle::{LogThrottle, warn_throttled};
+use crate::domain::wire::escalation::{DecodeRules, Decoded, StoredRecord, decode, decode_stored};
 
 /// One in so many of `intake.max_events` may be events that are retried, and as many events that are
 /// behind others of their session. The rest is left for those that were never tried.
 const RESERVED_PART: usize = 4;
-
-/// Of the process, like the log: a mapping that was removed concerns all events that it has read.
-static UNREADABLE: LogThrottle = LogThrottle::new();
 
 /// What the event loop has to know about a task.
 pub(super) enum TaskReport {
@@ -56,10 +52,21 @@ pub(super) enum StartResult {
     Repetition,
 }
 
+/// Whether an event of the ledger is worked on.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum StoredResult {
+    /// A task works on it.
+    Started,
+    /// The present rules do not read it as what it was; says how they read it.
+    Unreadable(String),
+}
+
 /// All tasks.
 pub(super) struct Tasks<P: Ports> {
     context: Arc<Context<P>>,
     rules: DecodeRules,
+    /// For records of the ledger.
+    stored_rules: DecodeRules,
     repeats: SessionRepeats,
     tasks: JoinSet<Ended>,
     running: HashMap<task::Id, RunningTask>,
@@ -85,6 +92,9 @@ impl<P: Ports> Tasks<P> {
         Self {
             context,
             repeats: SessionRepeats::new(rules.input.same_session_within),
+            // An event of the ledger was accepted once, and no other instance will deliver it: a rule
+            // that has changed since must not reject it.
+            stored_rules: rules.of_accepted(),
             rules,
             tasks: JoinSet::new(),
             running: HashMap::new(),
@@ -108,7 +118,12 @@ impl<P: Ports> Tasks<P> {
             report_repetition(event, &input.record.position, &first.position);
             return StartResult::Repetition;
         }
-        self.start_decoded(decoded, input, rooms)
+        match decoded {
+            Decoded::NotForUs => return StartResult::NotForUs,
+            Decoded::Malformed(malformed) => self.spawn_dead_letter(malformed, input),
+            Decoded::Event(event) => self.spawn_delivery(*event, input, rooms),
+        }
+        StartResult::Started
     }
 
     /// Start a task for an event from the ledger: it was parked, or the previous owner left it
@@ -120,37 +135,17 @@ impl<P: Ports> Tasks<P> {
         assignment: AssignmentState,
         rooms: &WaitingRooms,
         is_overdue: bool,
-    ) -> StartResult {
-        // It was accepted once, and no other instance will deliver it: a rule that has changed since
-        // must not reject it.
-        let mut decoded = decode(&entry.record, &self.rules.of_accepted(), entry.first_seen);
-        match (&mut decoded, entry.deadline) {
-            (Decoded::Event(event), Some(deadline)) => event.deadline = deadline,
-            // A dead letter that was not finished.
-            (_, None) => {}
-            (_, Some(_)) => {
-                report_unreadable(&entry.record.position);
-                return StartResult::NotForUs;
-            }
-        }
+    ) -> StoredResult {
+        let stored = decode_stored(&entry, &self.stored_rules, self.context.clock.now());
         let RecoveredEntry { record, state, version, .. } = entry;
         let source = TaskSource::Ledger { state, version, is_overdue };
         let input = TaskInput { record, at, state: assignment, source };
-        self.start_decoded(decoded, input, rooms)
-    }
-
-    fn start_decoded(
-        &mut self,
-        decoded: Decoded,
-        input: TaskInput,
-        rooms: &WaitingRooms,
-    ) -> StartResult {
-        match decoded {
-            Decoded::NotForUs => return StartResult::NotForUs,
-            Decoded::Malformed(malformed) => self.spawn_dead_letter(malformed, input),
-            Decoded::Event(event) => self.spawn_delivery(*event, input, rooms),
+        match stored {
+            StoredRecord::Event(event) => self.spawn_delivery(*event, input, rooms),
+            StoredRecord::DeadLetter(malformed) => self.spawn_dead_letter(malformed, input),
+            StoredRecord::Unreadable(why) => return StoredResult::Unreadable(why),
         }
-        StartResult::Started
+        StoredResult::Started
     }
 
     fn spawn_dead_letter(&mut self, malformed: Malformed, input: TaskInput) {
@@ -371,17 +366,6 @@ impl<P: Ports> Tasks<P> {
         }
         tasks.len()
     }
-}
-
-fn report_unreadable(position: &Position) {
-    warn_throttled!(
-        UNREADABLE,
-        kafka.partition = position.partition,
-        kafka.offset = position.offset,
-        repair =
-            "put back the dialect or mapping of [input] that has read it, until it is answered",
-        "event in the ledger is not read by the present dialects; it waits"
-    );
 }
 
 fn report_repetition(event: &Event, position: &Position, first: &Position) {

@@ -5,6 +5,7 @@
 //! does not survive the process.
 
 use std::collections::BTreeMap;
+use std::ops::Deref;
 use std::sync::Arc;
 
 use jiff::Timestamp;
@@ -29,6 +30,20 @@ pub struct MemoryLedger {
     pruned_until: Arc<Mutex<Option<Timestamp>>>,
     owner: Arc<str>,
     clock: Clock,
+}
+
+/// An entry and its key.
+struct StoredEntry {
+    key: Arc<str>,
+    entry: LedgerEntry,
+}
+
+impl Deref for StoredEntry {
+    type Target = LedgerEntry;
+
+    fn deref(&self) -> &LedgerEntry {
+        &self.entry
+    }
 }
 
 impl MemoryLedger {
@@ -91,12 +106,12 @@ impl MemoryLedger {
         topic: &Arc<str>,
         partitions: &[i32],
         wanted: impl Fn(&LedgerEntry) -> bool,
-    ) -> Vec<LedgerEntry> {
+    ) -> Vec<StoredEntry> {
         let is_theirs =
             |source: &Position| source.topic == *topic && partitions.contains(&source.partition);
         let entries = self.entries.lock();
-        let found = entries.values().filter(|entry| is_theirs(&entry.source) && wanted(entry));
-        found.cloned().collect()
+        let found = entries.iter().filter(|(_, entry)| is_theirs(&entry.source) && wanted(entry));
+        found.map(|(key, entry)| StoredEntry { key: key.clone(), entry: entry.clone() }).collect()
     }
 
     fn wake(&self, wake: &WakeSession) {
@@ -238,19 +253,21 @@ impl Ledger for MemoryLedger {
         let mut parked = self.stored(&topic, &numbers, is_parked);
         let future = |time: &Timestamp| *time > now;
         let next_deadline = parked.iter().filter_map(|entry| entry.deadline).filter(future).min();
-        let has_time = |entry: &&LedgerEntry| entry.state.waits_for() == Some(&WaitsFor::Time);
-        let next_due = parked.iter().filter(has_time).filter_map(own_time).filter(future).min();
+        let has_time = |entry: &&StoredEntry| entry.state.waits_for() == Some(&WaitsFor::Time);
+        let next_due =
+            parked.iter().filter(has_time).filter_map(|entry| own_time(entry)).filter(future).min();
         let is_early = |entry: &LedgerEntry| {
             let is_theirs = |one: &&DuePartition| one.partition == entry.source.partition;
             let partition = partitions.iter().find(is_theirs);
             is_woken(entry) && partition.is_none_or(|one| entry.source.offset > one.woken_up_to)
         };
-        let has_early = parked.iter().any(is_early);
+        let has_early = parked.iter().any(|entry| is_early(entry));
         parked.sort_by_key(|entry| entry.deadline);
         let is_overdue = |entry: &LedgerEntry| entry.deadline.is_some_and(|time| time <= now);
-        let (overdue, mut others): (Vec<_>, Vec<_>) = parked.into_iter().partition(is_overdue);
+        let (overdue, mut others): (Vec<_>, Vec<_>) =
+            parked.into_iter().partition(|entry| is_overdue(entry));
         others.retain(|entry| own_time(entry).is_some_and(|time| time <= now) && !is_early(entry));
-        others.sort_by_key(own_time);
+        others.sort_by_key(|entry| own_time(entry));
         DueEntries {
             overdue: first(overdue, overdue_limit),
             due: first(others, due_limit),
@@ -303,12 +320,13 @@ fn own_time(entry: &LedgerEntry) -> Option<Timestamp> {
     }
 }
 
-fn first(entries: Vec<LedgerEntry>, limit: usize) -> StoredEntries {
-    let entries = entries.into_iter().take(limit).filter_map(LedgerEntry::recover).collect();
+fn first(entries: Vec<StoredEntry>, limit: usize) -> StoredEntries {
+    let recover = |StoredEntry { key, entry }| LedgerEntry::recover(entry, key);
+    let entries = entries.into_iter().take(limit).filter_map(recover).collect();
     StoredEntries { entries, unreadable: Vec::new() }
 }
 
-fn groups(parked: &[LedgerEntry]) -> Vec<ParkedGroup> {
+fn groups(parked: &[StoredEntry]) -> Vec<ParkedGroup> {
     let mut groups: Vec<ParkedGroup> = Vec::new();
     for entry in parked {
         let EntryState::Parked { until, waits_for } = &entry.state else { continue };

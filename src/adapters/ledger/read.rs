@@ -109,7 +109,7 @@ fn recovered_entry(
     StoredRow { key, entry, .. }: StoredRow,
 ) -> Result<RecoveredEntry, UnreadableEntry> {
     let damaged = || anyhow!("the ledger is damaged: {key:?} is unfinished without a record");
-    let entry = entry.and_then(|entry| entry.recover().ok_or_else(damaged));
+    let entry = entry.and_then(|entry| entry.recover(key.clone()).ok_or_else(damaged));
     entry.map_err(|error| UnreadableEntry { key, why: format!("{error:#}") })
 }
 

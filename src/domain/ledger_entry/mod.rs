@@ -146,6 +146,10 @@ impl EntryState {
 /// the next owner of its partition.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RecoveredEntry {
+    /// Its key.
+    pub key: Arc<str>,
+    /// The session under which it was first claimed; `None` for a dead letter.
+    pub session_id: Option<Arc<str>>,
     /// The original record.
     pub record: Record,
     /// When an instance read the record for the first time.
@@ -237,15 +241,15 @@ impl LedgerEntry {
         matches!(self.state, EntryState::Settled { .. } | EntryState::Published { .. })
     }
 
-    /// The entry as the next owner of its partition needs it; `None` where it is finished, or where
-    /// the record is not stored.
-    pub fn recover(self) -> Option<RecoveredEntry> {
+    /// The entry of this key as the next owner of its partition needs it; `None` where it is finished,
+    /// or where the record is not stored.
+    pub fn recover(self, key: Arc<str>) -> Option<RecoveredEntry> {
         if matches!(self.state, EntryState::Published { .. }) {
             return None;
         }
-        let Self { first_seen, deadline, state, version, .. } = self;
-        let entry = |record| RecoveredEntry { record, first_seen, deadline, state, version };
-        self.record.map(entry)
+        let Self { session_id, record, first_seen, deadline, state, version, .. } = self;
+        let record = record?;
+        Some(RecoveredEntry { key, session_id, record, first_seen, deadline, state, version })
     }
 }
 

@@ -23,6 +23,10 @@ session_id = { pointer = "/session", last_segment = true }
 id = "/responseId"
 "#;
 
+/// Events wait in the ledger while nobody is online.
+const PATIENT: &str = "\n[[routes]]\nname = \"all\"\ntargets = [{ default = true }]\n\
+                       while_nobody_online = \"keep_trying\"\nretry_ms = [500]\n";
+
 fn value(value: Value) -> Record {
     Record::new("k", value.to_string())
 }
@@ -201,8 +205,6 @@ async fn outcomes_are_the_status_of_their_conversation() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_parked_event_whose_mapping_is_gone_waits_until_it_is_back() {
-    const PATIENT: &str = "\n[[routes]]\nname = \"all\"\ntargets = [{ default = true }]\n\
-                           while_nobody_online = \"keep_trying\"\nretry_ms = [500]\n";
     let world = World::new("formats-gone", 1, SimulatedDeskSettings::default()).await;
     world.configure(&format!("{INPUT}{PATIENT}"));
     world.desk.change_staff(&StaffChange::everyone(false));
@@ -230,6 +232,30 @@ async fn a_parked_event_whose_mapping_is_gone_waits_until_it_is_back() {
     assert_eq!(outcomes[1]["status"], "assigned");
     worker.terminate().await;
     assert_eq!(world.dead_letters(0).await.len(), 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_parked_event_keeps_its_identity_when_the_rules_of_identities_change() {
+    let mut world = World::new("formats-identity", 1, SimulatedDeskSettings::default()).await;
+    world.configure(PATIENT);
+    world.desk.change_staff(&StaffChange::everyone(false));
+    let record = value(json!({"session_id": "s"})).header("x-id", "other");
+    let places = world.publish_raw([record]).await;
+    let worker = world.process();
+    world.outcomes(1).await;
+    worker.terminate().await;
+
+    world.set("INPUT__ID_HEADER", "x-id");
+    world.desk.change_staff(&StaffChange::everyone(true));
+    let worker = world.process();
+    let outcomes = world.outcomes(2).await;
+    let id = format!("{}/0/{}", world.topic("in"), places[0].1);
+    assert_eq!(outcomes[1]["event_id"], id);
+    assert_eq!(outcomes[1]["status"], "assigned");
+    worker.terminate().await;
+    // The audit reads the topics alone, by the rules of the moment.
+    world.set("INPUT__ID_HEADER", "id");
+    audit(&world).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -32,7 +32,7 @@ pub(super) fn before_attempts(
     if !is_outdated(process, 4) {
         return due;
     }
-    for (_, entry) in process.world.ledger.entries() {
+    for (key, entry) in process.world.ledger.entries() {
         let EntryState::Parked { until, waits_for: WaitsFor::Time } = &entry.state else {
             continue;
         };
@@ -41,7 +41,7 @@ pub(super) fn before_attempts(
         if entry.version > 2 && is_theirs && *until > query.now {
             // It was claimed and parked since.
             let version = entry.version - 2;
-            due.due.entries.extend(LedgerEntry { version, ..entry }.recover());
+            due.due.entries.extend(LedgerEntry { version, ..entry }.recover(key));
         }
     }
     due

@@ -11,6 +11,7 @@
 
 mod cause;
 pub(super) mod fields;
+mod stored;
 mod times;
 pub(super) mod written;
 
@@ -22,6 +23,8 @@ use jiff::Timestamp;
 use serde::de::{IgnoredAny, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value;
+
+pub use self::stored::{StoredRecord, decode_stored};
 
 use super::dialects::{self, DialectInput, Reading, cloudevents};
 use super::headers;
@@ -163,14 +166,17 @@ pub struct DecodeRules {
 
 impl DecodeRules {
     /// Returns rules for records that were accepted before, perhaps under another configuration:
-    /// any type, any size.
+    /// any type, also of a CloudEvent, and any size.
     #[must_use]
     pub fn of_accepted(&self) -> Self {
         Self {
             types: Vec::new(),
             max_bytes: usize::MAX,
             time_to_live: self.time_to_live,
-            input: self.input.clone(),
+            input: Arc::new(InputRules {
+                cloudevents_types: Vec::new(),
+                ..InputRules::clone(&self.input)
+            }),
         }
     }
 }

@@ -2,6 +2,7 @@
 
 mod lenient;
 mod properties;
+mod stored;
 
 use super::written::trace;
 use super::*;
