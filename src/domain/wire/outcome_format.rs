@@ -157,10 +157,16 @@ pub(super) fn outcome_inside(record: &mut Map<String, Value>) -> &mut Map<String
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+    use std::time::Duration;
+
     use super::*;
     use crate::domain::event::{Correlation, TransferRequest};
-    use crate::domain::record::Position;
+    use crate::domain::record::{Position, Record};
     use crate::domain::wire::Message;
+    use crate::domain::wire::dialects::Dialect;
+    use crate::domain::wire::escalation::{DecodeRules, Decoded, decode};
+    use crate::domain::wire::input::InputRules;
     use crate::domain::wire::outcome::Outcome;
 
     const NOW: &str = "2026-11-27T18:00:00Z";
@@ -242,8 +248,53 @@ mod tests {
             };
             let mut long = long.to_message(&event, &format);
             assert!(long.truncate());
+            let length = long.value.as_ref().unwrap().len();
+            assert!(length < 3 * 1024, "{format:?} repeats a long text: {length} bytes");
             let read = OutcomeRecord::parse(value(&long).as_bytes()).unwrap();
             assert_eq!((read.reason.map(|r| r.len()), read.notes.len()), (Some(1024), 0));
+        }
+    }
+
+    #[test]
+    fn no_record_makes_an_outcome_that_stays_long() {
+        let long = "x".repeat(100_000);
+        let rules = DecodeRules {
+            types: vec![],
+            max_bytes: usize::MAX,
+            time_to_live: Duration::from_secs(600),
+            input: Arc::new(InputRules {
+                dialects: vec![Dialect::BotFramework, Dialect::Native],
+                ..InputRules::default()
+            }),
+        };
+        for value in [
+            json!({"session_id": "s-1", "reason": long, "priority": long, "target": long}),
+            json!({
+                "type": "event", "name": "handoff.initiate", "id": long, "locale": long,
+                "conversation": {"id": "s-1", "name": long}, "value": {"va_AgentMessage": long},
+            }),
+            json!({
+                "specversion": "1.0", "id": long, "type": "t", "source": long,
+                "correlationid": long, "data": {"session_id": "s-1"},
+            }),
+        ] {
+            let now = NOW.parse().unwrap();
+            let record = Record {
+                position: Position { topic: "t".into(), partition: 3, offset: 7 },
+                timestamp: Some(now),
+                key: None,
+                value: Some(value.to_string().into_bytes()),
+                headers: vec![],
+            };
+            let Decoded::Event(event) = decode(&record, &rules, now) else { panic!() };
+            for format in [OutcomeFormat::Native, cloudevents(), OutcomeFormat::HandoffStatus] {
+                let reason = Some(long.clone());
+                let outcome = Outcome { reason, ..Outcome::new(&event, Status::Rejected, now) };
+                let mut message = outcome.to_message(&event, &format);
+                while message.truncate() {}
+                let length = message.value.as_ref().unwrap().len();
+                assert!(length < 8 * 1024, "{format:?}: {length} bytes");
+            }
         }
     }
 }

@@ -27,6 +27,11 @@ impl Message {
         let parsed = self.value.as_deref().map(serde_json::from_slice::<Map<String, Value>>);
         if let Some(Ok(mut outcome)) = parsed {
             omitted = cut_fields(outcome_inside(&mut outcome));
+            // `handoff.status` repeats the reason beside the outcome.
+            let status = outcome.get_mut("value").and_then(Value::as_object_mut);
+            if status.is_some_and(|status| cut_text(status, "message")) {
+                omitted.push("message".to_owned());
+            }
             if !omitted.is_empty() {
                 self.value = Some(Value::Object(outcome).to_string().into_bytes());
             }
@@ -85,14 +90,22 @@ fn cut_fields(outcome: &mut Map<String, Value>) -> Vec<String> {
         outcome.remove("target");
         cut.push("target".to_owned());
     }
-    if let Some(Value::String(reason)) = outcome.get_mut("reason")
-        && reason.len() > MAX_FIELD_BYTES
-    {
-        reason.truncate(reason.floor_char_boundary(MAX_FIELD_BYTES - "...".len()));
-        reason.push_str("...");
+    if cut_text(outcome, "reason") {
         cut.push("reason".to_owned());
     }
     cut
+}
+
+/// Cuts a long text; returns whether it was long.
+fn cut_text(object: &mut Map<String, Value>, name: &str) -> bool {
+    match object.get_mut(name) {
+        Some(Value::String(text)) if text.len() > MAX_FIELD_BYTES => {
+            text.truncate(text.floor_char_boundary(MAX_FIELD_BYTES - "...".len()));
+            text.push_str("...");
+            true
+        }
+        _ => false,
+    }
 }
 
 #[cfg(test)]

@@ -37,6 +37,9 @@ const TYPES: [&str; 19] = [
     "delay",
 ];
 
+/// The longest `conversation` that an outcome repeats, in bytes of JSON.
+const MAX_CONVERSATION_BYTES: usize = 4096;
+
 /// Reads an activity, or the first of several that asks for a human.
 pub(super) fn read<'r>(input: &DialectInput<'_>) -> Reading<'r> {
     let Ok(Parsed { value, is_repaired }) = parse::<Value>(input.text, input.headers) else {
@@ -88,8 +91,11 @@ fn conversation(activity: &Map<String, Value>) -> Option<&Value> {
 fn escalation<'r>(activity: &Map<String, Value>) -> Written<'r> {
     let details = details(activity.get("value"));
     let member = |name: &str| activity.get(name).filter(|value| !value.is_null());
-    let conversation = conversation(activity).cloned();
-    let session = conversation.as_ref().and_then(|c| c.get("id")).cloned();
+    let conversation = conversation(activity);
+    let session = conversation.and_then(|c| c.get("id")).cloned();
+    // An outcome must fit its topic; without it, the outcome names the conversation by its id.
+    let is_short = |c: &&Value| c.to_string().len() <= MAX_CONVERSATION_BYTES;
+    let conversation = conversation.filter(is_short).cloned();
     // The id of an activity is unique in its conversation only.
     let id = match (&session, member("id")) {
         (Some(Value::String(session)), Some(Value::String(id))) if !id.trim().is_empty() => {

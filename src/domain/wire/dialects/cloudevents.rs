@@ -40,7 +40,7 @@ const BATCH: &str = "application/cloudevents-batch";
 /// The attributes that every CloudEvent has.
 const REQUIRED: [&str; 4] = ["specversion", "id", "type", "source"];
 
-/// The longest `correlationid` that is copied to the outcome, in bytes.
+/// The longest `id` and `correlationid` that are copied to the outcome, in bytes.
 const MAX_CORRELATION_BYTES: usize = 256;
 
 const SUBJECT_RULE: &str = "the subject of a CloudEvent counts only where `input.cloudevents_types` \
@@ -395,7 +395,7 @@ impl CloudEvent {
             text.len() <= MAX_CORRELATION_BYTES && !text.chars().any(char::is_control)
         };
         written.correlation = Correlation {
-            cloudevent_id: Some(id),
+            cloudevent_id: Some(id).filter(is_sound),
             correlation_id: correlation_id.filter(is_sound),
             ..std::mem::take(&mut written.correlation)
         };
