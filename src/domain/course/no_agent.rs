@@ -17,13 +17,14 @@ use crate::domain::plan::Plan;
 use crate::domain::verdict::Verdict;
 use crate::domain::wire::Message;
 use crate::domain::wire::outcome::{ConfirmedBy, Outcome, Status};
-use crate::domain::wire::outcome_format::OutcomeFormat;
+use crate::domain::wire::outcome_format::{FormattedOutcome, OutcomeFormat};
 
 /// The interim outcome of an event, as the ledger stores it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Interim {
-    /// The value of the record, byte for byte.
-    value: String,
+    /// The value of the record, byte for byte: another form of outcomes may be configured since.
+    #[serde(flatten)]
+    formatted: FormattedOutcome,
     decided_at: Timestamp,
     published: bool,
     /// A previous incarnation may have published it without storing that it did.
@@ -32,19 +33,18 @@ pub(super) struct Interim {
 }
 
 impl Interim {
-    pub(super) fn new(outcome: Outcome) -> Self {
+    fn new(event: &Event, outcome: Outcome, format: &OutcomeFormat) -> Self {
         let decided_at = outcome.decided_at;
-        let value = outcome.into_interim().to_json();
-        Self { value, decided_at, published: false, maybe_published: false }
+        let formatted = format.write(event, outcome.into_interim().to_json());
+        Self { formatted, decided_at, published: false, maybe_published: false }
     }
 
     pub(super) fn restored(self) -> Self {
         Self { maybe_published: !self.published, ..self }
     }
 
-    fn to_publish(&self, event: &Event, format: &OutcomeFormat) -> InterimOutcome {
-        let value = self.value.clone().into_bytes();
-        let message = Message::of_outcome(event, Status::NoAgentOnline, value, format);
+    fn to_publish(&self, event: &Event) -> InterimOutcome {
+        let message = Message::of_outcome(event, Status::NoAgentOnline, self.formatted.clone());
         InterimOutcome { message, since: self.maybe_published.then_some(self.decided_at) }
     }
 }
@@ -89,7 +89,17 @@ impl Course<'_> {
         // In doubt, a human may have the session by now: "nobody is online" could be untrue.
         let in_doubt = self.in_doubt.is_some() || self.effect_unknown;
         (!in_doubt && format.has_interim())
-            .then(|| Step::PublishInterim(Box::new(interim.to_publish(self.event, format))))
+            .then(|| Step::PublishInterim(Box::new(interim.to_publish(self.event))))
+    }
+
+    /// Announce that another outcome follows, unless that was announced or the form of outcomes has
+    /// none that is not final.
+    pub(super) fn announce(&mut self, settlement: Settlement, now: Timestamp) {
+        let format = &self.policy.outcome_format;
+        if self.interim.is_none() && format.has_interim() {
+            let outcome = self.outcome(settlement, now);
+            self.interim = Some(Interim::new(self.event, outcome, format));
+        }
     }
 
     /// The event's request, completed by its route.
@@ -120,10 +130,8 @@ impl Course<'_> {
             let reason = format!("{text}; the deadline comes before the next attempt");
             return self.settle(no_agent_online(reason), now);
         }
-        if self.interim.is_none() {
-            let reason = format!("{text}; retried until {deadline}");
-            self.interim = Some(Interim::new(self.outcome(no_agent_online(reason), now)));
-        }
+        let reason = format!("{text}; retried until {deadline}");
+        self.announce(no_agent_online(reason), now);
         self.plan_retries += 1;
         self.plan.restart();
         self.target_untried = true;

@@ -6,7 +6,6 @@
 
 use jiff::Timestamp;
 
-use super::no_agent::Interim;
 use super::settlement::Settlement;
 use super::{Course, Step};
 use crate::domain::route::{Opening, OutsideHours};
@@ -46,11 +45,8 @@ impl Course<'_> {
                 return self.settle(self.closed_outcome(reason, opens_at), now);
             }
         };
-        if self.interim.is_none() {
-            let reason = format!("outside the hours {name:?}; parked until they begin");
-            let interim = self.outcome(self.closed_outcome(reason, Some(until)), now);
-            self.interim = Some(Interim::new(interim));
-        }
+        let reason = format!("outside the hours {name:?}; parked until they begin");
+        self.announce(self.closed_outcome(reason, Some(until)), now);
         self.closed_until = Some(until);
         let wait = until.duration_since(now).try_into().unwrap_or_default();
         self.pause = Some(Step::Park(wait));

@@ -193,22 +193,16 @@ impl Outcome {
 
     /// Builds the record for the outcome topic.
     pub fn to_message(&self, event: &Event, format: &OutcomeFormat) -> Message {
-        Message::of_outcome(event, self.status, self.to_json().into_bytes(), format)
+        Message::of_outcome(event, self.status, format.write(event, self.to_json()))
     }
 }
 
 impl Message {
-    /// Builds the record for the outcome topic from outcome v1 that is already JSON. The headers
-    /// continue the trace of the event.
-    pub fn of_outcome(
-        event: &Event,
-        status: Status,
-        outcome: Vec<u8>,
-        format: &OutcomeFormat,
-    ) -> Self {
-        let FormattedOutcome { content_type, value } = format.write(event, outcome);
+    /// Builds the record for the outcome topic. The headers continue the trace of the event.
+    pub(crate) fn of_outcome(event: &Event, status: Status, outcome: FormattedOutcome) -> Self {
+        let FormattedOutcome { content_type, value } = outcome;
         let mut headers = vec![
-            text_header(headers::CONTENT_TYPE, content_type),
+            text_header(headers::CONTENT_TYPE, &content_type),
             text_header(headers::STATUS, status.as_str()),
             text_header(headers::EVENT_ID, &event.id),
         ];
@@ -217,7 +211,7 @@ impl Message {
             channel: Channel::Outcomes,
             // The outcomes of one session stay in order.
             key: Some(event.session_id.as_bytes().to_vec()),
-            value: Some(value),
+            value: Some(value.into_bytes()),
             headers,
         }
     }

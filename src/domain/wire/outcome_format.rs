@@ -4,6 +4,8 @@
 //! Outcome v1 is inside each of them, so that [`OutcomeRecord`] reads them all, also after the
 //! configuration has changed.
 
+use std::borrow::Cow;
+
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use serde_json::{Map, Value, json};
@@ -31,10 +33,16 @@ pub enum OutcomeFormat {
     HandoffStatus,
 }
 
-/// The value of a record and its media type.
-pub(super) struct FormattedOutcome {
-    pub(super) content_type: &'static str,
-    pub(super) value: Vec<u8>,
+/// The value of a record and its media type. The ledger stores it with an interim outcome.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct FormattedOutcome {
+    #[serde(default = "json_type")]
+    pub(super) content_type: Cow<'static, str>,
+    pub(super) value: String,
+}
+
+fn json_type() -> Cow<'static, str> {
+    "application/json".into()
 }
 
 #[derive(Serialize)]
@@ -62,8 +70,7 @@ impl OutcomeFormat {
     }
 
     /// Writes outcome v1 in this form.
-    pub(super) fn write(&self, event: &Event, outcome: Vec<u8>) -> FormattedOutcome {
-        let json = "application/json";
+    pub(crate) fn write(&self, event: &Event, outcome: String) -> FormattedOutcome {
         let written = match self {
             Self::Native => None,
             Self::CloudEvents { kind, source } => cloudevent(event, &outcome, kind, source),
@@ -71,10 +78,10 @@ impl OutcomeFormat {
         };
         match (written, self) {
             (Some(value), Self::CloudEvents { .. }) => {
-                FormattedOutcome { content_type: CLOUDEVENT, value }
+                FormattedOutcome { content_type: CLOUDEVENT.into(), value }
             }
-            (Some(value), _) => FormattedOutcome { content_type: json, value },
-            (None, _) => FormattedOutcome { content_type: json, value: outcome },
+            (Some(value), _) => FormattedOutcome { content_type: json_type(), value },
+            (None, _) => FormattedOutcome { content_type: json_type(), value: outcome },
         }
     }
 }
@@ -86,8 +93,8 @@ struct OutcomeHead {
     decided_at: String,
 }
 
-fn cloudevent(event: &Event, outcome: &[u8], kind: &str, source: &str) -> Option<Vec<u8>> {
-    let head: OutcomeHead = serde_json::from_slice(outcome).ok()?;
+fn cloudevent(event: &Event, outcome: &str, kind: &str, source: &str) -> Option<String> {
+    let head: OutcomeHead = serde_json::from_str(outcome).ok()?;
     let own = &event.correlation;
     let cloudevent = OutcomeCloudEvent {
         specversion: "1.0",
@@ -99,9 +106,9 @@ fn cloudevent(event: &Event, outcome: &[u8], kind: &str, source: &str) -> Option
         datacontenttype: "application/json",
         causationid: own.cloudevent_id.as_deref().unwrap_or(&event.id),
         correlationid: own.correlation_id.as_deref(),
-        data: serde_json::from_slice(outcome).ok()?,
+        data: serde_json::from_str(outcome).ok()?,
     };
-    serde_json::to_vec(&cloudevent).ok()
+    serde_json::to_string(&cloudevent).ok()
 }
 
 #[derive(Serialize)]
@@ -122,9 +129,9 @@ struct ChannelData<'a> {
     outcome: &'a RawValue,
 }
 
-fn handoff_status(event: &Event, outcome: &[u8]) -> Option<Vec<u8>> {
-    let head: OutcomeHead = serde_json::from_slice(outcome).ok()?;
-    let record = OutcomeRecord::parse(outcome).ok()?;
+fn handoff_status(event: &Event, outcome: &str) -> Option<String> {
+    let head: OutcomeHead = serde_json::from_str(outcome).ok()?;
+    let record = OutcomeRecord::parse(outcome.as_bytes()).ok()?;
     let value = match record.known_status() {
         Some(Status::Assigned | Status::Queued) => json!({"state": "accepted"}),
         _ => json!({"state": "failed", "message": record.reason.unwrap_or(record.status)}),
@@ -137,9 +144,9 @@ fn handoff_status(event: &Event, outcome: &[u8]) -> Option<Vec<u8>> {
         timestamp: &head.decided_at,
         conversation: conversation.unwrap_or_else(|| json!({"id": event.session_id})),
         value,
-        channel_data: ChannelData { outcome: serde_json::from_slice(outcome).ok()? },
+        channel_data: ChannelData { outcome: serde_json::from_str(outcome).ok()? },
     };
-    serde_json::to_vec(&activity).ok()
+    serde_json::to_string(&activity).ok()
 }
 
 /// Returns outcome v1 inside a record of any form; the record itself where it is none of the others.

@@ -233,6 +233,11 @@ fn after_a_crash_the_stored_interim_outcome_is_published_byte_for_byte() {
     let mut resumed = Course::resumed(&event, &policy, stored(&course), later);
     let expected = InterimOutcome { message: interim.message.clone(), since: Some(START) };
     assert_eq!(resumed.next(later), Step::PublishInterim(Box::new(expected.clone())));
+    // Also where outcomes have another form by now.
+    let outcome_format = OutcomeFormat::CloudEvents { kind: "k".into(), source: "s".into() };
+    let changed = Policy { outcome_format, ..keeps_trying() };
+    let mut of_other_form = Course::resumed(&event, &changed, stored(&course), later);
+    assert_eq!(of_other_form.next(later), Step::PublishInterim(Box::new(expected)));
     resumed.on_interim_published();
     assert!(matches!(resumed.next(later), Step::Call(..)), "then the plan is tried again");
     // In doubt it is published only after the reconciliation.
