@@ -330,7 +330,8 @@ impl<P: Ports> Tasks<P> {
     }
 
     /// The partition is no longer assigned.
-    pub(super) fn forget_partition(&self, partition: i32) {
+    pub(super) fn forget_partition(&mut self, partition: i32) {
+        self.repeats.forget_partition(partition);
         self.session_queues.forget_partition(partition);
     }
 

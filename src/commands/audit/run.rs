@@ -141,7 +141,8 @@ impl AuditRun {
                 if let Decoded::Event(event) = &mut decoded
                     && let Some(first) = repeats.first_of(event, &record)
                 {
-                    event.id = first.id;
+                    // It has no id of its own, as every first one.
+                    event.id = first.position.to_string().into();
                 }
                 escalations.add(&record, &decoded, recorded);
             }
