@@ -75,8 +75,19 @@ impl UnconfirmedWrite {
 /// The unconfirmed writes of a batch by their keys.
 pub(super) type UnconfirmedWrites = HashMap<Arc<str>, UnconfirmedWrite>;
 
-/// One for each command of a batch; `None`: it is not done yet.
-pub(super) type BatchResults = Vec<Option<CommandResult>>;
+/// How far a command of a batch is.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) enum CommandProgress {
+    /// Its effect is stored, or it has none.
+    Done(CommandResult),
+    /// It is to be tried again, and its row read before.
+    Undone,
+    /// It is to be tried again later: another session has locked its row.
+    Locked,
+}
+
+/// One for each command of a batch.
+pub(super) type BatchResults = Vec<CommandProgress>;
 
 /// One attempt at a batch.
 pub(super) struct BatchAttempt<'a> {
@@ -92,7 +103,7 @@ impl<'a> BatchAttempt<'a> {
     pub(super) fn new(commands: usize, unconfirmed: &'a mut UnconfirmedWrites) -> Self {
         Self {
             unconfirmed,
-            results: vec![None; commands],
+            results: vec![CommandProgress::Undone; commands],
             changes: Arc::default(),
             command_indexes: Vec::new(),
         }
@@ -113,12 +124,13 @@ impl<'a> BatchAttempt<'a> {
                 Ok(entry) => entry,
                 // An unreadable row must not block the other events of the batch.
                 Err(error) => {
-                    self.results[index] = Some(unreadable(pending, format!("{error:#}")));
+                    let why = format!("{error:#}");
+                    self.results[index] = CommandProgress::Done(unreadable(pending, why));
                     continue;
                 }
             };
             if let Some(result) = self.result_of_earlier_attempt(&pending.key, entry.as_ref()) {
-                self.results[index] = Some(result);
+                self.results[index] = CommandProgress::Done(result);
                 continue;
             }
             if let Some(entry) = &entry
@@ -128,7 +140,7 @@ impl<'a> BatchAttempt<'a> {
             {
                 // The row was pruned after it was read, or it is damaged.
                 let why = format!("the row of {:?} has no answer", pending.key);
-                self.results[index] = Some(unreadable(pending, why));
+                self.results[index] = CommandProgress::Done(unreadable(pending, why));
                 continue;
             }
             let Applied { next, result } = apply(entry, &pending.command, actor);
@@ -139,7 +151,7 @@ impl<'a> BatchAttempt<'a> {
                 changes.push(RowChange { key: pending.key.clone(), next, wake });
                 self.command_indexes.push(index);
             }
-            self.results[index] = Some(result);
+            self.results[index] = CommandProgress::Done(result);
         }
         self.changes = changes.into();
         self.changes.clone()

@@ -74,35 +74,56 @@ pub(super) struct RowChange {
     pub(super) wake: Option<WakeSession>,
 }
 
+/// What became of a change.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum RowWrite {
+    /// It is stored.
+    Written,
+    /// Not written: another instance has changed the row since it was read.
+    Outdated,
+    /// Not written: another session has locked the row, for example with an open transaction.
+    Locked,
+}
+
+/// What became of a batch.
+pub(super) struct BatchWrite {
+    /// For each change.
+    pub(super) rows: Vec<RowWrite>,
+    /// The sessions that are still to be woken, because their next parked event is locked.
+    pub(super) locked_wakes: Vec<WakeSession>,
+}
+
 /// Decides which rows to write, from the rows that were read.
 pub(super) type Decide<'a> = &'a mut (dyn FnMut(Vec<StoredRow>) -> Arc<[RowChange]> + Send + 'a);
 
 /// A database, as the writer needs it. Each write is durable when its future completes.
 pub(super) trait Database: Send + 'static {
-    /// Writes without reading, each row only over the version before it; returns which rows were
-    /// written. The sessions of those rows are woken after all of them are written, as of `now`.
+    /// Writes without reading, each row only over the version before it. The sessions of the rows
+    /// that were written are woken after all of them, as of `now`. A row that another session has
+    /// locked delays the others by no more than a fraction of a second.
     fn write(
         &mut self,
         changes: &[RowChange],
         now: Timestamp,
-    ) -> impl Future<Output = anyhow::Result<Vec<bool>>> + Send;
+    ) -> impl Future<Output = anyhow::Result<BatchWrite>> + Send;
 
-    /// Reads, decides and writes; returns which changes were written. A row that another instance
-    /// changed between the reading and the writing is not written.
+    /// Reads, decides and writes. A row that another instance changed between the reading and the
+    /// writing is not written.
     fn read_and_write(
         &mut self,
         requests: &[RowRequest<'_>],
         decide: Decide<'_>,
         now: Timestamp,
-    ) -> impl Future<Output = anyhow::Result<Vec<bool>>> + Send;
+    ) -> impl Future<Output = anyhow::Result<BatchWrite>> + Send;
 
     /// Makes the first parked event of each session due, where it waits for its session. Commands wait
-    /// behind it, so it fails where another session has locked such an event.
+    /// behind it, so it skips such an event where another session has locked it; returns which
+    /// wakes are done.
     fn wake(
         &mut self,
         wakes: &[WakeSession],
         now: Timestamp,
-    ) -> impl Future<Output = anyhow::Result<()>> + Send;
+    ) -> impl Future<Output = anyhow::Result<Vec<bool>>> + Send;
 
     /// Deletes some of the entries that were published before this time; returns how many. Commands wait
     /// behind it, so it takes no longer than a fraction of a second. A database that many connections

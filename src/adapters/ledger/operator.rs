@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use anyhow::bail;
 
-use super::database::{Database as _, RowChange, RowRequest, StoredRow};
+use super::database::{Database as _, RowChange, RowRequest, RowWrite, StoredRow};
 use super::postgres::PostgresDatabase;
 use super::reader::LedgerReader;
 use super::sqlite::SqliteDatabase;
@@ -54,6 +54,7 @@ impl LedgerOperator {
         act: &OperatorAct,
         operator: Actor<'_>,
     ) -> anyhow::Result<Option<Operation>> {
+        let mut is_locked = false;
         for _ in 0..MAX_ATTEMPTS {
             let mut operation = None;
             let mut decide = |rows: Vec<StoredRow>| -> Arc<[RowChange]> {
@@ -80,10 +81,15 @@ impl LedgerOperator {
                     database.read_and_write(&requests, &mut decide, operator.now).await?
                 }
             };
-            // Otherwise its owner has changed the row since it was read.
-            if written.iter().all(|written| *written) {
-                return operation.transpose();
+            match written.rows.first() {
+                None | Some(RowWrite::Written) => return operation.transpose(),
+                // Its owner has changed the row since it was read.
+                Some(RowWrite::Outdated) => is_locked = false,
+                Some(RowWrite::Locked) => is_locked = true,
             }
+        }
+        if is_locked {
+            bail!("another session has locked the entry: end its transaction, and try again");
         }
         bail!("the entry changes all the time, because its owner works on it: try again")
     }

@@ -63,7 +63,8 @@ pub struct Settle {
     /// When it was decided.
     pub at: Timestamp,
     /// The parked events of the session that the answer may make due, in the same transaction:
-    /// after a crash in between, nobody would know that they are due.
+    /// after a crash in between, nobody would know that they are due. Only where another program has
+    /// locked such an event, it is made due after the lock.
     pub wake: Option<WakeSession>,
 }
 

@@ -1,12 +1,13 @@
 //! The ledgers: one suite for memory, SQLite and PostgreSQL (direct and behind PgBouncer), and the failures of each database.
 //!
 //! `suite`, `parked`, `due`, `counts`, `versions`, `operator` and `crowd` test what every ledger does, on a ledger from `peer`; `foreign` has files that
-//! are no ledger.
+//! are no ledger, `locked` rows of PostgreSQL that others have locked.
 
 mod counts;
 mod crowd;
 mod due;
 mod foreign;
+mod locked;
 mod operator;
 mod parked;
 mod peer;

@@ -113,6 +113,16 @@ impl PostgresConnection {
         Ok(())
     }
 
+    pub(super) fn is_in_transaction(&self) -> bool {
+        self.in_transaction
+    }
+
+    pub(super) async fn roll_back(&mut self) -> sqlx::Result<()> {
+        self.fetch_raw("ROLLBACK").await?;
+        self.in_transaction = false;
+        Ok(())
+    }
+
     pub(super) async fn close(self) -> sqlx::Result<()> {
         self.inner.close().await
     }

@@ -2,7 +2,8 @@
 //!
 //! A batch is one statement, with its rows as arrays. No row is locked while a change is decided:
 //! optimistic locking, a row is written only over the version that was read, so another instance's
-//! change is never overwritten. `server` connects, `connection`
+//! change is never overwritten. `write` has the statements, and goes around rows that other sessions
+//! have locked. `server` connects, `connection`
 //! runs queries, also behind PgBouncer in transaction mode, `tables` creates the tables, `row` has the
 //! columns, `reader` the reading side, with the queries for parked events in `parked` and for all
 //! entries in `list`. `pruner` deletes old entries, on a connection of its own.
@@ -15,9 +16,9 @@ mod reader;
 mod row;
 mod server;
 mod tables;
+mod write;
 
 use std::collections::HashSet;
-use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
@@ -30,7 +31,8 @@ use self::row::{EventRow, optional_text, text};
 use self::server::{CONNECT_TIMEOUT, PostgresServer};
 pub(super) use self::server::{PostgresUrl, parse_url, redact_url};
 use self::tables::migrate;
-use super::database::{Database, Decide, RowChange, RowRequest, StoredRow};
+use self::write::{wake, write_and_wake};
+use super::database::{BatchWrite, Database, Decide, RowChange, RowRequest, StoredRow};
 use crate::domain::ledger_entry::WakeSession;
 
 /// Long, because another instance may be migrating: the second one waits for its lock.
@@ -43,42 +45,6 @@ const ROWS: &str = r#"SELECT key, session_id, topic, partition, "offset", state,
 FROM handoff_events WHERE key = ANY($1)"#;
 
 const ANSWERS: &str = "SELECT key, answer FROM handoff_events WHERE key = ANY($1)";
-
-const WRITE: &str = r#"INSERT INTO handoff_events AS e (key, session_id, topic, partition,
-  "offset", state, owner, version, first_seen_us, deadline_us, claimed_at_us, from_ledger,
-  parked_until_us, waits_for, settled_at_us, published_at_us, published_to, record, snapshot, answer, history)
-SELECT * FROM UNNEST($1::text[], $2::text[], $3::text[], $4::int[], $5::bigint[], $6::text[],
-  $7::text[], $8::bigint[], $9::bigint[], $10::bigint[], $11::bigint[], $12::boolean[],
-  $13::bigint[], $14::text[], $15::bigint[], $16::bigint[], $17::text[], $18::text[], $19::text[],
-  $20::text[], $21::text[])
-ON CONFLICT (key) DO UPDATE SET
-  state = excluded.state, owner = excluded.owner, version = excluded.version, deadline_us = excluded.deadline_us,
-  claimed_at_us = excluded.claimed_at_us, from_ledger = excluded.from_ledger,
-  parked_until_us = excluded.parked_until_us,
-  waits_for = excluded.waits_for, settled_at_us = excluded.settled_at_us, published_at_us = excluded.published_at_us,
-  published_to = excluded.published_to,
-  record = CASE WHEN excluded.state = 'published' THEN NULL
-    ELSE coalesce(excluded.record, e.record) END,
-  snapshot = coalesce(excluded.snapshot, e.snapshot),
-  answer = coalesce(excluded.answer, e.answer), history = excluded.history
-WHERE e.version = excluded.version - 1
-RETURNING e.key"#;
-
-/// The server gives up where another session has locked an event that is to be woken.
-const WAKE_LIMIT: &str = "SET LOCAL lock_timeout = 500";
-
-// The first unfinished event of a session decides: if it is being worked on, waits for something
-// else, or is behind the one in memory, nothing changes.
-const WAKE: &str = r#"UPDATE handoff_events AS e SET parked_until_us = $1
-FROM UNNEST($2::text[], $3::text[], $4::int[], $5::bigint[])
-  AS wake (session_id, topic, partition, before_offset)
-CROSS JOIN LATERAL (
-  SELECT key, "offset" FROM handoff_events AS f
-  WHERE f.session_id = wake.session_id AND f.topic = wake.topic
-    AND f.partition = wake.partition AND f.record IS NOT NULL
-    AND f.state IN ('open', 'parked')
-  ORDER BY f."offset" LIMIT 1) AS first
-WHERE e.key = first.key AND e.waits_for = 'session' AND first."offset" < wake.before_offset"#;
 
 /// The writing side.
 pub(super) struct PostgresDatabase {
@@ -109,7 +75,7 @@ impl PostgresDatabase {
 }
 
 impl Database for PostgresDatabase {
-    async fn write(&mut self, changes: &[RowChange], now: Timestamp) -> anyhow::Result<Vec<bool>> {
+    async fn write(&mut self, changes: &[RowChange], now: Timestamp) -> anyhow::Result<BatchWrite> {
         let mut connection = self.take_connection().await?;
         let limit = connection.time_limit();
         let write = write_and_wake(&mut connection, changes, now);
@@ -123,7 +89,7 @@ impl Database for PostgresDatabase {
         requests: &[RowRequest<'_>],
         decide: Decide<'_>,
         now: Timestamp,
-    ) -> anyhow::Result<Vec<bool>> {
+    ) -> anyhow::Result<BatchWrite> {
         let mut connection = self.take_connection().await?;
         let limit = connection.time_limit();
         let rows = self.server.within(limit, read(&mut connection, requests)).await?;
@@ -134,18 +100,13 @@ impl Database for PostgresDatabase {
         Ok(written)
     }
 
-    async fn wake(&mut self, wakes: &[WakeSession], now: Timestamp) -> anyhow::Result<()> {
+    async fn wake(&mut self, wakes: &[WakeSession], now: Timestamp) -> anyhow::Result<Vec<bool>> {
         let mut connection = self.take_connection().await?;
         let limit = connection.time_limit();
-        let wake = async {
-            connection.begin().await?;
-            connection.fetch_raw(WAKE_LIMIT).await?;
-            wake(&mut connection, wakes.iter(), now).await?;
-            connection.commit().await
-        };
-        self.server.within(limit, wake).await?;
+        let wakes: Vec<_> = wakes.iter().collect();
+        let woken = self.server.within(limit, wake(&mut connection, &wakes, now)).await?;
         self.connection = Some(connection.after_success());
-        Ok(())
+        Ok(woken)
     }
 
     async fn prune(&mut self, _: Timestamp) -> anyhow::Result<u64> {
@@ -191,84 +152,4 @@ async fn read(
         }
     }
     Ok(rows.into_iter().map(EventRow::into_stored_row).collect())
-}
-
-/// One statement, which is one transaction, where no session is woken; most batches wake none.
-async fn write_and_wake(
-    connection: &mut PostgresConnection,
-    changes: &[RowChange],
-    now: Timestamp,
-) -> sqlx::Result<Vec<bool>> {
-    if changes.iter().all(|change| change.wake.is_none()) {
-        return write(connection, changes).await;
-    }
-    connection.begin().await?;
-    let written = write(connection, changes).await?;
-    let done = changes.iter().zip(&written).filter(|(_, written)| **written);
-    // After all writes: an event that was parked before the answer of this batch is found.
-    wake(connection, done.filter_map(|(change, _)| change.wake.as_ref()), now).await?;
-    connection.commit().await?;
-    Ok(written)
-}
-
-async fn wake(
-    connection: &mut PostgresConnection,
-    wakes: impl Iterator<Item = &WakeSession>,
-    now: Timestamp,
-) -> sqlx::Result<()> {
-    let (mut sessions, mut topics) = (Vec::new(), Vec::new());
-    let (mut partitions, mut offsets) = (Vec::new(), Vec::new());
-    for WakeSession { session_id, topic, partition, before_offset } in wakes {
-        sessions.push(&**session_id);
-        topics.push(&**topic);
-        partitions.push(*partition);
-        offsets.push(before_offset.unwrap_or(i64::MAX));
-    }
-    if !sessions.is_empty() {
-        let wake = sqlx::query(WAKE).bind(now.as_microsecond());
-        let wake = wake.bind(sessions).bind(topics).bind(partitions).bind(offsets);
-        connection.fetch_all(wake).await?;
-    }
-    Ok(())
-}
-
-async fn write(
-    connection: &mut PostgresConnection,
-    changes: &[RowChange],
-) -> sqlx::Result<Vec<bool>> {
-    fn column<'l, T>(rows: &'l [EventRow], of: impl Fn(&'l EventRow) -> T) -> Vec<T> {
-        rows.iter().map(of).collect()
-    }
-    if changes.is_empty() {
-        return Ok(vec![]);
-    }
-    let rows: Vec<_> =
-        changes.iter().map(|change| EventRow::from_entry(&change.key, &change.next)).collect();
-    let rows = &*rows;
-    let query = sqlx::query(WRITE)
-        .bind(column(rows, |row| &*row.key))
-        .bind(column(rows, |row| row.session_id.as_deref()))
-        .bind(column(rows, |row| &*row.topic))
-        .bind(column(rows, |row| row.partition))
-        .bind(column(rows, |row| row.offset))
-        .bind(column(rows, |row| &*row.state))
-        .bind(column(rows, |row| &*row.owner))
-        .bind(column(rows, |row| row.version))
-        .bind(column(rows, |row| row.first_seen_us))
-        .bind(column(rows, |row| row.deadline_us))
-        .bind(column(rows, |row| row.claimed_at_us))
-        .bind(column(rows, |row| row.from_ledger))
-        .bind(column(rows, |row| row.parked_until_us))
-        .bind(column(rows, |row| row.waits_for.as_deref()))
-        .bind(column(rows, |row| row.settled_at_us))
-        .bind(column(rows, |row| row.published_at_us))
-        .bind(column(rows, |row| row.published_to.as_deref()))
-        .bind(column(rows, |row| row.record.as_deref()))
-        .bind(column(rows, |row| row.snapshot.as_deref()))
-        .bind(column(rows, |row| row.answer.as_deref()))
-        .bind(column(rows, |row| &*row.history));
-    let returned = connection.fetch_all(query).await?;
-    let written: HashSet<Arc<str>> =
-        returned.iter().map(|row| text(row, "key")).collect::<sqlx::Result<_>>()?;
-    Ok(changes.iter().map(|change| written.contains(&change.key)).collect())
 }

@@ -30,7 +30,9 @@ use self::file::{
 };
 pub(super) use self::reader::SqliteReader;
 use self::schema::Schema;
-use super::database::{Database, Decide, PRUNE_ROWS, RowChange, RowRequest, StoredRow};
+use super::database::{
+    BatchWrite, Database, Decide, PRUNE_ROWS, RowChange, RowRequest, RowWrite, StoredRow,
+};
 use crate::domain::ledger_entry::WakeSession;
 
 /// Writes the file's mark ("hand"): fails where nothing can be written.
@@ -141,7 +143,7 @@ impl SqliteDatabase {
 }
 
 impl Database for SqliteDatabase {
-    async fn write(&mut self, changes: &[RowChange], now: Timestamp) -> anyhow::Result<Vec<bool>> {
+    async fn write(&mut self, changes: &[RowChange], now: Timestamp) -> anyhow::Result<BatchWrite> {
         self.transaction(|connection, file| {
             Ok((write_all(connection, file, changes, now)?, End::Commit))
         })
@@ -152,7 +154,7 @@ impl Database for SqliteDatabase {
         requests: &[RowRequest<'_>],
         decide: Decide<'_>,
         now: Timestamp,
-    ) -> anyhow::Result<Vec<bool>> {
+    ) -> anyhow::Result<BatchWrite> {
         // The view has the answers anyway: reading them conditionally would be no cheaper here.
         let keys = json(&requests.iter().map(|request| request.key).collect::<Vec<_>>());
         self.transaction(|connection, file| {
@@ -162,11 +164,11 @@ impl Database for SqliteDatabase {
         })
     }
 
-    async fn wake(&mut self, wakes: &[WakeSession], now: Timestamp) -> anyhow::Result<()> {
+    async fn wake(&mut self, wakes: &[WakeSession], now: Timestamp) -> anyhow::Result<Vec<bool>> {
         self.transaction(|connection, file| {
             let mut woken = wakes.iter().map(|wake| write::wake(connection, wake, now));
             woken.try_for_each(|woken| woken).map_err(|error| explain(file, error))?;
-            Ok(((), End::Commit))
+            Ok((vec![true; wakes.len()], End::Commit))
         })
     }
 
@@ -225,7 +227,7 @@ fn write_all(
     file: &Path,
     changes: &[RowChange],
     now: Timestamp,
-) -> anyhow::Result<Vec<bool>> {
+) -> anyhow::Result<BatchWrite> {
     let write = || -> rusqlite::Result<_> {
         let written = changes.iter().map(|change| write::write(connection, change));
         let written = written.collect::<rusqlite::Result<Vec<_>>>()?;
@@ -235,7 +237,10 @@ fn write_all(
                 write::wake(connection, wake, now)?;
             }
         }
-        Ok(written)
+        let row = |written| if written { RowWrite::Written } else { RowWrite::Outdated };
+        // Another process locks the whole file, never a row.
+        let rows = written.into_iter().map(row).collect();
+        Ok(BatchWrite { rows, locked_wakes: Vec::new() })
     };
     write().map_err(|error| explain(file, error))
 }

@@ -4,22 +4,27 @@
 //! Group commit: at most one batch per millisecond. A batch of acknowledgements alone lingers up to
 //! 5 ms, because only an offset depends on it. A failed batch is repeated until it succeeds or every
 //! caller has given up. A cached row is written at once; the other rows are read first, see `batch`.
-//! Pruning and waking that fail delay no command: commands go on before the next attempt.
+//! Pruning and waking that fail delay no command: commands go on before the next attempt. What another
+//! session has locked is set aside in `locked`, and the rest of the batch goes on.
+
+mod locked;
 
 use std::collections::{HashSet, VecDeque};
+use std::mem::take;
 use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, sleep, sleep_until, timeout, timeout_at};
-use tracing::warn;
 
+use self::locked::{LOCKED_EVENT, LockedWork, PendingWake};
 use super::availability::Availability;
 use super::batch::{
-    BatchAttempt, BatchResults, PendingCommand, UnconfirmedWrite, UnconfirmedWrites,
+    BatchAttempt, BatchResults, CommandProgress, PendingCommand, UnconfirmedWrite,
+    UnconfirmedWrites,
 };
-use super::database::{Database, RowChange, RowRequest, StoredRow};
+use super::database::{Database, RowChange, RowRequest, RowWrite, StoredRow};
 use super::row_cache::{CachedRow, RowCache};
 use crate::clock::Clock;
 use crate::domain::ledger_entry::{Actor, Applied, WakeSession, apply};
@@ -70,10 +75,10 @@ pub(super) struct Writer<D> {
     requests: mpsc::UnboundedReceiver<WriterRequest>,
     commands: VecDeque<PendingCommand>,
     prunes: VecDeque<(Timestamp, oneshot::Sender<anyhow::Result<u64>>)>,
-    wakes: Vec<(WakeSession, oneshot::Sender<()>)>,
-    /// After a failure: when they are tried again, and how long the writer waits after the next one.
-    wake_at: Instant,
-    wake_pause: Duration,
+    wakes: Vec<PendingWake>,
+    locked: LockedWork,
+    /// Of the commands that are locked.
+    unconfirmed: UnconfirmedWrites,
     row_cache: RowCache,
     batch_started: Instant,
 }
@@ -95,8 +100,8 @@ impl<D: Database> Writer<D> {
             commands: VecDeque::new(),
             prunes: VecDeque::new(),
             wakes: Vec::new(),
-            wake_at: Instant::now(),
-            wake_pause: RETRY_FIRST,
+            locked: LockedWork::new(),
+            unconfirmed: UnconfirmedWrites::new(),
             row_cache: RowCache::default(),
             batch_started: Instant::now(),
         }
@@ -106,29 +111,30 @@ impl<D: Database> Writer<D> {
     pub(super) async fn run(mut self) {
         while self.collect().await == Requests::Queued {
             self.batch_started = Instant::now();
+            self.locked.retry(&mut self.commands, &mut self.wakes);
             let batch = self.next_batch();
             if !batch.is_empty() {
                 self.perform(batch).await;
             }
-            if self.wake_at <= self.batch_started {
-                self.wake().await;
-            }
+            self.wake().await;
             if let Some((before, reply)) = self.prunes.pop_front() {
                 self.prune(before, reply).await;
             }
+            self.locked.end_retry();
         }
         self.database.close().await;
     }
 
     /// Waits for requests, and collects them until the next batch may start.
     async fn collect(&mut self) -> Requests {
-        let is_idle = self.commands.is_empty() && self.prunes.is_empty();
-        if is_idle && !self.wakes.is_empty() {
-            // After a failure: until the next attempt, only another request is a reason to go on.
-            if let Ok(request) = timeout_at(self.wake_at, self.requests.recv()).await {
+        let is_idle = self.commands.is_empty() && self.prunes.is_empty() && self.wakes.is_empty();
+        if is_idle && !self.locked.is_empty() {
+            // Until the next retry, only another request is a reason to go on.
+            let retry_at = self.locked.retry_at;
+            if let Ok(request) = timeout_at(retry_at, self.requests.recv()).await {
                 match request {
                     Some(request) => self.enqueue(request),
-                    None => sleep_until(self.wake_at).await,
+                    None => sleep_until(retry_at).await,
                 }
             }
         } else if is_idle {
@@ -163,7 +169,9 @@ impl<D: Database> Writer<D> {
         match request {
             WriterRequest::Perform(pending) => self.commands.push_back(pending),
             WriterRequest::Prune { before, reply } => self.prunes.push_back((before, reply)),
-            WriterRequest::Wake { wake, reply } => self.wakes.push((wake, reply)),
+            WriterRequest::Wake { wake, reply } => {
+                self.wakes.push(PendingWake { wake, reply: Some(reply) });
+            }
         }
     }
 
@@ -174,6 +182,11 @@ impl<D: Database> Writer<D> {
         let mut bytes = 0;
         while let Some(pending) = self.commands.pop_front() {
             if pending.reply.is_closed() {
+                self.unconfirmed.remove(&pending.key);
+                continue;
+            }
+            if self.locked.has(&pending.key) {
+                self.locked.add_command(pending);
                 continue;
             }
             let is_full =
@@ -198,19 +211,21 @@ impl<D: Database> Writer<D> {
     }
 
     async fn perform(&mut self, mut batch: Vec<PendingCommand>) {
-        let mut unconfirmed = UnconfirmedWrites::new();
+        let mut unconfirmed = take(&mut self.unconfirmed);
         let mut pause = RETRY_FIRST;
         while !batch.is_empty() {
             // One pass writes the cached rows, the next one reads and writes the others.
             let attempt = match self.write_cached(&batch, &mut unconfirmed).await {
-                Ok(results) if results.iter().any(Option::is_some) => Ok(results),
+                Ok(results) if results.iter().any(|done| *done != CommandProgress::Undone) => {
+                    Ok(results)
+                }
                 Ok(_) => self.read_and_write(&batch, &mut unconfirmed).await,
                 Err(error) => Err(error),
             };
             match attempt {
                 Ok(results) => {
                     self.availability.succeeded();
-                    batch = reply_to(batch, results);
+                    batch = self.reply_to(batch, results);
                 }
                 Err(error) => {
                     self.availability.failed(&error);
@@ -224,6 +239,8 @@ impl<D: Database> Writer<D> {
                 }
             }
         }
+        unconfirmed.retain(|key, _| self.locked.has(key));
+        self.unconfirmed = unconfirmed;
     }
 
     /// Writes the rows that need not be read; returns the results of those that were written.
@@ -250,7 +267,7 @@ impl<D: Database> Writer<D> {
                 expected.push((index, result));
             }
         }
-        let mut results = vec![None; batch.len()];
+        let mut results = vec![CommandProgress::Undone; batch.len()];
         if changes.is_empty() {
             return Ok(results);
         }
@@ -265,15 +282,18 @@ impl<D: Database> Writer<D> {
             }
         };
         for ((RowChange { key, next, .. }, (index, result)), written) in
-            changes.into_iter().zip(expected).zip(written)
+            changes.into_iter().zip(expected).zip(written.rows)
         {
-            if written {
-                self.row_cache.store(&key, next);
-                results[index] = Some(result);
-            } else {
-                self.row_cache.forget(&key);
+            match written {
+                RowWrite::Written => {
+                    self.row_cache.store(&key, next);
+                    results[index] = CommandProgress::Done(result);
+                }
+                RowWrite::Outdated => self.row_cache.forget(&key),
+                RowWrite::Locked => results[index] = CommandProgress::Locked,
             }
         }
+        self.locked.add_sessions(written.locked_wakes);
         Ok(results)
     }
 
@@ -293,45 +313,70 @@ impl<D: Database> Writer<D> {
         let written = self.database.read_and_write(&requests, &mut decide, actor.now).await?;
         let BatchAttempt { mut results, changes, command_indexes, .. } = attempt;
         for ((RowChange { key, next, .. }, index), written) in
-            changes.iter().zip(command_indexes).zip(written)
+            changes.iter().zip(command_indexes).zip(written.rows)
         {
-            if written {
-                self.row_cache.store(key, next.clone());
-            } else {
-                results[index] = None;
+            match written {
+                RowWrite::Written => self.row_cache.store(key, next.clone()),
+                RowWrite::Outdated => results[index] = CommandProgress::Undone,
+                RowWrite::Locked => results[index] = CommandProgress::Locked,
             }
         }
+        self.locked.add_sessions(written.locked_wakes);
         Ok(results)
+    }
+
+    /// Sends the results that are known, and sets commands aside whose rows are locked; returns
+    /// those that are not done yet.
+    fn reply_to(
+        &mut self,
+        batch: Vec<PendingCommand>,
+        results: BatchResults,
+    ) -> Vec<PendingCommand> {
+        let mut remaining = Vec::new();
+        for (pending, progress) in batch.into_iter().zip(results) {
+            match progress {
+                // The caller may be gone; the change is stored all the same.
+                CommandProgress::Done(result) => pending.reply.send(result).unwrap_or_default(),
+                CommandProgress::Undone => remaining.push(pending),
+                CommandProgress::Locked => {
+                    self.row_cache.forget(&pending.key);
+                    self.locked.add_command(pending);
+                }
+            }
+        }
+        remaining
     }
 
     /// Every wake that was requested, in one transaction.
     async fn wake(&mut self) {
-        self.wakes.retain(|(_, reply)| !reply.is_closed());
-        let wakes: Vec<_> = self.wakes.iter().map(|(wake, _)| wake.clone()).collect();
+        // The callers of the others are acknowledged already: they are dropped only at the end.
+        let is_closing = self.requests.is_closed();
+        self.wakes.retain(|pending| !pending.is_abandoned());
+        let mut wakes = take(&mut self.wakes);
         if wakes.is_empty() {
             return;
         }
-        match self.database.wake(&wakes, self.clock.now()).await {
-            Ok(()) => {
+        let sessions: Vec<_> = wakes.iter().map(|pending| pending.wake.clone()).collect();
+        let why = match self.database.wake(&sessions, self.clock.now()).await {
+            Ok(woken) => {
                 self.availability.succeeded();
-                self.wake_pause = RETRY_FIRST;
-                // The caller may be gone; the event is due all the same.
-                self.wakes.drain(..).for_each(|(_, reply)| reply.send(()).unwrap_or_default());
+                let mut locked = Vec::new();
+                for (pending, woken) in wakes.into_iter().zip(woken) {
+                    if woken { pending.done() } else { locked.push(pending) }
+                }
+                wakes = locked;
+                LOCKED_EVENT.to_owned()
             }
             Err(error) => {
-                // A locked row is no outage: others can be written.
-                match self.database.ping().await {
-                    Ok(()) if self.wake_pause == RETRY_FIRST => {
-                        let error = format!("{error:#}");
-                        warn!(error, "parked events not woken; will retry");
-                    }
-                    Ok(()) => {}
-                    Err(error) => self.availability.failed(&error),
+                // What stops only the wakes is no outage: others can be written.
+                if let Err(error) = self.database.ping().await {
+                    self.availability.failed(&error);
                 }
-                self.wake_at = Instant::now() + self.wake_pause;
-                self.wake_pause = (self.wake_pause * 2).min(RETRY_LAST);
+                format!("{error:#}")
             }
-        }
+        };
+        wakes.retain(|pending| pending.reply.is_some() || !is_closing);
+        self.locked.add_wakes(wakes, &why);
     }
 
     async fn prune(&mut self, before: Timestamp, reply: oneshot::Sender<anyhow::Result<u64>>) {
@@ -356,19 +401,6 @@ impl<D: Database> Writer<D> {
             sleep(RETRY_LAST).await;
         }
     }
-}
-
-/// Sends the results that are known; returns the commands that are not done yet.
-fn reply_to(batch: Vec<PendingCommand>, results: BatchResults) -> Vec<PendingCommand> {
-    let mut remaining = Vec::new();
-    for (pending, result) in batch.into_iter().zip(results) {
-        match result {
-            // The caller may be gone; the change is stored all the same.
-            Some(result) => pending.reply.send(result).unwrap_or_default(),
-            None => remaining.push(pending),
-        }
-    }
-    remaining
 }
 
 #[cfg(test)]

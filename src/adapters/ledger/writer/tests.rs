@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use jiff::Timestamp;
 use tokio::task::{JoinSet, yield_now};
 
-use super::super::database::Decide;
+use super::super::database::{BatchWrite, Decide};
 use super::*;
 use crate::domain::ledger_entry::{Claim, ClaimResult, CommandResult, LedgerCommand, RecordOrigin};
 use crate::domain::record::Position;
@@ -24,9 +24,10 @@ impl CountingDatabase {
 }
 
 impl Database for CountingDatabase {
-    async fn write(&mut self, changes: &[RowChange], _: Timestamp) -> anyhow::Result<Vec<bool>> {
+    async fn write(&mut self, changes: &[RowChange], _: Timestamp) -> anyhow::Result<BatchWrite> {
         self.batches.fetch_add(1, Ordering::Relaxed);
-        Ok(vec![true; changes.len()])
+        let rows = vec![RowWrite::Written; changes.len()];
+        Ok(BatchWrite { rows, locked_wakes: vec![] })
     }
 
     async fn read_and_write(
@@ -34,12 +35,12 @@ impl Database for CountingDatabase {
         _: &[RowRequest<'_>],
         _: Decide<'_>,
         _: Timestamp,
-    ) -> anyhow::Result<Vec<bool>> {
+    ) -> anyhow::Result<BatchWrite> {
         unreachable!("every event is new")
     }
 
-    async fn wake(&mut self, _: &[WakeSession], _: Timestamp) -> anyhow::Result<()> {
-        self.maintain()
+    async fn wake(&mut self, wakes: &[WakeSession], _: Timestamp) -> anyhow::Result<Vec<bool>> {
+        self.maintain().map(|()| vec![true; wakes.len()])
     }
 
     async fn prune(&mut self, _: Timestamp) -> anyhow::Result<u64> {
