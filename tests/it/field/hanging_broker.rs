@@ -18,7 +18,8 @@ const EVENTS: usize = 400;
 /// What is in the topic already, of the last five minutes.
 const OTHERS: usize = 30_000;
 const HANGS_FOR: Duration = Duration::from_secs(20);
-const LIMIT: Duration = Duration::from_secs(15);
+/// It takes 4 s on a calm machine, and took more than 60 s before.
+const LIMIT: Duration = Duration::from_secs(45);
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_was_not_acknowledged_follows_soon_after_the_broker_is_back() {
