@@ -18,6 +18,11 @@ use handoff::domain::record::{Header, Position, Record};
 use handoff::domain::wire::escalation::{DecodeRules, Decoded, decode};
 use serde_json::{Map, Value, json};
 
+use self::mutations::mutated;
+
+#[path = "../../src/domain/wire/escalation/tests/mutations.rs"]
+mod mutations;
+
 const FOLDER: &str = "tests/fixtures/formats";
 const NOW: &str = "2026-11-27T18:00:00Z";
 
@@ -229,47 +234,6 @@ fn records_that_the_real_software_wrote_are_read() {
         }
     }
     assert!(count >= 19, "{count} records");
-}
-
-/// What the field writes into texts and values, and pieces of syntax that break it.
-const MUTATIONS: [&[u8]; 24] = [
-    b"\\ud83d",
-    b"\\u",
-    b"\\",
-    b"\"",
-    b"\t",
-    b"\0",
-    b"\xef\xbb\xbf",
-    b"\xff",
-    b"1e400",
-    b"NaN",
-    b"9999-12-31T23:59:59Z",
-    b"99999999999999999999",
-    b"[[[[[[[[[[",
-    b"]]]]]]]]]]",
-    b"{\"a\":",
-    b"}",
-    b",",
-    b":",
-    b"null",
-    b"\"data\":",
-    b"\"value\":",
-    b"\"specversion\":\"1.0\",",
-    b"\"session_id\":\"t\",",
-    b"\"event\":\"action\",",
-];
-
-/// Inserts or overwrites up to five pieces, now and then a thousand times.
-fn mutated(original: &[u8], rng: &mut fastrand::Rng) -> Vec<u8> {
-    let mut value = original.to_vec();
-    for _ in 0..rng.usize(1..=5) {
-        let at = rng.usize(..=value.len());
-        let piece = MUTATIONS[rng.usize(..MUTATIONS.len())];
-        let end = if rng.bool() { at } else { (at + piece.len()).min(value.len()) };
-        let times = if rng.u8(..200) == 0 { 1_000 } else { 1 };
-        value.splice(at..end, piece.repeat(times));
-    }
-    value
 }
 
 fn mutated_record(original: &Record, rng: &mut fastrand::Rng) -> Record {

@@ -1,6 +1,7 @@
 //! [`decode`] against each sentence of the contract on escalations, and against arbitrary input.
 
 mod lenient;
+mod mutations;
 mod properties;
 mod stored;
 
