@@ -43,11 +43,8 @@ impl Environment {
     pub(super) async fn start(settings: &RunSettings) -> Self {
         drop(fs::remove_dir_all(&settings.folder));
         fs::create_dir_all(&settings.folder).expect("a folder");
-        let broker_relay = Relay::start().await;
         // All clients follow what the broker advertises, those of the test too.
-        let advertised = format!("PLAINTEXT://{}", broker_relay.address());
-        let broker = Broker::start_with(&[("advertised.listeners", &advertised)]).await;
-        broker_relay.forward_to(broker.bootstrap());
+        let (broker_relay, broker) = Relay::with_broker().await;
         let (database, database_relay) = match settings.ledger {
             LedgerKind::Sqlite => (None, None),
             LedgerKind::Postgres => {

@@ -7,10 +7,12 @@ use serde_json::Value;
 use tokio::time::{Instant, sleep};
 
 use crate::support::kafka::read_to_end;
-use crate::support::worker::{World, escalation};
+use crate::support::worker::{World, ask_admin, escalation};
 
 /// Far more than any test allows for an answer.
 const LIMIT: Duration = Duration::from_secs(60);
+/// From a fault to a `/ready` that names it.
+const READY_LIMIT: Duration = Duration::from_secs(30);
 
 /// Publishes ten events and returns how long the last of their answers took.
 pub(super) async fn ten_others(world: &World, round: &str) -> Duration {
@@ -63,4 +65,21 @@ pub(super) async fn until(what: &str, mut holds: impl AsyncFnMut() -> bool) -> D
         sleep(Duration::from_millis(50)).await;
     }
     begun.elapsed()
+}
+
+/// Waits until the worker is not ready for this reason; returns what it says.
+pub(super) async fn not_ready(port: u16, because: &str) -> String {
+    let begun = Instant::now();
+    loop {
+        let (status, text) = ask_admin(port, "ready").await;
+        if status == 503 && text.contains(because) {
+            println!("not ready after {:?}: {text}", begun.elapsed());
+            return text;
+        }
+        assert!(
+            begun.elapsed() < READY_LIMIT,
+            "not after {READY_LIMIT:?}: {because}; it is {status} {text}"
+        );
+        sleep(Duration::from_millis(200)).await;
+    }
 }

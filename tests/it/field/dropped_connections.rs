@@ -9,7 +9,6 @@ use handoff::sim::desk::{LatencyRange, SimulatedDeskSettings};
 use tokio::time::{Instant, sleep};
 
 use super::beside::ten_others;
-use crate::support::kafka::Broker;
 use crate::support::postgres;
 use crate::support::relay::Relay;
 use crate::support::worker::{TIME_LIMIT, World};
@@ -19,10 +18,7 @@ const LIMIT: Duration = Duration::from_secs(9);
 
 #[tokio::test(flavor = "multi_thread")]
 async fn connections_to_kafka_that_were_dropped_in_silence_delay_an_outcome_by_seconds() {
-    let relay = Relay::start().await;
-    let advertised = format!("PLAINTEXT://{}", relay.address());
-    let broker = Broker::start_with(&[("advertised.listeners", &advertised)]).await;
-    relay.forward_to(broker.bootstrap());
+    let (relay, _broker) = Relay::with_broker().await;
     let desk = SimulatedDeskSettings::default;
     let classic = World::on(&relay.address(), "dropped-classic", 2, desk()).await;
     let mut kip848 = World::on(&relay.address(), "dropped-848", 2, desk()).await;
@@ -45,10 +41,7 @@ async fn connections_to_kafka_that_were_dropped_in_silence_delay_an_outcome_by_s
 /// them to another member.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_member_whose_answer_to_joining_was_dropped_stops_and_joins_again() {
-    let relay = Relay::start().await;
-    let advertised = format!("PLAINTEXT://{}", relay.address());
-    let broker = Broker::start_with(&[("advertised.listeners", &advertised)]).await;
-    relay.forward_to(broker.bootstrap());
+    let (relay, _broker) = Relay::with_broker().await;
     let mut world =
         World::on(&relay.address(), "dropped-join", 2, SimulatedDeskSettings::default()).await;
     world.set("LEDGER__URL", &postgres::schema().await);

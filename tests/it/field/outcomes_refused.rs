@@ -6,27 +6,12 @@
 use std::time::Duration;
 
 use handoff::sim::desk::SimulatedDeskSettings;
-use tokio::time::{Instant, sleep};
 
-use super::beside::until;
+use super::beside::{not_ready, until};
 use crate::support::kafka::{alter_topic, create_topic_with};
 use crate::support::worker::{World, ask_admin, escalation, free_port};
 
 const LIMIT: Duration = Duration::from_secs(30);
-
-/// Waits until the worker is not ready for this reason; returns what it says.
-async fn not_ready(port: u16, because: &str) -> String {
-    let begun = Instant::now();
-    loop {
-        let (status, text) = ask_admin(port, "ready").await;
-        if status == 503 && text.contains(because) {
-            println!("not ready after {:?}: {text}", begun.elapsed());
-            return text;
-        }
-        assert!(begun.elapsed() < LIMIT, "not after {LIMIT:?}: {because}; it is {status} {text}");
-        sleep(Duration::from_millis(200)).await;
-    }
-}
 
 async fn world(name: &str) -> (World, u16) {
     let mut world = World::new(name, 2, SimulatedDeskSettings::default()).await;

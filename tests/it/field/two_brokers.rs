@@ -4,31 +4,13 @@
 //! outcome came; a partition whose leader hung was not read. Both times `/ready` said 200, because the
 //! other broker, and the coordinator on it, were well.
 
-use std::time::Duration;
-
 use handoff::sim::desk::SimulatedDeskSettings;
-use tokio::time::{Instant, sleep};
 
-use super::beside::until;
+use super::beside::{not_ready, until};
 use crate::support::kafka::{Broker, Record, create_topic_on, produce, read_to_end};
 use crate::support::worker::{World, ask_admin, by_event, escalation, free_port};
 
-const LIMIT: Duration = Duration::from_secs(30);
 const NOT_READY: &str = "not ready: events cannot be answered";
-
-/// Waits until the worker is not ready for this reason; returns what it says.
-async fn not_ready(port: u16, because: &str) -> String {
-    let begun = Instant::now();
-    loop {
-        let (status, text) = ask_admin(port, "ready").await;
-        if status == 503 && text.contains(because) {
-            println!("not ready after {:?}: {text}", begun.elapsed());
-            return text;
-        }
-        assert!(begun.elapsed() < LIMIT, "not after {LIMIT:?}: {because}; it is {status} {text}");
-        sleep(Duration::from_millis(200)).await;
-    }
-}
 
 /// A world on the first broker, with topics of its own: escalations as given, dead letters on the first.
 async fn world(first: &Broker, escalations: &[&[i32]]) -> (World, u16) {

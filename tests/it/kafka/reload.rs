@@ -112,7 +112,7 @@ async fn each_event_uses_one_version_of_the_routes_wholly() {
     world.assert_all_committed().await;
 }
 
-/// A version with a problem is told with its line, and changes nothing.
+/// A version with a problem is reported with its line, and changes nothing.
 async fn refuse_broken_version(world: &World, worker: &Process, round: usize) {
     let reloads = worker.log().matches("configuration reloaded").count();
     let broken = format!("{}[[routes]]\nname = \"broken\"\npriorty = 1\n", version(round + 1));

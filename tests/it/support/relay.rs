@@ -9,6 +9,8 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
+use super::kafka::Broker;
+
 /// Forwards connections to one target. Ends when dropped, and its connections with it.
 pub(crate) struct Relay {
     address: SocketAddr,
@@ -34,6 +36,15 @@ impl Relay {
         let mut accepting = JoinSet::new();
         accepting.spawn(accept(listener, state.clone()));
         Self { address, state, _accepting: accepting }
+    }
+
+    /// In front of a broker of the test's own, which names the relay's address as its own.
+    pub(crate) async fn with_broker() -> (Self, Broker) {
+        let relay = Self::start().await;
+        let advertised = format!("PLAINTEXT://{}", relay.address());
+        let broker = Broker::start_with(&[("advertised.listeners", &advertised)]).await;
+        relay.forward_to(broker.bootstrap());
+        (relay, broker)
     }
 
     /// The same with its target, `host:port`.
