@@ -1,7 +1,7 @@
 //! What would be done with a record, and why.
 //!
 //! Nothing is decided here: the record is read by [`decode_with`], and an event goes through its
-//! [`Course`], which is told after each call that nobody is online. So it asks for every call of its
+//! [`Course`], with the answer that nobody is online after each call. So it asks for every call of its
 //! plan, and says what follows then.
 
 use std::time::Duration;

@@ -2,7 +2,7 @@
 //!
 //! An open transaction of a tool may hold a row lock for hours. It must delay only the event of that
 //! row: a write waits for a row lock for [`LOCK_WAIT`], then the batch is written without the
-//! locked rows; a wake skips them. Either way the caller is told which ones are left. A lock on the
+//! locked rows; a wake skips them. Either way the result names those that are left. A lock on the
 //! whole table is another matter: then nothing can be written, and the access fails as in an outage.
 
 use std::collections::HashSet;
