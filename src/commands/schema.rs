@@ -14,6 +14,7 @@ const OUTCOME: &str = include_str!("../../schemas/outcome.schema.json");
 const DEAD_LETTER: &str = include_str!("../../schemas/dead-letter.schema.json");
 const ASYNCAPI: &str = include_str!("../../schemas/asyncapi.json");
 const TOOL: &str = include_str!("../../schemas/tool.json");
+const STATUS: &str = include_str!("../../schemas/status.schema.json");
 
 const EXAMPLES: &str = "\
 Examples:
@@ -48,6 +49,8 @@ enum SchemaFormat {
     Asyncapi,
     /// A tool for language models whose arguments are an escalation
     Tool,
+    /// What `/status` of the admin port answers
+    Status,
 }
 
 /// Prints a document.
@@ -57,6 +60,7 @@ pub(crate) fn run(args: &SchemaArgs) -> Result<(), Failure> {
         SchemaFormat::Outcome => print(OUTCOME.as_bytes()),
         SchemaFormat::DeadLetter => print(DEAD_LETTER.as_bytes()),
         SchemaFormat::Tool => print(TOOL.as_bytes()),
+        SchemaFormat::Status => print(STATUS.as_bytes()),
         SchemaFormat::Asyncapi => {
             let document = bundled().map_err(Failure::Bug)?;
             print(format!("{document:#}\n").as_bytes())

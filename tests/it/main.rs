@@ -15,6 +15,7 @@
 //! - `recipes`: the commands of `docs/recipes/` print what the pages say.
 //! - `fixture`: whether the Kafka fixture does what the other tests rely on.
 //! - `schemas`: the documents in schemas/ against the types, the documents' examples and `handoff schema`.
+//! - `status`: the samples of `/status` against its schema.
 //! - `support`: starts Kafka, PostgreSQL and workers for the tests.
 
 mod chaos;
@@ -30,5 +31,6 @@ mod recipes;
 mod schemas;
 mod sim_desk;
 mod simulation;
+mod status;
 mod support;
 mod tidy;

@@ -286,6 +286,7 @@ fn the_command_prints_the_files_and_a_document_that_needs_no_other() {
         ("outcome", "outcome.schema.json"),
         ("dead-letter", "dead-letter.schema.json"),
         ("tool", "tool.json"),
+        ("status", "status.schema.json"),
     ] {
         let file = std::fs::read_to_string(root().join("schemas").join(file)).unwrap();
         assert_eq!(printed(format), file);
