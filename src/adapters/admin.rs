@@ -105,13 +105,14 @@ async fn status(State(view): State<View>) -> Json<Value> {
 }
 
 impl View {
-    fn stalled(&self) -> Option<String> {
+    /// What has stalled, if anything has: what `/health` says.
+    pub(crate) fn stalled(&self) -> Option<String> {
         // While the ledger is unavailable events become overdue, and a restart would not help.
         self.health.stalled(self.clock.now(), (self.ledger)().is_some())
     }
 
     /// The first reason why events cannot be answered: each of them hides those after it.
-    fn not_ready(&self) -> Option<String> {
+    pub(crate) fn not_ready(&self) -> Option<String> {
         if let Some(problem) = self.health.waiting_for() {
             return Some(problem);
         }

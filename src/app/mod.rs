@@ -8,6 +8,7 @@
 
 mod prune;
 mod reload;
+mod systemd;
 mod topics;
 
 use std::marker::PhantomData;
@@ -24,6 +25,8 @@ use tracing::{error, info, warn};
 
 use self::prune::prune;
 use self::reload::Reloaded;
+use self::systemd::ServiceState;
+pub(crate) use self::systemd::SystemdNotify;
 use self::topics::topics_problem;
 use crate::adapters::admin::{self, View};
 use crate::adapters::{desk, kafka, ledger};
@@ -66,6 +69,7 @@ pub struct Service {
     gate: Arc<Gate>,
     policy: SharedPolicy,
     reloader: Option<Reloader>,
+    systemd: Option<SystemdNotify>,
     ledger: ledger::LedgerSettings,
     retention: Duration,
     intake: IntakeSettings,
@@ -140,6 +144,7 @@ impl Service {
             gate,
             policy: SharedPolicy::new(config.policy),
             reloader: None,
+            systemd: None,
             ledger: ledger::LedgerSettings { url: config.ledger, owner, clock: Clock::system() },
             retention: config.retention,
             intake: IntakeSettings {
@@ -159,6 +164,12 @@ impl Service {
     #[must_use]
     pub fn reloading(self, reloader: Option<Reloader>) -> Self {
         Self { reloader, ..self }
+    }
+
+    /// Tell systemd how the service is.
+    #[must_use]
+    pub(crate) fn notifying(self, systemd: Option<SystemdNotify>) -> Self {
+        Self { systemd, ..self }
     }
 
     /// Run until `shutdown`, then drain. Ends within the drain budget and [`STOP_OVERHEAD`] after
@@ -209,7 +220,14 @@ impl Service {
         }
         let observed = ledger.clone();
         let problem = Arc::new(move || observed.problem());
-        companions.admin = listener.map(|listener| (listener, self.view(problem)));
+        let view = self.view(problem);
+        if let Some(systemd) = self.systemd.take() {
+            let view = view.clone();
+            let state =
+                move || ServiceState { stalled: view.stalled(), not_ready: view.not_ready() };
+            companions.tasks.spawn(systemd.report(state, shutdown.clone()));
+        }
+        companions.admin = listener.map(|listener| (listener, view));
         let ended = tokio::select! {
             ended = self.run_with_ledger(ledger, companions, shutdown) => ended,
             finished = &mut writer => {
@@ -241,7 +259,7 @@ impl Service {
             tasks.spawn(serve_admin(listener, view, stop.clone()));
         }
         if self.kafka.topics.create {
-            create_topics(&self.kafka, &shutdown).await;
+            self.create_topics(&shutdown).await;
         }
         self.wait_for_topics(&shutdown).await;
         let producer = self.producer.clone();
@@ -271,13 +289,35 @@ impl Service {
                 error!(error = problem.text, "waiting to start");
                 reported = Some(problem.what);
             }
-            self.health.set_waiting_for(Some(problem.text));
-            // Nobody polls yet, and waiting here is not stalling: a restart would not help.
-            self.lease.renew();
-            self.health.report_progress();
+            self.report_waiting_for(problem.text);
             pause(TOPIC_LOOKUP_INTERVAL, shutdown).await;
         }
         self.health.set_waiting_for(None);
+    }
+
+    /// Create the missing topics; while no broker answers, try again.
+    async fn create_topics(&self, shutdown: &CancellationToken) {
+        while !shutdown.is_cancelled() {
+            match kafka::create_topics(&self.kafka, TOPIC_CREATION_TIMEOUT).await {
+                // A topic that was refused is then missing, and waited for.
+                Ok(refused) => {
+                    return refused.iter().for_each(|problem| warn!(problem, "topic not created"));
+                }
+                Err(error) => {
+                    let error = format!("{error:#}");
+                    warn!(error, "failed to create topics; will retry");
+                    self.report_waiting_for(error);
+                }
+            }
+            pause(TOPIC_CREATION_TIMEOUT, shutdown).await;
+        }
+    }
+
+    /// Nobody polls before the start, and waiting for it is not stalling: a restart would not help.
+    fn report_waiting_for(&self, problem: String) {
+        self.health.set_waiting_for(Some(problem));
+        self.lease.renew();
+        self.health.report_progress();
     }
 
     /// Consume and deliver until `shutdown` and the drain after it, or until a part ends by a
@@ -357,22 +397,6 @@ impl<L: Ledger> Ports for RealPorts<L> {
 async fn serve_admin(listener: TcpListener, view: View, stop: CancellationToken) {
     if let Err(error) = admin::serve(listener, view, stop).await {
         warn!(%error, "admin port ended");
-    }
-}
-
-/// Create the missing topics; while no broker answers, try again.
-async fn create_topics(settings: &kafka::KafkaSettings, shutdown: &CancellationToken) {
-    while !shutdown.is_cancelled() {
-        match kafka::create_topics(settings, TOPIC_CREATION_TIMEOUT).await {
-            // A topic that was refused is then missing, and waited for.
-            Ok(refused) => {
-                return refused.iter().for_each(|problem| warn!(problem, "topic not created"));
-            }
-            Err(error) => {
-                warn!(error = format!("{error:#}"), "failed to create topics; will retry")
-            }
-        }
-        pause(TOPIC_CREATION_TIMEOUT, shutdown).await;
     }
 }
 

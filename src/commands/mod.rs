@@ -11,6 +11,7 @@ pub(crate) mod demo;
 pub(crate) mod desk;
 pub(crate) mod events;
 pub(crate) mod explain;
+pub(crate) mod health;
 mod lines;
 mod man;
 pub(crate) mod outcomes;
@@ -133,6 +134,7 @@ enum CliCommand {
     DeadLetters(dead_letters::DeadLettersCommand),
     /// Check the configuration, then Kafka, Desk and the ledger live
     Check(check::CheckArgs),
+    Health(health::HealthArgs),
     Schema(schema::SchemaArgs),
     /// Run the simulated Desk as an HTTP server, for staging and tests
     Desk(desk::DeskArgs),
@@ -180,6 +182,7 @@ impl Cli {
     pub fn run(self, env: fn() -> Vec<(OsString, OsString)>) -> Result<(), Failure> {
         let file = self.config.filter(|name| !name.is_empty());
         let file = file.as_deref().map(Path::new);
+        let variables = env;
         let env = || config::utf8_variables(env()).map_err(Failure::Configuration);
         let shutdown = CancellationToken::new();
         match self.command {
@@ -187,7 +190,7 @@ impl Cli {
                 let service = run::ServiceConfig::load(file, env()?);
                 let service = service.map_err(Failure::Configuration)?;
                 let threads = service.config.worker_threads;
-                let service = run::run(service, shutdown.clone());
+                let service = run::run(service, variables(), shutdown.clone());
                 block_on(threads, run_until_signal(service, shutdown))
             }
             CliCommand::Demo(args) => {
@@ -207,6 +210,7 @@ impl Cli {
                 block_on(None, run_until_signal(work, shutdown))
             }
             CliCommand::Check(args) => block_on(None, check::run(args, file, env())),
+            CliCommand::Health(args) => block_on(Some(1), health::run(args, file, env()?)),
             CliCommand::Usersig(args) => block_on(None, usersig::run(&args, file, env()?)),
             CliCommand::Completions(args) => {
                 let mut out = Vec::new();

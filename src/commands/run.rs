@@ -1,5 +1,6 @@
 //! `handoff run`: the service. [`crate::app`] builds and runs it.
 
+use std::ffi::OsString;
 use std::path::Path;
 
 use tokio::signal::unix::{SignalKind, signal};
@@ -7,6 +8,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::Failure;
 use crate::adapters::kafka::RefusedConfiguration;
+use crate::app::SystemdNotify;
 use crate::config::{self, Config, ConfigFile, Reloader};
 use crate::{app, telemetry};
 
@@ -30,9 +32,11 @@ impl ServiceConfig {
     }
 }
 
-/// Runs the service until `shutdown`, then drains it.
+/// Runs the service until `shutdown`, then drains it. `variables`: the whole environment, where systemd
+/// says what it wants to be told.
 pub(crate) async fn run(
     service: ServiceConfig,
+    variables: Vec<(OsString, OsString)>,
     shutdown: CancellationToken,
 ) -> Result<(), Failure> {
     let ServiceConfig { config, reloader } = service;
@@ -46,7 +50,8 @@ pub(crate) async fn run(
     config.desk.key.read().await.map_err(Failure::Configuration)?;
     let listener = app::listen(&config).await.map_err(Failure::Unavailable)?;
     let service = app::Service::build(config).map_err(Failure::Configuration)?;
-    let service = service.reloading(reloader);
+    let systemd = SystemdNotify::from_variables(variables);
+    let service = service.reloading(reloader).notifying(systemd);
     service.run(listener, shutdown).await.map_err(|error| {
         if error.chain().any(|cause| cause.is::<tokio::task::JoinError>()) {
             Failure::Bug(error)

@@ -99,6 +99,8 @@ pub struct ToolConfig {
     pub ledger: adapters::ledger::LedgerUrl,
     /// How the course of an event is decided.
     pub policy: Policy,
+    /// The address of the admin port; `None`: no admin port.
+    pub admin_listen: Option<SocketAddr>,
 }
 
 /// Loads the configuration from the defaults, this file and this environment.

@@ -84,8 +84,14 @@ pub(super) fn config(raw: &mut RawConfig) -> Option<Config> {
 /// Reads the part without Desk; `None` after recording a problem.
 pub(super) fn tool_config(raw: &mut RawConfig) -> Option<ToolConfig> {
     let (kafka, rules, ledger) = (kafka::read(raw), input::rules(raw), ledger::read(raw));
-    let policy = policy(raw);
-    Some(ToolConfig { kafka: kafka?, rules: rules?, ledger: ledger?, policy: policy? })
+    let (policy, admin_listen) = (policy(raw), admin_listen(raw));
+    Some(ToolConfig {
+        kafka: kafka?,
+        rules: rules?,
+        ledger: ledger?,
+        policy: policy?,
+        admin_listen: admin_listen?.address(),
+    })
 }
 
 fn intake(raw: &mut RawConfig) -> Option<IntakeLimits> {

@@ -1,5 +1,5 @@
 //! The integration tests, in one binary. What needs no Kafka and no database: `tidy`, `simulation`,
-//! `sim_desk`, `demo`, `schemas` (`scripts/fast` runs the first two).
+//! `sim_desk`, `demo`, `schemas`, `supervision` (`scripts/fast` runs the first two).
 //!
 //! - `tidy`: the house rules: words, structure, documents against the code.
 //! - `simulation`: the event loop and the deliveries in seeded worlds with injected faults.
@@ -16,6 +16,7 @@
 //! - `fixture`: whether the Kafka fixture does what the other tests rely on.
 //! - `schemas`: the documents in schemas/ against the types, the documents' examples and `handoff schema`.
 //! - `status`: the samples of `/status` against its schema.
+//! - `supervision`: `handoff health` and the messages to systemd.
 //! - `support`: starts Kafka, PostgreSQL and workers for the tests.
 
 mod chaos;
@@ -32,5 +33,6 @@ mod schemas;
 mod sim_desk;
 mod simulation;
 mod status;
+mod supervision;
 mod support;
 mod tidy;
