@@ -62,6 +62,8 @@ async fn ready(State(view): State<View>) -> (StatusCode, String) {
 async fn metrics(State(view): State<View>, headers: HeaderMap) -> impl IntoResponse {
     view.metrics.healthy.set(i64::from(view.stalled().is_none()));
     view.metrics.ready.set(i64::from(view.not_ready().is_none()));
+    view.metrics.ledger_up.set(i64::from((view.ledger)().is_none()));
+    view.gate.report_rates();
     let format = metrics_format(&headers);
     let content_type = match format {
         MetricsFormat::Prometheus => "text/plain; version=0.0.4; charset=utf-8",

@@ -39,7 +39,7 @@ use crate::health::Health;
 use crate::lease::Lease;
 use crate::ledger::Ledger;
 use crate::task::spawn_owned;
-use crate::telemetry::{DeadLetterLog, Metrics, watch_clock};
+use crate::telemetry::{ConfiguredLimits, DeadLetterLog, Metrics, watch_clock};
 
 /// Messages between the consumer's thread and the consuming task, each with many records. Few, so
 /// that a pause of the intake takes effect at once.
@@ -117,7 +117,14 @@ impl Service {
         config.kafka.verify_producer()?;
         let metrics = Arc::new(Metrics::new());
         metrics.config_reloaded(Clock::system().now());
+        metrics.start_routes(config.policy.routes.names());
         config.policy.routes.shadow_names().for_each(|route| metrics.shadow_route(route));
+        metrics.start_dialects(config.rules.input.format_names());
+        metrics.set_limits(ConfiguredLimits {
+            time_to_live: config.rules.time_to_live.as_secs_f64(),
+            concurrency: config.concurrency,
+            quota_per_second: config.quota_per_second,
+        });
         let gate = GateSettings {
             breaker: config.gate,
             quota_per_second: config.quota_per_second,
@@ -140,12 +147,17 @@ impl Service {
                 health.clone(),
                 metrics.clone(),
             )?,
-            desk: desk_client(config.desk)?,
+            desk: desk_client(config.desk)?.with_expiry_gauge(metrics.signature_expiry.clone()),
             gate,
             policy: SharedPolicy::new(config.policy),
             reloader: None,
             systemd: None,
-            ledger: ledger::LedgerSettings { url: config.ledger, owner, clock: Clock::system() },
+            ledger: ledger::LedgerSettings {
+                url: config.ledger,
+                owner,
+                clock: Clock::system(),
+                write_duration: metrics.ledger_write.clone(),
+            },
             retention: config.retention,
             intake: IntakeSettings {
                 topic: config.kafka.topics.escalations.as_str().into(),

@@ -75,6 +75,7 @@ impl Reloaded {
     fn apply(&self, reload: &Reload) -> anyhow::Result<()> {
         let Reload { config, .. } = reload;
         telemetry::set_log_level(&config.log.level).context("failed to set log.level")?;
+        self.metrics.start_routes(config.policy.routes.names());
         config.policy.routes.shadow_names().for_each(|route| self.metrics.shadow_route(route));
         self.policy.replace(config.policy.clone());
         Ok(())

@@ -13,10 +13,12 @@ mod backpressure;
 mod delivery_task;
 mod due_read;
 mod event_count;
+mod oldest_parked;
 mod parked;
 mod recovery;
 mod reports;
 mod running;
+mod skipped_kinds;
 mod task_events;
 mod tasks;
 mod unreadable;
@@ -43,6 +45,7 @@ use crate::domain::record::Record;
 use crate::domain::watermark::RecordStart;
 use crate::domain::wire::escalation::DecodeRules;
 use crate::ledger::Ledger as _;
+use crate::telemetry::RebalanceKind;
 
 /// A message of the Kafka consumer, in its order.
 #[derive(Debug)]
@@ -119,8 +122,8 @@ pub struct IntakeSettings {
 /// Nothing else wakes the loop when a drain's time is up or a hold becomes a pause.
 const TICK: Duration = Duration::from_millis(100);
 
-/// From one update of the waiting rooms in `/status` to the next: sorting them takes time.
-const ROOMS_INTERVAL: Duration = Duration::from_secs(1);
+/// From one update of what takes time to find out to the next.
+const SLOW_REPORT_INTERVAL: Duration = Duration::from_secs(1);
 
 /// From one look for parked events that an operator has made due or given up to the next.
 const OPERATOR_INTERVAL: Duration = Duration::from_secs(2);
@@ -140,7 +143,7 @@ pub async fn consume<P: Ports, S: Source>(
         revocations: Vec::new(),
         full_since: None,
         hold: false,
-        rooms_reported: None,
+        slowly_reported: None,
         looked_at: Instant::now(),
         partition_count: 0,
         source,
@@ -161,7 +164,7 @@ pub async fn consume<P: Ports, S: Source>(
                 None => break,
             },
             _ = tick.tick() => {
-                event_loop.report_rooms();
+                event_loop.report_slowly();
                 event_loop.look_for_operator();
             }
         }
@@ -182,7 +185,7 @@ struct EventLoop<P: Ports, S> {
     /// Of the last [`backpressure::FlowDecision`], as is `hold`.
     full_since: Option<Instant>,
     hold: bool,
-    rooms_reported: Option<Instant>,
+    slowly_reported: Option<Instant>,
     /// When it looked for what an operator has changed.
     looked_at: Instant,
     /// Of the topic; 0 until the consumer has sent it.
@@ -211,6 +214,7 @@ impl<P: Ports, S: Source> EventLoop<P, S> {
             }
             Inbound::Assigned(partitions) => {
                 info!(kafka.partitions = ?partitions, "partitions assigned");
+                self.context.metrics.rebalanced(RebalanceKind::Assigned);
                 let epoch = self.assignments.add(&partitions);
                 self.recovery.retain(|epoch| self.assignments.has_epoch(epoch));
                 self.share_quota();
@@ -234,6 +238,8 @@ impl<P: Ports, S: Source> EventLoop<P, S> {
     }
 
     fn drain(&mut self, partitions: Option<&[i32]>, lost: bool, done: SyncSender<()>) {
+        let kind = if lost { RebalanceKind::Lost } else { RebalanceKind::Revoked };
+        self.context.metrics.rebalanced(kind);
         let assignments = self.assignments.drain(partitions);
         // Our share of the quota must end before that of the next owner begins.
         self.share_quota();
@@ -273,10 +279,7 @@ impl<P: Ports, S: Source> EventLoop<P, S> {
             StartResult::Started => {
                 assignment.in_memory.insert(identity);
             }
-            StartResult::NotForUs => {
-                self.context.metrics.skipped.inc();
-                self.store(at);
-            }
+            StartResult::NotForUs => self.store(at),
             StartResult::Repetition => {
                 self.context.metrics.duplicates.inc();
                 self.store(at);
@@ -347,6 +350,7 @@ impl<P: Ports, S: Source> EventLoop<P, S> {
     /// queries also for those that drain, because what is in doubt is reconciled to the end.
     fn share_quota(&self) {
         let all = self.partition_count.max(self.assignments.min_partition_count());
+        self.context.metrics.topic_partitions.set(self.partition_count as i64);
         let (transfers, state_queries) = (self.assignments.staying(), self.assignments.all());
         self.context.gate.set_share(&transfers, &state_queries, all);
     }
@@ -371,12 +375,16 @@ impl<P: Ports, S: Source> EventLoop<P, S> {
         self.context.metrics.intake_paused.set(i64::from(decision.paused));
     }
 
-    /// Update what `/status` shows of the waiting rooms, once a second.
-    fn report_rooms(&mut self) {
+    /// Update what takes time to find out, once a second: the waiting rooms that `/status` shows, and the
+    /// oldest unfinished event.
+    fn report_slowly(&mut self) {
         let now = Instant::now();
-        if self.rooms_reported.is_none_or(|last| now - last >= ROOMS_INTERVAL) {
-            self.rooms_reported = Some(now);
+        if self.slowly_reported.is_none_or(|last| now - last >= SLOW_REPORT_INTERVAL) {
+            self.slowly_reported = Some(now);
             self.context.health.set_rooms(self.parked.room_status());
+            let oldest = [self.tasks.oldest_requested_at(), self.parked.oldest.oldest()];
+            let oldest = oldest.into_iter().flatten().min();
+            self.context.metrics.oldest_unfinished(oldest);
         }
     }
 

@@ -18,8 +18,10 @@ use tracing::{error, warn};
 use super::assignment::Assignments;
 use super::due_read::{DueRead, DueRequest, ParkedRead, RoomRead, StoredStart, SweepRead};
 use super::event_count::EventCount;
+use super::oldest_parked::OldestParked;
+use super::running::NewlyParked;
 use super::unreadable::UnreadableEvents;
-use super::waiting_rooms::{RoomResult, TriedFrom, WaitingRooms};
+use super::waiting_rooms::{RoomResult, WaitingRooms};
 use crate::deliver::{Context, Ports};
 use crate::domain::ledger_entry::{EntryState, RecoveredEntry, RoomName, WaitsFor};
 use crate::domain::record::Position;
@@ -54,6 +56,7 @@ pub(super) struct ParkedEvents<P: Ports> {
     context: Arc<Context<P>>,
     topic: Arc<str>,
     counts: BTreeMap<i32, Counts>,
+    pub(super) oldest: OldestParked,
     rooms: WaitingRooms,
     /// When the next event may have come due; `None`: none waits.
     next_due: Option<Timestamp>,
@@ -68,20 +71,13 @@ pub(super) struct ParkedEvents<P: Ports> {
     unreadable: UnreadableEvents,
 }
 
-/// An event that was just parked.
-pub(super) struct NewlyParked<'a> {
-    pub(super) until: Timestamp,
-    pub(super) waits_for: &'a WaitsFor,
-    pub(super) tried: TriedFrom,
-    pub(super) deadline: Timestamp,
-}
-
 impl<P: Ports> ParkedEvents<P> {
     pub(super) fn new(context: Arc<Context<P>>, topic: Arc<str>) -> Self {
         Self {
             context,
             topic,
             counts: BTreeMap::new(),
+            oldest: OldestParked::default(),
             rooms: WaitingRooms::default(),
             next_due: None,
             next_deadline: None,
@@ -97,6 +93,7 @@ impl<P: Ports> ParkedEvents<P> {
     /// A partition was assigned, and has parked events in these groups.
     pub(super) fn on_recovered(&mut self, partition: i32, groups: &[ParkedGroup]) {
         self.remove_partition(partition);
+        self.oldest.on_read(&[partition], groups);
         for group in groups.iter().filter(|group| group.partition == partition) {
             let counts = self.counts.entry(partition).or_default();
             match &group.waits_for {
@@ -135,6 +132,7 @@ impl<P: Ports> ParkedEvents<P> {
     /// Forget the parked events of a partition, which another instance may own now.
     pub(super) fn remove_partition(&mut self, partition: i32) {
         self.counts.remove(&partition);
+        self.oldest.remove_partition(partition);
         self.rooms.remove_partition(partition);
         self.swept.retain(|(swept, _), _| *swept != partition);
     }
@@ -154,7 +152,8 @@ impl<P: Ports> ParkedEvents<P> {
     /// An event was parked until `until`; `deadline` is its own.
     pub(super) fn on_parked(&mut self, partition: i32, parked: &NewlyParked<'_>) {
         let now = self.context.clock.now();
-        let NewlyParked { until, waits_for, tried, deadline } = parked;
+        let NewlyParked { until, waits_for, tried, requested_at, deadline } = parked;
+        self.oldest.on_parked(partition, waits_for, *requested_at);
         let counts = self.counts.entry(partition).or_default();
         match waits_for {
             WaitsFor::Time => {
@@ -328,6 +327,7 @@ impl<P: Ports> ParkedEvents<P> {
         start: &mut impl FnMut(RecoveredEntry, &WaitingRooms) -> StoredStart,
     ) {
         self.is_sweeping = false;
+        self.oldest.on_read(partitions, &parked);
         for group in parked.iter().filter(|group| partitions.contains(&group.partition)) {
             if let WaitsFor::Agent(room) = &group.waits_for {
                 self.rooms.add_unknown(room, group);

@@ -5,8 +5,7 @@ use futures_util::FutureExt as _;
 use tracing::error;
 
 use super::assignment::AssignedRecord;
-use super::parked::NewlyParked;
-use super::running::{TaskEnd, TaskOfEvent};
+use super::running::{NewlyParked, TaskEnd, TaskOfEvent};
 use super::tasks::TaskReport;
 use super::waiting_rooms::TriedFrom;
 use super::{EventLoop, Source};
@@ -69,8 +68,8 @@ impl<P: Ports, S: Source> EventLoop<P, S> {
             let room = if let WaitsFor::Agent(room) = waits_for { Some(room) } else { None };
             is_back_in_room = room.is_some() && room == event.from_room.as_ref();
             let tried = if is_back_in_room { TriedFrom::Room } else { TriedFrom::Outside };
-            let (until, deadline) = (*until, event.deadline);
-            let parked = NewlyParked { until, waits_for, tried, deadline };
+            let (requested_at, deadline) = (event.requested_at, event.deadline);
+            let parked = NewlyParked { until: *until, waits_for, tried, requested_at, deadline };
             self.parked.on_parked(event.partition, &parked);
         }
         if *end == TaskEnd::Delivered(Ended::Changed) {
@@ -95,7 +94,8 @@ impl<P: Ports, S: Source> EventLoop<P, S> {
             && self.assignments.is_current(at.assignment)
         {
             let (until, tried) = (self.context.clock.now(), TriedFrom::Outside);
-            let parked = NewlyParked { until, waits_for, tried, deadline: event.deadline };
+            let (requested_at, deadline) = (event.requested_at, event.deadline);
+            let parked = NewlyParked { until, waits_for, tried, requested_at, deadline };
             self.parked.on_parked(event.partition, &parked);
         }
         self.parked.check_soon();

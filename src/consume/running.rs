@@ -5,6 +5,7 @@ use tokio::sync::OwnedSemaphorePermit;
 use tokio::task::AbortHandle;
 
 use super::assignment::AssignedRecord;
+use super::waiting_rooms::TriedFrom;
 use crate::deliver::{Ended, Turn};
 use crate::domain::ledger_entry::{RecordOrigin, RoomName, WaitsFor};
 use crate::gate::Ticket;
@@ -24,6 +25,7 @@ pub(super) enum TaskKind {
 
 pub(super) struct RunningDelivery {
     pub(super) turn: Turn,
+    pub(super) requested_at: Timestamp,
     pub(super) deadline: Timestamp,
     pub(super) room: Option<RoomName>,
     /// The room that tries it, until its end was reported.
@@ -41,11 +43,19 @@ impl RunningTask {
         let TaskKind::Delivery(delivery) = &mut self.kind else { return None };
         Some(TaskOfEvent {
             partition: self.at.assignment.partition,
+            requested_at: delivery.requested_at,
             deadline: delivery.deadline,
             room: delivery.room.clone(),
             from_room: delivery.from_room.take(),
             waited_for: delivery.waited_for.clone(),
         })
+    }
+
+    pub(super) fn requested_at(&self) -> Option<Timestamp> {
+        match &self.kind {
+            TaskKind::Delivery(delivery) => Some(delivery.requested_at),
+            TaskKind::DeadLetter => None,
+        }
     }
 
     pub(super) fn deadline(&self) -> Option<Deadline> {
@@ -73,6 +83,7 @@ pub(super) enum TaskEnd {
 /// The event of a task.
 pub(super) struct TaskOfEvent {
     pub(super) partition: i32,
+    pub(super) requested_at: Timestamp,
     pub(super) deadline: Timestamp,
     /// The room in which it waits while nobody of its plan is online.
     pub(super) room: Option<RoomName>,
@@ -80,4 +91,13 @@ pub(super) struct TaskOfEvent {
     pub(super) from_room: Option<RoomName>,
     /// What it waited for when it was read in the ledger.
     pub(super) waited_for: Option<WaitsFor>,
+}
+
+/// An event that was just parked.
+pub(super) struct NewlyParked<'a> {
+    pub(super) until: Timestamp,
+    pub(super) waits_for: &'a WaitsFor,
+    pub(super) tried: TriedFrom,
+    pub(super) requested_at: Timestamp,
+    pub(super) deadline: Timestamp,
 }

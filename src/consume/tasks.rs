@@ -16,6 +16,7 @@ use super::assignment::{AssignedRecord, AssignmentId, AssignmentState};
 use super::backpressure::{IntakeLimits, MemoryLoad};
 use super::delivery_task::{DeliveryTask, TaskInput, TaskSource, may_reclaim};
 use super::running::{Deadline, RunningDelivery, RunningTask, TaskEnd, TaskKind, TaskOfEvent};
+use super::skipped_kinds::SkippedKinds;
 use super::task_events::TaskEvents;
 use super::waiting_rooms::WaitingRooms;
 use crate::deliver::{
@@ -27,7 +28,10 @@ use crate::domain::ledger_entry::{RecordOrigin, RecoveredEntry};
 use crate::domain::record::Position;
 use crate::domain::repeats::SessionRepeats;
 use crate::domain::signal::Attempt;
-use crate::domain::wire::escalation::{DecodeRules, Decoded, StoredRecord, decode, decode_stored};
+use crate::domain::wire::escalation::{
+    DecodeRules, Decoded, StoredRecord, decode_stored, decode_with,
+};
+use crate::domain::wire::reading::ReadingSteps;
 
 /// One in so many of `intake.max_events` may be events that are retried, and as many events that are
 /// behind others of their session. The rest is left for those that were never tried.
@@ -68,6 +72,7 @@ pub(super) struct Tasks<P: Ports> {
     /// For records of the ledger.
     stored_rules: DecodeRules,
     repeats: SessionRepeats,
+    skipped_kinds: SkippedKinds,
     tasks: JoinSet<Ended>,
     running: HashMap<task::Id, RunningTask>,
     events: TaskEvents,
@@ -92,6 +97,7 @@ impl<P: Ports> Tasks<P> {
         Self {
             context,
             repeats: SessionRepeats::new(rules.input.same_session_within),
+            skipped_kinds: SkippedKinds::default(),
             // An event of the ledger was accepted once, and no other instance will deliver it: a rule
             // that has changed since must not reject it.
             stored_rules: rules.of_accepted(),
@@ -111,17 +117,23 @@ impl<P: Ports> Tasks<P> {
 
     /// Start a task for a record from Kafka.
     pub(super) fn start(&mut self, input: TaskInput, rooms: &WaitingRooms) -> StartResult {
-        let decoded = decode(&input.record, &self.rules, self.context.clock.now());
-        if let Decoded::Event(event) = &decoded
-            && let Some(first) = self.repeats.first_of(event, &input.record)
-        {
-            report_repetition(event, &input.record.position, &first.position);
-            return StartResult::Repetition;
-        }
-        match decoded {
-            Decoded::NotForUs => return StartResult::NotForUs,
+        let mut steps = ReadingSteps::default();
+        let now = self.context.clock.now();
+        match decode_with(&input.record, &self.rules, now, &mut steps) {
+            Decoded::NotForUs(skip) => {
+                self.context.metrics.skipped(skip.reason);
+                self.skipped_kinds.report(&skip, &input.record.position);
+                return StartResult::NotForUs;
+            }
             Decoded::Malformed(malformed) => self.spawn_dead_letter(malformed, input),
-            Decoded::Event(event) => self.spawn_delivery(*event, input, rooms),
+            Decoded::Event(event) => {
+                self.context.metrics.decoded(steps.into_format());
+                if let Some(first) = self.repeats.first_of(&event, &input.record) {
+                    report_repetition(&event, &input.record.position, &first.position);
+                    return StartResult::Repetition;
+                }
+                self.spawn_delivery(*event, input, rooms);
+            }
         }
         StartResult::Started
     }
@@ -183,6 +195,7 @@ impl<P: Ports> Tasks<P> {
         let slots = self.retry_slots.clone();
         let running = RunningDelivery {
             turn: turn.clone(),
+            requested_at: event.requested_at,
             deadline: event.deadline,
             room: room.clone(),
             from_room: source.room().cloned(),
@@ -343,6 +356,11 @@ impl<P: Ports> Tasks<P> {
     /// The earliest deadline of an event that is neither settled nor blocked.
     pub(super) fn earliest_deadline(&self) -> Option<Timestamp> {
         self.deadlines.first().map(|(deadline, _)| *deadline)
+    }
+
+    /// When the customer of the oldest event in memory began to wait. Takes as long as there are events.
+    pub(super) fn oldest_requested_at(&self) -> Option<Timestamp> {
+        self.running.values().filter_map(RunningTask::requested_at).min()
     }
 
     /// Number of tasks that wait for a ledger entry that cannot be read.

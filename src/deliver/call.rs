@@ -110,6 +110,9 @@ impl<P: Ports> Delivery<'_, P> {
         let call = CompletedCall { command, started_at, finished_at, reply };
         let assessment = course.on_reply(&call, self.context.rng.jitter());
         self.context.metrics.desk_call(command, assessment.verdict, duration);
+        if assessment.in_doubt {
+            self.context.metrics.calls_in_doubt.inc();
+        }
         debug!(
             desk.command = command.as_str(),
             desk.verdict = assessment.verdict,

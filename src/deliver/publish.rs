@@ -63,9 +63,10 @@ impl Unpublished {
         let (channel, label) = (self.message.channel, self.message.label().to_owned());
         let is_dead_letter = channel == Channel::DeadLetters;
         let dead_letter = is_dead_letter.then(|| DeadLetter::read(&self.message.headers));
+        let route = self.message.route();
         let published = self.publish(context, on_enqueued).await;
         if published.by == PublishedBy::Us {
-            context.metrics.published_from_outbox(channel, &label);
+            context.metrics.published_from_outbox(channel, &label, route.as_deref());
             match dead_letter {
                 Some(DeadLetter { class, error, .. }) => {
                     let throttle = &context.dead_letter_log;
@@ -138,7 +139,8 @@ impl<P: Ports> Delivery<'_, P> {
         let published = unpublished.publish(self.context, settled).await;
         ledger.mark_published(key, Some(published.position)).await;
         if published.by == PublishedBy::Us {
-            metrics.outcome(outcome.status, outcome.elapsed());
+            metrics.outcome(outcome.status, outcome.route.as_deref());
+            metrics.decided(outcome.status, outcome.elapsed(), outcome.attempts);
             log_outcome(outcome);
         }
         Ok(())

@@ -17,7 +17,7 @@ use super::route::{ExaminedRoute, OutsideHours};
 use super::target::Target;
 use super::wire::escalation::{DecodeRules, Decoded, decode_with};
 use super::wire::outcome::Outcome;
-use super::wire::reading::{FormatResult, ReadingStep, ReadingSteps};
+use super::wire::reading::{ReadingStep, ReadingSteps, Skip};
 
 /// What would be done with a record that is read at one time.
 #[derive(Debug, Clone, PartialEq)]
@@ -31,8 +31,8 @@ pub struct Explanation {
 /// What a record is.
 #[derive(Debug, Clone, PartialEq)]
 pub enum ExplainedRecord {
-    /// It is skipped and counted, and why.
-    NotForUs(String),
+    /// It is skipped and counted.
+    NotForUs(Skip),
     /// It goes to the dead-letter topic.
     Malformed(Malformed),
     /// It is an escalation.
@@ -109,21 +109,11 @@ pub fn explain(
     let decoded = decode_with(record, rules, now, &mut steps);
     let steps = steps.into_steps();
     let record = match decoded {
-        Decoded::NotForUs => ExplainedRecord::NotForUs(why_skipped(&steps)),
+        Decoded::NotForUs(skip) => ExplainedRecord::NotForUs(skip),
         Decoded::Malformed(malformed) => ExplainedRecord::Malformed(malformed),
         Decoded::Event(event) => ExplainedRecord::Event(Box::new(explained(*event, policy, now))),
     };
     Explanation { steps, record }
-}
-
-/// The last step that says so: a CloudEvent is opened before its data is skipped.
-fn why_skipped(steps: &[ReadingStep]) -> String {
-    let why = |step: &ReadingStep| match step {
-        ReadingStep::Skipped(why)
-        | ReadingStep::Tried { result: FormatResult::NotForUs(why), .. } => Some(why.clone()),
-        _ => None,
-    };
-    steps.iter().rev().find_map(why).unwrap_or_default()
 }
 
 fn explained(event: Event, policy: &Policy, now: Timestamp) -> ExplainedEvent {

@@ -56,6 +56,11 @@ impl AdmissionControl {
         self.breaker.opened_at()
     }
 
+    /// The rate limiter of transfers.
+    pub(super) fn transfers(&self) -> &RateLimiter {
+        &self.limiters[DeskCommand::TransferToHuman as usize]
+    }
+
     pub(super) fn call_limit(&self, concurrency: usize, now: Duration) -> CallLimit {
         self.breaker.call_limit(concurrency, now)
     }

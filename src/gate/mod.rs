@@ -149,6 +149,15 @@ impl Gate {
         self.lock().control.shut().cloned()
     }
 
+    /// Update the metrics that change with time alone.
+    pub fn report_rates(&self) {
+        let now = self.epoch.elapsed();
+        let inner = self.lock();
+        let transfers = inner.control.transfers();
+        self.metrics.quota_share.set(transfers.share(now));
+        self.metrics.slowed.set(transfers.slowed(now));
+    }
+
     /// Grant permits whenever time has passed that a waiter needs; never returns.
     pub async fn drive(self: Arc<Self>) {
         loop {

@@ -4,15 +4,26 @@
 //! - [`log`]: level, format and start of the log.
 //! - [`log_throttle`]: how often a warning is repeated.
 //! - [`metrics`]: every metric, declared once; docs/metrics.md explains each one.
+//! - `process`: what Linux says about the process.
 
 pub mod clock_jumps;
 pub mod log;
 pub mod log_throttle;
 pub mod metrics;
+mod process;
 
 pub use self::clock_jumps::watch_clock;
 pub use self::log::{
     LogFormat, LogSettings, dropped_lines, set_log_level, start_log, start_service_log,
 };
 pub use self::log_throttle::DeadLetterLog;
-pub use self::metrics::{Metrics, MetricsFormat};
+pub use self::metrics::{ConfiguredLimits, Metrics, MetricsFormat, RealGauge, RebalanceKind};
+
+/// The version of the crate.
+pub const VERSION: &str = env!("CARGO_PKG_VERSION");
+
+/// The commit that was built, where the build names it in the environment variable `HANDOFF_REVISION`.
+pub const REVISION: &str = match option_env!("HANDOFF_REVISION") {
+    Some(revision) => revision,
+    None => "unknown",
+};

@@ -121,7 +121,7 @@ fn rules(toml: &str) -> DecodeRules {
 /// What was decoded, as fixtures write it: without what is empty or follows from the record.
 fn shown(decoded: Decoded) -> Value {
     match decoded {
-        Decoded::NotForUs => json!("not for us"),
+        Decoded::NotForUs(_) => json!("not for us"),
         Decoded::Malformed(malformed) => {
             json!({"class": malformed.class.as_str(), "error": malformed.error})
         }
@@ -325,7 +325,7 @@ fn skipped_records_per_second() {
         let mut count = 0_u32;
         while begun.elapsed() < Duration::from_millis(200) {
             for _ in 0..1_000 {
-                assert_eq!(decode(&fixture.record, &rules, now), Decoded::NotForUs);
+                assert!(matches!(decode(&fixture.record, &rules, now), Decoded::NotForUs(_)));
             }
             count += 1_000;
         }

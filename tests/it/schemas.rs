@@ -140,7 +140,7 @@ fn decoded(value: &Value) -> Result<Event, String> {
     match decode(&record(value), &rules, "2026-11-23T10:00:01Z".parse().unwrap()) {
         Decoded::Event(event) => Ok(*event),
         Decoded::Malformed(malformed) => Err(malformed.error),
-        Decoded::NotForUs => Err("not for us".into()),
+        Decoded::NotForUs(skip) => Err(format!("not for us: {}", skip.why)),
     }
 }
 

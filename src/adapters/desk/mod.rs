@@ -20,6 +20,7 @@ use crate::deliver;
 use crate::domain::reply::{DeskAnswer, Reply};
 use crate::domain::request::DeskCommand;
 use crate::domain::usersig::Identity;
+use crate::telemetry::RealGauge;
 
 mod body;
 mod connections;
@@ -86,6 +87,13 @@ impl DeskClient {
         let hosts = Hosts::new(&settings.endpoint, settings.backup_endpoint.as_deref())?;
         let signer = Signer::new(settings.identity, settings.key, settings.signature_lifetime);
         Ok(Self { connections, signer, hosts, clock, rng })
+    }
+
+    /// Shows in this gauge when the current signature expires.
+    #[must_use]
+    pub(crate) fn with_expiry_gauge(mut self, expiry: RealGauge) -> Self {
+        self.signer.set_expiry_gauge(expiry);
+        self
     }
 
     /// Makes one call. A signature made at or before `signature_after` is renewed first.

@@ -14,6 +14,8 @@ use tracing::warn;
 use super::KeySource;
 use crate::adapters::secret_file;
 use crate::domain::usersig::{self, Identity};
+use crate::telemetry::RealGauge;
+use crate::telemetry::metrics::seconds;
 
 /// Maximum age of a signature before it is renewed.
 const RENEW_AFTER: Duration = Duration::from_secs(24 * 3600);
@@ -27,6 +29,8 @@ pub(super) struct Signer {
     lifetime: Duration,
     // Held while a signature is created: one task signs, the others wait for the result.
     current: Mutex<Option<CachedSignature>>,
+    /// Shows when the current one expires.
+    expiry: RealGauge,
 }
 
 struct CachedSignature {
@@ -38,7 +42,12 @@ struct CachedSignature {
 
 impl Signer {
     pub(super) fn new(identity: Identity, key: KeySource, lifetime: Duration) -> Self {
-        Self { identity, key, lifetime, current: Mutex::new(None) }
+        let (current, expiry) = (Mutex::new(None), RealGauge::default());
+        Self { identity, key, lifetime, current, expiry }
+    }
+
+    pub(super) fn set_expiry_gauge(&mut self, expiry: RealGauge) {
+        self.expiry = expiry;
     }
 
     /// The signed part of the query, with a signature that was created after `after`, if given.
@@ -60,6 +69,7 @@ impl Signer {
         }
         match self.sign(now).await {
             Ok(query) => {
+                self.expiry.set(seconds(now) + self.lifetime.as_secs_f64());
                 *current = Some(CachedSignature {
                     created: now,
                     query: query.clone(),
@@ -141,6 +151,7 @@ mod tests {
         assert_eq!(verify(&on_demand, "second", t0 + DAY / 2), Ok(()));
         let renewed = signer.query(t0 + 2 * DAY, None).await.unwrap();
         assert_ne!(usersig(&renewed), usersig(&on_demand));
+        assert_eq!(signer.expiry.get(), seconds(t0 + 5 * DAY));
 
         std::fs::remove_file(&path).unwrap();
         let old = signer.query(t0 + 4 * DAY, None).await.unwrap();

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::Mutex;
+use prometheus_client::metrics::histogram::Histogram;
 use tokio::time::Instant;
 use tracing::{error, info};
 
@@ -37,6 +38,13 @@ struct Outage {
     /// When it was logged last, if it was.
     logged: Option<Instant>,
     error: String,
+}
+
+/// What the writer reports of its writes.
+pub(super) struct WriteWatch {
+    pub(super) availability: Arc<Availability>,
+    /// Observes how long each batch took, in seconds.
+    pub(super) duration: Histogram,
 }
 
 impl Availability {

@@ -30,11 +30,12 @@ mod writer;
 use std::sync::Arc;
 
 use jiff::Timestamp;
+use prometheus_client::metrics::histogram::Histogram;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::spawn_blocking;
 use tokio::time::sleep;
 
-use self::availability::Availability;
+use self::availability::{Availability, WriteWatch};
 use self::batch::PendingCommand;
 pub use self::database::NO_TABLES;
 use self::database::PRUNE_PAUSE;
@@ -66,6 +67,8 @@ pub struct LedgerSettings {
     pub owner: Arc<str>,
     /// The clock.
     pub clock: Clock,
+    /// Observes how long each batch takes to be stored, in seconds.
+    pub write_duration: Histogram,
 }
 
 /// The ledger of the service; clones share it.
@@ -83,10 +86,10 @@ pub struct SqlLedger {
 /// Opens the ledger for the service: creates it where it is absent, and applies the migrations. For
 /// SQLite it also takes the file's lock. Nothing is written until the returned task runs.
 pub async fn open(settings: &LedgerSettings) -> anyhow::Result<(SqlLedger, LedgerTask)> {
-    let LedgerSettings { url, owner, clock } = settings.clone();
+    let LedgerSettings { url, owner, clock, write_duration } = settings.clone();
     let (requests, received) = mpsc::unbounded_channel();
     let availability = Arc::new(Availability::of_writes());
-    let watched = availability.clone();
+    let watched = WriteWatch { availability: availability.clone(), duration: write_duration };
     let mut pruner = None;
     let (reader, task): (LedgerReader, LedgerTask) = match &url {
         LedgerUrl::Sqlite(file) => {

@@ -220,7 +220,7 @@ impl AuditRun {
                     finding.event_id = Some(event.id.to_string());
                 }
                 Decoded::Malformed(malformed) => finding.note = malformed.error,
-                Decoded::NotForUs => {}
+                Decoded::NotForUs(_) => {}
             }
         }
         Ok(ListedFinding { finding, session_id, ledger: None })

@@ -76,12 +76,13 @@ impl AdminPort {
 
     /// Number of records skipped so far.
     pub(super) async fn skipped(&self) -> anyhow::Result<u64> {
-        let name = "handoff_records_skipped_total ";
+        let name = "handoff_records_skipped_total{";
         let metrics = self.get("/metrics").await?;
-        let value = metrics.lines().find_map(|line| line.strip_prefix(name));
-        value
-            .and_then(|value| value.trim().parse().ok())
-            .with_context(|| format!("the service's metrics lack {name}"))
+        let samples = metrics.lines().filter(|line| line.starts_with(name));
+        let values: Vec<u64> =
+            samples.filter_map(|sample| sample.rsplit_once(' ')?.1.parse().ok()).collect();
+        anyhow::ensure!(!values.is_empty(), "the service's metrics lack {name}");
+        Ok(values.iter().sum())
     }
 
     async fn get(&self, path: &str) -> anyhow::Result<String> {

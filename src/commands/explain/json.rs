@@ -21,7 +21,10 @@ pub(super) fn object(record: &RecordToExplain, explanation: &Explanation) -> Val
         "reading": explanation.steps.iter().map(step).collect::<Vec<_>>(),
     });
     match &explanation.record {
-        ExplainedRecord::NotForUs(_) => {}
+        ExplainedRecord::NotForUs(skip) => {
+            let (reason, remedy) = (skip.reason.as_str(), skip.reason.remedy());
+            object["skipped"] = json!({"reason": reason, "remedy": remedy});
+        }
         ExplainedRecord::Malformed(malformed) => {
             object["dead_letter"] =
                 json!({"class": malformed.class.as_str(), "error": malformed.error});

@@ -183,8 +183,8 @@ impl Conclusion {
     fn of(explanation: &Explanation) -> Self {
         let not_called = |word, text| Self { word, text, is_called: false };
         let event = match &explanation.record {
-            ExplainedRecord::NotForUs(why) => {
-                return not_called("skipped", format!("skipped, it is not for us: {why}"));
+            ExplainedRecord::NotForUs(skip) => {
+                return not_called("skipped", format!("skipped, it is not for us: {}", skip.why));
             }
             ExplainedRecord::Malformed(malformed) => {
                 let (class, error) = (malformed.class.as_str(), &malformed.error);

@@ -68,12 +68,9 @@ pub(super) fn examine(item: &InputItem, rules: &DecodeRules, now: Timestamp) -> 
     let with_fault =
         |fault: String| Examination { line, fault: Some(fault), ..Examination::default() };
     let event = match decode(&record, rules, now) {
-        Decoded::NotForUs => {
-            let types = rules.types.join(", ");
-            return with_fault(format!(
-                "its type is not one of escalation.types ({types}), or it is none by [input], so the \
-                 service skips it"
-            ));
+        Decoded::NotForUs(skip) => {
+            let remedy = skip.reason.remedy();
+            return with_fault(format!("the service skips it: {}; {remedy}", skip.why));
         }
         Decoded::Malformed(malformed) => {
             let located = LocatedFault::new(line, malformed.error);
@@ -232,7 +229,8 @@ mod tests {
         check("{}", NONE, Some("session_id is missing"));
         check("[]", NONE, Some("the value is a list; "));
         check("{", NONE, Some("not JSON: "));
-        check(r#"{"type":"x","session_id":"s"}"#, NONE, Some("its type is not one of "));
+        let skipped = "the service skips it: its type is \"x\", which is not in escalation.types; ";
+        check(r#"{"type":"x","session_id":"s"}"#, NONE, Some(skipped));
         let old = r#"{"session_id":"s","expires_at":"2026-11-23T09:00:00Z"}"#;
         check(old, S, Some("its deadline has passed: 2026-11-23T09:00:00Z"));
         let old = r#"{"session_id":"s","requested_at":"2026-11-23T09:00:00Z"}"#;

@@ -90,7 +90,7 @@ fn request_of(
     match decode(&record, &rules, at) {
         Decoded::Event(event) => event.request.map_err(|problem| format!("rejected: {problem}")),
         Decoded::Malformed(malformed) => Err(format!("a dead letter: {}", malformed.error)),
-        Decoded::NotForUs => Err("skipped: its `type` is not in escalation.types".to_owned()),
+        Decoded::NotForUs(skip) => Err(format!("skipped: {}", skip.why)),
     }
 }
 

@@ -35,7 +35,7 @@ impl Escalations {
         self.report.records += 1;
         self.earliest = Some(self.earliest.map_or(recorded, |earliest| earliest.min(recorded)));
         match decoded {
-            Decoded::NotForUs => self.report.not_for_us += 1,
+            Decoded::NotForUs(_) => self.report.not_for_us += 1,
             Decoded::Malformed(_) => self.add_malformed(&record.position, recorded),
             Decoded::Event(event) => {
                 let is_replay = FirstRecord::of(record).position != record.position;

@@ -48,7 +48,7 @@ impl Course<'_> {
             }
             StateQueryResult::Inconclusive(verdict) => self.on_inconclusive(&verdict, call, jitter),
         };
-        Assessment { verdict, signal }
+        Assessment { verdict, in_doubt: false, signal }
     }
 
     fn on_inconclusive(&mut self, verdict: &Verdict, call: &CompletedCall, jitter: f64) -> Signal {

@@ -285,7 +285,7 @@ impl<'a> Course<'a> {
             IfPersistent::Misconfigured => Signal::Misrouted(verdict.text),
             _ => Signal::NoResponse(verdict.text),
         };
-        Assessment { verdict: class.as_str(), signal }
+        Assessment { verdict: class.as_str(), in_doubt: verdict.in_doubt, signal }
     }
 
     fn record_transfer(&mut self, reply: &Reply, verdict: &Verdict) {

@@ -80,6 +80,8 @@ pub struct CompletedCall {
 pub struct Assessment {
     /// The word for the metric and the log.
     pub verdict: &'static str,
+    /// The call was a transfer that may have taken effect although its reply does not say so.
+    pub in_doubt: bool,
     /// What the reply says about the service as a whole, for the gate.
     pub signal: Signal,
 }

@@ -1,8 +1,9 @@
 //! The configured part of reading records that other systems have written.
 
+use std::borrow::Cow;
 use std::time::Duration;
 
-use super::dialects::Dialect;
+use super::dialects::{Dialect, cloudevents};
 
 /// How records of other systems are read. The default is that of `config/default.toml`.
 #[derive(Debug, Clone, PartialEq)]
@@ -20,6 +21,14 @@ pub struct InputRules {
     pub same_session_within: Option<Duration>,
     /// The header with the identity of an escalation that has none in its value.
     pub id_header: Option<String>,
+}
+
+impl InputRules {
+    /// The names of the formats that an escalation may have.
+    pub fn format_names(&self) -> impl Iterator<Item = Cow<'static, str>> {
+        let cloudevents = self.cloudevents.then_some(Cow::Borrowed(cloudevents::NAME));
+        cloudevents.into_iter().chain(self.dialects.iter().map(Dialect::kept_name))
+    }
 }
 
 impl Default for InputRules {

@@ -198,6 +198,12 @@ impl Outcome {
 }
 
 impl Message {
+    /// Reads the route of an outcome, where it names one.
+    pub(crate) fn route(&self) -> Option<String> {
+        let value = self.value.as_deref().filter(|_| self.channel == Channel::Outcomes)?;
+        OutcomeRecord::parse(value).ok()?.route
+    }
+
     /// Builds the record for the outcome topic. The headers continue the trace of the event.
     pub(crate) fn of_outcome(event: &Event, status: Status, outcome: FormattedOutcome) -> Self {
         let FormattedOutcome { content_type, value } = outcome;
@@ -233,6 +239,9 @@ pub struct OutcomeRecord {
     pub is_final: bool,
     /// The agent who was assigned.
     pub agent_id: Option<String>,
+    /// The route, where one matched.
+    #[serde(default, deserialize_with = "lenient")]
+    pub route: Option<String>,
     /// The cascade.
     #[serde(default, deserialize_with = "lenient")]
     pub tried: Vec<Tried>,
@@ -366,6 +375,7 @@ mod tests {
         let event = event(at);
         let group = Target::Named { agents: vec![], group: Some(7) };
         let outcome = Outcome {
+            route: Some("vip-de".into()),
             tried: vec![Tried { target: group, code: Some(141_001) }],
             confirmed_by: Some(ConfirmedBy::SessionState),
             reason: Some("nobody".into()),
@@ -379,6 +389,7 @@ mod tests {
             session_id: Some("s-1".into()),
             status: "no_agent_online".into(),
             is_final: false,
+            route: Some("vip-de".into()),
             agent_id: None,
             tried: vec![Tried {
                 target: Target::Named { agents: vec![], group: Some(7) },

@@ -34,8 +34,11 @@ impl<'r> Unwrapped<'r> {
     }
 }
 
-/// Removes every envelope. `None`: the envelope says that the record is not for us, such as a row that
-/// was deleted.
+/// Why a record is skipped for its envelope.
+pub(super) const OTHER_CHANGE: &str =
+    "a change event of Debezium that is no new row: \"op\" is not c or r";
+
+/// Removes every envelope. `None`: [`OTHER_CHANGE`], such as a row that was deleted.
 pub(super) fn unwrap<'r>(
     value: &'r [u8],
     steps: &mut ReadingSteps,
@@ -54,8 +57,7 @@ pub(super) fn unwrap<'r>(
                 return Err(Malformed { class: MalformedClass::NullValue, error });
             }
             Layer::OtherChange => {
-                let why = "a change event of Debezium that is no new row: \"op\" is not c or r";
-                steps.add(|| ReadingStep::Skipped(why.to_owned()));
+                steps.add(|| ReadingStep::Skipped(OTHER_CHANGE.to_owned()));
                 return Ok(None);
             }
         }

@@ -99,6 +99,25 @@ impl RateLimiter {
         quota.min(self.cubic.rate(now))
     }
 
+    /// The part of the quota that belongs to this process, 0 to 1.
+    pub(super) fn share(&self, now: Duration) -> f64 {
+        self.share_at(now).fraction
+    }
+
+    /// The part of that share of which throttling deprives this process, 0 to 1: all of it while Desk
+    /// wants no call, and where there is no quota of which it could leave a part.
+    pub(super) fn slowed(&self, now: Duration) -> f64 {
+        let Share { fraction, .. } = self.share_at(now);
+        if now < self.cubic.hold_until() {
+            return 1.0;
+        }
+        let limit = self.cubic.rate(now);
+        if limit.is_infinite() || fraction == 0.0 {
+            return 0.0;
+        }
+        (1.0 - limit / (self.quota * fraction)).clamp(0.0, 1.0)
+    }
+
     /// The earliest start of the next call; `None` if this share allows none.
     pub(super) fn next_at(&self, now: Duration) -> Option<Duration> {
         match self.pending {

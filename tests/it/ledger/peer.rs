@@ -111,6 +111,7 @@ pub(super) fn settings(url: &str, owner: &str) -> LedgerSettings {
         url: LedgerUrl::parse(url).unwrap(),
         owner: owner.into(),
         clock: Clock::from_fn(now),
+        write_duration: handoff::telemetry::Metrics::new().ledger_write,
     }
 }
 

@@ -7,32 +7,46 @@ use handoff::domain::codes::CODES;
 use handoff::domain::event::MalformedClass;
 use handoff::domain::request::DeskCommand;
 use handoff::domain::wire::outcome::Status;
+use handoff::telemetry::{ConfiguredLimits, Metrics, MetricsFormat};
 
 use super::scan::{arguments, line_of};
 use super::{Source, assert_none, file, rust_sources};
 
 #[test]
 fn metrics_and_their_documentation_agree() {
-    let metrics = handoff::telemetry::Metrics::new();
+    let metrics = Metrics::new();
     // A family shows its labels only once it has a series.
     metrics.dead_letter(MalformedClass::NotJson);
+    metrics.decoded("native".into());
     metrics.desk_call(DeskCommand::TransferToHuman, "assigned", Duration::ZERO);
-    metrics.outcome(Status::Assigned, Duration::ZERO);
+    metrics.outcome(Status::Assigned, None);
     metrics.lag("t", 0, Some(1));
     metrics.ledger_file_bytes(0, 0);
     metrics.shadow_match("new");
-    let declared =
-        declared_metrics(&metrics.render(handoff::telemetry::MetricsFormat::OpenMetrics));
+    metrics.set_limits(ConfiguredLimits {
+        time_to_live: 1.0,
+        concurrency: 1,
+        quota_per_second: Some(1.0),
+    });
+    assert_documented(&metrics.render(MetricsFormat::Prometheus));
+}
+
+/// Compares the metrics of a scrape, in Prometheus's text format, with docs/metrics.md, both ways. Each
+/// family that has labels must have a series.
+pub(crate) fn assert_documented(scraped: &str) {
+    let declared = declared_metrics(scraped);
     let documented = documented_metrics(&file("docs/metrics.md"));
     assert!(declared.len() > 10, "{declared:?}");
     let undocumented = declared.difference(&documented);
     let undocumented = undocumented.map(|metric| format!("docs/metrics.md lacks: {metric}"));
-    let unknown = documented.difference(&declared);
+    // Those of the process come from Linux.
+    let may_lack = |metric: &str| !cfg!(target_os = "linux") && metric.starts_with("process_");
+    let unknown = documented.difference(&declared).filter(|metric| !may_lack(metric));
     let unknown = unknown.map(|metric| format!("docs/metrics.md has, /metrics has not: {metric}"));
     assert_none(undocumented.chain(unknown).collect());
 }
 
-/// `name type label,label` of each metric in OpenMetrics text.
+/// `name type label,label` of each metric in Prometheus's text format.
 fn declared_metrics(text: &str) -> BTreeSet<String> {
     let mut metrics = BTreeSet::new();
     for line in text.lines() {
@@ -40,21 +54,24 @@ fn declared_metrics(text: &str) -> BTreeSet<String> {
         else {
             continue;
         };
-        let is_sample = |line: &&str| line.starts_with(name) && line.contains('{');
+        let is_sample = |line: &&str| {
+            let rest = line.strip_prefix(name);
+            rest.is_some_and(|rest| rest.starts_with('{') || rest.starts_with("_bucket{"))
+        };
         let sample = text.lines().find(is_sample).unwrap_or_default();
         let labels = sample.split_once('{').and_then(|(_, rest)| rest.split_once('}'));
         let labels = labels.map(|(labels, _)| labels).unwrap_or_default();
         let labels = labels.split(',').filter_map(|label| label.split('=').next());
         let labels: Vec<_> = labels.filter(|label| !label.is_empty() && *label != "le").collect();
-        let suffix = if kind == "counter" { "_total" } else { "" };
-        metrics.insert(format!("{name}{suffix} {kind} {}", labels.join(",")));
+        metrics.insert(format!("{name} {kind} {}", labels.join(",")));
     }
     metrics
 }
 
 /// The same of each row in the table of docs/metrics.md.
 fn documented_metrics(guide: &str) -> BTreeSet<String> {
-    let rows = guide.lines().filter(|line| line.starts_with("| `handoff_"));
+    let is_row = |line: &&str| line.starts_with("| `handoff_") || line.starts_with("| `process_");
+    let rows = guide.lines().filter(is_row);
     rows.map(|row| {
         let cells: Vec<_> = row.split('|').map(|cell| cell.trim().replace('`', "")).collect();
         assert_eq!(cells.len(), 8, "a row has six cells: {row}");
@@ -67,11 +84,8 @@ fn documented_metrics(guide: &str) -> BTreeSet<String> {
 
 #[test]
 fn metrics_start_at_zero() {
-    let metrics =
-        handoff::telemetry::Metrics::new().render(handoff::telemetry::MetricsFormat::OpenMetrics);
-    for sample in
-        ["handoff_outcomes_total{status=\"assigned\"} 0", "handoff_desk_calls_in_flight 0"]
-    {
+    let metrics = Metrics::new().render(MetricsFormat::OpenMetrics);
+    for sample in ["handoff_interim_outcomes_total 0", "handoff_desk_calls_in_flight 0"] {
         assert!(metrics.contains(sample), "{sample} in:\n{metrics}");
     }
 }

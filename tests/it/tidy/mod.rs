@@ -13,6 +13,8 @@ mod scan;
 mod structure;
 mod words;
 
+pub(crate) use self::documents::assert_documented;
+
 use std::fs;
 use std::path::{Path, PathBuf};
 

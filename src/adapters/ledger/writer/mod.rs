@@ -15,11 +15,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
+use prometheus_client::metrics::histogram::Histogram;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, sleep, sleep_until, timeout, timeout_at};
 
 use self::locked::{LOCKED_EVENT, LockedWork, PendingWake};
-use super::availability::Availability;
+use super::availability::{Availability, WriteWatch};
 use super::batch::{
     BatchAttempt, BatchResults, CommandProgress, PendingCommand, UnconfirmedWrite,
     UnconfirmedWrites,
@@ -72,6 +73,7 @@ pub(super) struct Writer<D> {
     owner: Arc<str>,
     clock: Clock,
     availability: Arc<Availability>,
+    duration: Histogram,
     requests: mpsc::UnboundedReceiver<WriterRequest>,
     commands: VecDeque<PendingCommand>,
     prunes: VecDeque<(Timestamp, oneshot::Sender<anyhow::Result<u64>>)>,
@@ -88,7 +90,7 @@ impl<D: Database> Writer<D> {
         database: D,
         owner: Arc<str>,
         clock: Clock,
-        availability: Arc<Availability>,
+        WriteWatch { availability, duration }: WriteWatch,
         requests: mpsc::UnboundedReceiver<WriterRequest>,
     ) -> Self {
         Self {
@@ -96,6 +98,7 @@ impl<D: Database> Writer<D> {
             owner,
             clock,
             availability,
+            duration,
             requests,
             commands: VecDeque::new(),
             prunes: VecDeque::new(),
@@ -214,6 +217,7 @@ impl<D: Database> Writer<D> {
         let mut unconfirmed = take(&mut self.unconfirmed);
         let mut pause = RETRY_FIRST;
         while !batch.is_empty() {
+            let started = Instant::now();
             // One pass writes the cached rows, the next one reads and writes the others.
             let attempt = match self.write_cached(&batch, &mut unconfirmed).await {
                 Ok(results) if results.iter().any(|done| *done != CommandProgress::Undone) => {
@@ -224,6 +228,7 @@ impl<D: Database> Writer<D> {
             };
             match attempt {
                 Ok(results) => {
+                    self.duration.observe(started.elapsed().as_secs_f64());
                     self.availability.succeeded();
                     batch = self.reply_to(batch, results);
                 }

@@ -76,7 +76,8 @@ fn writer(
 ) -> Writer<CountingDatabase> {
     let availability = Arc::new(Availability::of_writes());
     let clock = Clock::from_fn(|| Timestamp::UNIX_EPOCH);
-    Writer::new(database, "a".into(), clock, availability, requests)
+    let watch = WriteWatch { availability, duration: Histogram::new([1.0]) };
+    Writer::new(database, "a".into(), clock, watch, requests)
 }
 
 #[tokio::test(start_paused = true)]

@@ -20,7 +20,7 @@ use crate::domain::wire::escalation::fields::{cut, quoted};
 use crate::domain::wire::escalation::written::{Written, joined_identity};
 use crate::domain::wire::headers::{self, text_header};
 use crate::domain::wire::input::InputRules;
-use crate::domain::wire::reading::ReadingSteps;
+use crate::domain::wire::reading::{ReadingSteps, Skip, SkipReason};
 use crate::domain::wire::repair;
 use crate::domain::wire::unwrap::{Unwrapped, unwrap};
 
@@ -28,6 +28,8 @@ use crate::domain::wire::unwrap::{Unwrapped, unwrap};
 pub(super) const SHAPE: &str =
     "specversion, id, type and source are neither members nor headers `ce_..`";
 const OTHER_CHANGE: &str = "its data is a change of a table that is no new row";
+/// Its name in the steps of a reading and in the metric.
+pub(in crate::domain::wire) const NAME: &str = "cloudevents";
 pub(super) const OTHER_TYPE: &str = "its type is not in input.cloudevents_types";
 
 /// How the names of the headers of binary mode begin.
@@ -355,7 +357,10 @@ impl CloudEvent {
         };
         let mut written = match reading {
             Reading::Escalation(written) => written.detached(),
-            Reading::NotForUs(why) | Reading::Unrecognised(why) => return Reading::NotForUs(why),
+            Reading::NotForUs(skip) => return Reading::NotForUs(skip),
+            Reading::Unrecognised(why) => {
+                return Reading::NotForUs(Skip::new(SkipReason::OtherFormat, why));
+            }
             Reading::Malformed(malformed) => return Reading::Malformed(malformed),
         };
         let subject = self.attributes.values.remove("subject");

@@ -14,6 +14,8 @@ pub mod mapping;
 mod native;
 pub mod rasa;
 
+use std::borrow::Cow;
+
 use serde_json::{Map, Value};
 
 use self::cloudevents::{DataReading, Opened};
@@ -21,7 +23,7 @@ use self::mapping::Mapping;
 use self::rasa::RasaSignal;
 use super::escalation::written::{Parsed, Written, parse};
 use super::input::InputRules;
-use super::reading::{FormatResult, ReadingSteps, Why};
+use super::reading::{FormatResult, ReadingSteps, Skip, SkipReason, Why};
 use crate::domain::event::{Malformed, MalformedClass};
 use crate::domain::record::Header;
 
@@ -53,6 +55,17 @@ impl Dialect {
         }
     }
 
+    /// The same, to be kept: without an allocation where there is no mapping.
+    pub fn kept_name(&self) -> Cow<'static, str> {
+        let [native, rasa, bot_framework] = Self::NAMES;
+        match self {
+            Self::Native => native.into(),
+            Self::Rasa(_) => rasa.into(),
+            Self::BotFramework => bot_framework.into(),
+            Self::Mapping(mapping) => mapping.name.clone().into(),
+        }
+    }
+
     fn read<'r>(&self, input: &DialectInput<'r>, steps: &mut ReadingSteps) -> Reading<'r> {
         match self {
             Self::Native => native::read(input),
@@ -80,7 +93,7 @@ impl Dialect {
         };
         match (parse::<Map<String, Value>>(input.text, input.headers), wanted) {
             (Err(malformed), _) => Reading::Malformed(malformed),
-            (Ok(_), None) => Reading::NotForUs(why),
+            (Ok(_), None) => Reading::NotForUs(Skip::new(SkipReason::OtherFormat, why)),
             (Ok(_), Some(shape)) => Reading::malformed(
                 MalformedClass::UnknownFormat,
                 format!("the value is no {shape}"),
@@ -104,8 +117,8 @@ pub(super) struct DialectInput<'r> {
 pub(super) enum Reading<'r> {
     /// It is of another format: why.
     Unrecognised(Why),
-    /// It is of this format, and no escalation: why.
-    NotForUs(Why),
+    /// It is of this format, and no escalation of ours.
+    NotForUs(Skip),
     Malformed(Malformed),
     Escalation(Box<Written<'r>>),
 }
@@ -116,7 +129,11 @@ impl<'r> Reading<'r> {
     }
 
     fn not_for_us(why: impl Into<Why>) -> Self {
-        Self::NotForUs(why.into())
+        Self::NotForUs(Skip::new(SkipReason::NoEscalation, why))
+    }
+
+    fn of_other_type(why: impl Into<Why>) -> Self {
+        Self::NotForUs(Skip::new(SkipReason::OtherType, why))
     }
 
     fn malformed(class: MalformedClass, error: String) -> Self {
@@ -137,7 +154,7 @@ pub(super) fn read<'r>(
 ) -> Reading<'r> {
     if rules.cloudevents {
         let opened = cloudevents::open(input, &rules.cloudevents_types);
-        steps.tried("cloudevents", || match &opened {
+        steps.tried(cloudevents::NAME, || match &opened {
             Ok(Opened::OtherFormat) => FormatResult::Unrecognised(cloudevents::SHAPE.to_owned()),
             Ok(Opened::OtherType) => FormatResult::NotForUs(cloudevents::OTHER_TYPE.to_owned()),
             Ok(Opened::Event(_)) => FormatResult::Recognised,
@@ -145,8 +162,9 @@ pub(super) fn read<'r>(
         });
         match opened {
             Ok(Opened::OtherFormat) => {}
-            Ok(Opened::OtherType) => return Reading::not_for_us(cloudevents::OTHER_TYPE),
+            Ok(Opened::OtherType) => return Reading::of_other_type(cloudevents::OTHER_TYPE),
             Ok(Opened::Event(event)) => {
+                steps.recognised(|| cloudevents::NAME.into());
                 return (*event).read(rules, steps, |data, steps| read_data(data, rules, steps));
             }
             Err(malformed) => return Reading::Malformed(malformed),
@@ -160,6 +178,7 @@ pub(super) fn read<'r>(
         None => {
             let reading = last.judge(input, steps);
             steps.tried(last.name(), || FormatResult::of(&reading));
+            steps.recognised(|| last.kept_name());
             reading
         }
     }
@@ -194,7 +213,10 @@ fn recognised<'r>(
     steps.tried(dialect.name(), || FormatResult::of(&reading));
     match reading {
         Reading::Unrecognised(_) => None,
-        reading => Some(reading),
+        reading => {
+            steps.recognised(|| dialect.kept_name());
+            Some(reading)
+        }
     }
 }
 
@@ -202,7 +224,7 @@ impl FormatResult {
     fn of(reading: &Reading<'_>) -> Self {
         match reading {
             Reading::Unrecognised(why) => Self::Unrecognised(why.to_string()),
-            Reading::NotForUs(why) => Self::NotForUs(why.to_string()),
+            Reading::NotForUs(skip) => Self::NotForUs(skip.why.to_string()),
             Reading::Malformed(_) => Self::Malformed,
             Reading::Escalation(_) => Self::Recognised,
         }

@@ -29,7 +29,7 @@ pub(super) fn of_type<'r>(written: Written<'r>, types: &[String]) -> Reading<'r>
     match &written.fields.kind {
         Some(Value::String(kind)) if !is_ours(kind) => {
             let kind = quoted(&Value::from(kind.as_str()));
-            Reading::not_for_us(format!("its type is {kind}, which is not in escalation.types"))
+            Reading::of_other_type(format!("its type is {kind}, which is not in escalation.types"))
         }
         None | Some(Value::String(_)) => Reading::escalation(written),
         Some(other) => {

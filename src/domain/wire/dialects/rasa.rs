@@ -134,7 +134,7 @@ pub(super) fn read<'r>(input: &DialectInput<'r>, signal: &RasaSignal) -> Reading
             Reading::escalation(written.detached())
         }
         Reading::Unrecognised(why) => Reading::Unrecognised(why),
-        Reading::NotForUs(why) => Reading::NotForUs(why),
+        Reading::NotForUs(skip) => Reading::NotForUs(skip),
         Reading::Malformed(malformed) => Reading::Malformed(malformed),
     }
 }

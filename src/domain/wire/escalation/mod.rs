@@ -29,8 +29,8 @@ pub use self::stored::{StoredRecord, decode_stored};
 use super::dialects::{self, DialectInput, Reading, cloudevents};
 use super::headers;
 use super::input::InputRules;
-use super::reading::{ReadingStep, ReadingSteps};
-use super::unwrap::{Unwrapped, unwrap};
+use super::reading::{ReadingStep, ReadingSteps, Skip, SkipReason};
+use super::unwrap::{OTHER_CHANGE, Unwrapped, unwrap};
 use crate::domain::event::{Event, Malformed, MalformedClass};
 use crate::domain::record::Record;
 
@@ -184,8 +184,8 @@ impl DecodeRules {
 /// The result of decoding a record.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Decoded {
-    /// The type names something else; the record is skipped and counted.
-    NotForUs,
+    /// It is no escalation of this service; the record is skipped and counted.
+    NotForUs(Skip),
     /// No session is known that an outcome could name; the record goes to the dead-letter topic.
     Malformed(Malformed),
     /// The session is known; the event gets an outcome.
@@ -204,38 +204,30 @@ pub fn decode_with(
     now: Timestamp,
     steps: &mut ReadingSteps,
 ) -> Decoded {
-    match decode_event(record, rules, now, steps) {
-        Ok(Some(event)) => Decoded::Event(Box::new(event)),
-        Ok(None) => Decoded::NotForUs,
-        Err(malformed) => Decoded::Malformed(malformed),
-    }
+    decode_record(record, rules, now, steps).unwrap_or_else(Decoded::Malformed)
 }
 
-fn decode_event(
+fn decode_record(
     record: &Record,
     rules: &DecodeRules,
     now: Timestamp,
     steps: &mut ReadingSteps,
-) -> Result<Option<Event>, Malformed> {
+) -> Result<Decoded, Malformed> {
     let is_ours = |kind: &str| rules.types.is_empty() || rules.types.iter().any(|t| t == kind);
     // The header comes first: it skips foreign records without parsing them, even broken ones.
     if let Some(kind) = record.header(headers::TYPE)
         && !std::str::from_utf8(kind).is_ok_and(|kind| is_ours(unquoted(kind)))
     {
-        steps.add(|| {
-            let kind = String::from_utf8_lossy(kind);
-            let why = format!(
-                "the header {} is {kind:?}, which is not in escalation.types",
-                headers::TYPE
-            );
-            ReadingStep::Skipped(why)
-        });
-        return Ok(None);
+        let kind = String::from_utf8_lossy(kind);
+        let name = headers::TYPE;
+        let why = format!("the header {name} is {kind:?}, which is not in escalation.types");
+        steps.add(|| ReadingStep::Skipped(why.clone()));
+        return Ok(Decoded::NotForUs(Skip::new(SkipReason::OtherType, why)));
     }
     let value = value_of(record, rules.max_bytes)?;
     let Some(Unwrapped { text, is_repaired }) = unwrapped(record, value, &rules.input, steps)?
     else {
-        return Ok(None);
+        return Ok(Decoded::NotForUs(Skip::new(SkipReason::NoEscalation, OTHER_CHANGE)));
     };
     let input = DialectInput {
         text: &text,
@@ -244,11 +236,15 @@ fn decode_event(
         types: &rules.types,
     };
     match dialects::read(&input, &rules.input, steps) {
-        Reading::Unrecognised(_) | Reading::NotForUs(_) => Ok(None),
+        Reading::Unrecognised(why) => {
+            Ok(Decoded::NotForUs(Skip::new(SkipReason::OtherFormat, why)))
+        }
+        Reading::NotForUs(skip) => Ok(Decoded::NotForUs(skip)),
         Reading::Malformed(malformed) => Err(malformed),
         Reading::Escalation(mut written) => {
             written.is_repaired |= is_repaired;
-            written.into_event(record, rules, now).map(Some)
+            let event = written.into_event(record, rules, now)?;
+            Ok(Decoded::Event(Box::new(event)))
         }
     }
 }

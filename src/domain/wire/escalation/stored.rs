@@ -41,7 +41,7 @@ pub fn decode_stored(entry: &RecoveredEntry, rules: &DecodeRules, now: Timestamp
             let session_id = session_id.clone();
             return checked(Event { id, session_id, deadline, ..*event }, entry);
         }
-        Decoded::NotForUs => "it counts as no escalation".to_owned(),
+        Decoded::NotForUs(skip) => format!("it counts as no escalation: {}", skip.why),
         Decoded::Malformed(malformed) => malformed.error,
     };
     let is_answered = matches!(entry.state, EntryState::Settled { .. });

@@ -38,7 +38,7 @@ fn read(record: &Record) -> Decoded {
 /// The result in one word; the class of a malformed record.
 fn word(decoded: &Decoded) -> &'static str {
     match decoded {
-        Decoded::NotForUs => "not for us",
+        Decoded::NotForUs(_) => "not for us",
         Decoded::Malformed(malformed) => malformed.class.as_str(),
         Decoded::Event(event) if event.request.is_err() => "invalid",
         Decoded::Event(_) => "good",

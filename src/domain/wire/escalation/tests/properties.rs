@@ -53,7 +53,7 @@ fn any_escalation() -> impl Strategy<Value = String> {
 /// Checks that an event can be named in an outcome and that every refusal says why.
 fn check_any(value: &[u8]) -> Result<(), TestCaseError> {
     match read(&record(Some(value))) {
-        Decoded::NotForUs => {}
+        Decoded::NotForUs(skip) => prop_assert_ne!(skip.why, ""),
         Decoded::Malformed(malformed) => prop_assert_ne!(malformed.error, ""),
         Decoded::Event(event) => {
             for id in [&event.id, &event.session_id] {

@@ -1,91 +1,42 @@
 //! Every metric, declared once.
 //!
-//! To add a metric: declare and register it here, and add its row to docs/metrics.md; a test
-//! compares the two. Labels have a small, fixed set of values. Session ids, event ids and Desk's
-//! codes never become labels, because Prometheus keeps a series for each value.
+//! To add a metric: a field here, its name and help text in [`registration`], and its row in
+//! docs/metrics.md; a test compares the two. Labels have a small, closed set of values ([`labels`]).
+//! Session ids, event ids and Desk's codes never become labels, because Prometheus keeps a series for
+//! each value.
 
+mod collectors;
+mod labels;
+mod registration;
+
+use std::borrow::Cow;
 use std::sync::atomic::AtomicU64;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use jiff::Timestamp;
-use prometheus_client::collector::Collector;
-use prometheus_client::encoding::{
-    DescriptorEncoder, EncodeLabelSet, EncodeMetric as _, prometheus_text, text,
-};
-use prometheus_client::metrics::counter::{ConstCounter, Counter};
+use prometheus_client::encoding::{prometheus_text, text};
+use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
-use prometheus_client::registry::{Registry, Unit};
+use prometheus_client::registry::Registry;
 
+pub use self::collectors::ConfiguredLimits;
+pub(super) use self::collectors::encode_one;
+use self::labels::{
+    CallLabel, ClassLabel, CommandLabel, DialectLabel, FileLabel, KindLabel, NO_ROUTE,
+    OutcomeLabel, PARKED_WHY, PartitionLabel, ReasonLabel, RouteLabel, StatusLabel, WhyLabel,
+};
 use crate::domain::event::MalformedClass;
 use crate::domain::request::DeskCommand;
 use crate::domain::signal::ShutReason;
 use crate::domain::wire::Channel;
 use crate::domain::wire::outcome::Status;
+use crate::domain::wire::reading::SkipReason;
 
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct StatusLabel {
-    status: &'static str,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct ClassLabel {
-    class: &'static str,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct CallLabel {
-    command: &'static str,
-    verdict: &'static str,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct CommandLabel {
-    command: &'static str,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct ReasonLabel {
-    reason: &'static str,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct WhyLabel {
-    why: &'static str,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct PartitionLabel {
-    topic: String,
-    partition: i32,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct RouteLabel {
-    route: String,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct FileLabel {
-    file: &'static str,
-}
-
-/// Reads the log's own counter at each scrape.
-#[derive(Debug)]
-struct DroppedLines;
-
-impl Collector for DroppedLines {
-    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), std::fmt::Error> {
-        let counter = ConstCounter::new(super::dropped_lines());
-        let help = "Log lines dropped because standard error was not read";
-        let kind = counter.metric_type();
-        counter.encode(encoder.encode_descriptor("log_lines_dropped", help, None, kind)?)
-    }
-}
-
-/// What parked events wait for: their time, the events ahead of them in their session, or an agent.
-const PARKED_WHY: [&str; 3] = ["time", "session", "agent"];
+/// A gauge of a time, in seconds since the epoch, or of a part.
+pub type RealGauge = Gauge<f64, AtomicU64>;
 
 /// The text formats that a scraper may ask for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -96,6 +47,31 @@ pub enum MetricsFormat {
     OpenMetrics,
 }
 
+/// What the consumer's group did with partitions of this process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RebalanceKind {
+    /// It assigned some.
+    Assigned,
+    /// It took some back, after they were drained.
+    Revoked,
+    /// Another instance may have them already.
+    Lost,
+}
+
+impl RebalanceKind {
+    /// All kinds, in the order of their declaration.
+    pub const ALL: [Self; 3] = [Self::Assigned, Self::Revoked, Self::Lost];
+
+    /// The word in the metric.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Assigned => "assigned",
+            Self::Revoked => "revoked",
+            Self::Lost => "lost",
+        }
+    }
+}
+
 /// All metrics of the process.
 pub struct Metrics {
     registry: Registry,
@@ -103,22 +79,33 @@ pub struct Metrics {
     pub in_flight: Gauge,
     /// Events that were read and have no acknowledged final outcome yet.
     pub unfinished: Gauge,
+    /// When the customer of the oldest unfinished event began to wait, events for which nobody is
+    /// online left aside; 0 where there is none.
+    oldest_unfinished: RealGauge,
     /// Sessions with unfinished events.
     pub sessions: Gauge,
     /// Partitions assigned to this process.
     pub partitions: Gauge,
+    /// Partitions of the escalation topic; 0 until they are known.
+    pub topic_partitions: Gauge,
     /// 1 while `/health` answers 200, else 0; set at each scrape.
     pub healthy: Gauge,
     /// 1 while `/ready` answers 200, else 0; set at each scrape.
     pub ready: Gauge,
+    /// 0 while the ledger is unavailable, else 1; set at each scrape.
+    pub ledger_up: Gauge,
+    /// The part of the quota for transfers that this process may use, 0 to 1; set at each scrape.
+    pub quota_share: RealGauge,
+    /// The part of that share of which throttling deprives this process, 0 to 1; set at each scrape.
+    pub slowed: RealGauge,
+    /// When the signature of the calls expires; 0 until one was made.
+    pub signature_expiry: RealGauge,
     /// Outcomes and dead letters that are to be published and not acknowledged.
     pub unacknowledged: Gauge,
     /// When the oldest of them was enqueued, in seconds since the epoch; 0 where there is none.
-    pub oldest_unacknowledged: Gauge<f64, AtomicU64>,
+    pub oldest_unacknowledged: RealGauge,
     /// 1 while backpressure pauses intake, else 0.
     pub intake_paused: Gauge,
-    /// Records of another `type`, which are skipped.
-    pub skipped: Counter,
     /// Records with the id of another one, which are not answered.
     pub duplicates: Counter,
     /// Records that are older than what the ledger remembers, which are skipped.
@@ -127,13 +114,21 @@ pub struct Metrics {
     pub removed_unread: Counter,
     /// Offset commits that failed.
     pub commit_failures: Counter,
-    outcomes: Family<StatusLabel, Counter>,
+    /// Transfers that may have taken effect although no answer says so.
+    pub calls_in_doubt: Counter,
+    /// How long the ledger's writer took to store a batch, in seconds.
+    pub ledger_write: Histogram,
+    outcomes: Family<OutcomeLabel, Counter>,
     // The series that every event updates. They are resolved once, because a look-up in the family
     // takes a lock and hashes the labels.
-    by_status: [(Counter, Histogram); Status::ALL.len()],
+    by_status: [Histogram; Status::ALL.len()],
     by_command: [Histogram; DeskCommand::ALL.len()],
+    transfers: Histogram,
     interim_outcomes: Counter,
     dead_letters: Family<ClassLabel, Counter>,
+    skipped: Family<ReasonLabel, Counter>,
+    decoded: Family<DialectLabel, Counter>,
+    rebalances: Family<KindLabel, Counter>,
     calls: Family<CallLabel, Counter>,
     call_duration: Family<CommandLabel, Histogram>,
     event_duration: Family<StatusLabel, Histogram>,
@@ -144,7 +139,8 @@ pub struct Metrics {
     ledger_files: Family<FileLabel, Gauge>,
     shadow_matches: Family<RouteLabel, Counter>,
     reload_successful: Gauge,
-    reload_time: Gauge<f64, AtomicU64>,
+    reload_time: RealGauge,
+    limits: Arc<OnceLock<ConfiguredLimits>>,
 }
 
 impl Default for Metrics {
@@ -156,39 +152,48 @@ impl Default for Metrics {
 impl Metrics {
     /// All metrics at zero.
     pub fn new() -> Self {
-        let outcomes = Family::default();
         let event_duration = Family::new_with_constructor(event_buckets as fn() -> _);
         let call_duration = Family::new_with_constructor(call_buckets as fn() -> _);
         let by_status = Status::ALL.map(|status| {
-            let label = StatusLabel { status: status.as_str() };
-            (outcomes.get_or_create_owned(&label), event_duration.get_or_create_owned(&label))
+            event_duration.get_or_create_owned(&StatusLabel { status: status.as_str() })
         });
         let by_command = DeskCommand::ALL.map(|command| {
             call_duration.get_or_create_owned(&CommandLabel { command: command.as_str() })
         });
         let parked = Family::default();
         let by_why = PARKED_WHY.map(|why| parked.get_or_create_owned(&WhyLabel { why }));
-        let mut metrics = Self {
-            registry: Registry::with_prefix("handoff"),
+        let metrics = Self {
+            registry: Registry::default(),
             in_flight: Gauge::default(),
             unfinished: Gauge::default(),
+            oldest_unfinished: Gauge::default(),
             sessions: Gauge::default(),
             partitions: Gauge::default(),
+            topic_partitions: Gauge::default(),
             healthy: Gauge::default(),
             ready: Gauge::default(),
+            ledger_up: Gauge::default(),
+            quota_share: Gauge::default(),
+            slowed: Gauge::default(),
+            signature_expiry: Gauge::default(),
             unacknowledged: Gauge::default(),
             oldest_unacknowledged: Gauge::default(),
             intake_paused: Gauge::default(),
-            skipped: Counter::default(),
             duplicates: Counter::default(),
             beyond_memory: Counter::default(),
             removed_unread: Counter::default(),
             commit_failures: Counter::default(),
-            outcomes,
+            calls_in_doubt: Counter::default(),
+            ledger_write: write_buckets(),
+            outcomes: Family::default(),
             by_status,
             by_command,
+            transfers: transfer_buckets(),
             interim_outcomes: Counter::default(),
             dead_letters: Family::default(),
+            skipped: Family::default(),
+            decoded: Family::default(),
+            rebalances: Family::default(),
             calls: Family::default(),
             call_duration,
             event_duration,
@@ -200,71 +205,10 @@ impl Metrics {
             shadow_matches: Family::default(),
             reload_successful: Gauge::default(),
             reload_time: Gauge::default(),
+            limits: Arc::default(),
         };
-        metrics.register();
         metrics.start_at_zero();
-        metrics
-    }
-
-    fn register(&mut self) {
-        let r = &mut self.registry;
-        r.register(
-            "desk_calls_in_flight",
-            "Calls to Desk without a reply yet",
-            self.in_flight.clone(),
-        );
-        r.register("unfinished_events", "Unfinished events in memory", self.unfinished.clone());
-        r.register("sessions", "Sessions with unfinished events", self.sessions.clone());
-        let help = "Partitions assigned to this process";
-        r.register("assigned_partitions", help, self.partitions.clone());
-        r.register("healthy", "1 while /health answers 200", self.healthy.clone());
-        r.register("ready", "1 while /ready answers 200", self.ready.clone());
-        let help = "Outcomes and dead letters that are published and not acknowledged yet";
-        r.register("outcomes_unacknowledged", help, self.unacknowledged.clone());
-        let help = "When the oldest unacknowledged outcome or dead letter was enqueued; 0: none";
-        let (name, gauge) = ("oldest_unacknowledged_timestamp", self.oldest_unacknowledged.clone());
-        r.register_with_unit(name, help, Unit::Seconds, gauge);
-        let help = "1 while backpressure pauses intake";
-        r.register("intake_paused", help, self.intake_paused.clone());
-        r.register("records_skipped", "Records of another type, skipped", self.skipped.clone());
-        let help = "Records with the id of another one, not answered";
-        r.register("duplicates", help, self.duplicates.clone());
-        let help = "Records older than what the ledger remembers, skipped";
-        r.register("records_beyond_memory", help, self.beyond_memory.clone());
-        let help = "Records removed from the topic before they were read, at most";
-        r.register("records_removed_unread", help, self.removed_unread.clone());
-        r.register("commit_failures", "Offset commits that failed", self.commit_failures.clone());
-        r.register_collector(Box::new(DroppedLines));
-        r.register("outcomes", "Final outcomes acknowledged", self.outcomes.clone());
-        let help = "Interim outcomes acknowledged";
-        r.register("interim_outcomes", help, self.interim_outcomes.clone());
-        r.register("dead_letters", "Dead letters acknowledged", self.dead_letters.clone());
-        r.register("desk_calls", "Calls to Desk by verdict", self.calls.clone());
-        let help = "Duration of a call to Desk";
-        r.register_with_unit("desk_call_duration", help, Unit::Seconds, self.call_duration.clone());
-        let help = "Time from requested_at to the final outcome's decision";
-        r.register_with_unit("event_duration", help, Unit::Seconds, self.event_duration.clone());
-        r.register("gate_shut", "1 while the gate is shut for this reason", self.gate_shut.clone());
-        let help = "Unfinished events that are parked in the ledger";
-        r.register("parked_events", help, self.parked.clone());
-        let help = "Records between the committed offset and the end of the partition";
-        r.register("consumer_lag", help, self.lag.clone());
-        let help = "Sizes of the SQLite ledger's files";
-        r.register_with_unit("ledger_file", help, Unit::Bytes, self.ledger_files.clone());
-        let help = "Escalations for which a shadow route would have been used";
-        r.register("route_shadow_matches", help, self.shadow_matches.clone());
-        let help = "0 while the configuration file has a version that cannot be used";
-        r.register("config_last_reload_successful", help, self.reload_successful.clone());
-        let help = "When the configuration was last taken from its file";
-        let (name, gauge) = ("config_last_reload_success_timestamp", self.reload_time.clone());
-        r.register_with_unit(name, help, Unit::Seconds, gauge);
-    }
-
-    /// An alert on `gate_shut` needs the series to exist before the gate shuts for the first time.
-    fn start_at_zero(&self) {
-        for reason in ShutReason::ALL {
-            drop(self.gate_shut.get_or_create(&ReasonLabel { reason: reason.as_str() }));
-        }
+        Self { registry: metrics.registry(), ..metrics }
     }
 
     /// The metrics as text.
@@ -279,26 +223,70 @@ impl Metrics {
         text
     }
 
+    /// Reports the limits of the configuration, once.
+    pub fn set_limits(&self, limits: ConfiguredLimits) {
+        self.limits.get_or_init(|| limits);
+    }
+
+    /// Starts the counts of outcomes for these routes, and for those without a route.
+    pub fn start_routes<'a>(&self, routes: impl Iterator<Item = &'a str>) {
+        for route in routes.chain([NO_ROUTE]) {
+            for status in Status::ALL {
+                let label = OutcomeLabel { status: status.as_str(), route: route.to_owned() };
+                drop(self.outcomes.get_or_create(&label));
+            }
+        }
+    }
+
+    /// Starts the counts of these dialects.
+    pub fn start_dialects(&self, dialects: impl IntoIterator<Item = Cow<'static, str>>) {
+        for dialect in dialects {
+            drop(self.decoded.get_or_create(&DialectLabel { dialect }));
+        }
+    }
+
     /// Counts a final outcome that the broker acknowledged.
-    pub fn outcome(&self, status: Status, elapsed: Duration) {
-        let (count, duration) = &self.by_status[status as usize];
-        count.inc();
-        duration.observe(elapsed.as_secs_f64());
+    pub fn outcome(&self, status: Status, route: Option<&str>) {
+        let route = route.unwrap_or(NO_ROUTE).to_owned();
+        self.outcomes.get_or_create(&OutcomeLabel { status: status.as_str(), route }).inc();
+    }
+
+    /// Observes how long an event took until its final outcome was decided, and its transfers.
+    pub fn decided(&self, status: Status, elapsed: Duration, transfers: u32) {
+        self.by_status[status as usize].observe(elapsed.as_secs_f64());
+        self.transfers.observe(f64::from(transfers));
     }
 
     /// Counts an outcome or dead letter that a previous incarnation stored and this process
     /// published; `label` is its status or class. Its duration is unknown, so none is observed.
-    pub fn published_from_outbox(&self, channel: Channel, label: &str) {
-        let status = Status::ALL.into_iter().find(|status| status.as_str() == label);
+    pub fn published_from_outbox(&self, channel: Channel, label: &str, route: Option<&str>) {
         let class = MalformedClass::ALL.into_iter().find(|class| class.as_str() == label);
-        match (channel, status, class) {
-            (Channel::Outcomes, Some(status), _) => {
-                self.by_status[status as usize].0.inc();
-            }
+        match (channel, Status::from_word(label), class) {
+            (Channel::Outcomes, Some(status), _) => self.outcome(status, route),
             (Channel::DeadLetters, _, Some(class)) => self.dead_letter(class),
             // A newer version stored a label that this one does not have.
             _ => {}
         }
+    }
+
+    /// Reports when the customer of the oldest unfinished event began to wait.
+    pub fn oldest_unfinished(&self, since: Option<Timestamp>) {
+        self.oldest_unfinished.set(since.map_or(0.0, seconds));
+    }
+
+    /// Counts a record that is skipped.
+    pub fn skipped(&self, reason: SkipReason) {
+        self.skipped.get_or_create(&ReasonLabel { reason: reason.as_str() }).inc();
+    }
+
+    /// Counts a record that was read as an escalation in this dialect.
+    pub fn decoded(&self, dialect: Cow<'static, str>) {
+        self.decoded.get_or_create(&DialectLabel { dialect }).inc();
+    }
+
+    /// Counts a change of the assigned partitions.
+    pub fn rebalanced(&self, kind: RebalanceKind) {
+        self.rebalances.get_or_create(&KindLabel { kind: kind.as_str() }).inc();
     }
 
     /// Counts an interim outcome that the broker acknowledged.
@@ -319,7 +307,7 @@ impl Metrics {
     /// The configuration was taken from its file.
     pub fn config_reloaded(&self, now: Timestamp) {
         self.reload_successful.set(1);
-        self.reload_time.set(now.as_millisecond() as f64 / 1_000.0);
+        self.reload_time.set(seconds(now));
     }
 
     /// The file has a version that cannot be used.
@@ -346,7 +334,7 @@ impl Metrics {
         }
     }
 
-    /// Reports how many parked events wait for their time, for their session and for an agent.
+    /// Reports how many parked events wait for their next attempt, for their session and for an agent.
     pub fn parked_events(&self, events: [u64; PARKED_WHY.len()]) {
         for (gauge, events) in self.by_why.iter().zip(events) {
             gauge.set(i64::try_from(events).unwrap_or(i64::MAX));
@@ -381,6 +369,11 @@ impl Metrics {
     }
 }
 
+/// Seconds since the epoch.
+pub fn seconds(at: Timestamp) -> f64 {
+    at.as_millisecond() as f64 / 1_000.0
+}
+
 /// 5 ms to 10 s: Desk gives a call up after 3 s, `desk.timeout_ms` is 5 s by default.
 fn call_buckets() -> Histogram {
     Histogram::new(exponential_buckets(0.005, 2.0, 12))
@@ -389,6 +382,16 @@ fn call_buckets() -> Histogram {
 /// 10 ms to 25 min: an escalation lives for 10 min by default.
 fn event_buckets() -> Histogram {
     Histogram::new(exponential_buckets(0.01, 2.5, 14))
+}
+
+/// 0.5 ms to 4 s: a commit of a local SSD, and one that waits for a slow network or disk.
+fn write_buckets() -> Histogram {
+    Histogram::new(exponential_buckets(0.0005, 2.0, 14))
+}
+
+/// One is the rule, none what expires; many are a cascade, or an event for which nobody is online.
+fn transfer_buckets() -> Histogram {
+    Histogram::new([0.0, 1.0, 2.0, 3.0, 5.0, 10.0, 20.0, 50.0])
 }
 
 #[cfg(test)]
@@ -403,16 +406,52 @@ mod tests {
         };
         for status in Status::ALL {
             let metrics = Metrics::new();
-            metrics.outcome(status, Duration::ZERO);
-            check(&metrics, format!("handoff_outcomes_total{{status=\"{status}\"}} 1"));
+            metrics.outcome(status, Some("night"));
+            metrics.outcome(status, None);
+            metrics.decided(status, Duration::ZERO, 2);
+            for route in ["night", "none"] {
+                let labels = format!("{{status=\"{status}\",route=\"{route}\"}}");
+                check(&metrics, format!("handoff_outcomes_total{labels} 1"));
+            }
             let name = "handoff_event_duration_seconds_count";
             check(&metrics, format!("{name}{{status=\"{status}\"}} 1"));
+            check(&metrics, "handoff_transfers_per_event_sum 2.0".to_owned());
         }
         for command in DeskCommand::ALL {
             let metrics = Metrics::new();
             metrics.desk_call(command, "assigned", Duration::ZERO);
             let (name, command) = ("handoff_desk_call_duration_seconds_count", command.as_str());
             check(&metrics, format!("{name}{{command=\"{command}\"}} 1"));
+        }
+    }
+    /// A rule that divides by a limit must find none where there is none, not 0.
+    #[test]
+    fn the_limits_of_the_configuration_are_shown_once_they_are_known() {
+        let metrics = Metrics::new();
+        let text = || metrics.render(MetricsFormat::Prometheus);
+        assert!(!text().contains("handoff_time_to_live_seconds"));
+        let limits =
+            ConfiguredLimits { time_to_live: 600.0, concurrency: 64, quota_per_second: None };
+        metrics.set_limits(limits);
+        assert!(text().contains("\nhandoff_time_to_live_seconds 600.0\n"), "{}", text());
+        assert!(text().contains("\nhandoff_desk_concurrency 64.0\n"));
+        assert!(!text().contains("handoff_desk_quota_per_second"));
+    }
+
+    #[test]
+    fn the_series_of_what_is_configured_start_at_zero() {
+        let metrics = Metrics::new();
+        metrics.start_routes(["night"].into_iter());
+        metrics.start_dialects([Cow::Borrowed("native")]);
+        let text = metrics.render(MetricsFormat::Prometheus);
+        for sample in [
+            "handoff_outcomes_total{status=\"failed\",route=\"night\"} 0",
+            "handoff_outcomes_total{status=\"assigned\",route=\"none\"} 0",
+            "handoff_events_decoded_total{dialect=\"native\"} 0",
+            "handoff_records_skipped_total{reason=\"other_type\"} 0",
+            "handoff_rebalances_total{kind=\"lost\"} 0",
+        ] {
+            assert!(text.lines().any(|line| line == sample), "{sample} in:\n{text}");
         }
     }
 }
