@@ -99,9 +99,9 @@ pub async fn run(
 /// Bind the admin port; `None` where the configuration has none.
 pub async fn listen(config: &Config) -> anyhow::Result<Option<TcpListener>> {
     let Some(address) = config.admin_listen else { return Ok(None) };
-    let listener = TcpListener::bind(address)
-        .await
-        .with_context(|| format!("failed to listen on admin.listen {address}"))?;
+    let listener = TcpListener::bind(address).await.with_context(|| {
+        format!("failed to listen on admin.listen {address}: choose another port, or \"\" for none")
+    })?;
     Ok(Some(listener))
 }
 

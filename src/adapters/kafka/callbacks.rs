@@ -30,7 +30,7 @@ use tracing::{debug, info, trace, warn};
 use super::KafkaSettings;
 use super::client_errors::bare_text;
 use super::consumer_failure::remedy;
-use super::consumer_watch::ConsumerWatch;
+use super::consumer_watch::{ConsumerWatch, outside_remedy};
 use super::inbound::{Closed, InboundSender};
 use super::lag::{OpenTransactions, lag, report_held};
 use super::readings::Readings;
@@ -119,7 +119,8 @@ impl ConsumerCallbacks {
         deps: ConsumerDeps,
         throttle: Arc<LogThrottle>,
     ) -> Self {
-        let watch = ConsumerWatch::new(deps.health.clone(), deps.metrics.clone());
+        let remedy = outside_remedy(settings);
+        let watch = ConsumerWatch::new(remedy, deps.health.clone(), deps.metrics.clone());
         let config = settings.consumer_config();
         let reset = config.get("auto.offset.reset");
         Self {

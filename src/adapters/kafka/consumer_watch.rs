@@ -32,8 +32,22 @@ const READING_INTERVAL: Duration = Duration::from_secs(5);
 /// How long one request of such an attempt may take.
 const READING_LIMIT: Duration = Duration::from_secs(5);
 
+/// What to do when the group is not joined. librdkafka asks brokers without KIP-848 for nothing then,
+/// and reports no error.
+pub(super) fn outside_remedy(settings: &KafkaSettings) -> &'static str {
+    if settings.uses_kip848() {
+        "only Apache Kafka from 4.0 on has \"group.protocol\" = \"consumer\": with older brokers remove it \
+         from [kafka.properties]"
+    } else {
+        "a member that was killed keeps the others waiting until its session times out; \
+         kafka-consumer-groups.sh --describe --members shows them"
+    }
+}
+
 /// What was seen last.
 pub(super) struct ConsumerWatch {
+    /// What to do when the group is not joined.
+    outside_remedy: &'static str,
     health: Arc<Health>,
     metrics: Arc<Metrics>,
     state: Mutex<State>,
@@ -55,8 +69,12 @@ struct ClientError {
 }
 
 impl ConsumerWatch {
-    pub(super) fn new(health: Arc<Health>, metrics: Arc<Metrics>) -> Self {
-        Self { health, metrics, state: Mutex::default() }
+    pub(super) fn new(
+        outside_remedy: &'static str,
+        health: Arc<Health>,
+        metrics: Arc<Metrics>,
+    ) -> Self {
+        Self { outside_remedy, health, metrics, state: Mutex::default() }
     }
 
     /// The client has reported an error.
@@ -131,9 +149,7 @@ impl ConsumerWatch {
             let cause = format!(
                 "no partition is assigned, because the consumer has not joined its group{error}"
             );
-            let remedy = "a member that was killed keeps the others waiting until its session \
-                          times out; kafka-consumer-groups.sh --describe --members shows them";
-            (since, Fault { cause, remedy: remedy.into() })
+            (since, Fault { cause, remedy: self.outside_remedy.into() })
         })
     }
 }
@@ -204,7 +220,7 @@ mod tests {
     fn watch() -> (ConsumerWatch, Arc<Health>) {
         let health =
             Arc::new(Health::new(Arc::new(Lease::new(Duration::from_secs(30))), Duration::ZERO));
-        (ConsumerWatch::new(health.clone(), Arc::new(Metrics::new())), health)
+        (ConsumerWatch::new("wait", health.clone(), Arc::new(Metrics::new())), health)
     }
 
     #[tokio::test(start_paused = true)]

@@ -19,6 +19,7 @@ use tokio::time::Instant;
 use super::client_errors::ThrottledErrors;
 use super::metadata::fetch_metadata;
 use super::records::to_record;
+use super::remedy::{TopicUse, remedy_of};
 use super::{KafkaSettings, plain};
 use crate::domain::record::Record;
 
@@ -349,8 +350,7 @@ impl TopicClient {
         let metadata = fetch_metadata(&self.consumer, settings, topic, limit)?;
         let found = metadata.topics().iter().find(|found| found.name() == topic);
         if let Some(error) = found.and_then(|found| found.error()) {
-            let error = anyhow::Error::new(RDKafkaErrorCode::from(error));
-            return Err(error.context(format!("failed to read {topic}")));
+            return Err(self.failure(RDKafkaErrorCode::from(error).into()));
         }
         let partitions = found.map_or(&[][..], |found| found.partitions());
         let numbers: Vec<i32> = partitions.iter().map(|partition| partition.id()).collect();
@@ -381,11 +381,17 @@ impl TopicClient {
         match self.consumer.poll(wait) {
             Some(Ok(message)) => Ok(Polled::Record(to_record(&message, &self.topic))),
             Some(Err(KafkaError::PartitionEOF(partition))) => Ok(Polled::PartitionEnd(partition)),
-            Some(Err(error)) if is_permanent(&error) => {
-                Err(plain(error).context(format!("failed to read {}", self.topic)))
-            }
+            Some(Err(error)) if is_permanent(&error) => Err(self.failure(plain(error))),
             None | Some(Err(_)) => Ok(Polled::Nothing),
         }
+    }
+
+    /// The same error, with what failed and what to do about it.
+    fn failure(&self, error: anyhow::Error) -> anyhow::Error {
+        let topic = &*self.topic;
+        let remedy = remedy_of(&error, &TopicUse::Read(topic));
+        let remedy = remedy.map(|remedy| format!(" ({remedy})")).unwrap_or_default();
+        error.context(format!("failed to read {topic}{remedy}"))
     }
 }
 

@@ -14,6 +14,7 @@ use rdkafka::producer::{FutureProducer, FutureRecord};
 use tokio::time::{Instant, sleep};
 
 use super::client_errors::ThrottledErrors;
+use super::remedy::{TopicUse, remedy_of};
 use super::{KafkaSettings, plain};
 use crate::domain::record::{Header, Position};
 
@@ -93,7 +94,7 @@ impl RecordPublisher {
                 Err((error, _)) => error,
             };
             if error.rdkafka_error_code() != Some(RDKafkaErrorCode::QueueFull) {
-                return Err(plain(error).context(format!("{} refuses the record", record.topic)));
+                return Err(refusal(plain(error), &record.topic));
             }
             sleep(QUEUE_FULL_PAUSE).await;
         }
@@ -120,8 +121,15 @@ impl PublishReceipt {
                          be there{cause}"
                     ))
                 }
-                _ => Err(plain(error).context(format!("{topic} refuses the record"))),
+                _ => Err(refusal(plain(error), &topic)),
             },
         }
     }
+}
+
+/// The error of a record that a topic does not take, with what to do about it.
+fn refusal(error: anyhow::Error, topic: &str) -> anyhow::Error {
+    let remedy = remedy_of(&error, &TopicUse::Write(topic));
+    let remedy = remedy.map(|remedy| format!(" ({remedy})")).unwrap_or_default();
+    error.context(format!("{topic} refuses the record{remedy}"))
 }

@@ -169,6 +169,14 @@ impl KafkaChecker<'_> {
     async fn limits(&self) -> Vec<Finding> {
         let TopicNames { escalations, dead_letters, .. } = &self.settings.topics;
         let what = format!("size limit of {dead_letters}");
+        for topic in [escalations, dead_letters] {
+            let asked = topic.clone();
+            let found = self.request(move |probe| probe.topic(&asked)).await;
+            // The result for the topic has reported this.
+            if found.is_err() {
+                return vec![];
+            }
+        }
         let limits = match self.probe.topic_limits(&[escalations, dead_letters]).await {
             Ok(limits) => limits,
             Err(ProbeError::NotFound) => return vec![],
@@ -240,7 +248,8 @@ impl KafkaChecker<'_> {
             Err(ProbeError::Denied) => {
                 let write = acl("Write", "Topic", outcomes);
                 let detail = "an idempotent producer is refused";
-                Finding::fail(what, detail, format!("{write}, or IdempotentWrite on the cluster"))
+                let old = "brokers before Kafka 2.8 ask for IdempotentWrite on the cluster, too";
+                Finding::fail(what, detail, format!("{write}; {old}"))
             }
             Err(fault) => {
                 Finding::fail(what, describe(&fault), "check [kafka.producer_properties]")

@@ -3,6 +3,7 @@
 use serde_json::{Value, json};
 
 use super::{Conclusion, RecordToExplain};
+use crate::commands::ignored_fields::ignored_fields;
 use crate::domain::event::{Event, TransferOptions};
 use crate::domain::explanation::{
     ExplainedCall, ExplainedEnding, ExplainedEvent, ExplainedHours, ExplainedRecord, Explanation,
@@ -31,6 +32,9 @@ pub(super) fn object(record: &RecordToExplain, explanation: &Explanation) -> Val
         }
         ExplainedRecord::Event(explained) => {
             object["escalation"] = escalation(&explained.event, record);
+            let value = record.record.value.as_deref().unwrap_or_default();
+            let ignored = ignored_fields(value, &explanation.steps);
+            object["escalation"]["ignored"] = ignored.into_iter().map(|field| field.name).collect();
             object["routes"] = explained.routes.iter().map(route).collect();
             object["hours"] = explained.hours.as_ref().map(hours).into();
             object["calls"] = explained.calls.iter().map(call).collect();

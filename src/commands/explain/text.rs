@@ -7,6 +7,7 @@ use jiff::Timestamp;
 use serde_json::Value;
 
 use super::{Conclusion, RecordToExplain};
+use crate::commands::ignored_fields::{IgnoredField, ignored_fields};
 use crate::commands::lines::{sanitize, styled};
 use crate::commands::values::time_and_distance;
 use crate::domain::event::{Event, TransferRequest};
@@ -26,6 +27,11 @@ pub(super) fn lines(record: &RecordToExplain, explanation: &Explanation) -> Vec<
     text.put_reading(&explanation.steps);
     if let ExplainedRecord::Event(explained) = &explanation.record {
         text.put_event(&explained.event, record);
+        let value = record.record.value.as_deref().unwrap_or_default();
+        for IgnoredField { name, known } in ignored_fields(value, &explanation.steps) {
+            let known = known.join(", ");
+            text.put_inside("ignored", format!("{name}: the service knows {known}"));
+        }
         text.put_routes(explained);
         text.put_calls(explained, record.now);
     }

@@ -1,40 +1,18 @@
 //! What the service will make of an escalation, by its own decoder.
 //!
 //! Everything that would keep the service from calling Desk is a fault here: a skipped type, a
-//! dead letter, the outcome `rejected`, a deadline in the past. Only [`decode`] decides that.
+//! dead letter, the outcome `rejected`, a deadline in the past. Only [`decode_with`]
+//! decides that.
 
 use std::sync::Arc;
 
 use jiff::Timestamp;
-use serde_json::{Map, Value};
 
 use super::input::InputItem;
-use crate::domain::event::TransferOptions;
+use crate::commands::ignored_fields::{IgnoredField, ignored_fields};
 use crate::domain::record::{Position, Record};
-use crate::domain::wire::escalation::{DecodeRules, Decoded, FIELDS, TARGET_FIELDS, decode};
-use crate::domain::wire::repair::repaired;
-
-/// Returns a warning for each field that the service ignores because it does not know it.
-pub(super) fn unknown_fields(item: &InputItem) -> Vec<String> {
-    let Ok(Value::Object(written)) = serde_json::from_str(&repaired(&item.value)) else {
-        return vec![];
-    };
-    let inside = |name: &str, known: &[&str]| {
-        let fields = written.get(name).and_then(Value::as_object);
-        let fields = fields.into_iter().flat_map(Map::keys);
-        let unknown = fields.filter(|field| !known.contains(&field.as_str()));
-        unknown.map(|field| ignored(&format!("{name}.{field}"), known)).collect::<Vec<_>>()
-    };
-    let top = written.keys().filter(|field| !FIELDS.contains(&field.as_str()));
-    let top = top.map(|field| ignored(field, &FIELDS));
-    top.chain(inside("target", &TARGET_FIELDS))
-        .chain(inside("options", &TransferOptions::NAMES))
-        .collect()
-}
-
-fn ignored(field: &str, known: &[&str]) -> String {
-    format!("{field} is ignored by the service, which knows {}", known.join(", "))
-}
+use crate::domain::wire::escalation::{DecodeRules, Decoded, decode_with};
+use crate::domain::wire::reading::ReadingSteps;
 
 /// What the service will make of an item.
 #[derive(Debug, Default)]
@@ -51,6 +29,8 @@ pub(super) struct Examination {
     pub(super) fault_line: Option<usize>,
     /// What the service will leave out because it cannot read it.
     pub(super) notes: Vec<String>,
+    /// What the service will ignore because it does not know it.
+    pub(super) ignored: Vec<IgnoredField>,
 }
 
 /// Decodes an item as the service will, as if it were received now.
@@ -64,17 +44,20 @@ pub(super) fn examine(item: &InputItem, rules: &DecodeRules, now: Timestamp) -> 
         value: Some(item.value.clone()),
         headers: Vec::new(),
     };
-    let line = item.line;
-    let with_fault =
-        |fault: String| Examination { line, fault: Some(fault), ..Examination::default() };
-    let event = match decode(&record, rules, now) {
+    let mut steps = ReadingSteps::kept();
+    let decoded = decode_with(&record, rules, now, &mut steps);
+    let steps = steps.into_steps();
+    let (line, ignored) = (item.line, ignored_fields(&item.value, &steps));
+    let event = match decoded {
         Decoded::NotForUs(skip) => {
             let remedy = skip.reason.remedy();
-            return with_fault(format!("the service skips it: {}; {remedy}", skip.why));
+            let fault = Some(format!("the service skips it: {}; {remedy}", skip.why));
+            return Examination { line, fault, ignored, ..Examination::default() };
         }
         Decoded::Malformed(malformed) => {
-            let located = LocatedFault::new(line, malformed.error);
-            return Examination { fault_line: located.line, ..with_fault(located.text) };
+            let LocatedFault { text, line: fault_line } = LocatedFault::new(line, malformed.error);
+            let fault = Some(text);
+            return Examination { line, fault, fault_line, ignored, ..Examination::default() };
         }
         Decoded::Event(event) => event,
     };
@@ -93,6 +76,7 @@ pub(super) fn examine(item: &InputItem, rules: &DecodeRules, now: Timestamp) -> 
         fault,
         fault_line: None,
         notes: event.notes,
+        ignored,
     }
 }
 
@@ -133,6 +117,8 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
+    use crate::domain::event::TransferOptions;
+    use crate::domain::wire::escalation::FIELDS;
 
     const NOW: &str = "2026-11-23T10:00:00Z";
 
@@ -170,10 +156,8 @@ mod tests {
         let json = r#"{"sesion_id":"s","context":{"a":1},"target":{"agent":"a","strict":true},
             "options":{"disable_queueing":true},"attributes":{"any":"1"}}"#;
         let item = InputItem { line: None, value: json.into() };
-        let named: Vec<_> = unknown_fields(&item)
-            .iter()
-            .map(|text| text.split(' ').next().unwrap().to_owned())
-            .collect();
+        let examined = examine(&item, &rules(), NOW.parse().unwrap());
+        let named: Vec<_> = examined.ignored.into_iter().map(|field| field.name).collect();
         assert_eq!(named, ["sesion_id", "target.agent", "options.disable_queueing"]);
     }
 

@@ -211,8 +211,11 @@ impl PublishRun {
                 return Ok(None);
             }
         }
-        for warning in examined.notes.iter().cloned().chain(examination::unknown_fields(&item)) {
-            print_error(&format!("{origin}: {}", sanitize(&warning)));
+        for note in &examined.notes {
+            print_error(&format!("{origin}: {}", sanitize(note)));
+        }
+        for field in &examined.ignored {
+            print_error(&format!("{origin}: {}", sanitize(&field.to_string())));
         }
         let record = OutgoingRecord {
             topic: self.settings.topics.escalations.clone(),

@@ -102,6 +102,13 @@ pub(super) fn of_missing_session(object: &[u8]) -> Option<String> {
     if has("specversion") {
         return Some("the value is a CloudEvent; publish its \"data\"".into());
     }
+    if let Some(dialect) = dialect_of(has) {
+        return Some(dialect.into());
+    }
+    // Null is the same as absent.
+    if has("session_id") {
+        return None;
+    }
     if let Some(name) = fields.keys().find(|name| plain(name) == "sessionid") {
         return Some(format!("the field {} must be named session_id", quoted(name)));
     }
@@ -111,6 +118,17 @@ pub(super) fn of_missing_session(object: &[u8]) -> Option<String> {
     let names: Vec<_> = fields.keys().take(MAX_NAMES).map(|name| quoted(name)).collect();
     let more = if fields.len() > MAX_NAMES { ", ..." } else { "" };
     Some(format!("the value has the fields {}{more}", names.join(", ")))
+}
+
+/// The dialect that reads objects with these fields.
+fn dialect_of(has: impl Fn(&str) -> bool) -> Option<&'static str> {
+    if has("event") && has("sender_id") || has("conversation_id") && has("event_id") {
+        return Some("the value is an event of Rasa; name \"rasa\" in input.dialects");
+    }
+    let is_activity = has("conversation") && has("type") || has("activities");
+    is_activity.then_some(
+        "the value is an activity of the Bot Framework; name \"bot_framework\" in input.dialects",
+    )
 }
 
 fn quoted(name: &str) -> String {
@@ -168,6 +186,10 @@ mod tests {
             (r#"{"specversion":"1.0","id":"1"}"#, "a CloudEvent"),
             (r#"{"sessionId":"s"}"#, "the field \"sessionId\" must be named session_id"),
             (r#"{"b":1,"a":2}"#, "the value has the fields \"a\", \"b\""),
+            (r#"{"event":"slot","sender_id":"s"}"#, "name \"rasa\" in input.dialects"),
+            (r#"{"event_id":"e","conversation_id":"s"}"#, "name \"rasa\" in input.dialects"),
+            (r#"{"type":"event","conversation":{}}"#, "\"bot_framework\" in input.dialects"),
+            (r#"{"activities":[]}"#, "\"bot_framework\" in input.dialects"),
         ] {
             let cause = of_missing_session(value.as_bytes()).unwrap_or_default();
             assert!(cause.contains(expected), "{value}: {cause}");
@@ -175,6 +197,8 @@ mod tests {
         let many: Vec<_> = (0..20).map(|n| format!("\"f{n}\":{n}")).collect();
         let cause = of_missing_session(format!("{{{}}}", many.join(",")).as_bytes()).unwrap();
         assert!(cause.ends_with("\"f15\", ..."), "{cause}");
-        assert_eq!(of_missing_session(b"{}"), None);
+        for value in ["{}", r#"{"session_id":null}"#] {
+            assert_eq!(of_missing_session(value.as_bytes()), None, "{value}");
+        }
     }
 }

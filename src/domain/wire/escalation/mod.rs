@@ -255,7 +255,8 @@ fn value_of(record: &Record, max_bytes: usize) -> Result<&[u8], Malformed> {
         return Err(Malformed { class: MalformedClass::NullValue, error });
     };
     if value.len() > max_bytes {
-        let error = format!("the value has {} bytes; the limit is {max_bytes}", value.len());
+        let error =
+            format!("the value has {} bytes; escalation.max_bytes allows {max_bytes}", value.len());
         return Err(Malformed { class: MalformedClass::TooLarge, error });
     }
     Ok(value)
