@@ -10,13 +10,13 @@ use std::process::{Command, Output};
 const PAGES: &str = "docs/recipes";
 
 /// A block of code: what is before it, its language, its lines.
-struct Block<'p> {
+pub(crate) struct Block<'p> {
     before: &'p str,
-    language: &'p str,
-    text: String,
+    pub(crate) language: &'p str,
+    pub(crate) text: String,
 }
 
-fn blocks(page: &str) -> Vec<Block<'_>> {
+pub(crate) fn blocks(page: &str) -> Vec<Block<'_>> {
     let mut blocks = Vec::new();
     let (mut before, mut lines) = ("", page.lines());
     while let Some(line) = lines.next() {
@@ -36,6 +36,15 @@ fn blocks(page: &str) -> Vec<Block<'_>> {
 fn file_name<'p>(block: &Block<'p>) -> Option<&'p str> {
     let name = block.before.strip_suffix("`:")?.rsplit('`').next()?;
     name.contains('.').then_some(name)
+}
+
+/// Writes the files that a page shows.
+pub(crate) fn write_files(page: &str, folder: &Path) {
+    for block in blocks(page) {
+        if let Some(name) = file_name(&block) {
+            fs::write(folder.join(name), &block.text).unwrap();
+        }
+    }
 }
 
 /// The commands of a console block, each with what it prints.
@@ -69,11 +78,9 @@ fn run(command: &str, folder: &Path) -> String {
 fn check(page: &Path) -> usize {
     let text = fs::read_to_string(page).unwrap();
     let folder = tempfile::tempdir().unwrap();
+    write_files(&text, folder.path());
     let mut count = 0;
     for block in blocks(&text) {
-        if let Some(name) = file_name(&block) {
-            fs::write(folder.path().join(name), &block.text).unwrap();
-        }
         if block.language != "console" {
             continue;
         }

@@ -1,6 +1,7 @@
 //! The commands that use Kafka, run as a user runs them: the binary, its output, its exit code.
 //!
-//! Each test has its own topics. The service itself is not running; see `kafka` for tests of it.
+//! Each test has its own topics. The service itself is running in `quick_start` only; see `kafka` for
+//! tests of it.
 
 mod broker_away;
 mod check;
@@ -8,6 +9,7 @@ mod explain;
 mod files;
 mod outcomes;
 mod publish;
+mod quick_start;
 mod routes;
 
 use std::process::{Output, Stdio};

@@ -2,11 +2,13 @@
 //!
 //! - `words`: words that this code base does not use, with their replacements.
 //! - `structure`: signatures, type names, and which module may use which.
+//! - `commands`: the command lines in the documents are valid.
 //! - `documents`: metrics, codes and log phrases against their documentation.
 //! - `references`: files, links, keys and metrics that the documents name.
 //!
 //! A new rule is a few lines in one of them; [`scan`] has the helpers that read Rust source.
 
+mod commands;
 mod documents;
 mod references;
 mod scan;
