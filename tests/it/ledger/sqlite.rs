@@ -222,6 +222,28 @@ async fn a_file_locked_by_another_program_is_waited_for() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_file_removed_or_replaced_is_written_no_more_until_it_is_back() {
+    let folder = folder();
+    let url = sqlite_url(&folder);
+    let peer = open(&url, "a").await;
+    peer.claim(claim("before", 0)).await;
+    let (file, aside) = (folder.path().join("ledger.db"), folder.path().join("aside.db"));
+    fs::rename(&file, &aside).unwrap();
+    let mut waiting = std::pin::pin!(peer.claim(claim("meanwhile", 1)));
+    assert!(timeout(Duration::from_millis(300), &mut waiting).await.is_err(), "it waits");
+    let problem = reported_problem(&peer).await;
+    assert!(problem.contains("move the same file back"), "{problem}");
+
+    fs::write(&file, "").unwrap();
+    assert!(timeout(Duration::from_secs(1), &mut waiting).await.is_err(), "another file");
+
+    fs::rename(&aside, &file).unwrap();
+    let claimed = timeout(Duration::from_secs(20), waiting).await.expect("it goes on");
+    assert_eq!(claimed, ClaimResult::Fresh);
+    assert_eq!(peer.problem(), None);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_failed_recovery_delays_no_other_command() {
     let folder = folder();
     let peer = open(&sqlite_url(&folder), "a").await;

@@ -2,6 +2,7 @@
 
 use std::fs::{File, OpenOptions, TryLockError};
 use std::os::unix::ffi::OsStrExt as _;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -29,6 +30,14 @@ const FLAGS: OpenFlags = OpenFlags::SQLITE_OPEN_NO_MUTEX;
 const READONLY_ROLLBACK: i32 = 776;
 /// SQLITE_NOTADB.
 const NOT_A_DATABASE: i32 = 26;
+
+/// The device and the inode of a file: another file of the same name has others.
+pub(super) type FileIdentity = (u64, u64);
+
+/// `None`: there is no such file.
+pub(super) fn identity(file: &Path) -> Option<FileIdentity> {
+    file.metadata().ok().map(|metadata| (metadata.dev(), metadata.ino()))
+}
 
 /// Opens the file for reading. A file that nobody has open is read as one that does not change:
 /// otherwise SQLite would have to write `-wal` and `-shm` beside it, and would leave them there.
@@ -113,6 +122,13 @@ pub(super) fn ensure_file(file: &Path) -> anyhow::Result<()> {
 
 pub(super) fn newer(file: &Path) -> String {
     format!("the ledger {file:?} was written by a newer handoff; start that one, or a newer one")
+}
+
+pub(super) fn replaced(file: &Path) -> String {
+    format!(
+        "the ledger {file:?} was removed, moved or replaced while handoff has it open: move the same \
+         file back, or restore a backup and restart handoff"
+    )
 }
 
 pub(super) fn foreign(file: &Path) -> String {

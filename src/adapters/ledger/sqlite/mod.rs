@@ -23,11 +23,11 @@ use rusqlite::{Connection, OpenFlags, Params};
 use serde::Serialize;
 use tokio::time::Instant;
 
-pub(super) use self::file::{LOG_LIMIT_BYTES, log_of};
 use self::file::{
-    ensure_file, explain, foreign, is_foreign, lock, newer, open_read_only, open_writable,
-    unreleased,
+    FileIdentity, ensure_file, explain, foreign, identity, is_foreign, lock, newer, open_read_only,
+    open_writable, replaced, unreleased,
 };
+pub(super) use self::file::{LOG_LIMIT_BYTES, log_of};
 pub(super) use self::reader::SqliteReader;
 use self::schema::Schema;
 use super::database::{
@@ -80,6 +80,8 @@ impl End {
 /// The writing side, with the lock of the file.
 pub(super) struct SqliteDatabase {
     file: PathBuf,
+    /// The file that `connection` was opened for; a later one of this name is another ledger.
+    identity: Option<FileIdentity>,
     /// Taken out during each use, so that a connection that failed is not used again.
     connection: Option<Connection>,
     /// `None`: for an operator, beside the service.
@@ -106,13 +108,18 @@ impl SqliteDatabase {
         }
         // Detects a read-only file now, and not at the first event.
         connection.execute_batch(WRITE_MARK).map_err(explain)?;
-        Ok(Self { file: file.to_owned(), connection: Some(connection), _lock: Some(lock) })
+        Ok(Self {
+            file: file.to_owned(),
+            identity: identity(file),
+            connection: Some(connection),
+            _lock: Some(lock),
+        })
     }
 
     /// For an operator, also while the service has the file open: each change takes milliseconds, and
     /// SQLite makes the service wait for it.
     pub(super) fn beside(file: &Path) -> Self {
-        Self { file: file.to_owned(), connection: None, _lock: None }
+        Self { file: file.to_owned(), identity: None, connection: None, _lock: None }
     }
 
     fn transaction<T>(
@@ -120,6 +127,11 @@ impl SqliteDatabase {
         run: impl FnOnce(&Connection, &Path) -> anyhow::Result<(T, End)>,
     ) -> anyhow::Result<T> {
         let file = self.file.as_path();
+        // SQLite would go on writing to a file that has no name any more, and the next start would
+        // know none of it.
+        if self.identity.is_some() && identity(file) != self.identity {
+            bail!(replaced(file));
+        }
         let explain = |error| explain(file, error);
         let connection = match self.connection.take() {
             Some(connection) => connection,
