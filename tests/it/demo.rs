@@ -1,12 +1,18 @@
 //! `handoff demo` as users run it: it ends, succeeds, and its output can be read.
 
+use std::path::PathBuf;
 use std::process::Stdio;
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use tokio::process::Command;
+use tokio::io::{AsyncBufReadExt as _, BufReader, Lines};
+use tokio::process::{Child, ChildStdout, Command};
+use tokio::time::{sleep, timeout};
+
+use crate::support::worker::ask_admin;
 
 const LIMIT: Duration = Duration::from_secs(60);
+const A_MOMENT: Duration = Duration::from_millis(100);
 
 /// Runs the demo, which must succeed with an empty standard error; returns its standard output.
 async fn demo(args: &[&str]) -> String {
@@ -76,4 +82,92 @@ async fn the_table_has_no_escape_codes_outside_a_terminal() {
     assert!(last.starts_with("all 16 answered exactly once and as expected, in "), "{output}");
     let row = output.lines().find(|line| line.contains("for Dora only")).unwrap();
     assert!(row.contains("no_agent_online"), "{row}");
+}
+
+/// A demo that keeps running, on a free port.
+struct Served {
+    child: Child,
+    lines: Lines<BufReader<ChildStdout>>,
+    port: u16,
+    folder: PathBuf,
+}
+
+impl Served {
+    async fn start(args: &[&str]) -> Self {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_handoff"));
+        command.args(["demo", "--serve", "--listen", "127.0.0.1:0"]).args(args);
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).kill_on_drop(true);
+        let mut child = command.spawn().unwrap();
+        let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        let first = timeout(LIMIT, lines.next_line()).await.unwrap().unwrap().unwrap();
+        let port = first.strip_prefix("http://127.0.0.1:").and_then(|rest| rest.strip_suffix('/'));
+        let port = port.and_then(|port| port.parse().ok());
+        let port = port.unwrap_or_else(|| panic!("the address comes first: {first}"));
+        let folder = format!("handoff-demo-{}", child.id().unwrap());
+        Self { child, lines, port, folder: std::env::temp_dir().join(folder) }
+    }
+
+    /// The sum of all series of a metric.
+    async fn metric(&self, name: &str) -> u64 {
+        let (_, metrics) = ask_admin(self.port, "metrics").await;
+        let samples = metrics.lines().filter(|line| line.starts_with(name));
+        samples.filter_map(|line| line.rsplit(' ').next()?.parse::<u64>().ok()).sum()
+    }
+
+    async fn wait_for(&self, name: &str, least: u64) {
+        let counted = async {
+            while self.metric(name).await < least {
+                sleep(A_MOMENT).await;
+            }
+        };
+        timeout(LIMIT, counted).await.unwrap_or_else(|_| panic!("{name} stays below {least}"));
+    }
+
+    /// Waits until it has ended by itself; returns what it printed after the first line.
+    async fn ended(mut self) -> String {
+        let mut printed = String::new();
+        let rest = async {
+            while let Some(line) = self.lines.next_line().await.unwrap() {
+                printed += &line;
+                printed.push('\n');
+            }
+        };
+        timeout(LIMIT, rest).await.expect("it ends");
+        let status = timeout(LIMIT, self.child.wait()).await.expect("it ends").unwrap();
+        assert!(status.success(), "{status}: {printed}");
+        assert!(!self.folder.exists(), "nothing is left behind");
+        printed
+    }
+}
+
+#[tokio::test]
+async fn the_demo_that_serves_shows_a_moving_service_and_ends_on_time() {
+    let served = Served::start(&["--for", "12s", "--seed", "7"]).await;
+    served.wait_for("handoff_outcomes_total", 3).await;
+    let seen = served.metric("handoff_outcomes_total").await;
+    served.wait_for("handoff_outcomes_total", seen + 1).await;
+    served.wait_for("handoff_dead_letters_total", 5).await;
+    let (status, text) = ask_admin(served.port, "status").await;
+    assert_eq!(status, 200);
+    let status: Value = serde_json::from_str(&text).expect("JSON");
+    assert_eq!(status["ready"], true, "{status}");
+    let printed = served.ended().await;
+    assert!(printed.contains("  0:06  answers of Desk get lost"), "{printed}");
+    assert!(printed.lines().last().unwrap().starts_with("stopped: answered "), "{printed}");
+}
+
+#[tokio::test]
+async fn the_demo_that_serves_ends_by_a_signal_and_leaves_nothing() {
+    let served = Served::start(&[]).await;
+    served.wait_for("handoff_outcomes_total", 1).await;
+    // Meanwhile other commands use its configuration.
+    let config = served.folder.join("handoff.toml");
+    let mut outcomes = Command::new(env!("CARGO_BIN_EXE_handoff"));
+    outcomes.arg("--config").arg(&config).args(["outcomes", "--json"]);
+    let shown = timeout(LIMIT, outcomes.output()).await.unwrap().unwrap();
+    assert!(shown.status.success() && !shown.stdout.is_empty(), "{shown:?}");
+    let pid = served.child.id().unwrap().to_string();
+    let sent = Command::new("kill").args(["-s", "INT", &pid]).status().await.unwrap();
+    assert!(sent.success());
+    served.ended().await;
 }

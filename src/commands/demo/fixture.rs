@@ -18,6 +18,7 @@ use super::reader::PublishedReader;
 use super::service::DemoService;
 use super::temp_folder::TempFolder;
 use crate::adapters::kafka::{ClusterProbe, GroupOffsets, OutgoingRecord, RecordPublisher};
+use crate::app::{self, Service};
 use crate::config::{self, Config};
 use crate::domain::record::Position;
 use crate::sim::broker::EmbeddedBroker;
@@ -26,12 +27,13 @@ use crate::sim::desk::{
 };
 use crate::telemetry;
 
-const ESCALATIONS: &str = "handoff.escalations";
+pub(super) const ESCALATIONS: &str = "handoff.escalations";
 const OUTCOMES: &str = "handoff.outcomes";
 const DEAD_LETTERS: &str = "handoff.dead-letters";
 const GROUP: &str = "handoff";
 const PARTITIONS: i32 = 4;
-const LIMIT: Duration = Duration::from_secs(10);
+/// How long to wait for the broker.
+pub(super) const LIMIT: Duration = Duration::from_secs(10);
 /// The latency of calls to Desk.
 const LATENCY: LatencyRange = LatencyRange { min_ms: 20, max_ms: 60 };
 
@@ -56,11 +58,7 @@ pub(super) struct DeskObservations {
 impl DemoFixture {
     /// Starts the broker and the simulated Desk, and schedules the faults of the cases.
     pub(super) fn start(cases: &[DemoCase], verbose: bool) -> anyhow::Result<Self> {
-        let broker = EmbeddedBroker::start(&[
-            (ESCALATIONS, PARTITIONS),
-            (OUTCOMES, PARTITIONS),
-            (DEAD_LETTERS, 1),
-        ])?;
+        let broker = start_broker()?;
         let desk = SimulatedDesk::start_local(SimulatedDeskSettings {
             latency: LATENCY,
             agents: cases::staff(),
@@ -103,7 +101,9 @@ impl DemoFixture {
 
     /// Starts the service as `handoff run` does.
     pub(super) async fn start_service(&self) -> anyhow::Result<DemoService> {
-        DemoService::start(self.config.clone()).await
+        let config = self.config.clone();
+        let listener = app::listen(&config).await?.context("the demo needs an admin port")?;
+        DemoService::start(Service::build(config)?, listener)
     }
 
     /// Publishes all records at once and returns their positions.
@@ -142,6 +142,11 @@ impl DemoFixture {
         drop(folder);
         Ok((observations, offsets))
     }
+}
+
+/// Starts a broker with the three topics.
+pub(super) fn start_broker() -> anyhow::Result<EmbeddedBroker> {
+    EmbeddedBroker::start(&[(ESCALATIONS, PARTITIONS), (OUTCOMES, PARTITIONS), (DEAD_LETTERS, 1)])
 }
 
 /// The variables that configure a service for this broker and this Desk.

@@ -3,7 +3,8 @@
 //! [`DemoFixture`] starts an embedded broker and a simulated Desk, `service` the real service. The
 //! demo publishes the escalations of `cases`, prints each outcome as it arrives, and finally
 //! compares the outcomes with the expected ones, which can fail ([`DemoResults`]). The
-//! configuration of this machine is not read, and nothing leaves 127.0.0.1.
+//! configuration of this machine is not read, and nothing leaves 127.0.0.1. `serve` is the form of the
+//! demo that keeps running.
 
 mod case;
 mod cases;
@@ -12,10 +13,12 @@ mod output;
 mod published;
 mod reader;
 mod results;
+mod serve;
 mod service;
 mod summary;
 mod temp_folder;
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use anyhow::{Context as _, anyhow};
@@ -26,10 +29,11 @@ use self::fixture::DemoFixture;
 use self::output::DemoOutput;
 use self::reader::PublishedReader;
 use self::results::{DemoResults, Observations};
+use self::serve::ServeOptions;
 use self::service::AdminPort;
 use self::summary::DemoSummary;
 use super::Failure;
-use super::values::whole;
+use super::values::{parse_span, whole};
 
 const LIMIT: Duration = Duration::from_secs(30);
 /// The limit grows by a second for this many additional events.
@@ -43,7 +47,8 @@ const WARM_UP: Duration = Duration::from_millis(600);
 /// Publishes a batch in which much goes wrong (lost answers, internal errors, nobody online, bad
 /// records), shows each outcome as it arrives, and checks at the end that every escalation was
 /// answered exactly once and as expected; otherwise the exit code is 70. Needs no other software,
-/// leaves nothing behind, takes about 4 seconds.
+/// leaves nothing behind, takes about 4 seconds. With --serve it keeps running: open the address
+/// that it prints.
 #[derive(Debug, clap::Args)]
 #[command(allow_negative_numbers = true)]
 pub(crate) struct DemoArgs {
@@ -59,6 +64,23 @@ pub(crate) struct DemoArgs {
     /// Show the service's log on standard error
     #[arg(long)]
     verbose: bool,
+
+    /// Keep running, with a stream of escalations and a cycle of faults; print the page's address
+    #[arg(long, conflicts_with_all = ["events", "json"])]
+    serve: bool,
+
+    /// With --serve: stop after this time, as 60s or 10m; otherwise Ctrl-C stops it
+    #[arg(long = "for", value_name = "TIME", requires = "serve", value_parser = parse_span)]
+    duration: Option<Duration>,
+
+    /// With --serve: the address of the admin port [default: 127.0.0.1:9464, or a free port]
+    #[arg(long, value_name = "ADDRESS", requires = "serve")]
+    listen: Option<SocketAddr>,
+
+    /// With --serve: another number, another stream
+    #[arg(long, value_name = "NUMBER", requires = "serve", default_value_t = 0)]
+    #[arg(value_parser = whole::<u64>(0..=u64::MAX))]
+    seed: u64,
 }
 
 enum DemoEnd {
@@ -69,6 +91,10 @@ enum DemoEnd {
 
 /// Runs the demo to its end or until `shutdown`.
 pub(crate) async fn run(args: DemoArgs, shutdown: CancellationToken) -> Result<(), Failure> {
+    if args.serve {
+        let DemoArgs { duration, listen, seed, verbose, .. } = args;
+        return serve::run(ServeOptions { duration, listen, seed, verbose }, shutdown).await;
+    }
     let limit = LIMIT + Duration::from_secs(args.events / EVENTS_PER_SECOND);
     let deadline = Instant::now() + limit;
     let mut output = DemoOutput::new(args.json, args.events as usize);

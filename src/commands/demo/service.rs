@@ -5,13 +5,12 @@ use std::time::Duration;
 
 use anyhow::{Context as _, anyhow};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::TcpStream;
+use tokio::net::{TcpListener, TcpStream};
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
-use crate::app;
-use crate::config::Config;
+use crate::app::Service;
 use crate::task::spawn_owned;
 
 const POLL_INTERVAL: Duration = Duration::from_millis(20);
@@ -28,11 +27,11 @@ pub(super) struct DemoService {
 pub(super) struct AdminPort(SocketAddr);
 
 impl DemoService {
-    pub(super) async fn start(config: Config) -> anyhow::Result<Self> {
-        let listener = app::listen(&config).await?.context("the demo needs an admin port")?;
+    /// Runs the service with its admin port on this listener.
+    pub(super) fn start(service: Service, listener: TcpListener) -> anyhow::Result<Self> {
         let admin = AdminPort(listener.local_addr()?);
         let stop = CancellationToken::new();
-        let task = spawn_owned(app::run(config, Some(listener), stop.clone()));
+        let task = spawn_owned(service.run(Some(listener), stop.clone()));
         Ok(Self { task, stop, admin })
     }
 
@@ -77,7 +76,7 @@ impl AdminPort {
     /// Number of records skipped so far.
     pub(super) async fn skipped(&self) -> anyhow::Result<u64> {
         let name = "handoff_records_skipped_total{";
-        let metrics = self.get("/metrics").await?;
+        let metrics = self.metrics().await?;
         let samples = metrics.lines().filter(|line| line.starts_with(name));
         let values: Vec<u64> =
             samples.filter_map(|sample| sample.rsplit_once(' ')?.1.parse().ok()).collect();
@@ -85,11 +84,17 @@ impl AdminPort {
         Ok(values.iter().sum())
     }
 
+    /// All metrics, as text.
+    pub(super) async fn metrics(&self) -> anyhow::Result<String> {
+        self.get("/metrics").await
+    }
+
     async fn get(&self, path: &str) -> anyhow::Result<String> {
         let exchange = async {
             let mut connection = TcpStream::connect(self.0).await?;
             // By HTTP/1.0 the server closes the connection after its answer, which ends the read.
-            connection.write_all(format!("GET {path} HTTP/1.0\r\n\r\n").as_bytes()).await?;
+            let request = format!("GET {path} HTTP/1.0\r\nHost: {}\r\n\r\n", self.0);
+            connection.write_all(request.as_bytes()).await?;
             let mut answer = String::new();
             connection.read_to_string(&mut answer).await?;
             std::io::Result::Ok(answer)

@@ -11,6 +11,8 @@ impl TempFolder {
     pub(super) fn new() -> anyhow::Result<Self> {
         let name = format!("handoff-demo-{}", std::process::id());
         let path = std::env::temp_dir().join(name);
+        // What a killed process of the same number has left: its ledger knows events of the same ids.
+        std::fs::remove_dir_all(&path).unwrap_or_default();
         std::fs::create_dir_all(&path)
             .with_context(|| format!("failed to create the folder {}", path.display()))?;
         Ok(Self(path))

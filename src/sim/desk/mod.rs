@@ -202,6 +202,11 @@ impl SimulatedDesk {
         self.state.schedule(&schedule.into());
     }
 
+    /// Removes the faults and staff changes that no call has met yet.
+    pub fn clear_faults(&self) {
+        self.state.pending.clear();
+    }
+
     /// Changes the staff.
     pub fn change_staff(&self, change: &StaffChange) {
         self.state.contact_centre.change_staff(change);
