@@ -77,9 +77,15 @@ pub(crate) fn styled(style: Style, text: &str) -> String {
     format!("{style}{text}{style:#}")
 }
 
-/// Replaces control characters, which could make a terminal execute something.
+/// Replaces control characters, which could make a terminal execute something, and those that change
+/// the direction of the text, which could make a line say something else.
 pub(crate) fn sanitize(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() { char::REPLACEMENT_CHARACTER } else { c }).collect()
+    let is_replaced = |c: char| {
+        c.is_control()
+            || matches!(c, '\u{200e}' | '\u{200f}' | '\u{061c}')
+            || matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+    };
+    text.chars().map(|c| if is_replaced(c) { char::REPLACEMENT_CHARACTER } else { c }).collect()
 }
 
 #[cfg(test)]
@@ -89,5 +95,6 @@ mod tests {
     #[test]
     fn control_characters_are_replaced() {
         assert_eq!(sanitize("a\u{1b}[31mb\nc ü"), "a\u{fffd}[31mb\u{fffd}c ü");
+        assert_eq!(sanitize("a\u{202e}b\u{2066}c \u{641}"), "a\u{fffd}b\u{fffd}c \u{641}");
     }
 }

@@ -22,6 +22,7 @@ pub(crate) mod run;
 pub(crate) mod schema;
 mod signals;
 mod table;
+pub(crate) mod top;
 pub(crate) mod usersig;
 mod values;
 
@@ -139,6 +140,7 @@ enum CliCommand {
     Schema(schema::SchemaArgs),
     /// Run the simulated Desk as an HTTP server, for staging and tests
     Desk(desk::DeskArgs),
+    Top(top::TopArgs),
     /// Print a UserSig, to call the Desk API by hand
     Usersig(usersig::UsersigArgs),
     /// Print the completion script for a shell
@@ -212,6 +214,10 @@ impl Cli {
             }
             CliCommand::Check(args) => block_on(None, check::run(args, file, env())),
             CliCommand::Health(args) => block_on(Some(1), health::run(args, file, env()?)),
+            CliCommand::Top(args) => {
+                let work = top::run(args, file, env()?, shutdown.clone());
+                block_on(None, run_until_signal(work, shutdown))
+            }
             CliCommand::Usersig(args) => block_on(None, usersig::run(&args, file, env()?)),
             CliCommand::Completions(args) => {
                 let mut out = Vec::new();

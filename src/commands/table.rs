@@ -31,16 +31,16 @@ impl Cell {
 
 /// The columns and their widths so far.
 pub(crate) struct Table {
-    columns: &'static [&'static str],
+    columns: Vec<&'static str>,
     widths: Vec<usize>,
     has_header: bool,
 }
 
 impl Table {
     /// A table with these columns and no rows.
-    pub(crate) fn new(columns: &'static [&'static str]) -> Self {
+    pub(crate) fn new(columns: &[&'static str]) -> Self {
         let widths = columns.iter().map(|name| name.len()).collect();
-        Self { columns, widths, has_header: false }
+        Self { columns: columns.to_vec(), widths, has_header: false }
     }
 
     /// Widens the columns for these rows. Returns the header if they are the first rows.
