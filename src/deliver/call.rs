@@ -100,6 +100,11 @@ impl<P: Ports> Delivery<'_, P> {
     ) {
         let DeskCall { command, body } = call;
         let started_at = self.context.clock.now();
+        if permit.probes_refusal() {
+            // Each probe may be of another event, which has not asked for a new signature yet: with
+            // the old one none could notice that the key was replaced.
+            course.sign_again(started_at);
+        }
         let started = Instant::now();
         let request = self.context.desk.call(command, body, course.signature_after());
         // `call_started` lets the next event of the session be claimed. `biased` polls the request

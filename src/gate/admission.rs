@@ -51,6 +51,11 @@ impl AdmissionControl {
         self.breaker.shut()
     }
 
+    /// Whether a refusal that concerns all calls holds the gate.
+    pub(super) fn is_held_by_refusal(&self) -> bool {
+        self.breaker.is_held_by_refusal()
+    }
+
     /// When the last outage ended.
     pub(super) fn opened_at(&self) -> Option<Duration> {
         self.breaker.opened_at()

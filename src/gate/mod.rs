@@ -26,7 +26,7 @@ pub use self::breaker::{BreakerPolicy, GateShut};
 pub use self::permits::{Caller, Rank, SessionHash, Ticket};
 
 use self::admission::{AdmissionControl, GateChange};
-use self::breaker::BreakerChange;
+use self::breaker::{BreakerChange, CallKind};
 use self::permits::call::{CallEnd, CallGrant, CallPermits, NextPermit, Search};
 use self::permits::claim::{ClaimGrant, ClaimPermits};
 use crate::domain::request::DeskCommand;
@@ -255,6 +255,11 @@ async fn received<T>(permit: oneshot::Receiver<T>) -> T {
 }
 
 impl CallPermit {
+    /// Whether this call tests if a refusal of all calls is over.
+    pub fn probes_refusal(&self) -> bool {
+        self.grant.call.kind != CallKind::Regular && self.gate.lock().control.is_held_by_refusal()
+    }
+
     /// The call returned. `next_in_session` is the event that may call as soon as the answer of this
     /// one is stored; a permit is reserved for it if it is the oldest.
     pub fn report(mut self, signal: &Signal, next_in_session: Option<Rank>) -> Reported {

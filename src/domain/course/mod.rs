@@ -227,6 +227,13 @@ impl<'a> Course<'a> {
         self.signature_after
     }
 
+    /// The next call tests whether a refusal of all calls is over: it reads the key again, and a refusal
+    /// of this signature is the answer.
+    pub fn sign_again(&mut self, now: Timestamp) {
+        self.signature_after = Some(now);
+        self.reauthenticated = true;
+    }
+
     /// Take in the reply to a call. `jitter` is a fresh random number in 0..1, for the back-off.
     pub fn on_reply(&mut self, call: &CompletedCall, jitter: f64) -> Assessment {
         match call.command {

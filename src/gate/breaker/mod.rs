@@ -125,6 +125,11 @@ impl CircuitBreaker {
         self.hold.is_some()
     }
 
+    /// Whether a refusal that concerns all calls holds the gate.
+    pub(super) fn is_held_by_refusal(&self) -> bool {
+        self.hold.as_ref().is_some_and(|hold| hold.fault.reason == ShutReason::Misconfigured)
+    }
+
     /// When the last outage ended.
     pub(super) fn opened_at(&self) -> Option<Duration> {
         self.opened_at
