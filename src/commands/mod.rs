@@ -39,7 +39,7 @@ pub(crate) use self::lines::print;
 pub use self::lines::{as_failure, print_error};
 use self::signals::run_until_signal;
 use crate::config::{self, Config, ToolConfig};
-use crate::telemetry::{self, LogFormat, LogSettings};
+use crate::telemetry::{self, LogFormat, LogSettings, LoggedIds};
 
 /// Why a command failed. Each variant has an exit code.
 #[derive(Debug)]
@@ -265,7 +265,8 @@ pub(crate) const CHECK_HEADER: (&str, &[u8]) = ("handoff-type", b"check");
 
 /// Starts a log of warnings and errors only, for commands whose output is for people.
 pub(crate) fn start_log_of_warnings() {
-    let settings = LogSettings { level: "warn".to_owned(), format: LogFormat::Text };
+    let settings =
+        LogSettings { level: "warn".to_owned(), format: LogFormat::Text, ids: LoggedIds::Full };
     // "warn" is a valid level, so this cannot fail.
     drop(telemetry::start_log(&settings));
 }

@@ -25,7 +25,7 @@ use crate::domain::usersig::Identity;
 use crate::domain::verdict::{VerdictClass, Verdicts};
 use crate::domain::wire::outcome_format::OutcomeFormat;
 use crate::gate::BreakerPolicy;
-use crate::telemetry::{LogFormat, LogSettings};
+use crate::telemetry::{LogFormat, LogSettings, LoggedIds};
 
 const MINUTE_MS: u64 = 60_000;
 const HOUR_MS: u64 = 60 * MINUTE_MS;
@@ -344,7 +344,9 @@ fn log(raw: &mut RawConfig) -> Option<LogSettings> {
         "json" => Some(LogFormat::Json),
         _ => None,
     });
-    Some(LogSettings { level: level?, format: format? })
+    let show_ids = raw.flag("log.show_ids");
+    let ids = if show_ids? { LoggedIds::Full } else { LoggedIds::Shortened };
+    Some(LogSettings { level: level?, format: format?, ids })
 }
 
 /// Whether this is a level or a list of directives. `EnvFilter` would take a misspelt level for the

@@ -32,6 +32,7 @@ use crate::domain::wire::escalation::{
     DecodeRules, Decoded, StoredRecord, decode_stored, decode_with,
 };
 use crate::domain::wire::reading::ReadingSteps;
+use crate::telemetry::LoggedId;
 
 /// One in so many of `intake.max_events` may be events that are retried, and as many events that are
 /// behind others of their session. The rest is left for those that were never tried.
@@ -389,7 +390,7 @@ impl<P: Ports> Tasks<P> {
 
 fn report_repetition(event: &Event, position: &Position, first: &Position) {
     info!(
-        session.id = %event.session_id,
+        session = %LoggedId(&event.session_id),
         kafka.partition = position.partition,
         kafka.offset = position.offset,
         %first,

@@ -26,7 +26,7 @@ impl UnreadableEvents {
     pub(super) fn on_damaged(&mut self, rows: Vec<UnreadableEntry>) {
         for UnreadableEntry { key, why } in rows {
             if self.0.insert(key.clone()) {
-                error!(event.key = %key, error = why, "blocked: a parked event cannot be read");
+                error!(event_key = %key, error = why, "blocked: a parked event cannot be read");
             }
         }
     }
@@ -36,7 +36,7 @@ impl UnreadableEvents {
         if self.0.insert(key.clone()) {
             warn_throttled!(
                 NOT_READ,
-                event.key = %key,
+                event_key = %key,
                 error,
                 repair = "put back what [input] or [[mappings]] had when it was parked, until it \
                           is answered",

@@ -119,9 +119,9 @@ impl<P: Ports> Delivery<'_, P> {
             self.context.metrics.calls_in_doubt.inc();
         }
         debug!(
-            desk.command = command.as_str(),
-            desk.verdict = assessment.verdict,
-            desk.code = call.reply.answer().map(|answer| answer.desk.code),
+            command = command.as_str(),
+            verdict = assessment.verdict,
+            code = call.reply.answer().map(|answer| answer.desk.code),
             duration_ms = duration.as_millis() as u64,
             "called Desk"
         );
@@ -137,7 +137,7 @@ impl<P: Ports> Delivery<'_, P> {
         }
         if permit.report(&assessment.signal, next) == Reported::IsolatedRefusal {
             course.on_isolated_refusal(finished_at, self.context.rng.jitter());
-            info!(desk.verdict = assessment.verdict, "refused for this session only");
+            info!(verdict = assessment.verdict, "refused for this session only");
         }
     }
 }

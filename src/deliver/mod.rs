@@ -46,6 +46,7 @@ use crate::domain::signal::Attempt;
 use crate::domain::wire::outcome::Outcome;
 use crate::gate::{Caller, SessionHash};
 use crate::ledger::Ledger as _;
+use crate::telemetry::LoggedId;
 
 /// The delivery of one event.
 pub(crate) struct Delivery<'a, P: Ports> {
@@ -145,10 +146,11 @@ impl<P: Ports> Delivery<'_, P> {
     pub(crate) async fn run(&self) -> Ended {
         let span = info_span!(
             "escalation",
-            event.id = %self.event.id,
-            session.id = %self.event.session_id,
+            event_id = %self.event.id,
+            session = %LoggedId(&self.event.session_id),
             kafka.partition = self.record.position.partition,
             kafka.offset = self.record.position.offset,
+            trace_id = self.event.trace_id(),
         );
         match self.deliver().instrument(span).await {
             Ok(()) => Ended::Published,
@@ -217,7 +219,7 @@ impl<P: Ports> Delivery<'_, P> {
         }
         let hold = Hold::new(start.into_permit(), token, claimed_at);
         let outcome = self.decide(&mut course, &mut claim, hold).await?;
-        self.publish_answer(claim.key, &outcome).await
+        self.publish_answer(claim.key, &outcome, course.last_verdict()).await
     }
 
     /// Perform the steps of the course until it settles.

@@ -12,12 +12,14 @@ use tracing::{info, warn};
 use super::{
     Context, Delivery, Ended, OutcomePublisher as _, Ports, Published, PublishedBy, TaskEvent,
 };
+use crate::domain::event::Event;
 use crate::domain::ledger_entry::{Claim, RecordOrigin, Settle, WriteResult};
 use crate::domain::wire::dead_letter::DeadLetter;
 use crate::domain::wire::outcome::{Outcome, Status};
 use crate::domain::wire::{Channel, Message};
 use crate::lease::FencingToken;
 use crate::ledger::Ledger as _;
+use crate::telemetry::LoggedId;
 
 /// A message that is stored in the ledger and may not have been published.
 pub(super) struct Unpublished {
@@ -72,7 +74,7 @@ impl Unpublished {
                     let throttle = &context.dead_letter_log;
                     if let Some(suppressed) = throttle.admit(class.as_deref().unwrap_or_default()) {
                         warn!(
-                            event.key = %key,
+                            event_key = %key,
                             class,
                             suppressed,
                             error,
@@ -81,7 +83,7 @@ impl Unpublished {
                     }
                 }
                 None => info!(
-                    event.key = %key,
+                    event_key = %key,
                     status = label,
                     "published an outcome stored before the restart"
                 ),
@@ -120,6 +122,7 @@ impl<P: Ports> Delivery<'_, P> {
         &self,
         key: Arc<str>,
         outcome: &Outcome,
+        last_verdict: Option<&str>,
     ) -> Result<(), Ended> {
         let Context { ledger, lease, metrics, .. } = self.context;
         let message = Arc::new(outcome.to_message(self.event, &self.policy.outcome_format));
@@ -141,25 +144,30 @@ impl<P: Ports> Delivery<'_, P> {
         if published.by == PublishedBy::Us {
             metrics.outcome(outcome.status, outcome.route.as_deref());
             metrics.decided(outcome.status, outcome.elapsed(), outcome.attempts);
-            log_outcome(outcome);
+            log_outcome(self.event, outcome, last_verdict);
         }
         Ok(())
     }
 }
 
-/// The one line per outcome. Its fields are an interface, so it repeats those of the span.
-fn log_outcome(outcome: &Outcome) {
+/// The one line per outcome. Its fields are an interface (docs/logs.md), so it repeats those of the span.
+fn log_outcome(event: &Event, outcome: &Outcome, verdict: Option<&str>) {
+    let agent = outcome.agent_id.as_deref().map(LoggedId).map(tracing::field::display);
     info!(
-        event.id = %outcome.event_id,
-        session.id = %outcome.session_id,
+        event_id = %outcome.event_id,
+        session = %LoggedId(&outcome.session_id),
         status = outcome.status.as_str(),
-        agent.id = outcome.agent_id,
-        desk.code = outcome.desk.as_ref().map(|desk| desk.code),
-        attempts = outcome.attempts,
+        route = outcome.route,
+        code = outcome.desk.as_ref().map(|desk| desk.code),
+        verdict,
+        attempt = outcome.attempts,
+        agent,
+        elapsed_ms = outcome.elapsed_ms,
+        reason = outcome.reason,
+        kafka.topic = outcome.source.topic.as_ref(),
         kafka.partition = outcome.source.partition,
         kafka.offset = outcome.source.offset,
-        duration_ms = outcome.elapsed_ms,
-        reason = outcome.reason,
+        trace_id = event.trace_id(),
         "escalation answered"
     );
 }

@@ -10,6 +10,7 @@ use jiff::Timestamp;
 use serde_json::Value;
 
 use super::record::{Header, Position};
+use super::wire::headers::TRACEPARENT;
 
 /// The reason why a record goes to the dead-letter topic.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -106,6 +107,24 @@ pub struct Event {
     pub notes: Vec<String>,
     /// What an outcome in the escalation's own format repeats of it.
     pub correlation: Correlation,
+}
+
+impl Event {
+    /// The trace that its publisher began, as 32 hexadecimal digits.
+    pub fn trace_id(&self) -> Option<&str> {
+        let (_, parent) = self.trace.iter().find(|(name, _)| name == TRACEPARENT)?;
+        trace_id(std::str::from_utf8(parent.as_deref()?).ok()?)
+    }
+}
+
+/// The id in a `traceparent` (W3C Trace Context); `None`: it is not valid.
+fn trace_id(parent: &str) -> Option<&str> {
+    let mut parts = parent.trim().split('-');
+    let (version, id) = (parts.next()?, parts.next()?);
+    let is_hex = |text: &str| text.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
+    let is_id = id.len() == 32 && is_hex(id) && id.bytes().any(|b| b != b'0');
+    let is_version = version.len() == 2 && is_hex(version) && version != "ff";
+    (is_version && is_id).then_some(id)
 }
 
 /// What an outcome repeats of an escalation in another format, so that its publisher finds them both.
@@ -213,5 +232,23 @@ impl TransferOptions {
             allow_assign_busy_member: flag(|o| o.allow_assign_busy_member),
             queue_timeout: self.queue_timeout.or(others.queue_timeout),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_trace_id_is_taken_from_valid_headers_only() {
+        let id = "0af7651916cd43dd8448eb211c80319c";
+        assert_eq!(trace_id(&format!("00-{id}-b7ad6b7169203331-01")), Some(id));
+        assert_eq!(trace_id(&format!(" cc-{id}-b7ad6b7169203331-01-later ")), Some(id));
+        let zeros = "0".repeat(32);
+        for bad in ["", "00", "00-abc-b7ad6b7169203331-01", &format!("ff-{id}-b7-01")] {
+            assert_eq!(trace_id(bad), None, "{bad}");
+        }
+        assert_eq!(trace_id(&format!("00-{zeros}-b7ad6b7169203331-01")), None);
+        assert_eq!(trace_id(&format!("00-{}-b7ad6b7169203331-01", id.to_uppercase())), None);
     }
 }

@@ -1,13 +1,20 @@
 //! The log: its settings and its start.
 //!
-//! A log line is a fixed lower-case phrase plus fields; docs/operations.md explains the phrases.
+//! A log line is a fixed lower-case phrase plus fields; docs/operations.md explains the phrases, and
+//! docs/logs.md the fields that programs may rely on.
 
 use std::backtrace::Backtrace;
+use std::fmt;
 use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use tracing_appender::non_blocking::{ErrorCounter, NonBlockingBuilder, WorkerGuard};
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt::MakeWriter;
+use tracing_subscriber::fmt::format::JsonFields;
+
+use super::json_lines::JsonLines;
+use crate::domain::ids::shortened;
 
 /// The format of a log line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -25,6 +32,17 @@ pub struct LogSettings {
     pub level: String,
     /// The format of each line.
     pub format: LogFormat,
+    /// The ids of people: of sessions, which are often those of customers, and of agents.
+    pub ids: LoggedIds,
+}
+
+/// How the ids of people are logged.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LoggedIds {
+    /// Only how they begin.
+    Shortened,
+    /// As they are.
+    Full,
 }
 
 /// Lines that may wait for a slow reader of standard error: a few MiB at most.
@@ -33,6 +51,22 @@ const BUFFERED_LINES: usize = 8192;
 /// Counts the lines that [`start_service_log`] dropped. Static, because the log itself is
 /// process-wide.
 static DROPPED: OnceLock<ErrorCounter> = OnceLock::new();
+
+/// Whether the ids of people are logged as they are. Static, because the log itself is process-wide.
+static FULL_IDS: AtomicBool = AtomicBool::new(false);
+
+/// The id of a session or an agent, as it is logged.
+pub(crate) struct LoggedId<'i>(pub(crate) &'i str);
+
+impl fmt::Display for LoggedId<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if FULL_IDS.load(Ordering::Relaxed) {
+            f.write_str(self.0)
+        } else {
+            f.write_str(&shortened(self.0))
+        }
+    }
+}
 
 /// Changes the filter of the running log; false if that has ended.
 type SetFilter = Box<dyn Fn(EnvFilter) -> bool + Send + Sync>;
@@ -77,6 +111,7 @@ where
     W: for<'w> MakeWriter<'w> + Send + Sync + 'static,
 {
     let filter = filter(&settings.level)?;
+    FULL_IDS.store(settings.ids == LoggedIds::Full, Ordering::Relaxed);
     let builder = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(writer)
@@ -93,7 +128,8 @@ where
             builder.try_init().map(|()| SET_FILTER.set(set_filter).is_ok()).unwrap_or_default();
         }
         LogFormat::Json => {
-            let builder = builder.json().flatten_event(true).with_filter_reloading();
+            let builder = builder.fmt_fields(JsonFields::new()).event_format(JsonLines);
+            let builder = builder.with_filter_reloading();
             let handle = builder.reload_handle();
             let set_filter: SetFilter = Box::new(move |filter| handle.reload(filter).is_ok());
             builder.try_init().map(|()| SET_FILTER.set(set_filter).is_ok()).unwrap_or_default();

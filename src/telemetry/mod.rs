@@ -1,20 +1,23 @@
 //! What the service reports about itself: the log and the metrics.
 //!
 //! - [`clock_jumps`]: says when the system's clock jumps.
+//! - `json_lines`: the JSON form of the log.
 //! - [`log`]: level, format and start of the log.
 //! - [`log_throttle`]: how often a warning is repeated.
 //! - [`metrics`]: every metric, declared once; docs/metrics.md explains each one.
 //! - `process`: what Linux says about the process.
 
 pub mod clock_jumps;
+mod json_lines;
 pub mod log;
 pub mod log_throttle;
 pub mod metrics;
 mod process;
 
 pub use self::clock_jumps::watch_clock;
+pub(crate) use self::log::LoggedId;
 pub use self::log::{
-    LogFormat, LogSettings, dropped_lines, set_log_level, start_log, start_service_log,
+    LogFormat, LogSettings, LoggedIds, dropped_lines, set_log_level, start_log, start_service_log,
 };
 pub use self::log_throttle::DeadLetterLog;
 pub use self::metrics::{ConfiguredLimits, Metrics, MetricsFormat, RealGauge, RebalanceKind};

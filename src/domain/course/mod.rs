@@ -186,6 +186,11 @@ impl<'a> Course<'a> {
         self.route
     }
 
+    /// The verdict on the last transfer, in a word.
+    pub fn last_verdict(&self) -> Option<&'static str> {
+        self.last_verdict.as_ref().map(|verdict| verdict.class.as_str())
+    }
+
     /// Whether the final outcome is known.
     pub fn is_settled(&self) -> bool {
         self.settled.is_some()

@@ -9,6 +9,7 @@ mod dead_letters;
 mod explain;
 mod formats;
 mod groups;
+mod json_log;
 mod ledger_away;
 mod operator;
 mod order;

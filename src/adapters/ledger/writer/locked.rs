@@ -75,7 +75,7 @@ impl LockedWork {
         self.schedule();
         if !self.commands_logged {
             let key = &pending.key;
-            warn!(event.key = %key, "ledger row locked by another session; its event waits");
+            warn!(event_key = %key, "ledger row locked by another session; its event waits");
             self.commands_logged = true;
         }
         self.commands.push(pending);
