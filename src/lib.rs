@@ -14,7 +14,7 @@
 //! - [`ledger`]: the port of the database that outlives the process.
 //! - [`lease`]: whether this process may still act for its partitions.
 //! - [`health`]: what `/health` and `/ready` say.
-//! - [`telemetry`]: logs and metrics.
+//! - [`telemetry`]: logs, metrics and traces.
 //! - [`domain`]: every decision, as pure functions of values.
 //! - [`sim`]: the simulated Desk and the embedded broker, shipped as tools.
 //! - [`clock`] and `task`: time, random numbers, spawning. Everything but `domain` may use them.

@@ -6,6 +6,7 @@
 //! [`Service::run`] holds the phases around the ledger, [`Service::run_with_ledger`] those inside.
 //! The system clock and the random source enter here.
 
+mod observe;
 mod prune;
 mod reload;
 mod systemd;
@@ -39,7 +40,7 @@ use crate::health::Health;
 use crate::lease::Lease;
 use crate::ledger::Ledger;
 use crate::task::spawn_owned;
-use crate::telemetry::{ConfiguredLimits, DeadLetterLog, Metrics, watch_clock};
+use crate::telemetry::{DeadLetterLog, Metrics, Traces, watch_clock};
 
 /// Messages between the consumer's thread and the consuming task, each with many records. Few, so
 /// that a pause of the intake takes effect at once.
@@ -52,6 +53,8 @@ const TOPIC_LOOKUP_INTERVAL: Duration = Duration::from_secs(2);
 const TOPIC_CREATION_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long the producer may flush after the drain, which has waited for everything that counts.
 const FLUSH_TIMEOUT: Duration = Duration::from_secs(1);
+/// How long the last spans may take to be exported, while the ledger closes.
+const TRACES_FLUSH_TIMEOUT: Duration = Duration::from_secs(1);
 /// The service ends this long after its drain budget whatever is down, with a second to spare for the
 /// exit itself: docs/operations.md gives orchestrators 5 s.
 const STOP_OVERHEAD: Duration = Duration::from_secs(4);
@@ -76,6 +79,7 @@ pub struct Service {
     lease: Arc<Lease>,
     health: Arc<Health>,
     metrics: Arc<Metrics>,
+    traces: Traces,
 }
 
 /// What runs beside the service until it stops.
@@ -115,16 +119,7 @@ impl Service {
     pub fn build(config: Config) -> anyhow::Result<Self> {
         config.kafka.verify_consumer()?;
         config.kafka.verify_producer()?;
-        let metrics = Arc::new(Metrics::new());
-        metrics.config_reloaded(Clock::system().now());
-        metrics.start_routes(config.policy.routes.names());
-        config.policy.routes.shadow_names().for_each(|route| metrics.shadow_route(route));
-        metrics.start_dialects(config.rules.input.format_names());
-        metrics.set_limits(ConfiguredLimits {
-            time_to_live: config.rules.time_to_live.as_secs_f64(),
-            concurrency: config.concurrency,
-            quota_per_second: config.quota_per_second,
-        });
+        let (metrics, traces) = (Arc::new(observe::metrics(&config)), observe::traces(&config)?);
         let gate = GateSettings {
             breaker: config.gate,
             quota_per_second: config.quota_per_second,
@@ -168,6 +163,7 @@ impl Service {
             lease,
             health,
             metrics,
+            traces,
             kafka: config.kafka,
         })
     }
@@ -240,6 +236,7 @@ impl Service {
             companions.tasks.spawn(systemd.report(state, shutdown.clone()));
         }
         companions.admin = listener.map(|listener| (listener, view));
+        let traces = self.traces.clone();
         let ended = tokio::select! {
             ended = self.run_with_ledger(ledger, companions, shutdown) => ended,
             finished = &mut writer => {
@@ -248,7 +245,10 @@ impl Service {
             }
         };
         drop(keeps_writer_running);
-        if timeout(LEDGER_CLOSE_TIMEOUT, writer).await.is_err() {
+        let flushed = spawn_blocking(move || traces.shutdown(TRACES_FLUSH_TIMEOUT));
+        let (closed, flushed) = tokio::join!(timeout(LEDGER_CLOSE_TIMEOUT, writer), flushed);
+        flushed.context("the export of traces ended")?;
+        if closed.is_err() {
             warn!("ledger unavailable at shutdown; the next start reconciles what is missing");
         }
         info!("stopped");
@@ -365,6 +365,7 @@ impl Service {
             health: self.health,
             metrics: self.metrics,
             dead_letter_log: DeadLetterLog::default(),
+            traces: self.traces,
         };
         let mut consuming = spawn_owned(consume(received, source, self.intake, Arc::new(context)));
         // Which part ended first, and whether by a fault.

@@ -26,6 +26,7 @@ mod routes;
 mod sections;
 mod suggestions;
 mod table_reader;
+mod telemetry;
 #[cfg(test)]
 mod tests;
 mod warnings;
@@ -41,7 +42,7 @@ use crate::consume::IntakeLimits;
 use crate::domain::course::Policy;
 use crate::domain::wire::escalation::DecodeRules;
 use crate::gate::BreakerPolicy;
-use crate::telemetry::LogSettings;
+use crate::telemetry::{LogSettings, TraceSettings};
 
 use raw_config::RawConfig;
 
@@ -84,6 +85,8 @@ pub struct Config {
     pub admin_listen: Option<SocketAddr>,
     /// For the log.
     pub log: LogSettings,
+    /// For traces; `None`: they are off.
+    pub traces: Option<TraceSettings>,
     /// Legal values that are probably a mistake. They are logged once at the start.
     pub warnings: Vec<String>,
 }
@@ -210,6 +213,7 @@ impl fmt::Debug for Config {
             .field("worker_threads", &self.worker_threads)
             .field("admin_listen", &self.admin_listen)
             .field("log", &self.log)
+            .field("traces", &self.traces)
             .field("warnings", &self.warnings)
             .finish_non_exhaustive()
     }

@@ -11,12 +11,13 @@ use std::time::Duration;
 
 use ::config::ValueKind;
 use secrecy::ExposeSecret;
-use tracing_subscriber::EnvFilter;
 
 use super::origins::{Origin, RawValue};
 use super::raw_config::{Located, RawConfig, how_to_set};
 use super::routes::RouteInput;
-use super::{Config, ToolConfig, hours, input, kafka, ledger, output, regions, routes, warnings};
+use super::{
+    Config, ToolConfig, hours, input, kafka, ledger, output, regions, routes, telemetry, warnings,
+};
 use crate::adapters::desk::{DeskClientSettings, KeySource};
 use crate::consume::IntakeLimits;
 use crate::domain::backoff::Backoff;
@@ -25,7 +26,6 @@ use crate::domain::usersig::Identity;
 use crate::domain::verdict::{VerdictClass, Verdicts};
 use crate::domain::wire::outcome_format::OutcomeFormat;
 use crate::gate::BreakerPolicy;
-use crate::telemetry::{LogFormat, LogSettings, LoggedIds};
 
 const MINUTE_MS: u64 = 60_000;
 const HOUR_MS: u64 = 60 * MINUTE_MS;
@@ -48,7 +48,8 @@ pub(super) fn config(raw: &mut RawConfig) -> Option<Config> {
     let drain_ms = raw.whole("drain.timeout_ms", 10..=HOUR_MS);
     let worker_threads = raw.whole("runtime.worker_threads", 0..=1_024);
     let admin_listen = admin_listen(raw);
-    let log = log(raw);
+    let log = telemetry::log(raw);
+    let traces = telemetry::traces(raw);
     let drain = drain_ms.map(Duration::from_millis);
     if let (Some(settings), Some(drain)) = (&kafka, drain) {
         kafka::check_drain(raw, settings, drain);
@@ -74,6 +75,7 @@ pub(super) fn config(raw: &mut RawConfig) -> Option<Config> {
         worker_threads: Some(to_usize(worker_threads?)).filter(|threads| *threads > 0),
         admin_listen: admin_listen?.address(),
         log: log?,
+        traces: traces?.settings(),
         warnings: vec![],
     };
     config.policy.outcome_format = output?.of_group(&config.kafka.group_id);
@@ -334,30 +336,6 @@ fn admin_listen(raw: &mut RawConfig) -> Option<AdminListen> {
 
 fn doubt_grace(raw: &mut RawConfig) -> Option<Duration> {
     raw.whole("escalation.doubt_grace_s", 0..=86_400).map(Duration::from_secs)
-}
-
-fn log(raw: &mut RawConfig) -> Option<LogSettings> {
-    let wanted = "off, error, warn, info, debug or trace, or as \"info,handoff=debug\"";
-    let level = raw.parsed("log.level", wanted, |text| is_level(text).then(|| text.to_owned()));
-    let format = raw.parsed("log.format", "text or json", |text| match text {
-        "text" => Some(LogFormat::Text),
-        "json" => Some(LogFormat::Json),
-        _ => None,
-    });
-    let show_ids = raw.flag("log.show_ids");
-    let ids = if show_ids? { LoggedIds::Full } else { LoggedIds::Shortened };
-    Some(LogSettings { level: level?, format: format?, ids })
-}
-
-/// Whether this is a level or a list of directives. `EnvFilter` would take a misspelt level for the
-/// name of a module and log nothing, so a single word must be a level.
-fn is_level(text: &str) -> bool {
-    let levels = ["off", "error", "warn", "info", "debug", "trace"];
-    let is_clear = |part: &str| {
-        part.contains(['=', '[', ']'])
-            || levels.iter().any(|level| part.trim().eq_ignore_ascii_case(level))
-    };
-    text.split(',').all(is_clear) && EnvFilter::try_new(text).is_ok()
 }
 
 pub(super) fn to_usize(number: u64) -> usize {

@@ -15,6 +15,7 @@ use crate::domain::event::Event;
 use crate::domain::ledger_entry::{EntryState, RecordOrigin, RoomName, WaitsFor};
 use crate::domain::record::Record;
 use crate::domain::signal::Attempt;
+use crate::telemetry::traces::EventSpan;
 
 /// If another instance claims our event, wait this many settle times before claiming it back: a
 /// live owner has reconciled and answered by then.
@@ -159,14 +160,17 @@ impl<P: Ports> DeliveryTask<P> {
             draining: &self.input.state.draining,
             record_is_gone: &self.input.state.record_is_gone,
             on_event: &|event| self.events.send(event),
+            span: self.context.traces.begin(&self.event, &self.input.record),
         };
         loop {
             let end = delivery.run().await;
+            delivery.span = EventSpan::default();
             if !may_reclaim(&end, &self.input.state.draining, &self.policy).await {
                 return end;
             }
             // What was read of the entry is outdated by now.
             delivery.expected_version = None;
+            delivery.span = self.context.traces.begin(&self.event, &self.input.record);
         }
     }
 }

@@ -11,6 +11,7 @@ use super::{Delivery, DeskApi as _, Ended, Ports};
 use crate::domain::course::{CompletedCall, Course};
 use crate::domain::ledger_entry::Claim;
 use crate::domain::request::DeskCommand;
+use crate::domain::signal::Attempt;
 use crate::gate::{CallPermit, ClaimPermit, Reported};
 use crate::lease::FencingToken;
 
@@ -106,7 +107,10 @@ impl<P: Ports> Delivery<'_, P> {
             course.sign_again(started_at);
         }
         let started = Instant::now();
+        let resent = (course.attempt() == Attempt::Again).then(|| course.transfers());
+        let span = self.span.call(command, resent);
         let request = self.context.desk.call(command, body, course.signature_after());
+        let request = span.within(request);
         // `call_started` lets the next event of the session be claimed. `biased` polls the request
         // first, so that this work does not delay it.
         let (reply, ()) = tokio::join!(biased; request, async { self.turn.call_started() });
@@ -114,6 +118,7 @@ impl<P: Ports> Delivery<'_, P> {
         let finished_at = self.context.clock.now();
         let call = CompletedCall { command, started_at, finished_at, reply };
         let assessment = course.on_reply(&call, self.context.rng.jitter());
+        span.end(&call.reply, assessment.verdict);
         self.context.metrics.desk_call(command, assessment.verdict, duration);
         if assessment.in_doubt {
             self.context.metrics.calls_in_doubt.inc();

@@ -47,6 +47,7 @@ use crate::domain::wire::outcome::Outcome;
 use crate::gate::{Caller, SessionHash};
 use crate::ledger::Ledger as _;
 use crate::telemetry::LoggedId;
+use crate::telemetry::traces::EventSpan;
 
 /// The delivery of one event.
 pub(crate) struct Delivery<'a, P: Ports> {
@@ -83,6 +84,8 @@ pub(crate) struct Delivery<'a, P: Ports> {
     pub(crate) record_is_gone: &'a AtomicBool,
     /// Receives the events of the delivery. It must not block.
     pub(crate) on_event: &'a EventSink<'a>,
+    /// Of this try.
+    pub(crate) span: EventSpan,
 }
 
 /// Whether Kafka may have delivered a record before, in an assignment that has ended: then it may
@@ -144,13 +147,16 @@ pub(crate) enum Ended {
 impl<P: Ports> Delivery<'_, P> {
     /// Deliver the event. Every log line on the way carries the event, its session and its record.
     pub(crate) async fn run(&self) -> Ended {
+        let ids = self.span.ids();
+        let (trace_id, span_id) = ids.unzip();
         let span = info_span!(
             "escalation",
             event_id = %self.event.id,
             session = %LoggedId(&self.event.session_id),
             kafka.partition = self.record.position.partition,
             kafka.offset = self.record.position.offset,
-            trace_id = self.event.trace_id(),
+            trace_id = trace_id.as_deref().or(self.event.trace_id()),
+            span_id,
         );
         match self.deliver().instrument(span).await {
             Ok(()) => Ended::Published,
@@ -207,6 +213,10 @@ impl<P: Ports> Delivery<'_, P> {
                 return Err(self.reject_conflicting_id().await);
             }
         };
+        match course.first_span() {
+            Some(first) => self.span.link_to(first),
+            None => course.set_first_span(self.span.traceparent()),
+        }
         self.report(TaskEvent::Claimed);
         let claimed_at = Instant::now();
         let mut must_park = matches!(start, Start::Park);

@@ -16,7 +16,7 @@ use crate::gate::Gate;
 use crate::health::Health;
 use crate::lease::{FencingToken, Lease};
 use crate::ledger::Ledger;
-use crate::telemetry::{DeadLetterLog, Metrics};
+use crate::telemetry::{DeadLetterLog, Metrics, Traces};
 
 /// Desk's API.
 pub trait DeskApi: Send + Sync + 'static {
@@ -104,4 +104,6 @@ pub struct Context<P: Ports> {
     pub metrics: Arc<Metrics>,
     /// Limits the log lines about dead letters.
     pub dead_letter_log: DeadLetterLog,
+    /// Begins the spans of deliveries.
+    pub traces: Traces,
 }

@@ -12,7 +12,6 @@ use tracing::{info, warn};
 use super::{
     Context, Delivery, Ended, OutcomePublisher as _, Ports, Published, PublishedBy, TaskEvent,
 };
-use crate::domain::event::Event;
 use crate::domain::ledger_entry::{Claim, RecordOrigin, Settle, WriteResult};
 use crate::domain::wire::dead_letter::DeadLetter;
 use crate::domain::wire::outcome::{Outcome, Status};
@@ -125,7 +124,10 @@ impl<P: Ports> Delivery<'_, P> {
         last_verdict: Option<&str>,
     ) -> Result<(), Ended> {
         let Context { ledger, lease, metrics, .. } = self.context;
-        let message = Arc::new(outcome.to_message(self.event, &self.policy.outcome_format));
+        let span = self.span.send();
+        let mut message = outcome.to_message(self.event, &self.policy.outcome_format);
+        span.continue_in(&mut message.headers);
+        let message = Arc::new(message);
         let token = Some(lease.token().await);
         let stored_at = outcome.decided_at;
         let wake = self.turn.wake();
@@ -140,34 +142,38 @@ impl<P: Ports> Delivery<'_, P> {
         let found_agent = matches!(outcome.status, Status::Assigned | Status::Queued);
         let settled = || self.report(TaskEvent::Settled { found_agent });
         let published = unpublished.publish(self.context, settled).await;
+        span.end(&published.position);
         ledger.mark_published(key, Some(published.position)).await;
         if published.by == PublishedBy::Us {
             metrics.outcome(outcome.status, outcome.route.as_deref());
             metrics.decided(outcome.status, outcome.elapsed(), outcome.attempts);
-            log_outcome(self.event, outcome, last_verdict);
+            self.log_outcome(outcome, last_verdict);
         }
         Ok(())
     }
-}
 
-/// The one line per outcome. Its fields are an interface (docs/logs.md), so it repeats those of the span.
-fn log_outcome(event: &Event, outcome: &Outcome, verdict: Option<&str>) {
-    let agent = outcome.agent_id.as_deref().map(LoggedId).map(tracing::field::display);
-    info!(
-        event_id = %outcome.event_id,
-        session = %LoggedId(&outcome.session_id),
-        status = outcome.status.as_str(),
-        route = outcome.route,
-        code = outcome.desk.as_ref().map(|desk| desk.code),
-        verdict,
-        attempt = outcome.attempts,
-        agent,
-        elapsed_ms = outcome.elapsed_ms,
-        reason = outcome.reason,
-        kafka.topic = outcome.source.topic.as_ref(),
-        kafka.partition = outcome.source.partition,
-        kafka.offset = outcome.source.offset,
-        trace_id = event.trace_id(),
-        "escalation answered"
-    );
+    /// The one line per outcome. Its fields are an interface (docs/logs.md), so it repeats those of
+    /// the span.
+    fn log_outcome(&self, outcome: &Outcome, verdict: Option<&str>) {
+        let (trace_id, span_id) = self.span.ids().unzip();
+        let agent = outcome.agent_id.as_deref().map(LoggedId).map(tracing::field::display);
+        info!(
+            event_id = %outcome.event_id,
+            session = %LoggedId(&outcome.session_id),
+            status = outcome.status.as_str(),
+            route = outcome.route,
+            code = outcome.desk.as_ref().map(|desk| desk.code),
+            verdict,
+            attempt = outcome.attempts,
+            agent,
+            elapsed_ms = outcome.elapsed_ms,
+            reason = outcome.reason,
+            kafka.topic = outcome.source.topic.as_ref(),
+            kafka.partition = outcome.source.partition,
+            kafka.offset = outcome.source.offset,
+            trace_id = trace_id.as_deref().or(self.event.trace_id()),
+            span_id,
+            "escalation answered"
+        );
+    }
 }

@@ -27,7 +27,8 @@ use crate::ledger::{
     CountQuery, DueEntries, DueQuery, Ledger, ParkedCount, ParkedGroup, Recovered, StoredEntries,
     WaitingQuery,
 };
-use crate::telemetry::{DeadLetterLog, Metrics};
+use crate::telemetry::traces::EventSpan;
+use crate::telemetry::{DeadLetterLog, Metrics, Traces};
 
 const RECEIVED: Timestamp = Timestamp::constant(1_795_428_000, 0);
 
@@ -254,6 +255,7 @@ async fn context(fault: PortFault) -> (Context<FakePorts>, Arc<ProcessUnderTest>
         lease,
         metrics,
         dead_letter_log: DeadLetterLog::default(),
+        traces: Traces::off(),
     };
     (context, process)
 }
@@ -303,6 +305,7 @@ async fn delivered(fault: PortFault) -> (Ended, Vec<TaskEvent>, PortUses) {
         record_is_gone: &AtomicBool::new(false),
         read_before: ReadBefore::Maybe,
         on_event: &move |event| receiver.lock().push(event),
+        span: EventSpan::default(),
     };
     let ended = delivery.run().await;
     let reported = reported.lock().clone();

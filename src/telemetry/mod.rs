@@ -1,4 +1,4 @@
-//! What the service reports about itself: the log and the metrics.
+//! What the service reports about itself: the log, the metrics and the traces.
 //!
 //! - [`clock_jumps`]: says when the system's clock jumps.
 //! - `json_lines`: the JSON form of the log.
@@ -6,6 +6,7 @@
 //! - [`log_throttle`]: how often a warning is repeated.
 //! - [`metrics`]: every metric, declared once; docs/metrics.md explains each one.
 //! - `process`: what Linux says about the process.
+//! - [`traces`]: spans for a collector; docs/traces.md explains them.
 
 pub mod clock_jumps;
 mod json_lines;
@@ -13,6 +14,7 @@ pub mod log;
 pub mod log_throttle;
 pub mod metrics;
 mod process;
+pub mod traces;
 
 pub use self::clock_jumps::watch_clock;
 pub(crate) use self::log::LoggedId;
@@ -21,6 +23,8 @@ pub use self::log::{
 };
 pub use self::log_throttle::DeadLetterLog;
 pub use self::metrics::{ConfiguredLimits, Metrics, MetricsFormat, RealGauge, RebalanceKind};
+
+pub use self::traces::{SpanParent, TraceSettings, TracedNames, Traces};
 
 /// The version of the crate.
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");

@@ -21,6 +21,7 @@ use crate::domain::reply::{DeskAnswer, Reply};
 use crate::domain::request::DeskCommand;
 use crate::domain::usersig::Identity;
 use crate::telemetry::RealGauge;
+use crate::telemetry::traces::{describe_failed_request, describe_request};
 
 mod body;
 mod connections;
@@ -129,6 +130,7 @@ impl DeskClient {
         let response = match request.send().await {
             Ok(response) => response,
             Err(error) => {
+                describe_request(self.hosts.url(host, command), None);
                 if error.is_timeout() && !error.is_connect() {
                     self.connections.distrust(&http);
                 }
@@ -137,6 +139,7 @@ impl DeskClient {
                 return (reply, None);
             }
         };
+        describe_request(self.hosts.url(host, command), Some(response.status().as_u16()));
         self.hosts.record(host, Reachability::Connected, now);
         let date = response.headers().get(DATE).cloned();
         let reply = read_reply(response, now).await;
@@ -182,6 +185,7 @@ async fn read_reply(mut response: reqwest::Response, now: Timestamp) -> Reply {
 
 /// Classifies a transport error: was the call sent? The text contains no URL.
 fn failed_call(error: reqwest::Error) -> Reply {
+    describe_failed_request(&error);
     let was_not_sent = error.is_connect() || error.is_builder();
     let error = error.without_url();
     let mut text = error.to_string();

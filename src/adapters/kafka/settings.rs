@@ -16,6 +16,7 @@ use rdkafka::error::KafkaResult;
 use super::plain;
 use super::topic_identity::DEBUG_CONTEXT;
 use crate::domain::wire::Channel;
+use crate::telemetry::TracedNames;
 
 /// A drain may take this much longer than its budget: to report its end, to publish and to commit.
 pub(crate) const DRAIN_OVERHEAD: Duration = Duration::from_secs(10);
@@ -106,6 +107,16 @@ impl KafkaSettings {
             config.set("ssl.ca.location", "probe");
         }
         config
+    }
+
+    /// The names that the spans of traces have.
+    pub fn traced_names(&self) -> TracedNames {
+        TracedNames {
+            escalations: self.topics.escalations.clone(),
+            outcomes: self.topics.outcomes.clone(),
+            group: self.group_id.clone(),
+            client: self.client_config().get("client.id").unwrap_or_default().to_owned(),
+        }
     }
 
     /// Check that librdkafka accepts the properties of the consumer, each and together. Connects to

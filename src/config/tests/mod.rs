@@ -207,7 +207,8 @@ fn an_unknown_key_is_reported_with_its_origin_and_the_nearest_real_key() {
             "unknown key `retry.forever` in F: [retry] has budget, initial_ms, max_ms, quick_attempts, \
              park_ms",
             "unknown key `xyzzy` in F: the sections are admin, desk, drain, escalation, hours, input, \
-             intake, kafka, ledger, log, mappings, output, retry, routes, runtime",
+             intake, kafka, ledger, log, mappings, output, retry, routes, runtime, \
+             traces",
         ],
     );
 }

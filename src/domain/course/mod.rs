@@ -84,6 +84,8 @@ pub struct Course<'a> {
     /// A new signature was requested and no answer has accepted it yet.
     reauthenticated: bool,
     attempts: Attempts,
+    /// The first span of the event, as a `traceparent`: those of later bursts are linked to it.
+    first_span: Option<String>,
     /// A wait or park that `next` has not returned yet.
     pause: Option<Step>,
     settled: Option<Box<Outcome>>,
@@ -120,6 +122,7 @@ impl<'a> Course<'a> {
             signature_after: None,
             reauthenticated: false,
             attempts: Attempts::default(),
+            first_span: None,
             pause: None,
             settled: None,
         };
@@ -184,6 +187,21 @@ impl<'a> Course<'a> {
     /// The route of the event.
     pub fn route(&self) -> Option<&Route> {
         self.route
+    }
+
+    /// The first span of the event, as a `traceparent`.
+    pub fn first_span(&self) -> Option<&str> {
+        self.first_span.as_deref()
+    }
+
+    /// This is the first span of the event.
+    pub fn set_first_span(&mut self, traceparent: Option<String>) {
+        self.first_span = traceparent;
+    }
+
+    /// Transfers sent.
+    pub fn transfers(&self) -> u32 {
+        self.transfers
     }
 
     /// The verdict on the last transfer, in a word.

@@ -37,6 +37,8 @@ pub struct Snapshot {
     state_query_unsupported: Option<String>,
     last_verdict: Option<Verdict>,
     last_answer: Option<DeskStatus>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    first_span: Option<String>,
 }
 
 impl Snapshot {
@@ -69,6 +71,7 @@ impl<'a> Course<'a> {
             state_query_unsupported: self.state_query_unsupported.clone(),
             last_verdict: self.last_verdict.clone(),
             last_answer: self.last_answer.clone(),
+            first_span: self.first_span.clone(),
         }
     }
 
@@ -125,6 +128,7 @@ impl<'a> Course<'a> {
         course.state_query_unsupported = snapshot.state_query_unsupported;
         course.last_verdict = snapshot.last_verdict;
         course.last_answer = snapshot.last_answer;
+        course.first_span = snapshot.first_span;
         course
     }
 }

@@ -20,3 +20,4 @@ mod reload;
 mod routes;
 mod secrets;
 mod sizes;
+mod traces;

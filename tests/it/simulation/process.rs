@@ -17,7 +17,7 @@ use handoff::domain::wire::escalation::DecodeRules;
 use handoff::gate::{BreakerPolicy, Gate, GateSettings};
 use handoff::health::Health;
 use handoff::lease::Lease;
-use handoff::telemetry::{DeadLetterLog, Metrics};
+use handoff::telemetry::{DeadLetterLog, Metrics, Traces};
 use tokio::sync::{Notify, mpsc};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, sleep_until};
@@ -174,6 +174,7 @@ fn context(
         health,
         metrics,
         dead_letter_log: DeadLetterLog::default(),
+        traces: Traces::off(),
     })
 }
 

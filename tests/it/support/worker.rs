@@ -65,6 +65,12 @@ impl World {
         self
     }
 
+    /// Set another variable of the environment for the processes to come.
+    pub(crate) fn set_variable(&mut self, name: &str, value: &str) -> &mut Self {
+        self.env.insert(name.to_owned(), value.to_owned());
+        self
+    }
+
     /// The configuration file of the workers to come, where the environment cannot say it.
     pub(crate) fn configure(&self, toml: &str) {
         std::fs::write(self.file(), toml).expect("the file can be written");

@@ -25,6 +25,7 @@ const SECTIONS: &[&str] = &[
     "drain",
     "admin",
     "log",
+    "traces",
 ];
 
 /// The words in backticks, with the line of each. A block of code has none.
