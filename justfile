@@ -29,6 +29,10 @@ deny:
 ci:
     .ci/run
 
+# The files under deploy/, the image and the compose files
+check-deploy:
+    scripts/check-deploy
+
 # The service, a broker and a simulated Desk in one process
 demo:
     cargo demo

@@ -5,10 +5,12 @@
 //! - `commands`: the command lines in the documents are valid.
 //! - `documents`: metrics, codes and log phrases against their documentation.
 //! - `references`: files, links, keys and metrics that the documents name.
+//! - `deployment`: the image and the supervisors' files against the code.
 //!
 //! A new rule is a few lines in one of them; [`scan`] has the helpers that read Rust source.
 
 mod commands;
+mod deployment;
 mod documents;
 mod references;
 mod scan;

@@ -11,8 +11,17 @@ use super::{Source, assert_none, file, files};
 
 const DOCUMENTS: &[&str] =
     &["README.md", "ARCHITECTURE.md", "CONTRIBUTING.md", "CHANGELOG.md", "SECURITY.md", "docs"];
-const FOLDERS: &[&str] =
-    &["src/", "tests/", "benches/", "scripts/", "docs/", "config/", "migrations/", ".github/"];
+const FOLDERS: &[&str] = &[
+    "src/",
+    "tests/",
+    "benches/",
+    "scripts/",
+    "docs/",
+    "config/",
+    "migrations/",
+    "deploy/",
+    ".github/",
+];
 const SECTIONS: &[&str] = &[
     "kafka",
     "intake",

@@ -156,7 +156,7 @@ fn layer_of(module: &str) -> Option<u8> {
 }
 
 /// The code before its inline `mod tests`, which may use anything.
-fn without_unit_tests(code: &str) -> String {
+pub(super) fn without_unit_tests(code: &str) -> String {
     code.split("mod tests {").next().unwrap_or_default().to_owned()
 }
 
