@@ -5,6 +5,7 @@ mod beside;
 mod beyond_memory;
 mod broken_log;
 mod broker_away;
+mod dashboard;
 mod dropped_connections;
 mod dropped_database_connection;
 mod flood_of_one_session;

@@ -5,6 +5,7 @@
 //! - `commands`: the command lines in the documents are valid.
 //! - `documents`: metrics, codes and log phrases against their documentation.
 //! - `references`: files, links, keys and metrics that the documents name.
+//! - `monitoring`: alerts and the dashboard against the documents.
 //! - `deployment`: the image and the supervisors' files against the code.
 //!
 //! A new rule is a few lines in one of them; [`scan`] has the helpers that read Rust source.
@@ -12,6 +13,7 @@
 mod commands;
 mod deployment;
 mod documents;
+mod monitoring;
 mod references;
 mod scan;
 mod structure;
