@@ -450,6 +450,7 @@ mod tests {
             "handoff_events_decoded_total{dialect=\"native\"} 0",
             "handoff_records_skipped_total{reason=\"other_type\"} 0",
             "handoff_rebalances_total{kind=\"lost\"} 0",
+            "handoff_dead_letters_total{class=\"not_json\"} 0",
         ] {
             assert!(text.lines().any(|line| line == sample), "{sample} in:\n{text}");
         }

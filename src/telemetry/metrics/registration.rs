@@ -5,8 +5,9 @@ use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::{Registry, Unit};
 
 use super::collectors::{DroppedLines, LimitsCollector};
-use super::labels::{KindLabel, ReasonLabel};
+use super::labels::{ClassLabel, KindLabel, ReasonLabel};
 use super::{Metrics, RebalanceKind};
+use crate::domain::event::MalformedClass;
 use crate::domain::signal::ShutReason;
 use crate::domain::wire::reading::SkipReason;
 use crate::telemetry::process::ProcessCollector;
@@ -124,6 +125,10 @@ impl Metrics {
         }
         for reason in SkipReason::ALL {
             drop(self.skipped.get_or_create(&ReasonLabel { reason: reason.as_str() }));
+        }
+        // An increase from nothing to 1 is none for Prometheus, and the first dead letter is worth an alert.
+        for class in MalformedClass::ALL {
+            drop(self.dead_letters.get_or_create(&ClassLabel { class: class.as_str() }));
         }
         for kind in RebalanceKind::ALL {
             drop(self.rebalances.get_or_create(&KindLabel { kind: kind.as_str() }));
