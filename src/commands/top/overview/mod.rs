@@ -55,7 +55,7 @@ impl Overview {
         Self {
             level,
             headline: headline.iter().map(|line| sanitize(line)).collect(),
-            identity: sanitize(&identity(&reached)),
+            identity: sanitize(&identity(&reached, polled.len())),
             counts: if reached.is_empty() { Vec::new() } else { count_lines(&reached) },
             history: history(&reached),
             tables: tables(polled),
@@ -144,7 +144,7 @@ fn headline_of(status: &SeenStatus, is_one_of_several: bool) -> Vec<String> {
     lines
 }
 
-fn identity(reached: &[&SeenStatus]) -> String {
+fn identity(reached: &[&SeenStatus], asked: usize) -> String {
     let Some(first) = reached.first() else { return String::new() };
     let service = &first.service;
     let partitions: u64 = reached.iter().map(|status| status.service.partitions).sum();
@@ -157,12 +157,13 @@ fn identity(reached: &[&SeenStatus]) -> String {
         (n, _) if n == first.covers.len() => "the whole group".to_owned(),
         _ => "in part the whole group".to_owned(),
     };
-    let (who, up) = match reached {
-        [one] => {
-            let up = between(one.service.started_at, one.as_of);
+    let (who, up) = match asked {
+        1 => {
+            let up = between(service.started_at, first.as_of);
             (service.instance.clone(), format!("  up {up}"))
         }
-        several => (format!("{} instances", several.len()), String::new()),
+        // On a low screen there is no room for the others in the headline.
+        asked => (format!("{} of {asked} instances answer", reached.len()), String::new()),
     };
     format!(
         "{who}  numbers of {covers}  {partitions} of {in_all} partitions{up}  group {}  ledger {}  {}",

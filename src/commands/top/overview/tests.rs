@@ -32,7 +32,7 @@ fn several_instances_are_added_up_and_the_worst_comes_first() {
     let overview = Overview::new(&[polled(CALM), polled(BUSY)]);
     assert_eq!(overview.level, SeenLevel::Critical);
     assert!(overview.headline[0].starts_with("handoff-5c9d-x2k: the gate is shut"));
-    assert!(overview.identity.starts_with("2 instances"), "{}", overview.identity);
+    assert!(overview.identity.starts_with("2 of 2 instances answer"), "{}", overview.identity);
     assert_eq!(overview.counts[0][..2], ["open 214", "oldest 6:50"]);
     let floor = &overview.tables[1].rows;
     let vip = floor.iter().find(|row| row.cells[0] == "vip-german").unwrap();
@@ -64,6 +64,7 @@ fn an_instance_that_does_not_answer_is_never_well() {
     let busy = Overview::new(&[polled(BUSY), silent()]);
     assert_eq!(busy.level, SeenLevel::Critical);
     assert!(busy.headline.iter().any(|line| line.contains("connection refused")));
+    assert!(busy.identity.starts_with("1 of 2 instances answer"), "{}", busy.identity);
     let nobody = Overview::new(&[silent()]);
     assert_eq!((nobody.level, nobody.counts.len()), (SeenLevel::Critical, 0));
     assert!(nobody.headline[0].starts_with("no answer"));
