@@ -2,7 +2,7 @@
 //!
 //! A command returns `Result<(), Failure>`; the variant of [`Failure`] decides the exit code.
 //! Modules that several commands share: `lines` (output), `table`, `values` (argument types),
-//! `signals`, `ignored_fields`.
+//! `signals`.
 
 pub(crate) mod audit;
 pub(crate) mod check;
@@ -12,7 +12,6 @@ pub(crate) mod desk;
 pub(crate) mod events;
 pub(crate) mod explain;
 pub(crate) mod health;
-mod ignored_fields;
 mod lines;
 mod man;
 pub(crate) mod outcomes;

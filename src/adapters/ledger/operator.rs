@@ -6,6 +6,7 @@
 use std::sync::Arc;
 
 use anyhow::bail;
+use jiff::Timestamp;
 
 use super::database::{Database as _, RowChange, RowRequest, RowWrite, StoredRow};
 use super::postgres::PostgresDatabase;
@@ -44,6 +45,21 @@ impl LedgerOperator {
                 OperatorDatabase::Postgres(Box::new(PostgresDatabase::beside(url)?))
             }
         }))
+    }
+
+    /// Makes a change to the event with this id, or at this position; `None`: there is none.
+    pub async fn perform_on(
+        url: &LedgerUrl,
+        name: &str,
+        act: &OperatorAct,
+        by: Arc<str>,
+        now: Timestamp,
+    ) -> anyhow::Result<Option<Operation>> {
+        let entries = LedgerReader::open(url).await?.entries(name).await?;
+        // The first is the newest: others at its position are of a topic that was deleted.
+        let Some((key, _)) = entries.into_iter().next() else { return Ok(None) };
+        let operator = Actor { owner: &by, now };
+        Self::open(url).await?.perform(&key, act, operator).await
     }
 
     /// Makes a change; `None`: there is no such entry. After an error it may be stored or not; the

@@ -5,9 +5,8 @@
 use super::run::{AuditResult, ListedFinding};
 use super::{AuditArgs, Failure};
 use crate::adapters::ledger::{LedgerReader, LedgerUrl};
-use crate::commands::events::state;
 use crate::domain::audit::FindingKind;
-use crate::domain::ledger_entry::{EntryState, LedgerEntry};
+use crate::domain::ledger_entry::{EntryState, LedgerEntry, state_text};
 
 /// The ledger, as far as it can be read.
 pub(super) struct LedgerStatus {
@@ -65,7 +64,7 @@ async fn look_up_finding(
     let is_other_record = Some(&entry.source) != listed.finding.source.as_ref();
     let source = if is_other_record { format!(" (of {})", entry.source) } else { String::new() };
     let which = if is_second { which_of_two(entry, listed) } else { "" };
-    Ok(Some(format!("{}{which}{source}", state(entry))))
+    Ok(Some(format!("{}{which}{source}", state_text(entry))))
 }
 
 /// Both outcomes are published; consumers have acted on the first. The ledger names the second one if it

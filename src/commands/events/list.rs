@@ -7,14 +7,15 @@ use anstyle::AnsiColor;
 use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 
-use super::show::{outcome, snapshot};
 use super::{EventsListArgs, open_reader};
 use crate::adapters::ledger::{LedgerUrl, ListQuery, ListedEntry, Listing};
 use crate::clock::Clock;
 use crate::commands::Failure;
 use crate::commands::lines::{StdoutLines, print_error};
 use crate::commands::table::{Cell, Table, TableRow};
-use crate::domain::ledger_entry::{EntryState, HistoryKind, LedgerEntry, WaitsFor, key};
+use crate::domain::ledger_entry::{
+    EntryState, HistoryKind, LedgerEntry, WaitsFor, key, outcome_of, snapshot_of,
+};
 
 const COLUMNS: &[&str] = &[
     "ID", "SESSION", "STATE", "SINCE", "DEADLINE", "ATTEMPTS", "CODE", "ROUTE", "NEXT TRY",
@@ -100,8 +101,8 @@ impl<'a> ListItem<'a> {
                 return Self { key: &listed.key, entry: None, attempts, code, route, problem };
             }
         };
-        let answer = entry.answer.as_deref().and_then(outcome);
-        let course = snapshot(entry);
+        let answer = entry.answer.as_deref().and_then(outcome_of);
+        let course = snapshot_of(entry);
         let (attempts, code, route) = match (&answer, &course) {
             (Some(answer), _) => (&answer["attempts"], &answer["desk"]["code"], &answer["route"]),
             (None, Some(course)) => {

@@ -14,7 +14,7 @@ use super::lines::StdoutLines;
 use super::{Failure, load_for_tools, start_log_of_warnings};
 use crate::adapters::ledger::{LedgerReader, LedgerUrl, ListedState};
 use crate::clock::Clock;
-use crate::domain::ledger_entry::{EntryState, LedgerEntry, OperatorAct, WaitsFor};
+use crate::domain::ledger_entry::{OperatorAct, entry_json, parse_operator_line};
 
 /// The subcommands.
 #[derive(Debug, clap::Subcommand)]
@@ -113,7 +113,7 @@ pub(crate) struct EventsRetryArgs {
     id: String,
 
     /// Who asks for it, for the history [default: the user's name]
-    #[arg(long, value_name = "NAME", value_parser = act::parse_line)]
+    #[arg(long, value_name = "NAME", value_parser = parse_operator_line)]
     by: Option<String>,
 }
 
@@ -137,11 +137,11 @@ pub(crate) struct EventsGiveUpArgs {
     id: String,
 
     /// Why, in one line: part of the outcome's reason
-    #[arg(long, value_name = "TEXT", value_parser = act::parse_line)]
+    #[arg(long, value_name = "TEXT", value_parser = parse_operator_line)]
     reason: String,
 
     /// Who decided it, for the outcome and the history [default: the user's name]
-    #[arg(long, value_name = "NAME", value_parser = act::parse_line)]
+    #[arg(long, value_name = "NAME", value_parser = parse_operator_line)]
     by: Option<String>,
 }
 
@@ -177,7 +177,7 @@ async fn show(args: &EventsShowArgs, url: &LedgerUrl) -> Result<(), Failure> {
     let Some((key, entry)) = entries.first() else { return Err(no_entry(&args.id, url)) };
     let mut lines = StdoutLines::new();
     if args.json {
-        return lines.put_raw(show::json_object(key, entry).to_string().as_bytes());
+        return lines.put_raw(entry_json(key, entry).to_string().as_bytes());
     }
     let mut text = show::text_lines(&args.id, entry, Clock::system().now());
     if entries.len() > 1 {
@@ -193,32 +193,4 @@ fn no_entry(id: &str, url: &LedgerUrl) -> Failure {
          was answered more than ledger.retention_days ago; handoff outcomes --event shows what is \
          in the topic"
     ))
-}
-
-/// The state of an entry in one line, for people.
-pub(crate) fn state(entry: &LedgerEntry) -> String {
-    match &entry.state {
-        EntryState::Open { .. } => format!("open: in work since {:.0}", entry.claimed_at),
-        EntryState::Parked { until, waits_for: WaitsFor::Time } => {
-            format!("parked until {until:.0}")
-        }
-        EntryState::Parked { until, waits_for } => {
-            format!("parked until {until:.0} at the latest; waits for {}", words(waits_for))
-        }
-        EntryState::Settled { at } => format!("settled at {at:.0}, not known to be published"),
-        EntryState::Published { at, position: None, .. } => format!("published at {at:.0}"),
-        EntryState::Published { position: Some(position), .. } => {
-            format!("published at {position}")
-        }
-    }
-}
-
-/// What a parked event waits for, for people.
-fn words(waits_for: &WaitsFor) -> String {
-    match waits_for {
-        WaitsFor::Time => "its time".into(),
-        WaitsFor::Session => "the answers to earlier events of its session".into(),
-        WaitsFor::Agent(room) => format!("an agent of {room}"),
-        WaitsFor::Redelivery => "the next delivery of its record".into(),
-    }
 }

@@ -1,4 +1,4 @@
-//! One ledger entry, as lines for people or as a JSON object.
+//! One ledger entry, as lines for people.
 //!
 //! The record itself is not shown: it holds what the customer wrote. The course's snapshot is JSON
 //! of this or another version of `handoff`, so it is read field by field: a missing field is left
@@ -6,13 +6,14 @@
 
 use anstyle::Style;
 use jiff::Timestamp;
-use serde_json::{Value, json};
+use serde_json::Value;
 
-use super::state;
 use crate::commands::lines::{sanitize, styled};
 use crate::commands::table::{Cell, Table, TableRow};
 use crate::commands::values::time_and_distance;
-use crate::domain::ledger_entry::{EntryState, HistoryItem, LedgerEntry};
+use crate::domain::ledger_entry::{
+    EntryState, HistoryItem, LedgerEntry, outcome_of, snapshot_of, state_text, unreadable_parts,
+};
 use crate::domain::wire::{Channel, Message};
 
 const HISTORY_COLUMNS: &[&str] = &["TIME", "WHAT", "BY", "NOTE"];
@@ -21,7 +22,7 @@ const HISTORY_COLUMNS: &[&str] = &["TIME", "WHAT", "BY", "NOTE"];
 pub(super) fn text_lines(id: &str, entry: &LedgerEntry, now: Timestamp) -> Vec<String> {
     let mut fields = FieldLines(vec![]);
     fields.put("event", id);
-    fields.put("state", &state(entry));
+    fields.put("state", &state_text(entry));
     fields.put("session", entry.session_id.as_deref().unwrap_or_default());
     fields.put("source", &entry.source.to_string());
     fields.put("owner", &entry.owner);
@@ -34,7 +35,7 @@ pub(super) fn text_lines(id: &str, entry: &LedgerEntry, now: Timestamp) -> Vec<S
         // The answer repeats what the snapshot says, so only one of them is shown.
         None => put_snapshot(&mut fields, entry),
     }
-    for part in unreadable(entry) {
+    for part in unreadable_parts(entry) {
         fields.put(part, "cannot be read: damaged, or of another version of handoff");
     }
     if let EntryState::Published { at, position: Some(_), .. } = &entry.state {
@@ -50,48 +51,6 @@ pub(super) fn text_lines(id: &str, entry: &LedgerEntry, now: Timestamp) -> Vec<S
     lines
 }
 
-/// The entry for programs.
-pub(super) fn json_object(key: &str, entry: &LedgerEntry) -> Value {
-    let history = entry.history.iter().map(|item| {
-        json!({
-            "at": item.at, "what": item.kind.as_str(), "owner": item.owner, "note": item.note,
-        })
-    });
-    let (parked_until, settled_at, published_at, published_to) = match &entry.state {
-        EntryState::Open { .. } => (None, None, None, None),
-        EntryState::Parked { until, .. } => (Some(*until), None, None, None),
-        EntryState::Settled { at } => (None, Some(*at), None, None),
-        EntryState::Published { settled_at, at, position } => {
-            (None, Some(*settled_at), Some(*at), position.as_ref())
-        }
-    };
-    let waits_for = match &entry.state {
-        EntryState::Parked { waits_for, .. } => Some(waits_for.to_string()),
-        _ => None,
-    };
-    json!({
-        "key": key,
-        "state": entry.state.as_str(),
-        "session_id": entry.session_id,
-        "source": entry.source,
-        "owner": entry.owner,
-        "first_seen": entry.first_seen,
-        "deadline": entry.deadline,
-        "claimed_at": entry.claimed_at,
-        "parked_until": parked_until,
-        "waits_for": waits_for,
-        "settled_at": settled_at,
-        "published_at": published_at,
-        "published_to": published_to,
-        "course": snapshot(entry),
-        "outcome": entry.answer.as_deref().and_then(outcome),
-        "dead_letter": entry.answer.as_deref().filter(|a| a.channel == Channel::DeadLetters)
-            .map(Message::label),
-        "unreadable": unreadable(entry),
-        "history": history.collect::<Vec<_>>(),
-    })
-}
-
 /// Lines of a name and a text; empty texts are left out.
 struct FieldLines(Vec<String>);
 
@@ -105,7 +64,7 @@ impl FieldLines {
 }
 
 fn put_snapshot(fields: &mut FieldLines, entry: &LedgerEntry) {
-    let Some(snapshot) = snapshot(entry) else { return };
+    let Some(snapshot) = snapshot_of(entry) else { return };
     fields.put("attempts", &text(&snapshot["attempts"]));
     fields.put("tried", &tried(&snapshot["tried"]));
     fields.put("last", &text(&snapshot["last_verdict"]["text"]));
@@ -120,7 +79,7 @@ fn put_answer(fields: &mut FieldLines, answer: &Message) {
     if answer.channel == Channel::DeadLetters {
         return fields.put("dead letter", answer.label());
     }
-    let Some(outcome) = outcome(answer) else { return };
+    let Some(outcome) = outcome_of(answer) else { return };
     let agent = match outcome["agent_id"].as_str() {
         Some(agent) => format!(" to {agent}"),
         None => String::new(),
@@ -141,25 +100,6 @@ fn history_row(item: &HistoryItem) -> TableRow {
         Cell::new(&item.owner),
         Cell::new(&item.note),
     ]
-}
-
-pub(super) fn snapshot(entry: &LedgerEntry) -> Option<Value> {
-    serde_json::from_str(entry.snapshot.as_deref()?).ok()
-}
-
-pub(super) fn outcome(answer: &Message) -> Option<Value> {
-    let value = answer.value.as_deref().filter(|_| answer.channel == Channel::Outcomes)?;
-    serde_json::from_slice(value).ok()
-}
-
-/// The parts that are stored and cannot be read.
-fn unreadable(entry: &LedgerEntry) -> Vec<&'static str> {
-    let course = entry.snapshot.is_some() && snapshot(entry).is_none();
-    let is_lost =
-        |answer: &Message| answer.channel == Channel::Outcomes && outcome(answer).is_none();
-    let outcome = entry.answer.as_deref().is_some_and(is_lost);
-    let parts = [("course", course), ("outcome", outcome)];
-    parts.into_iter().filter_map(|(part, is_lost)| is_lost.then_some(part)).collect()
 }
 
 fn text(value: &Value) -> String {

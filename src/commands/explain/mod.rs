@@ -2,9 +2,8 @@
 //!
 //! The record is read, routed and called for by the code that the service runs
 //! ([`explain`](crate::domain::explanation::explain)). Nothing is published, called or stored, and the
-//! ledger is not asked. `text` and `json` show the result.
+//! ledger is not asked. `text` shows the result.
 
-mod json;
 mod text;
 
 use std::io::Read as _;
@@ -19,7 +18,7 @@ use super::values::parse_timestamp;
 use super::{Failure, load_for_tools, start_log_of_warnings};
 use crate::adapters::kafka::{KafkaSettings, RangeReader};
 use crate::clock::Clock;
-use crate::domain::explanation::{ExplainedEnding, ExplainedRecord, Explanation, explain};
+use crate::domain::explanation::{self, Conclusion, RecordToExplain, explain};
 use crate::domain::record::{Header, Position, Record};
 
 /// How long to wait for a broker.
@@ -76,14 +75,6 @@ pub(crate) struct ExplainArgs {
     json: bool,
 }
 
-/// A record to explain.
-struct RecordToExplain {
-    record: Record,
-    /// Whether its position is that of a record in Kafka.
-    has_position: bool,
-    now: Timestamp,
-}
-
 /// Runs the command.
 pub(crate) async fn run(
     args: ExplainArgs,
@@ -103,16 +94,16 @@ pub(crate) async fn run(
         }
         None => record_of(&args, &config.kafka.topics.escalations, now).map_err(Failure::Usage)?,
     };
-    let explanation = explain(&record, &config.rules, &config.policy, now);
+    let explained = explain(&record, &config.rules, &config.policy, now);
     let shown = RecordToExplain { record, has_position, now };
     let mut lines = StdoutLines::new();
     if args.json {
-        lines.put_raw(json::object(&shown, &explanation).to_string().as_bytes())?;
+        lines.put_raw(explanation::object(&shown, &explained).to_string().as_bytes())?;
     } else {
-        let text = text::lines(&shown, &explanation);
+        let text = text::lines(&shown, &explained);
         text.iter().try_for_each(|line| lines.put(line))?;
     }
-    let conclusion = Conclusion::of(&explanation);
+    let conclusion = Conclusion::of(&explained);
     if conclusion.is_called { Ok(()) } else { Err(Failure::Findings(conclusion.text)) }
 }
 
@@ -169,45 +160,6 @@ fn parse_position(text: &str) -> Result<Position, String> {
 fn parse_header(text: &str) -> Result<Header, String> {
     let (name, value) = text.split_once('=').ok_or("it must be NAME=VALUE")?;
     Ok((name.to_owned(), Some(value.as_bytes().to_vec())))
-}
-
-/// What would be done, in one sentence.
-struct Conclusion {
-    /// A word of `--json`.
-    word: &'static str,
-    text: String,
-    is_called: bool,
-}
-
-impl Conclusion {
-    fn of(explanation: &Explanation) -> Self {
-        let not_called = |word, text| Self { word, text, is_called: false };
-        let event = match &explanation.record {
-            ExplainedRecord::NotForUs(skip) => {
-                return not_called("skipped", format!("skipped, it is not for us: {}", skip.why));
-            }
-            ExplainedRecord::Malformed(malformed) => {
-                let (class, error) = (malformed.class.as_str(), &malformed.error);
-                return not_called("dead_letter", format!("a dead letter ({class}): {error}"));
-            }
-            ExplainedRecord::Event(event) => event,
-        };
-        match (&event.ending, event.calls.len()) {
-            (ExplainedEnding::Outcome(outcome), 0) => {
-                let reason = outcome.reason.as_deref().unwrap_or_default();
-                not_called("outcome", format!("the outcome {}, no call: {reason}", outcome.status))
-            }
-            (_, 0) => {
-                let text = "parked until its route opens".to_owned();
-                Self { word: "parked", text, is_called: event.is_called() }
-            }
-            (_, 1) => Self { word: "call", text: "Desk is called".to_owned(), is_called: true },
-            (_, count) => {
-                let text = format!("Desk is called, for up to {count} targets one after the other");
-                Self { word: "call", text, is_called: true }
-            }
-        }
-    }
 }
 
 #[cfg(test)]

@@ -7,7 +7,6 @@ use jiff::Timestamp;
 use serde_json::Value;
 
 use super::{Conclusion, RecordToExplain};
-use crate::commands::ignored_fields::{IgnoredField, ignored_fields};
 use crate::commands::lines::{sanitize, styled};
 use crate::commands::values::time_and_distance;
 use crate::domain::event::{Event, TransferRequest};
@@ -15,6 +14,7 @@ use crate::domain::explanation::{ExplainedEnding, ExplainedEvent, ExplainedRecor
 use crate::domain::request::DeskCommand;
 use crate::domain::route::{ExaminedRoute, OutsideHours, RouteStanding};
 use crate::domain::target::Target;
+use crate::domain::wire::ignored_fields::{IgnoredField, ignored_fields};
 use crate::domain::wire::reading::{FormatResult, ReadingStep};
 
 /// The lines of one explanation.

@@ -9,9 +9,9 @@ use std::sync::Arc;
 use jiff::Timestamp;
 
 use super::input::InputItem;
-use crate::commands::ignored_fields::{IgnoredField, ignored_fields};
 use crate::domain::record::{Position, Record};
 use crate::domain::wire::escalation::{DecodeRules, Decoded, decode_with};
+use crate::domain::wire::ignored_fields::{IgnoredField, ignored_fields};
 use crate::domain::wire::reading::ReadingSteps;
 
 /// What the service will make of an item.

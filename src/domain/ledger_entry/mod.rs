@@ -8,8 +8,10 @@
 //! to another owner can change nothing of it any more.
 
 mod command;
+mod json;
 pub mod key;
 mod operator;
+mod words;
 
 use std::fmt;
 use std::sync::Arc;
@@ -20,7 +22,9 @@ pub use self::command::{
     Actor, Applied, Claim, ClaimResult, CommandResult, LedgerCommand, Park, PriorClaim,
     RecordOrigin, Settle, WakeSession, WriteResult, apply,
 };
+pub use self::json::{entry_json, outcome_of, snapshot_of, unreadable_parts};
 pub use self::operator::{GivenUp, OperatorAct, OperatorRefusal, OperatorResult, operate};
+pub use self::words::{operator_words, parse_operator_line, state_text};
 use super::record::{Position, Record};
 use super::wire::Message;
 

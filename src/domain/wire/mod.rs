@@ -10,6 +10,7 @@ pub mod dead_letter;
 pub mod dialects;
 pub mod escalation;
 pub(crate) mod headers;
+pub mod ignored_fields;
 pub mod input;
 mod message;
 pub mod outcome;

@@ -2,11 +2,15 @@
 //!
 //! Nothing is decided here: the record is read by [`decode_with`], and an event goes through its
 //! [`Course`], with the answer that nobody is online after each call. So it asks for every call of its
-//! plan, and says what follows then.
+//! plan, and says what follows then. `json` writes the result for programs.
+
+mod json;
 
 use std::time::Duration;
 
 use jiff::Timestamp;
+
+pub use self::json::object;
 
 use super::course::{CompletedCall, Course, Policy, Step};
 use super::event::{Event, Malformed};
@@ -95,6 +99,58 @@ impl ExplainedEvent {
     /// Whether Desk would be called, now or when the route opens.
     pub fn is_called(&self) -> bool {
         !self.calls.is_empty() || matches!(self.ending, ExplainedEnding::Parked(_))
+    }
+}
+
+/// A record to explain.
+pub struct RecordToExplain {
+    /// The record.
+    pub record: Record,
+    /// Whether its position is that of a record in Kafka.
+    pub has_position: bool,
+    /// When it is read.
+    pub now: Timestamp,
+}
+
+/// What would be done, in one sentence.
+pub struct Conclusion {
+    /// A word of the JSON.
+    pub word: &'static str,
+    /// The sentence.
+    pub text: String,
+    /// Whether Desk would be called, now or when the route opens.
+    pub is_called: bool,
+}
+
+impl Conclusion {
+    /// Of an explanation.
+    pub fn of(explanation: &Explanation) -> Self {
+        let not_called = |word, text| Self { word, text, is_called: false };
+        let event = match &explanation.record {
+            ExplainedRecord::NotForUs(skip) => {
+                return not_called("skipped", format!("skipped, it is not for us: {}", skip.why));
+            }
+            ExplainedRecord::Malformed(malformed) => {
+                let (class, error) = (malformed.class.as_str(), &malformed.error);
+                return not_called("dead_letter", format!("a dead letter ({class}): {error}"));
+            }
+            ExplainedRecord::Event(event) => event,
+        };
+        match (&event.ending, event.calls.len()) {
+            (ExplainedEnding::Outcome(outcome), 0) => {
+                let reason = outcome.reason.as_deref().unwrap_or_default();
+                not_called("outcome", format!("the outcome {}, no call: {reason}", outcome.status))
+            }
+            (_, 0) => {
+                let text = "parked until its route opens".to_owned();
+                Self { word: "parked", text, is_called: event.is_called() }
+            }
+            (_, 1) => Self { word: "call", text: "Desk is called".to_owned(), is_called: true },
+            (_, count) => {
+                let text = format!("Desk is called, for up to {count} targets one after the other");
+                Self { word: "call", text, is_called: true }
+            }
+        }
     }
 }
 

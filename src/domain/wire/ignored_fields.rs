@@ -11,11 +11,11 @@ use crate::domain::wire::repair::repaired;
 
 /// A field that is ignored.
 #[derive(Debug)]
-pub(super) struct IgnoredField {
+pub struct IgnoredField {
     /// Its name, as `target.agent`.
-    pub(super) name: String,
+    pub name: String,
     /// The names that are known in its place.
-    pub(super) known: &'static [&'static str],
+    pub known: &'static [&'static str],
 }
 
 impl fmt::Display for IgnoredField {
@@ -28,7 +28,7 @@ impl fmt::Display for IgnoredField {
 /// Returns the ignored fields of a value that was read with these steps. Other formats than
 /// `native`, and values in an envelope, have fields that are none of an escalation: for them it
 /// returns nothing.
-pub(super) fn ignored_fields(value: &[u8], steps: &[ReadingStep]) -> Vec<IgnoredField> {
+pub fn ignored_fields(value: &[u8], steps: &[ReadingStep]) -> Vec<IgnoredField> {
     let is_native = |step: &ReadingStep| match step {
         ReadingStep::Tried { format, result: FormatResult::Recognised } => format == "native",
         ReadingStep::Tried { result, .. } => matches!(result, FormatResult::Unrecognised(_)),

@@ -2,17 +2,17 @@
 
 use serde_json::{Value, json};
 
-use super::{Conclusion, RecordToExplain};
-use crate::commands::ignored_fields::ignored_fields;
-use crate::domain::event::{Event, TransferOptions};
-use crate::domain::explanation::{
-    ExplainedCall, ExplainedEnding, ExplainedEvent, ExplainedHours, ExplainedRecord, Explanation,
+use super::{
+    Conclusion, ExplainedCall, ExplainedEnding, ExplainedEvent, ExplainedHours, ExplainedRecord,
+    Explanation, RecordToExplain,
 };
+use crate::domain::event::{Event, TransferOptions};
 use crate::domain::route::{ExaminedRoute, OutsideHours, RouteStanding};
+use crate::domain::wire::ignored_fields::ignored_fields;
 use crate::domain::wire::reading::{FormatResult, ReadingStep};
 
 /// The explanation as one object.
-pub(super) fn object(record: &RecordToExplain, explanation: &Explanation) -> Value {
+pub fn object(record: &RecordToExplain, explanation: &Explanation) -> Value {
     let conclusion = Conclusion::of(explanation);
     let mut object = json!({
         "read_at": record.now,
