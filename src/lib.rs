@@ -2,7 +2,7 @@
 //!
 //! The map, in reading order. A module imports only what stands to the right of it:
 //! `main -> commands -> app -> { config, adapters } -> consume -> deliver ->
-//! { gate, ledger, lease, health, telemetry } -> domain`.
+//! { gate, ledger, lease, health, activity, telemetry } -> domain`.
 //!
 //! - [`commands`]: the command line, a file or folder per subcommand.
 //! - [`app`]: the composition root: builds every part and runs the service through its phases.
@@ -14,6 +14,7 @@
 //! - [`ledger`]: the port of the database that outlives the process.
 //! - [`lease`]: whether this process may still act for its partitions.
 //! - [`health`]: what `/health` and `/ready` say.
+//! - [`activity`]: what the service is doing and has done lately, for `/status` and the page.
 //! - [`telemetry`]: logs, metrics and traces.
 //! - [`domain`]: every decision, as pure functions of values.
 //! - [`sim`]: the simulated Desk and the embedded broker, shipped as tools.
@@ -21,6 +22,7 @@
 //!
 //! The crate serves its own binary, tests and benchmark: its interface is not stable.
 
+pub mod activity;
 pub mod adapters;
 pub mod app;
 pub mod clock;

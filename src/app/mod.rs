@@ -6,6 +6,7 @@
 //! [`Service::run`] holds the phases around the ledger, [`Service::run_with_ledger`] those inside.
 //! The system clock and the random source enter here.
 
+mod admin_port;
 mod observe;
 mod prune;
 mod reload;
@@ -24,12 +25,16 @@ use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
+pub use self::admin_port::listen;
+
+use self::admin_port::serve_admin;
 use self::prune::prune;
 use self::reload::Reloaded;
 use self::systemd::ServiceState;
 pub(crate) use self::systemd::SystemdNotify;
 use self::topics::topics_problem;
-use crate::adapters::admin::{self, View};
+use crate::activity::Activity;
+use crate::adapters::admin::{AdminSettings, View};
 use crate::adapters::{desk, kafka, ledger};
 use crate::clock::{Clock, Rng};
 use crate::config::{Config, Reloader};
@@ -61,9 +66,6 @@ const STOP_OVERHEAD: Duration = Duration::from_secs(4);
 /// How long the ledger may write what it still has at the end.
 const LEDGER_CLOSE_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Why the ledger is unavailable, if it is.
-type LedgerProblem = Arc<dyn Fn() -> Option<String> + Send + Sync>;
-
 /// The service, built from its configuration. Nothing runs yet.
 pub struct Service {
     kafka: kafka::KafkaSettings,
@@ -78,8 +80,10 @@ pub struct Service {
     intake: IntakeSettings,
     lease: Arc<Lease>,
     health: Arc<Health>,
+    activity: Arc<Activity>,
     metrics: Arc<Metrics>,
     traces: Traces,
+    admin: AdminSettings,
 }
 
 /// What runs beside the service until it stops.
@@ -98,15 +102,6 @@ pub async fn run(
     shutdown: CancellationToken,
 ) -> anyhow::Result<()> {
     Service::build(config)?.run(listener, shutdown).await
-}
-
-/// Bind the admin port; `None` where the configuration has none.
-pub async fn listen(config: &Config) -> anyhow::Result<Option<TcpListener>> {
-    let Some(address) = config.admin_listen else { return Ok(None) };
-    let listener = TcpListener::bind(address).await.with_context(|| {
-        format!("failed to listen on admin.listen {address}: choose another port, or \"\" for none")
-    })?;
-    Ok(Some(listener))
 }
 
 /// A client for Desk's API with the system clock.
@@ -162,8 +157,10 @@ impl Service {
             },
             lease,
             health,
+            activity: Activity::new(Clock::system()),
             metrics,
             traces,
+            admin: config.admin,
             kafka: config.kafka,
         })
     }
@@ -227,8 +224,8 @@ impl Service {
             companions.tasks.spawn(reloaded.watch(reloader));
         }
         let observed = ledger.clone();
-        let problem = Arc::new(move || observed.problem());
-        let view = self.view(problem);
+        let outage = Arc::new(move || observed.outage());
+        let view = self.view(outage);
         if let Some(systemd) = self.systemd.take() {
             let view = view.clone();
             let state =
@@ -237,6 +234,9 @@ impl Service {
         }
         companions.admin = listener.map(|listener| (listener, view));
         let traces = self.traces.clone();
+        let metrics = self.metrics.clone();
+        let sample = self.activity.clone().sample(move || metrics.open_events());
+        companions.tasks.spawn(sample);
         let ended = tokio::select! {
             ended = self.run_with_ledger(ledger, companions, shutdown) => ended,
             finished = &mut writer => {
@@ -363,6 +363,7 @@ impl Service {
             rng: Rng::system(),
             lease: self.lease,
             health: self.health,
+            activity: self.activity,
             metrics: self.metrics,
             dead_letter_log: DeadLetterLog::default(),
             traces: self.traces,
@@ -386,16 +387,6 @@ impl Service {
         left_group.map_err(|_| anyhow!("the consumer's thread panicked"))??;
         Ok(())
     }
-
-    fn view(&self, ledger: LedgerProblem) -> View {
-        View {
-            health: self.health.clone(),
-            gate: self.gate.clone(),
-            metrics: self.metrics.clone(),
-            ledger,
-            clock: Clock::system(),
-        }
-    }
 }
 
 /// The ports of the service, on any ledger.
@@ -405,12 +396,6 @@ impl<L: Ledger> Ports for RealPorts<L> {
     type Desk = desk::DeskClient;
     type Outcomes = kafka::OutcomeProducer;
     type Ledger = L;
-}
-
-async fn serve_admin(listener: TcpListener, view: View, stop: CancellationToken) {
-    if let Err(error) = admin::serve(listener, view, stop).await {
-        warn!(%error, "admin port ended");
-    }
 }
 
 /// Sleep for `duration`, at most until `shutdown`.

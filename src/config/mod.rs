@@ -10,6 +10,7 @@
 //! problems are reported together, one per line. No message shows a secret. The environment is a
 //! parameter: nothing here reads it from the process.
 
+mod admin;
 mod conditions;
 mod hours;
 mod input;
@@ -83,6 +84,8 @@ pub struct Config {
     pub worker_threads: Option<usize>,
     /// The address of the admin port; `None`: no admin port.
     pub admin_listen: Option<SocketAddr>,
+    /// Who may see what at the admin port.
+    pub admin: adapters::admin::AdminSettings,
     /// For the log.
     pub log: LogSettings,
     /// For traces; `None`: they are off.
@@ -212,6 +215,7 @@ impl fmt::Debug for Config {
             .field("drain_timeout", &self.drain_timeout)
             .field("worker_threads", &self.worker_threads)
             .field("admin_listen", &self.admin_listen)
+            .field("admin", &self.admin)
             .field("log", &self.log)
             .field("traces", &self.traces)
             .field("warnings", &self.warnings)

@@ -5,7 +5,6 @@
 //! A test compares the ranges here with those in `config/default.toml`.
 
 use std::collections::HashMap;
-use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -16,7 +15,8 @@ use super::origins::{Origin, RawValue};
 use super::raw_config::{Located, RawConfig, how_to_set};
 use super::routes::RouteInput;
 use super::{
-    Config, ToolConfig, hours, input, kafka, ledger, output, regions, routes, telemetry, warnings,
+    Config, ToolConfig, admin, hours, input, kafka, ledger, output, regions, routes, telemetry,
+    warnings,
 };
 use crate::adapters::desk::{DeskClientSettings, KeySource};
 use crate::consume::IntakeLimits;
@@ -47,7 +47,7 @@ pub(super) fn config(raw: &mut RawConfig) -> Option<Config> {
     let retention_days = raw.whole("ledger.retention_days", 1..=3_650);
     let drain_ms = raw.whole("drain.timeout_ms", 10..=HOUR_MS);
     let worker_threads = raw.whole("runtime.worker_threads", 0..=1_024);
-    let admin_listen = admin_listen(raw);
+    let (admin_listen, admin) = (admin::listen(raw), admin::settings(raw));
     let log = telemetry::log(raw);
     let traces = telemetry::traces(raw);
     let drain = drain_ms.map(Duration::from_millis);
@@ -74,6 +74,7 @@ pub(super) fn config(raw: &mut RawConfig) -> Option<Config> {
         // 0 stands for "one for each core" in the file.
         worker_threads: Some(to_usize(worker_threads?)).filter(|threads| *threads > 0),
         admin_listen: admin_listen?.address(),
+        admin: admin?,
         log: log?,
         traces: traces?.settings(),
         warnings: vec![],
@@ -86,7 +87,7 @@ pub(super) fn config(raw: &mut RawConfig) -> Option<Config> {
 /// Reads the part without Desk; `None` after recording a problem.
 pub(super) fn tool_config(raw: &mut RawConfig) -> Option<ToolConfig> {
     let (kafka, rules, ledger) = (kafka::read(raw), input::rules(raw), ledger::read(raw));
-    let (policy, admin_listen) = (policy(raw), admin_listen(raw));
+    let (policy, admin_listen) = (policy(raw), admin::listen(raw));
     Some(ToolConfig {
         kafka: kafka?,
         rules: rules?,
@@ -310,28 +311,6 @@ fn verdicts(raw: &mut RawConfig) -> Option<Verdicts> {
         }
     }
     (raw.problem_count() == before).then(|| Verdicts::new(overrides))
-}
-
-enum AdminListen {
-    Disabled,
-    At(SocketAddr),
-}
-
-impl AdminListen {
-    fn address(self) -> Option<SocketAddr> {
-        match self {
-            Self::Disabled => None,
-            Self::At(address) => Some(address),
-        }
-    }
-}
-
-fn admin_listen(raw: &mut RawConfig) -> Option<AdminListen> {
-    let wanted = "an IP address and a port, as \"127.0.0.1:9464\", or \"\" for none";
-    raw.parsed("admin.listen", wanted, |text| match text {
-        "" => Some(AdminListen::Disabled),
-        _ => text.parse().ok().map(AdminListen::At),
-    })
 }
 
 fn doubt_grace(raw: &mut RawConfig) -> Option<Duration> {

@@ -31,6 +31,15 @@ pub(super) fn of(config: &Config) -> Vec<String> {
         ));
     }
     warnings.extend(input::warning(&config.rules.input));
+    if let Some(address) = config.admin_listen
+        && !address.ip().is_loopback()
+        && config.admin.token_file.is_none()
+    {
+        warnings.push(format!(
+            "`admin.listen` = {address} is not a loopback address, and `admin.token_file` is not \
+             set: only /health, /ready and /metrics are answered there"
+        ));
+    }
     if events < calls {
         warnings.push(format!(
             "`intake.max_events` = {events} is below `desk.concurrency` = {calls}: at most \

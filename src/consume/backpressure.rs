@@ -75,7 +75,8 @@ pub(super) struct IntakeState {
     pub(super) now: Instant,
     /// Since when the buffer of waiting records has been full, by the decision before.
     pub(super) full_since: Option<Instant>,
-    pub(super) ledger_unavailable: bool,
+    /// The ledger is unavailable, or an operator has paused the intake.
+    pub(super) must_pause: bool,
     pub(super) partitions: Vec<PartitionState>,
 }
 
@@ -113,7 +114,7 @@ pub(super) struct FlowDecision {
 pub(super) fn decide(limits: &IntakeLimits, state: &IntakeState) -> FlowDecision {
     let full_since = full_since(limits, state);
     let hold = is_holding(full_since, state.now);
-    let paused = full_since.is_some() && !hold || state.ledger_unavailable;
+    let paused = full_since.is_some() && !hold || state.must_pause;
     let share = UnrecoveredShare::new(limits, state.partitions.len());
     let (mut pause, mut resume) = (Vec::new(), Vec::new());
     for partition in &state.partitions {
@@ -199,7 +200,7 @@ mod tests {
     }
 
     fn state(partitions: Vec<PartitionState>) -> IntakeState {
-        IntakeState { now: Instant::now(), full_since: None, ledger_unavailable: false, partitions }
+        IntakeState { now: Instant::now(), full_since: None, must_pause: false, partitions }
     }
 
     /// The partitions that are paused and resumed.
@@ -243,7 +244,7 @@ mod tests {
     #[test]
     fn every_partition_is_paused_while_the_ledger_is_unavailable() {
         let partitions = vec![partition(0), partition(1)];
-        let state = IntakeState { ledger_unavailable: true, ..state(partitions) };
+        let state = IntakeState { must_pause: true, ..state(partitions) };
         let decision = decide(&LIMITS, &state);
         assert_eq!((decision.paused, decision.pause), (true, vec![0, 1]));
         assert!(!decision.hold, "messages about the group are still taken");

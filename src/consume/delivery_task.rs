@@ -9,6 +9,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::assignment::{AssignedRecord, AssignmentState};
 use super::task_events::TaskEventSender;
+use crate::activity::OpenEventEntry;
 use crate::deliver::{Context, Delivery, Ended, Ports, ReadBefore, Turn};
 use crate::domain::course::Policy;
 use crate::domain::event::Event;
@@ -138,6 +139,7 @@ pub(super) struct DeliveryTask<P: Ports> {
     pub(super) room: Option<RoomName>,
     pub(super) retry_slots: Arc<Semaphore>,
     pub(super) turn: Turn,
+    pub(super) progress: OpenEventEntry,
     pub(super) events: TaskEventSender,
 }
 
@@ -159,6 +161,7 @@ impl<P: Ports> DeliveryTask<P> {
             attempt: self.attempt,
             draining: &self.input.state.draining,
             record_is_gone: &self.input.state.record_is_gone,
+            progress: &self.progress,
             on_event: &|event| self.events.send(event),
             span: self.context.traces.begin(&self.event, &self.input.record),
         };

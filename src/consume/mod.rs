@@ -249,7 +249,9 @@ impl<P: Ports, S: Source> EventLoop<P, S> {
     }
 
     fn start_waiting_records(&mut self) {
-        while self.settings.limits.admit(self.tasks.load()) {
+        while self.settings.limits.admit(self.tasks.load())
+            && !self.context.activity.intake_is_paused()
+        {
             let Some(waiting) = self.assignments.pop_oldest() else { return };
             self.start(waiting);
         }
@@ -353,13 +355,15 @@ impl<P: Ports, S: Source> EventLoop<P, S> {
         self.context.metrics.topic_partitions.set(self.partition_count as i64);
         let (transfers, state_queries) = (self.assignments.staying(), self.assignments.all());
         self.context.gate.set_share(&transfers, &state_queries, all);
+        self.context.activity.set_assigned(state_queries, self.partition_count);
     }
 
     fn apply_backpressure(&mut self) {
         let state = IntakeState {
             now: Instant::now(),
             full_since: self.full_since,
-            ledger_unavailable: self.context.ledger.is_unavailable(),
+            must_pause: self.context.ledger.is_unavailable()
+                || self.context.activity.intake_is_paused(),
             partitions: self.assignments.states(),
         };
         let decision = decide(&self.settings.limits, &state);

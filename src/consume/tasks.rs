@@ -204,7 +204,10 @@ impl<P: Ports> Tasks<P> {
             _retry_slot: if source.takes_slot() { slots.try_acquire_owned().ok() } else { None },
             origin,
         };
+        let activity = &self.context.activity;
+        let progress = activity.open_events().add(&event, self.context.clock.now());
         let task = DeliveryTask {
+            progress,
             context: self.context.clone(),
             needs_call: needs.call && !source.is_answered(),
             policy,

@@ -2,12 +2,14 @@
 
 use std::time::Duration;
 
+use jiff::Timestamp;
 use tokio::time::{Instant, sleep};
 use tracing::{debug, info};
 
 use super::claim::Hold;
 use super::wait::Waited;
 use super::{Delivery, DeskApi as _, Ended, Ports};
+use crate::activity::DeliveryPhase;
 use crate::domain::course::{CompletedCall, Course};
 use crate::domain::ledger_entry::Claim;
 use crate::domain::request::DeskCommand;
@@ -31,6 +33,8 @@ impl<P: Ports> Delivery<'_, P> {
         wait: Duration,
     ) -> Result<Hold, Ended> {
         let now = self.context.clock.now();
+        self.progress
+            .enter(DeliveryPhase::Waiting(now.saturating_add(wait).unwrap_or(Timestamp::MAX)));
         let hold = hold.without_permit();
         match self.wait_for(course, sleep(wait)).await {
             Waited::Done(()) | Waited::DeadlineReached => Ok(hold),
@@ -50,6 +54,7 @@ impl<P: Ports> Delivery<'_, P> {
         hold: Hold,
         call: DeskCall,
     ) -> Result<Hold, Ended> {
+        self.progress.enter(DeliveryPhase::AwaitsPermit);
         match hold {
             Hold::Parked => self.acquire_claim_permit_again(course).await,
             Hold::Claimed { permit, token } if self.context.lease.accepts(token) => {
@@ -100,6 +105,7 @@ impl<P: Ports> Delivery<'_, P> {
         token: FencingToken,
     ) {
         let DeskCall { command, body } = call;
+        self.progress.enter(DeliveryPhase::Calling(command));
         let started_at = self.context.clock.now();
         if permit.probes_refusal() {
             // Each probe may be of another event, which has not asked for a new signature yet: with
@@ -123,6 +129,8 @@ impl<P: Ports> Delivery<'_, P> {
         if assessment.in_doubt {
             self.context.metrics.calls_in_doubt.inc();
         }
+        self.context.activity.called(assessment.verdict, duration);
+        self.progress.observe(course);
         debug!(
             command = command.as_str(),
             verdict = assessment.verdict,

@@ -65,6 +65,7 @@ pub(crate) async fn send_dead_letter<P: Ports>(
             context.ledger.mark_published(key, Some(published.position)).await;
             if published.by == PublishedBy::Us {
                 context.metrics.dead_letter(malformed.class);
+                context.activity.dead_letter(&record.position, malformed);
                 let class = malformed.class.as_str();
                 if let Some(suppressed) = context.dead_letter_log.admit(class) {
                     warn!(

@@ -36,6 +36,7 @@ use self::call::DeskCall;
 use self::claim::Hold;
 use self::publish::Unpublished;
 use self::wait::Start;
+use crate::activity::{DeliveryPhase, OpenEvent};
 use crate::domain::course::{Course, Policy, Snapshot, Step};
 use crate::domain::event::{Event, Malformed, MalformedClass};
 use crate::domain::ledger_entry::{
@@ -82,6 +83,8 @@ pub(crate) struct Delivery<'a, P: Ports> {
     pub(crate) draining: &'a CancellationToken,
     /// Set when Kafka does not deliver the record any more, because its topic was deleted.
     pub(crate) record_is_gone: &'a AtomicBool,
+    /// Where it notes how far it is, for `/status`.
+    pub(crate) progress: &'a OpenEvent,
     /// Receives the events of the delivery. It must not block.
     pub(crate) on_event: &'a EventSink<'a>,
     /// Of this try.
@@ -160,7 +163,12 @@ impl<P: Ports> Delivery<'_, P> {
         );
         match self.deliver().instrument(span).await {
             Ok(()) => Ended::Published,
-            Err(ended) => ended,
+            Err(ended) => {
+                if matches!(ended, Ended::Fenced | Ended::Blocked) {
+                    self.progress.enter(DeliveryPhase::Blocked);
+                }
+                ended
+            }
         }
     }
 
@@ -170,6 +178,7 @@ impl<P: Ports> Delivery<'_, P> {
             return Err(Ended::BeyondMemory);
         }
         let start = self.wait_for_start().await?;
+        self.progress.enter(DeliveryPhase::Claiming);
         let token = self.acquire_token().await?;
         let now = self.context.clock.now();
         let mut claim = claim::for_event(self.event, self.record, now);
@@ -218,6 +227,8 @@ impl<P: Ports> Delivery<'_, P> {
             None => course.set_first_span(self.span.traceparent()),
         }
         self.report(TaskEvent::Claimed);
+        self.progress.observe(&course);
+        self.progress.enter(DeliveryPhase::Queued);
         let claimed_at = Instant::now();
         let mut must_park = matches!(start, Start::Park);
         while must_park || self.wait_for_turn_or_release(&claim, &course).await? {
@@ -229,6 +240,7 @@ impl<P: Ports> Delivery<'_, P> {
         }
         let hold = Hold::new(start.into_permit(), token, claimed_at);
         let outcome = self.decide(&mut course, &mut claim, hold).await?;
+        self.progress.enter(DeliveryPhase::Publishing);
         self.publish_answer(claim.key, &outcome, course.last_verdict()).await
     }
 
@@ -277,6 +289,7 @@ impl<P: Ports> Delivery<'_, P> {
     /// The course of an event that was claimed before.
     fn resume(&self, prior: PriorClaim, now: Timestamp) -> Course<'_> {
         let (event, policy) = (self.event, self.policy);
+        self.progress.was_received(prior.first_seen);
         // A snapshot of another version that cannot be read counts as none. The course is in doubt
         // all the same: that follows from the claim, not from the snapshot.
         let snapshot: Snapshot =

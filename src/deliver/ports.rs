@@ -7,6 +7,7 @@ use std::sync::Arc;
 use jiff::Timestamp;
 
 use super::SharedPolicy;
+use crate::activity::Activity;
 use crate::clock::{Clock, Rng};
 use crate::domain::record::Position;
 use crate::domain::reply::Reply;
@@ -100,6 +101,8 @@ pub struct Context<P: Ports> {
     pub lease: Arc<Lease>,
     /// The state behind `/health` and `/ready`.
     pub health: Arc<Health>,
+    /// What `/status` shows.
+    pub activity: Arc<Activity>,
     /// All metrics.
     pub metrics: Arc<Metrics>,
     /// Limits the log lines about dead letters.

@@ -68,6 +68,7 @@ impl Unpublished {
         let published = self.publish(context, on_enqueued).await;
         if published.by == PublishedBy::Us {
             context.metrics.published_from_outbox(channel, &label, route.as_deref());
+            context.activity.answered_earlier(&label);
             match dead_letter {
                 Some(DeadLetter { class, error, .. }) => {
                     let throttle = &context.dead_letter_log;
@@ -123,7 +124,7 @@ impl<P: Ports> Delivery<'_, P> {
         outcome: &Outcome,
         last_verdict: Option<&str>,
     ) -> Result<(), Ended> {
-        let Context { ledger, lease, metrics, .. } = self.context;
+        let Context { ledger, lease, metrics, activity, .. } = self.context;
         let span = self.span.send();
         let mut message = outcome.to_message(self.event, &self.policy.outcome_format);
         span.continue_in(&mut message.headers);
@@ -147,6 +148,7 @@ impl<P: Ports> Delivery<'_, P> {
         if published.by == PublishedBy::Us {
             metrics.outcome(outcome.status, outcome.route.as_deref());
             metrics.decided(outcome.status, outcome.elapsed(), outcome.attempts);
+            activity.answered(outcome);
             self.log_outcome(outcome, last_verdict);
         }
         Ok(())

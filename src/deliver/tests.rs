@@ -7,6 +7,7 @@ use std::time::Duration;
 use parking_lot::Mutex;
 
 use super::*;
+use crate::activity::Activity;
 use crate::clock::{Clock, Rng};
 use crate::domain::backoff::Backoff;
 use crate::domain::course::{Policy, RetryPolicy};
@@ -252,6 +253,7 @@ async fn context(fault: PortFault) -> (Context<FakePorts>, Arc<ProcessUnderTest>
         clock: Clock::from_fn(|| RECEIVED),
         rng: Rng::from_fn(|| 1 << 63),
         health: Arc::new(Health::new(lease.clone(), 60 * second)),
+        activity: Activity::new(Clock::from_fn(|| RECEIVED)),
         lease,
         metrics,
         dead_letter_log: DeadLetterLog::default(),
@@ -303,6 +305,7 @@ async fn delivered(fault: PortFault) -> (Ended, Vec<TaskEvent>, PortUses) {
         attempt: Attempt::First,
         draining: &CancellationToken::new(),
         record_is_gone: &AtomicBool::new(false),
+        progress: &context.activity.open_events().add(&event(), RECEIVED),
         read_before: ReadBefore::Maybe,
         on_event: &move |event| receiver.lock().push(event),
         span: EventSpan::default(),

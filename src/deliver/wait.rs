@@ -8,6 +8,7 @@ use tokio::time::sleep;
 
 use super::session_queues::QueuePosition;
 use super::{Delivery, Ended, Ports};
+use crate::activity::DeliveryPhase;
 use crate::domain::course::Course;
 use crate::domain::ledger_entry::{Claim, RecordOrigin};
 use crate::gate::ClaimPermit;
@@ -67,6 +68,7 @@ impl<P: Ports> Delivery<'_, P> {
             if position == QueuePosition::MustPark || self.is_behind_parked().await {
                 return Start::Park;
             }
+            self.progress.enter(DeliveryPhase::AwaitsPermit);
             let needs_permit = position == QueuePosition::Head && self.needs_call;
             let acquire = self.context.gate.acquire_claim(self.caller(self.attempt));
             Start::Call(if needs_permit { Some(acquire.await) } else { None })

@@ -4,7 +4,7 @@
 //! whom to ask in which order; `request` builds the bodies; a `reply` becomes a `verdict` by the table in `codes`;
 //! `course` turns verdicts into steps, with waits from `backoff`; `wire` holds the formats of what
 //! is read and published; `ledger_entry` is what outlives the process; `watermark` is the offset
-//! that may be committed; `ids` shortens those of people; `audit` says afterwards whether every escalation was answered, `explanation` before what would be done with one.
+//! that may be committed; `ids` shortens those of people; `audit` says afterwards whether every escalation was answered, `explanation` before what would be done with one; `problem` what an unfinished one waits for.
 //!
 //! Nothing here waits, reads a clock, a file or the environment, or logs.
 
@@ -18,6 +18,7 @@ pub mod hours;
 pub mod ids;
 pub mod ledger_entry;
 pub mod plan;
+pub mod problem;
 pub mod record;
 pub mod repeats;
 pub mod reply;

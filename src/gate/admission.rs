@@ -12,6 +12,7 @@ use super::breaker::{
 };
 use super::permits::Caller;
 use super::rate_limiter::RateLimiter;
+use super::status::{GateStage, GateStatus};
 use crate::domain::request::DeskCommand;
 use crate::domain::signal::Signal;
 
@@ -54,6 +55,26 @@ impl AdmissionControl {
     /// Whether a refusal that concerns all calls holds the gate.
     pub(super) fn is_held_by_refusal(&self) -> bool {
         self.breaker.is_held_by_refusal()
+    }
+
+    /// How the gate is, with this number of call permits.
+    pub(super) fn status(&self, concurrency: usize, now: Duration) -> GateStatus {
+        let limiter = &self.limiters[DeskCommand::TransferToHuman as usize];
+        let is_starting = self.call_limit(concurrency, now).grows_at.is_some();
+        let (stage, since) = match self.breaker.hold() {
+            Some((stage, since)) => (stage, Some(since)),
+            None if is_starting => (GateStage::SlowStart, self.opened_at()),
+            None if limiter.slowed(now) > 0.0 => (GateStage::Throttled, None),
+            None => (GateStage::Open, None),
+        };
+        let until = |at: Duration| at.saturating_sub(now);
+        GateStatus {
+            stage,
+            held_for: since.map(|since| now.saturating_sub(since)),
+            next_probe_in: self.breaker.next_probe_at().map(until),
+            calls_per_second: Some(limiter.rate(now)).filter(|rate| rate.is_finite()),
+            concurrency,
+        }
     }
 
     /// When the last outage ended.

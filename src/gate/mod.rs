@@ -13,6 +13,7 @@ mod admission;
 mod breaker;
 mod permits;
 mod rate_limiter;
+mod status;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -24,6 +25,7 @@ use tracing::{error, warn};
 
 pub use self::breaker::{BreakerPolicy, GateShut};
 pub use self::permits::{Caller, Rank, SessionHash, Ticket};
+pub use self::status::{GateStage, GateStatus};
 
 use self::admission::{AdmissionControl, GateChange};
 use self::breaker::{BreakerChange, CallKind};
@@ -156,6 +158,13 @@ impl Gate {
         let transfers = inner.control.transfers();
         self.metrics.quota_share.set(transfers.share(now));
         self.metrics.slowed.set(transfers.slowed(now));
+    }
+
+    /// How it is now, for people.
+    pub fn status(&self) -> GateStatus {
+        let now = self.epoch.elapsed();
+        let inner = self.lock();
+        inner.control.status(inner.calls.concurrency(), now)
     }
 
     /// Grant permits whenever time has passed that a waiter needs; never returns.

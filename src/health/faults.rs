@@ -4,6 +4,7 @@
 //! it. `/ready` says the first one, in the order of [`FaultKind`]. The log gets a line when a fault
 //! begins, when its cause changes, every few minutes while it lasts, and at its end.
 
+use std::fmt;
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -40,7 +41,8 @@ pub enum FaultKind {
 }
 
 impl FaultKind {
-    const ALL: [Self; 9] = [
+    /// All kinds, in the order of their declaration.
+    pub const ALL: [Self; 9] = [
         Self::ConsumerFailed,
         Self::BrokersSilent,
         Self::NoPartitions,
@@ -75,6 +77,17 @@ pub struct Fault {
     pub cause: String,
     /// What to do; empty where nobody can know that.
     pub remedy: String,
+}
+
+/// A fault that is there now. As text: what `/ready` says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ActiveFault {
+    /// What has failed.
+    pub kind: FaultKind,
+    /// For how long.
+    pub lasts: Duration,
+    /// Cause and remedy.
+    pub fault: Fault,
 }
 
 /// The faults of this moment.
@@ -129,14 +142,27 @@ impl Faults {
         }
     }
 
-    /// The first fault, as `/ready` says it.
-    pub fn first(&self) -> Option<String> {
+    /// The faults of this moment, in the order of [`FaultKind`].
+    pub fn active(&self) -> Vec<ActiveFault> {
         let slots = self.0.lock();
-        let Active { since, fault } = slots.iter().find_map(|slot| slot.active.as_ref())?;
-        let seconds = since.elapsed().as_secs();
-        let Fault { cause, remedy } = fault;
-        let remedy = if remedy.is_empty() { String::new() } else { format!("; {remedy}") };
-        Some(format!("{cause} (for {seconds} s){remedy}"))
+        let active = |kind: FaultKind| {
+            let Active { since, fault } = slots[kind as usize].active.as_ref()?;
+            Some(ActiveFault { kind, lasts: since.elapsed(), fault: fault.clone() })
+        };
+        FaultKind::ALL.into_iter().filter_map(active).collect()
+    }
+
+    /// The first of them, as `/ready` says it.
+    pub fn first(&self) -> Option<String> {
+        self.active().first().map(ActiveFault::to_string)
+    }
+}
+
+impl fmt::Display for ActiveFault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Fault { cause, remedy } = &self.fault;
+        write!(f, "{cause} (for {} s)", self.lasts.as_secs())?;
+        if remedy.is_empty() { Ok(()) } else { write!(f, "; {remedy}") }
     }
 }
 

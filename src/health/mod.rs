@@ -7,7 +7,7 @@
 
 mod faults;
 
-pub use self::faults::{Fault, FaultKind, Faults};
+pub use self::faults::{ActiveFault, Fault, FaultKind, Faults};
 
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -190,9 +190,14 @@ impl Health {
         })
     }
 
-    /// That the group's coordinator has been silent for too long, if it has.
+    /// For how long the group's coordinator has been silent, if that is too long.
+    pub fn coordinator_silence(&self) -> Option<Duration> {
+        self.lease.expired()
+    }
+
+    /// The same for people.
     pub fn cut_off(&self) -> Option<String> {
-        let silence = self.lease.expired()?.as_secs();
+        let silence = self.coordinator_silence()?.as_secs();
         Some(format!(
             "no answer from the group coordinator for {silence} s: neither calling nor publishing \
              until it answers"

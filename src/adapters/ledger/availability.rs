@@ -33,6 +33,15 @@ pub(super) struct Availability {
     outage: Mutex<Option<Outage>>,
 }
 
+/// The ledger does not work.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LedgerOutage {
+    /// For how long.
+    pub lasts: Duration,
+    /// Why.
+    pub error: String,
+}
+
 struct Outage {
     since: Instant,
     /// When it was logged last, if it was.
@@ -111,6 +120,13 @@ impl Availability {
         }
         error.clone_into(&mut outage.error);
         is_due
+    }
+
+    /// For how long it has not worked, and why; `None` while it works as far as is known.
+    pub(super) fn outage(&self) -> Option<LedgerOutage> {
+        let outage = self.outage.lock();
+        let Outage { since, error, .. } = outage.as_ref()?;
+        Some(LedgerOutage { lasts: since.elapsed(), error: error.clone() })
     }
 
     /// Why the database does not work; `None` while it works as far as is known.

@@ -5,6 +5,8 @@
 
 use std::sync::Arc;
 
+use serde::{Deserialize, Serialize};
+
 use super::database::StoredRow;
 use super::reader::LedgerReader;
 use crate::domain::ledger_entry::LedgerEntry;
@@ -67,7 +69,7 @@ pub struct Listing<'a> {
 }
 
 /// The last entry of a page.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub(super) enum ListCursor {
     /// A number of SQLite's table.
     Row(i64),
@@ -87,6 +89,18 @@ impl<'a> Listing<'a> {
     /// Begins a list.
     pub fn new(reader: &'a LedgerReader, query: ListQuery) -> Self {
         Self { reader, query, after: None, is_complete: false }
+    }
+
+    /// Goes on where another list of the same query has stopped; `cursor`: as that one gave it, or ""
+    /// for the beginning. One that cannot be read counts as the beginning.
+    pub fn resume(reader: &'a LedgerReader, query: ListQuery, cursor: &str) -> Self {
+        Self { after: serde_json::from_str(cursor).ok(), ..Self::new(reader, query) }
+    }
+
+    /// Where [`Self::resume`] goes on; `None` at the end of the list.
+    pub fn cursor(&self) -> Option<String> {
+        let after = self.after.as_ref().filter(|_| !self.is_complete)?;
+        serde_json::to_string(after).ok()
     }
 
     /// The next entries; none at the end of the list.

@@ -35,6 +35,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::task::spawn_blocking;
 use tokio::time::sleep;
 
+pub use self::availability::LedgerOutage;
 use self::availability::{Availability, WriteWatch};
 use self::batch::PendingCommand;
 pub use self::database::NO_TABLES;
@@ -113,8 +114,8 @@ pub async fn open(settings: &LedgerSettings) -> anyhow::Result<(SqlLedger, Ledge
 impl SqlLedger {
     /// Why the ledger cannot be used: written, or read for parked events. A failed recovery does not
     /// count, because the partitions that wait for it are reported as blocked.
-    pub fn problem(&self) -> Option<String> {
-        self.availability.problem().or_else(|| self.parked_events.problem())
+    pub fn outage(&self) -> Option<LedgerOutage> {
+        self.availability.outage().or_else(|| self.parked_events.outage())
     }
 
     /// Deletes entries that were published before this time, a few at a time; returns how many. Fails

@@ -5,13 +5,14 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
+use super::ListedEntry;
 use super::database::{CountedRows, DueRows, ParkedRows, StoredRow};
 use super::postgres::PostgresReader;
 use super::sqlite::SqliteReader;
 use super::url::LedgerUrl;
 use crate::domain::ledger_entry::{LedgerEntry, key};
 use crate::domain::record::Position;
-use crate::ledger::{CountQuery, DueQuery, WaitingQuery};
+use crate::ledger::{CountQuery, DuePartition, DueQuery, WaitingQuery};
 
 /// How far the clocks of publishers and workers may differ.
 const MAX_CLOCK_SKEW: Duration = Duration::from_secs(300);
@@ -124,6 +125,28 @@ impl LedgerReader {
             Self::Sqlite(reader) => reader.due(query).await,
             Self::Postgres(reader) => reader.due(query).await,
         }
+    }
+
+    /// The parked entries of these partitions with the earliest deadlines, at most `limit`.
+    pub async fn most_urgent(
+        &self,
+        topic: &Arc<str>,
+        partitions: &[i32],
+        limit: usize,
+    ) -> anyhow::Result<Vec<ListedEntry>> {
+        // Every entry is past its deadline at the end of time.
+        let partitions =
+            partitions.iter().map(|&partition| DuePartition { partition, woken_up_to: -1 });
+        let query = DueQuery {
+            topic: topic.clone(),
+            partitions: partitions.collect(),
+            now: Timestamp::MAX,
+            overdue_limit: limit,
+            due_limit: 0,
+        };
+        let rows = self.due(&query).await?.overdue;
+        let listed = |StoredRow { key, entry, .. }| ListedEntry { key, entry };
+        Ok(rows.into_iter().map(listed).collect())
     }
 
     /// The entries of a waiting room.

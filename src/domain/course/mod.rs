@@ -204,6 +204,11 @@ impl<'a> Course<'a> {
         self.transfers
     }
 
+    /// The verdict on the last transfer, in full.
+    pub fn verdict(&self) -> Option<&Verdict> {
+        self.last_verdict.as_ref()
+    }
+
     /// The verdict on the last transfer, in a word.
     pub fn last_verdict(&self) -> Option<&'static str> {
         self.last_verdict.as_ref().map(|verdict| verdict.class.as_str())

@@ -21,6 +21,7 @@ use self::isolation::Isolation;
 use self::probes::{GateHold, Stage};
 use self::silence::Silence;
 use super::permits::Caller;
+use super::status::GateStage;
 use crate::domain::request::DeskCommand;
 use crate::domain::signal::{ShutReason, Signal};
 
@@ -128,6 +129,21 @@ impl CircuitBreaker {
     /// Whether a refusal that concerns all calls holds the gate.
     pub(super) fn is_held_by_refusal(&self) -> bool {
         self.hold.as_ref().is_some_and(|hold| hold.fault.reason == ShutReason::Misconfigured)
+    }
+
+    /// What is held, and since when.
+    pub(super) fn hold(&self) -> Option<(GateStage, Duration)> {
+        let GateHold { stage, fault, since, .. } = self.hold.as_ref()?;
+        let stage = match stage {
+            Stage::Suspected => GateStage::Suspected(fault.clone()),
+            Stage::Shut => GateStage::Shut(fault.clone()),
+        };
+        Some((stage, *since))
+    }
+
+    /// When the next probe of a held gate may go out.
+    pub(super) fn next_probe_at(&self) -> Option<Duration> {
+        self.hold.as_ref().map(|hold| hold.next_probe_at)
     }
 
     /// When the last outage ended.

@@ -42,7 +42,7 @@ pub(super) struct GateHold {
     witnesses: Vec<SessionHash>,
     asked: AskedSessions,
     probe_interval: Duration,
-    next_probe_at: Duration,
+    pub(super) next_probe_at: Duration,
     /// When the next session that was not asked yet may probe.
     new_witness_at: Duration,
     probes_in_flight: usize,

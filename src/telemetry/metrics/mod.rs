@@ -341,9 +341,25 @@ impl Metrics {
         }
     }
 
-    /// How many events are parked.
-    pub fn parked(&self) -> i64 {
-        self.by_why.iter().map(|gauge| gauge.get()).sum()
+    /// How many events are parked, by what they wait for: their time, their session, an agent.
+    pub fn parked(&self) -> [u64; PARKED_WHY.len()] {
+        self.by_why.each_ref().map(|gauge| u64::try_from(gauge.get()).unwrap_or(0))
+    }
+
+    /// How many events are unfinished, in memory and parked.
+    pub fn open_events(&self) -> u64 {
+        u64::try_from(self.unfinished.get()).unwrap_or(0) + self.parked().iter().sum::<u64>()
+    }
+
+    /// The consumer lag of a partition, where it is known.
+    pub fn lag_of(&self, topic: &str, partition: i32) -> Option<u64> {
+        let label = PartitionLabel { topic: topic.to_owned(), partition };
+        self.lag.get(&label).and_then(|lag| u64::try_from(lag.get()).ok())
+    }
+
+    /// Whether the configuration file has a version that cannot be used.
+    pub fn reload_failed(&self) -> bool {
+        self.reload_successful.get() == 0
     }
 
     /// Reports the sizes of the ledger's file and of its write-ahead log.

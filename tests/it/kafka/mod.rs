@@ -2,6 +2,7 @@
 //!
 //! Each test has its own topics, group and Desk.
 
+mod admin;
 mod audit;
 mod codes;
 mod crash;

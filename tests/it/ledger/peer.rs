@@ -372,7 +372,7 @@ impl Peer {
     pub(super) fn problem(&self) -> Option<String> {
         match self {
             Self::Memory(_) => None,
-            Self::Database(ledger, _) => ledger.problem(),
+            Self::Database(ledger, _) => ledger.outage().map(|outage| outage.error),
         }
     }
 

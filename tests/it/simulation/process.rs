@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::sync::mpsc::{TryRecvError, sync_channel};
 use std::time::Duration;
 
+use handoff::activity::Activity;
 use handoff::clock::{Clock, Rng};
 use handoff::consume::{Inbound, IntakeLimits, IntakeSettings, Source, consume};
 use handoff::deliver::{Context, Ports, SharedPolicy};
@@ -160,6 +161,8 @@ fn context(
     let metrics = Arc::new(Metrics::new());
     let health = Arc::new(Health::new(lease.clone(), Duration::from_secs(3_600)));
     let (clock, rng) = (process.world.clock(), process.world.clone());
+    let activity_clock = process.world.clock();
+    let activity = Activity::new(Clock::from_fn(move || activity_clock.now()));
     let gate = gate(&process.world, 8, &metrics);
     *lock(&process.gate) = Some(gate.clone());
     Arc::new(Context {
@@ -172,6 +175,7 @@ fn context(
         rng: Rng::from_fn(move || rng.rng(|rng| rng.u64(..))),
         lease,
         health,
+        activity,
         metrics,
         dead_letter_log: DeadLetterLog::default(),
         traces: Traces::off(),

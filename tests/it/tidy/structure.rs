@@ -113,6 +113,7 @@ const LAYERS: &[(&str, u8)] = &[
     ("ledger", 2),
     ("lease", 2),
     ("health", 2),
+    ("activity", 2),
     ("telemetry", 2),
     ("domain", 1),
     ("clock", 0),

@@ -134,6 +134,11 @@ impl<'a, K> Search<'a, K> {
 }
 
 impl<C> CallPermits<C> {
+    /// `desk.concurrency`.
+    pub(in crate::gate) fn concurrency(&self) -> usize {
+        self.concurrency
+    }
+
     pub(in crate::gate) fn new(
         concurrency: usize,
         retry_budget: f64,

@@ -1,0 +1,170 @@
+//! Ids as people see them: those of sessions, and agents, are shortened unless `admin.show_ids`.
+//!
+//! An event's id names a request, not a person, and every command needs it, so it is shown; where it
+//! contains the id of the session, that part is shortened. A *ref* names an event in the paths of this
+//! port while the process runs.
+
+use std::collections::{HashMap, VecDeque};
+use std::hash::{BuildHasher as _, RandomState};
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+use serde_json::Value;
+
+use crate::domain::ids::shortened;
+
+/// Refs of entries of the ledger that are remembered: as many rows have links that work.
+const MAX_REMEMBERED: usize = 10_000;
+
+/// How ids are shown.
+#[derive(Debug)]
+pub(super) struct Ids {
+    show: bool,
+    /// Randomly keyed, so that a ref says nothing about the id.
+    hasher: RandomState,
+    remembered: Mutex<RememberedRefs>,
+}
+
+#[derive(Debug, Default)]
+struct RememberedRefs {
+    ids: HashMap<String, Arc<str>>,
+    /// The oldest first.
+    order: VecDeque<String>,
+}
+
+impl Ids {
+    pub(super) fn new(show: bool) -> Self {
+        Self { show, hasher: RandomState::new(), remembered: Mutex::default() }
+    }
+
+    /// Whether ids are shown in full.
+    pub(super) fn are_shown(&self) -> bool {
+        self.show
+    }
+
+    /// A session id.
+    pub(super) fn session(&self, id: &str) -> String {
+        if self.show { id.to_owned() } else { shortened(id) }
+    }
+
+    /// An event's id.
+    pub(super) fn event(&self, id: &str, session: &str) -> String {
+        if self.show || session.is_empty() || !id.contains(session) {
+            return id.to_owned();
+        }
+        id.replace(session, &shortened(session))
+    }
+
+    /// The name of an event in paths.
+    pub(super) fn reference(&self, event_id: &str) -> String {
+        format!("~{:016x}", self.hasher.hash_one(event_id))
+    }
+
+    /// The same of an event that only the ledger has, so that [`Self::remembered`] finds it.
+    pub(super) fn reference_to_entry(&self, event_id: &str) -> String {
+        let reference = self.reference(event_id);
+        let mut remembered = self.remembered.lock();
+        let RememberedRefs { ids, order } = &mut *remembered;
+        if ids.insert(reference.clone(), event_id.into()).is_none() {
+            order.push_back(reference.clone());
+        }
+        if order.len() > MAX_REMEMBERED
+            && let Some(oldest) = order.pop_front()
+        {
+            ids.remove(&oldest);
+        }
+        reference
+    }
+
+    /// The id behind a ref of [`Self::reference_to_entry`].
+    pub(super) fn remembered(&self, reference: &str) -> Option<Arc<str>> {
+        self.remembered.lock().ids.get(reference).cloned()
+    }
+
+    /// Shortens the session id, and the agents, wherever they stand in a document.
+    pub(super) fn hide(&self, document: &mut Value, session: &str) {
+        if !self.show {
+            hide(document, session);
+        }
+    }
+}
+
+fn hide(document: &mut Value, session: &str) {
+    match document {
+        Value::String(text) if !session.is_empty() && text.contains(session) => {
+            *text = text.replace(session, &shortened(session));
+        }
+        Value::Array(items) => items.iter_mut().for_each(|item| hide(item, session)),
+        Value::Object(members) => {
+            for (name, value) in members {
+                match (name.as_str(), value) {
+                    ("agent_id", Value::String(agent)) => *agent = shortened(agent),
+                    ("agents", Value::Array(agents)) => {
+                        agents.iter_mut().for_each(|agent| {
+                            if let Value::String(agent) = agent {
+                                *agent = shortened(agent);
+                            }
+                        });
+                    }
+                    // The body of a call, as text.
+                    ("body", Value::String(body)) => *body = hidden_body(body, session),
+                    (_, value) => hide(value, session),
+                }
+            }
+        }
+        _ => {}
+    }
+}
+
+/// The only lists of texts in a body are agents.
+fn hidden_body(body: &str, session: &str) -> String {
+    let Ok(mut body) = serde_json::from_str::<Value>(body) else { return String::new() };
+    hide(&mut body, session);
+    let lists = body.as_object_mut().into_iter().flatten().filter_map(|(_, v)| v.as_array_mut());
+    for item in lists.flatten() {
+        if let Value::String(agent) = item {
+            *agent = shortened(agent);
+        }
+    }
+    body.to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_session_id_is_shortened_wherever_it_stands() {
+        let ids = Ids::new(false);
+        assert_eq!(ids.session("fd8a2e30-1111"), "fd8a..");
+        assert_eq!(ids.session("s-1"), "s..");
+        assert_eq!(ids.session("é\u{202e}üß"), "é\u{202e}..");
+        assert_eq!(ids.event("rasa:fd8a2e30-1111:7", "fd8a2e30-1111"), "rasa:fd8a..:7");
+        assert_eq!(ids.event("evt-1", "fd8a2e30-1111"), "evt-1");
+        let mut document = json!({"session_id": "abcdefgh", "agent_id": "anna@example.com",
+            "target": {"agents": ["ben@x"], "group": 7}, "body": "{\"SessionId\":\"abcdefgh\",\"MemberList\":[\"ben@x\"]}"});
+        ids.hide(&mut document, "abcdefgh");
+        let expected = json!({"session_id": "abcd..", "agent_id": "anna..",
+            "target": {"agents": ["be.."], "group": 7}, "body": "{\"MemberList\":[\"be..\"],\"SessionId\":\"abcd..\"}"});
+        assert_eq!(document, expected);
+        assert_eq!(Ids::new(true).session("fd8a2e30-1111"), "fd8a2e30-1111");
+    }
+
+    #[test]
+    fn a_reference_names_one_event_of_one_process() {
+        let ids = Ids::new(true);
+        assert_eq!(ids.reference("evt-1"), ids.reference("evt-1"));
+        assert_ne!(ids.reference("evt-1"), ids.reference("evt-2"));
+        assert_ne!(ids.reference("evt-1"), Ids::new(true).reference("evt-1"));
+        assert_eq!(ids.reference("").len(), 17);
+        let first = ids.reference_to_entry("first");
+        assert_eq!(ids.remembered(&first).as_deref(), Some("first"));
+        for number in 0..MAX_REMEMBERED {
+            ids.reference_to_entry(&number.to_string());
+        }
+        assert_eq!(ids.remembered(&first), None, "memory is bounded");
+        assert_eq!(ids.remembered.lock().ids.len(), MAX_REMEMBERED);
+    }
+}

@@ -1,0 +1,159 @@
+//! `/status`: builds the document, at most about once a second for all who ask, and never when
+//! nobody does.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::extract::State;
+use axum::http::header;
+use axum::response::IntoResponse;
+use jiff::{SignedDuration, Timestamp};
+use tokio::sync::Mutex;
+use tokio::time::{Instant, timeout};
+
+use super::collect::Collector;
+use super::document::StatusDocument;
+use super::ids::Ids;
+use super::parked::{ParkedRow, row_of_entry};
+use super::shared_reader::SharedReader;
+use super::{Admin, View};
+
+/// A document is served to all who ask for this long.
+const MAX_AGE: Duration = Duration::from_millis(900);
+/// Unfinished events that are shown.
+pub(super) const MAX_EVENTS: usize = 100;
+/// A read of the ledger may take this long; the rows before it are shown otherwise.
+const READ_TIMEOUT: Duration = Duration::from_secs(2);
+/// Times that are computed from two clocks differ by a little each time.
+const JITTER: SignedDuration = SignedDuration::from_millis(1_500);
+
+/// One document.
+#[derive(Debug)]
+pub(super) struct StatusSnapshot {
+    /// Another one for each change.
+    pub(super) number: u64,
+    pub(super) as_of: Timestamp,
+    pub(super) document: StatusDocument,
+    /// Its JSON without `as_of`.
+    body: String,
+}
+
+/// The document of this moment.
+pub(super) struct Snapshots {
+    view: Arc<View>,
+    ids: Arc<Ids>,
+    ledger: Arc<SharedReader>,
+    inner: Mutex<Cache>,
+}
+
+#[derive(Default)]
+struct Cache {
+    last: Option<(Instant, Arc<StatusSnapshot>)>,
+    parked: Vec<ParkedRow>,
+    steady: SteadyTimes,
+}
+
+/// Times that stay the same as long as they differ by little from the last look.
+#[derive(Debug, Default)]
+pub(super) struct SteadyTimes(HashMap<&'static str, Timestamp>);
+
+impl SteadyTimes {
+    /// This time, or the one of the last look if it is as good.
+    pub(super) fn at(&mut self, name: &'static str, time: Option<Timestamp>) -> Option<Timestamp> {
+        let Some(time) = time else {
+            self.0.remove(name);
+            return None;
+        };
+        let kept = self.0.entry(name).or_insert(time);
+        if kept.duration_since(time).abs() > JITTER {
+            *kept = time;
+        }
+        Some(*kept)
+    }
+}
+
+impl StatusSnapshot {
+    /// Names this document among those of all processes.
+    pub(super) fn id(&self) -> String {
+        format!("{}-{}", self.document.service.started_at.as_millisecond(), self.number)
+    }
+
+    /// The JSON, dated.
+    pub(super) fn json(&self) -> String {
+        // Spliced, because the rest is equal for each reader: `{"format":..` follows.
+        format!("{{\"as_of\":\"{}\",{}", self.as_of, &self.body[1..])
+    }
+}
+
+impl Snapshots {
+    pub(super) fn new(view: Arc<View>, ids: Arc<Ids>, ledger: Arc<SharedReader>) -> Self {
+        Self { view, ids, ledger, inner: Mutex::default() }
+    }
+
+    /// The document, at most [`MAX_AGE`] old.
+    pub(super) async fn current(&self) -> Arc<StatusSnapshot> {
+        // All who ask meanwhile wait here for the same document.
+        let mut cache = self.inner.lock().await;
+        let Cache { last, parked, steady } = &mut *cache;
+        if let Some((_, snapshot)) = last.as_ref().filter(|(at, _)| at.elapsed() < MAX_AGE) {
+            return snapshot.clone();
+        }
+        *parked = self.parked(std::mem::take(parked)).await;
+        let as_of = self.view.clock.now();
+        let document = Collector::new(&self.view, &self.ids, parked, as_of).document(steady);
+        let body = serde_json::to_string(&document).expect("texts and numbers are always JSON");
+        let number = match last {
+            Some((_, before)) if before.body == body => before.number,
+            Some((_, before)) => before.number + 1,
+            None => 1,
+        };
+        let snapshot = Arc::new(StatusSnapshot { number, as_of, document, body });
+        *last = Some((Instant::now(), snapshot.clone()));
+        snapshot
+    }
+
+    /// The parked events with the earliest deadlines; `before` if the ledger cannot be read now.
+    async fn parked(&self, before: Vec<ParkedRow>) -> Vec<ParkedRow> {
+        let assigned = self.view.activity.assigned().partitions;
+        if self.view.metrics.parked() == [0; 3] || assigned.is_empty() {
+            return vec![];
+        }
+        let read = self.ledger.read(async |reader| {
+            reader.most_urgent(&self.view.about.topic, &assigned, MAX_EVENTS).await
+        });
+        match timeout(READ_TIMEOUT, read).await {
+            Ok(Ok(entries)) => {
+                let readable = entries.iter().filter_map(|listed| {
+                    row_of_entry(&listed.key, listed.entry.as_ref().ok()?, &self.ids)
+                });
+                readable.collect()
+            }
+            // The service itself says that its ledger is unavailable.
+            Ok(Err(_)) | Err(_) => before,
+        }
+    }
+}
+
+/// `GET /status`.
+pub(super) async fn status(State(admin): State<Admin>) -> impl IntoResponse {
+    let snapshot = admin.snapshots.current().await;
+    ([(header::CONTENT_TYPE, "application/json")], snapshot.json())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_time_is_steady_until_it_changes_by_more_than_a_little() {
+        let at = |millis| Some(Timestamp::from_millisecond(millis).unwrap());
+        let mut steady = SteadyTimes::default();
+        assert_eq!(steady.at("gate", at(10_000)), at(10_000));
+        assert_eq!(steady.at("gate", at(10_007)), at(10_000));
+        assert_eq!(steady.at("gate", at(8_600)), at(10_000));
+        assert_eq!(steady.at("gate", at(20_000)), at(20_000));
+        assert_eq!(steady.at("gate", None), None);
+        assert_eq!(steady.at("gate", at(20_001)), at(20_001));
+    }
+}
