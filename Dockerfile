@@ -33,8 +33,7 @@ VOLUME /var/lib/handoff
 # Numbers, because Kubernetes cannot tell for a name that it is not root (runAsNonRoot).
 USER 10001:10001
 EXPOSE 9464
-# The admin port listens on 127.0.0.1 only, unless HANDOFF__ADMIN__LISTEN=0.0.0.0:9464 is set; this asks it from inside. Kubernetes
-# ignores it: see deploy/kubernetes/. A configuration file goes into HANDOFF_CONFIG, so that this command finds it, too.
-HEALTHCHECK --interval=10s --timeout=6s --start-period=60s --retries=6 CMD ["handoff", "health"]
+# The admin port listens on 127.0.0.1 only, unless HANDOFF__ADMIN__LISTEN=0.0.0.0:9464 is set. No HEALTHCHECK, because other commands
+# than `run` have no such port: `handoff health` asks it from inside.
 ENTRYPOINT ["handoff"]
 CMD ["run"]
