@@ -26,7 +26,7 @@ const OTHERS: &[(&str, &str)] = &[
     ("java mvn pip go", "fetch other programs, for the comparison"),
     (
         "export for do done if then fi until while mkdir sed seq sleep kill wait printf echo cat rm \
-      install useradd chmod chown cp mv sh bash jq kcat grep set true",
+      install useradd chmod chown cp mv sh bash jq kcat grep set true openssl",
         "the shell and its tools",
     ),
 ];
