@@ -5,5 +5,6 @@ pub(crate) mod kafka;
 pub(crate) mod outcome_schema;
 pub(crate) mod pgbouncer;
 pub(crate) mod postgres;
+pub(crate) mod programs;
 pub(crate) mod relay;
 pub(crate) mod worker;
