@@ -12,6 +12,7 @@
 //! - `field`: faults seen in the field, one file per kind, by the smallest input that shows each.
 //! - `examples`: the programs under `examples/` against the service, run as a user runs them.
 //! - `formats`: records of other systems, as fixtures and changed at random.
+//! - `page`: the live page in a real browser (programs in `tests/page/`), in every state that it can show.
 //! - `recipes`: the commands of `docs/recipes/` print what the pages say.
 //! - `fixture`: whether the Kafka fixture does what the other tests rely on.
 //! - `schemas`: the documents in schemas/ against the types, the documents' examples and `handoff schema`.
@@ -28,6 +29,7 @@ mod fixture;
 mod formats;
 mod kafka;
 mod ledger;
+mod page;
 mod recipes;
 mod schemas;
 mod sim_desk;
