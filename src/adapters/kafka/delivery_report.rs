@@ -5,13 +5,16 @@
 //! and append the first. So librdkafka keeps for each message whether any of its requests may have
 //! been appended; `rdkafka` hands the message out, but not that.
 
+use std::time::Duration;
+
 use rdkafka::bindings::{rd_kafka_message_status, rd_kafka_msg_status_t};
 use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode as Code};
 use rdkafka::message::{BorrowedMessage, Message as _};
 use rdkafka::producer::{DeliveryResult, ProducerContext};
 use rdkafka::{ClientContext, Statistics};
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
+use tokio::time::Instant;
 
 use super::client_errors::ThrottledErrors;
 
@@ -66,6 +69,18 @@ impl Undelivered {
         self.partition.filter(|_| self.is_possibly_persisted || timed_out)
     }
 
+    /// The same, of a message that was purged because the client has had it for too long: it may be in
+    /// the topic as one that librdkafka gives up for that.
+    #[must_use]
+    pub(super) fn timed_out(self) -> Self {
+        match self.error.rdkafka_error_code() {
+            Some(Code::PurgeQueue | Code::PurgeInflight) => {
+                Self { error: KafkaError::MessageProduction(Code::MessageTimedOut), ..self }
+            }
+            _ => self,
+        }
+    }
+
     /// Whether the brokers refuse the epoch of the client.
     pub(super) fn is_fenced(&self) -> bool {
         self.error.rdkafka_error_code() == Some(Code::InvalidProducerEpoch)
@@ -98,21 +113,50 @@ fn is_refusal(error: &KafkaError) -> bool {
         )
 }
 
+/// When a broker refused a message of this client last.
+pub(super) type LastRefusal = Option<Instant>;
+
+/// A client counts as one whose messages are refused for this long.
+const REFUSED_FOR: Duration = Duration::from_secs(10);
+
+/// Whether messages of the client are being refused.
+pub(super) fn is_refused(last: LastRefusal) -> bool {
+    last.is_some_and(|at| at.elapsed() < REFUSED_FOR)
+}
+
 /// The context of the service's producers: sends each report to who waits for it.
-#[derive(Clone, Default)]
-pub(super) struct DeliveryReporter(ThrottledErrors);
+pub(super) struct DeliveryReporter {
+    errors: ThrottledErrors,
+    refusal: watch::Sender<LastRefusal>,
+}
+
+impl DeliveryReporter {
+    pub(super) fn new(refusal: watch::Sender<LastRefusal>) -> Self {
+        Self { errors: ThrottledErrors::default(), refusal }
+    }
+
+    /// The brokers refused a message. Who waits is notified of the first refusal only, or thousands
+    /// would be with each.
+    pub(super) fn on_refusal(&self) {
+        self.refusal.send_if_modified(|last| {
+            let is_first = !is_refused(*last);
+            *last = Some(Instant::now());
+            is_first
+        });
+    }
+}
 
 impl ClientContext for DeliveryReporter {
     fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
-        self.0.log(level, facility, message);
+        self.errors.log(level, facility, message);
     }
 
     fn stats(&self, statistics: Statistics) {
-        self.0.stats(statistics);
+        self.errors.stats(statistics);
     }
 
     fn error(&self, error: KafkaError, reason: &str) {
-        self.0.error(error, reason);
+        self.errors.error(error, reason);
     }
 }
 
@@ -130,6 +174,11 @@ impl ProducerContext for DeliveryReporter {
                 is_possibly_persisted: is_possibly_persisted(message),
             }),
         };
+        // librdkafka's own errors are negative numbers.
+        let code = result.as_ref().err().and_then(|(error, _)| error.rdkafka_error_code());
+        if code.is_some_and(|code| (code as i32) > 0) {
+            self.on_refusal();
+        }
         // Fails where the publication was cancelled.
         drop(waiting.send(report));
     }

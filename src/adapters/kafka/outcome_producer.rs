@@ -3,7 +3,8 @@
 //! A message is enqueued when [`OutcomeProducer::publish`](OutcomePublisher::publish) is called,
 //! or once the previous message of its session is acknowledged ([`PublishOrder`]). librdkafka gives
 //! up a message after seconds ([`KafkaSettings::message_timeout`]), so that a process that was
-//! paused does not send it when it resumes. Before a message is sent again that may have arrived
+//! paused does not send it when it resumes; a process that runs gives it up before
+//! ([`KeepTimes`]). Before a message is sent again that may have arrived
 //! ([`Undelivered`]), or that another instance may have published while this process was paused, the
 //! topic is read ([`PublishedLookup`]); when that is certain, [`HiddenRecords`] knows. The
 //! subcommands use [`super::RecordPublisher`], which gives up.
@@ -24,7 +25,9 @@ use super::delivery_report::{Acknowledgement, Undelivered};
 use super::hidden_records::{HiddenRecords, PossiblyAppended, TopicPartition};
 use super::publish_order::{OrderEntry, PublishOrder};
 use super::published_lookup::{LookupStart, PublishedLookup};
-use super::replaceable_producer::{EnqueuedMessage, ProducerClientId, ReplaceableProducer};
+use super::replaceable_producer::{
+    EnqueuedMessage, KeepTimes, ProducerClientId, ReplaceableProducer,
+};
 use super::unacknowledged::{PendingMessage, Unacknowledged};
 use super::{KafkaSettings, plain};
 use crate::clock::Clock;
@@ -66,15 +69,15 @@ impl OutcomeProducer {
         health: Arc<Health>,
         metrics: Arc<Metrics>,
     ) -> anyhow::Result<Self> {
-        let config = settings.producer_config();
+        let (config, keep) = (settings.producer_config(), KeepTimes::new(settings));
         let mut unbatched = config.clone();
         unbatched.set("batch.num.messages", "1");
-        let batched = ReplaceableProducer::new(config)
+        let batched = ReplaceableProducer::new(config, keep)
             .map_err(plain)
             .context("failed to create the Kafka producer")?;
         Ok(Self {
             batched,
-            unbatched: ReplaceableProducer::lazy(unbatched),
+            unbatched: ReplaceableProducer::lazy(unbatched, keep),
             throttle: Arc::default(),
             settings: settings.clone(),
             lookup: Arc::new(PublishedLookup::new(health.clone())),
@@ -231,8 +234,9 @@ impl<'p> Publication<'p> {
                         self.react_to(&Undelivered::not_enqueued(error)).await;
                     }
                 }
-                Some(Ok(EnqueuedMessage { client, report })) => {
-                    match report.await.unwrap_or_else(|_| Err(unanswered())) {
+                Some(Ok(message)) => {
+                    let client = message.client;
+                    match self.producer.client(self.batching).report(message).await {
                         Ok(acknowledged) => return self.published(acknowledged, client),
                         Err(failure) => {
                             self.may_have_arrived |= failure.may_have_arrived();
@@ -348,9 +352,4 @@ impl<'p> Publication<'p> {
         let topic = self.producer.settings.topics.of(self.message.channel).into();
         Published { position: Position { topic, partition, offset }, by: PublishedBy::Us }
     }
-}
-
-fn unanswered() -> Undelivered {
-    error!("Kafka producer dropped a message unanswered");
-    Undelivered::unanswered()
 }

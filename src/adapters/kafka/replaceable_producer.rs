@@ -3,30 +3,67 @@
 //! An idempotent producer may fail for good, for example when the broker has lost its producer id, and
 //! its epochs may run out. Creating and dropping a client takes a while, so both happen on a blocking
 //! thread; the client in use is swapped under a lock that is held only for the swap.
+//!
+//! A request without an answer is sent again by librdkafka, with the same sequence numbers, so that
+//! the broker appends it once. But after a message that was refused, or that timed out in its queue,
+//! librdkafka begins a new epoch and renumbers whatever is still in the client: a request that the
+//! broker appended without an answer is then appended twice. So a client is purged before that happens
+//! ([`KeepTimes`]), and what may have arrived is looked up.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use parking_lot::{Mutex, RwLock};
 use rdkafka::ClientConfig;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::producer::{BaseRecord, Producer as _, PurgeConfig, ThreadedProducer};
 use rdkafka::util::Timeout;
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
 use tokio::task::spawn_blocking;
+use tokio::time::{Instant, sleep_until};
 use tracing::error;
 
-use super::delivery_report::{DeliveryReport, DeliveryReporter, ReportSender};
-use super::plain;
+use super::delivery_report::{
+    DeliveryReport, DeliveryReporter, LastRefusal, ReportSender, Undelivered, is_refused,
+};
+use super::{KafkaSettings, plain};
 
 /// Tells the clients of this process from each other: each has a producer id of its own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) struct ProducerClientId(pub(super) u64);
 
+/// How long a message may be in a client before everything in it is purged.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct KeepTimes {
+    /// Long enough for a second request after one without an answer (`socket.timeout.ms`), and shorter
+    /// than [`KafkaSettings::message_timeout`]: a message that times out begins a new epoch.
+    usually: Duration,
+    /// While messages are refused, each of which begins a new epoch: shorter than a request may take,
+    /// so that no message is sent again.
+    while_refused: Duration,
+}
+
+impl KeepTimes {
+    pub(super) fn new(settings: &KafkaSettings) -> Self {
+        let message_timeout = settings.message_timeout();
+        Self { usually: message_timeout * 3 / 4, while_refused: message_timeout / 5 }
+    }
+
+    fn after(self, refusal: LastRefusal) -> Duration {
+        if is_refused(refusal) { self.while_refused } else { self.usually }
+    }
+}
+
+/// From one purge for a message to the next, until it is reported.
+const PURGE_AGAIN: Duration = Duration::from_millis(250);
+
 /// A message that a client has accepted.
 pub(super) struct EnqueuedMessage {
     pub(super) client: ProducerClientId,
-    pub(super) report: oneshot::Receiver<DeliveryReport>,
+    at: Instant,
+    report: oneshot::Receiver<DeliveryReport>,
+    refusal: watch::Receiver<LastRefusal>,
 }
 
 /// The producer; clones share it.
@@ -35,6 +72,7 @@ pub(super) struct ReplaceableProducer(Arc<Shared>);
 
 struct Shared {
     config: ClientConfig,
+    keep: KeepTimes,
     current: RwLock<Option<Arc<ProducerClient>>>,
     /// A client whose epoch the brokers refuse.
     fenced: Mutex<Option<ProducerClientId>>,
@@ -44,6 +82,7 @@ struct Shared {
 
 struct ProducerClient {
     id: ProducerClientId,
+    refusal: watch::Sender<LastRefusal>,
     native: ThreadedProducer<DeliveryReporter>,
 }
 
@@ -55,17 +94,18 @@ enum Unusable {
 
 impl ReplaceableProducer {
     /// Create the client now; it connects to the brokers in the background.
-    pub(super) fn new(config: ClientConfig) -> Result<Self, KafkaError> {
+    pub(super) fn new(config: ClientConfig, keep: KeepTimes) -> Result<Self, KafkaError> {
         let client = ProducerClient::create(&config)?;
-        let producer = Self::lazy(config);
+        let producer = Self::lazy(config, keep);
         producer.0.replace(client);
         Ok(producer)
     }
 
     /// Create no client until [`Self::ensure_usable`] is called.
-    pub(super) fn lazy(config: ClientConfig) -> Self {
+    pub(super) fn lazy(config: ClientConfig, keep: KeepTimes) -> Self {
         Self(Arc::new(Shared {
             config,
+            keep,
             current: RwLock::default(),
             fenced: Mutex::default(),
             creating: Mutex::default(),
@@ -86,8 +126,36 @@ impl ReplaceableProducer {
         if !condition() {
             return Err(KafkaError::Canceled);
         }
+        let (at, refusal) = (Instant::now(), client.refusal.subscribe());
         client.native.send(record).map_err(|(error, _)| error)?;
-        Ok(EnqueuedMessage { client: client.id, report })
+        Ok(EnqueuedMessage { client: client.id, at, report, refusal })
+    }
+
+    /// The report of a message. Purges its client where that has kept the message for too long.
+    pub(super) async fn report(&self, message: EnqueuedMessage) -> DeliveryReport {
+        let EnqueuedMessage { client, at, mut report, mut refusal } = message;
+        let (mut is_purged, mut is_alive) = (false, true);
+        loop {
+            let overdue = match is_purged {
+                true => Instant::now() + PURGE_AGAIN,
+                false => at + self.0.keep.after(*refusal.borrow_and_update()),
+            };
+            tokio::select! {
+                report = &mut report => {
+                    let report = report.unwrap_or_else(|_| Err(unanswered()));
+                    return report.map_err(|failure| match is_purged {
+                        true => failure.timed_out(),
+                        false => failure,
+                    });
+                }
+                // A client that was replaced purges what it has when it is dropped.
+                changed = refusal.changed(), if is_alive => is_alive = changed.is_ok(),
+                () = sleep_until(overdue) => {
+                    is_purged = true;
+                    self.0.purge(Some(client));
+                }
+            }
+        }
     }
 
     /// The brokers refuse this client's epoch. librdkafka raises it after each refused message, and
@@ -108,10 +176,7 @@ impl ReplaceableProducer {
 
     /// Fail all messages that are queued or not acknowledged yet. Does not wait.
     pub(super) fn purge(&self) {
-        let client = self.0.current.read().clone();
-        if let Some(client) = client {
-            client.native.purge(PurgeConfig::default().queue().inflight().non_blocking());
-        }
+        self.0.purge(None);
     }
 
     /// Wait at most `limit` until all messages are acknowledged.
@@ -122,6 +187,15 @@ impl ReplaceableProducer {
 }
 
 impl Shared {
+    /// Purge the client, or only the one that is named.
+    fn purge(&self, only: Option<ProducerClientId>) {
+        let current = self.current.read().clone();
+        let client = current.filter(|client| only.is_none_or(|only| only == client.id));
+        if let Some(client) = client {
+            client.native.purge(PurgeConfig::default().queue().inflight().non_blocking());
+        }
+    }
+
     fn unusable(&self) -> Option<Unusable> {
         let current = self.current.read();
         let Some(client) = &*current else { return Some(Unusable::NotCreatedYet) };
@@ -160,37 +234,73 @@ impl Shared {
 impl ProducerClient {
     fn create(config: &ClientConfig) -> Result<Self, KafkaError> {
         static NEXT: AtomicU64 = AtomicU64::new(0);
-        let native = config.create_with_context(DeliveryReporter::default())?;
-        Ok(Self { id: ProducerClientId(NEXT.fetch_add(1, Ordering::Relaxed)), native })
+        let refusal = watch::Sender::new(None);
+        let native = config.create_with_context(DeliveryReporter::new(refusal.clone()))?;
+        Ok(Self { id: ProducerClientId(NEXT.fetch_add(1, Ordering::Relaxed)), refusal, native })
     }
+}
+
+fn unanswered() -> Undelivered {
+    error!("Kafka producer dropped a message unanswered");
+    Undelivered::unanswered()
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::delivery_report::Undelivered;
     use super::*;
 
+    const HOUR: Duration = Duration::from_secs(3600);
+    const SOON: Duration = Duration::from_millis(10);
+
     /// Without an address it connects to nobody.
-    fn without_brokers() -> ReplaceableProducer {
-        ReplaceableProducer::new(ClientConfig::new()).unwrap()
+    fn without_brokers(usually: Duration, while_refused: Duration) -> ReplaceableProducer {
+        let keep = KeepTimes { usually, while_refused };
+        ReplaceableProducer::new(ClientConfig::new(), keep).unwrap()
+    }
+
+    fn enqueue(producer: &ReplaceableProducer) -> EnqueuedMessage {
+        let record = |waiting| BaseRecord::with_opaque_to("topic", waiting).key(&b"k"[..]);
+        producer.enqueue(|| true, record).map_err(|error| error.to_string()).unwrap()
+    }
+
+    fn never_sent(code: RDKafkaErrorCode) -> DeliveryReport {
+        let error = KafkaError::MessageProduction(code);
+        Err(Undelivered { error, partition: None, is_possibly_persisted: false })
     }
 
     #[tokio::test]
     async fn a_message_is_enqueued_where_the_condition_holds_and_its_failure_is_reported() {
-        let producer = without_brokers();
+        let producer = without_brokers(HOUR, HOUR);
         let record = |waiting| BaseRecord::with_opaque_to("topic", waiting).key(&b"k"[..]);
         assert!(producer.enqueue(|| false, record).is_err());
-        let enqueued = producer.enqueue(|| true, record).map_err(|error| error.to_string());
+        let enqueued = enqueue(&producer);
         producer.purge();
-        let report = enqueued.expect("it is enqueued").report.await.expect("it is reported");
-        let error = KafkaError::MessageProduction(RDKafkaErrorCode::PurgeQueue);
-        let never_sent = Undelivered { error, partition: None, is_possibly_persisted: false };
-        assert_eq!(report, Err(never_sent));
+        assert_eq!(producer.report(enqueued).await, never_sent(RDKafkaErrorCode::PurgeQueue));
+    }
+
+    #[tokio::test]
+    async fn an_overdue_message_takes_the_younger_ones_out_of_its_client() {
+        let producer = without_brokers(SOON, HOUR);
+        let (overdue, younger) = (enqueue(&producer), enqueue(&producer));
+        let report = producer.report(overdue).await;
+        assert_eq!(report, never_sent(RDKafkaErrorCode::MessageTimedOut), "as if it had timed out");
+        let report = younger.report.await.expect("it is reported");
+        assert_eq!(report, never_sent(RDKafkaErrorCode::PurgeQueue));
+    }
+
+    #[tokio::test]
+    async fn a_refusal_shortens_the_time_of_what_waits() {
+        let producer = without_brokers(HOUR, SOON);
+        let waiting = enqueue(&producer);
+        let context = producer.0.current.read().as_ref().unwrap().native.context().clone();
+        let refuse = async { context.on_refusal() };
+        let (report, ()) = tokio::join!(producer.report(waiting), refuse);
+        assert_eq!(report, never_sent(RDKafkaErrorCode::MessageTimedOut));
     }
 
     #[tokio::test]
     async fn a_client_whose_epoch_is_refused_is_replaced_once() {
-        let producer = without_brokers();
+        let producer = without_brokers(HOUR, HOUR);
         let current = || producer.0.current.read().as_ref().unwrap().id;
         let first = current();
         producer.ensure_usable().await;

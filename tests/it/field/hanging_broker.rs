@@ -11,7 +11,9 @@ use handoff::sim::desk::SimulatedDeskSettings;
 use tokio::time::{Instant, sleep};
 
 use super::beside::until;
-use crate::support::kafka::{Broker, Record, create_topic, produce, read_to_end};
+use crate::support::kafka::{
+    Broker, Received, Record, create_topic, create_topic_with, produce, read_to_end,
+};
 use crate::support::worker::{World, by_event, escalation};
 
 const EVENTS: usize = 400;
@@ -57,4 +59,46 @@ async fn what_was_not_acknowledged_follows_soon_after_the_broker_is_back() {
     let parse = |value: &Vec<u8>| serde_json::from_slice(value).expect("an outcome is JSON");
     // Fails where an event has two.
     assert_eq!(by_event(outcomes().await.iter().map(parse).collect()).len(), EVENTS);
+}
+
+/// Longer than a request may take, and shorter than librdkafka keeps a message.
+const SHORT_HANG: Duration = Duration::from_secs(3);
+const SHORT_HANGS: usize = 5;
+/// For 40 calls per second, during all of the hangs.
+const STEADY: usize = 1_200;
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "takes minutes"]
+async fn what_is_appended_without_an_answer_is_not_sent_under_the_epoch_after_a_refusal() {
+    let broker = Broker::start_with_tools(&[]).await.0;
+    let mut world =
+        World::on(broker.bootstrap(), "epochs", 3, SimulatedDeskSettings::default()).await;
+    let small = world.topic("small");
+    create_topic_with(&world.bootstrap, &small, 3, &[("max.message.bytes", "2000")]).await;
+    world.set("KAFKA__DEAD_LETTERS_TOPIC", &small);
+    world.set("DESK__QUOTA_PER_SECOND", "40").set("INTAKE__MAX_EVENTS", "50");
+    let worker = world.process();
+    until("it has partitions", async || worker.log().contains("partitions assigned")).await;
+    // Each dead letter is refused, and then truncated.
+    let records = (0..STEADY).flat_map(|n| {
+        let session = format!("s{n}");
+        let escalation = Record::new(&*session, escalation(&session, &session).to_string());
+        [escalation, Record::new(&*session, vec![b'x'; 5000])]
+    });
+    world.publish_raw(records).await;
+    for hang in 1..=SHORT_HANGS {
+        let answered = async || worker.log().matches("escalation answered").count() >= 100 * hang;
+        until("outcomes are published", answered).await;
+        broker.signal("STOP");
+        sleep(SHORT_HANG).await;
+        broker.signal("CONT");
+    }
+    let answered = async || worker.log().matches("escalation answered").count() >= STEADY;
+    until("all are answered", answered).await;
+    worker.terminate().await;
+    let outcomes = read_to_end(&world.bootstrap, &world.topic("out")).await;
+    let parse = |record: &Received| serde_json::from_slice(record.value.as_deref().unwrap());
+    let outcomes = outcomes.iter().map(|record| parse(record).expect("an outcome is JSON"));
+    // Fails where an event has two.
+    assert_eq!(by_event(outcomes.collect()).len(), STEADY);
 }
