@@ -9,7 +9,7 @@ use std::ops::{ControlFlow, Range};
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Context as _, bail, ensure};
+use anyhow::{Context as _, anyhow, ensure};
 use jiff::Timestamp;
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
@@ -192,10 +192,7 @@ impl RangeReader {
                 }
                 Polled::PartitionEnd(partition) => (partition, i64::MAX),
                 Polled::Nothing if last_answer.elapsed() <= self.limit => continue,
-                Polled::Nothing => {
-                    let (topic, seconds) = (&self.client.topic, self.limit.as_secs());
-                    bail!("nothing came from the brokers for {seconds} s; {topic} is not read");
-                }
+                Polled::Nothing => return Err(self.client.silent(self.limit)),
             };
             last_answer = Instant::now();
             if unread.get(&partition).is_some_and(|range| next >= range.end) {
@@ -256,11 +253,15 @@ pub(crate) struct TopicFollower {
     behind: BTreeMap<i32, i64>,
     end: BTreeMap<i32, i64>,
     has_replicas: bool,
+    limit: Duration,
+    /// For how long nothing has come.
+    silent_for: Duration,
 }
 
 impl TopicFollower {
-    /// Look up the topic and begin at the first of these boundaries, in each partition; each request
-    /// to the brokers may take `limit`.
+    /// Look up the topic and begin at the first of these boundaries, in each partition. Each request to
+    /// the brokers may take `limit`, and reading up to the present end fails after that long without
+    /// an answer: a client that was created while a broker came back may never get one.
     pub(crate) fn open(
         settings: &KafkaSettings,
         topic: &str,
@@ -273,7 +274,8 @@ impl TopicFollower {
         client.assign(&ranges)?;
         let end: BTreeMap<_, _> =
             ranges.iter().map(|(number, range)| (*number, range.end)).collect();
-        Ok(Self { client, behind: end.clone(), end, has_replicas })
+        let silent_for = Duration::ZERO;
+        Ok(Self { client, behind: end.clone(), end, has_replicas, limit, silent_for })
     }
 
     /// Where each partition ended at the opening.
@@ -293,7 +295,12 @@ impl TopicFollower {
 
     /// The next record, if one comes within `wait`. An error means that no more will come.
     pub(crate) fn next(&mut self, wait: Duration) -> anyhow::Result<Option<Record>> {
-        match self.client.poll(wait)? {
+        // What the caller does between two calls is no silence of the brokers.
+        let began = Instant::now();
+        let polled = self.client.poll(wait)?;
+        let silent_for = self.silent_for + began.elapsed();
+        self.silent_for = Duration::ZERO;
+        match polled {
             Polled::Record(record) => {
                 let (partition, next) = (record.position.partition, record.position.offset + 1);
                 if self.behind.get(&partition).is_some_and(|end| next >= *end) {
@@ -305,7 +312,13 @@ impl TopicFollower {
                 self.behind.remove(&partition);
                 Ok(None)
             }
-            Polled::Nothing => Ok(None),
+            Polled::Nothing if !self.is_at_end() && silent_for > self.limit => {
+                Err(self.client.silent(self.limit))
+            }
+            Polled::Nothing => {
+                self.silent_for = silent_for;
+                Ok(None)
+            }
         }
     }
 }
@@ -374,6 +387,11 @@ impl TopicClient {
         let mut list = TopicPartitionList::new();
         list.add_partition(&self.topic, partition);
         self.consumer.pause(&list).map_err(plain)
+    }
+
+    fn silent(&self, limit: Duration) -> anyhow::Error {
+        let (topic, seconds) = (&self.topic, limit.as_secs());
+        anyhow!("nothing came from the brokers for {seconds} s; {topic} is not read")
     }
 
     /// An error means that no record will come any more.

@@ -10,9 +10,7 @@ mod window;
 use std::path::Path;
 use std::time::Duration;
 
-use anyhow::anyhow;
 use clap::builder::PossibleValuesParser;
-use tokio::time::Instant;
 
 use self::window::{Overflow, Window};
 use super::lines::{StdoutLines, print_error};
@@ -171,19 +169,10 @@ impl OutcomesView {
     /// Shows the records up to the current end of the topic, and returns how many were shown.
     fn show_existing(&mut self, reader: &mut TopicFollower) -> Result<usize, Failure> {
         let mut window = self.args.window();
-        let mut last_read = Instant::now();
         let mut count = 0;
         while !reader.is_at_end() && !self.lines.is_closed() {
-            let Some(record) =
-                reader.next(Duration::from_millis(200)).map_err(Failure::Unavailable)?
-            else {
-                if last_read.elapsed() > TIMEOUT {
-                    let text = format!("no record from the brokers for {} s", TIMEOUT.as_secs());
-                    return Err(Failure::Unavailable(anyhow!(text)));
-                }
-                continue;
-            };
-            last_read = Instant::now();
+            let record = reader.next(Duration::from_millis(200)).map_err(Failure::Unavailable)?;
+            let Some(record) = record else { continue };
             if let Some(item) = self.select(&record)
                 && let Some(earliest) = window.push(&record, item)
             {

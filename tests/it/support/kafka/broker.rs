@@ -29,6 +29,9 @@ const PROPERTIES: &[(&str, &str)] = &[
     ("listener.security.protocol.map", "CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT"),
     ("log.dirs", "/tmp/kafka-data"),
     ("auto.create.topics.enable", "false"),
+    // Tests give records timestamps of years ago, and the broker looks for what is older than seven days
+    // every five minutes.
+    ("log.retention.ms", "-1"),
     ("offsets.topic.num.partitions", "4"),
     ("offsets.topic.replication.factor", "1"),
     ("transaction.state.log.num.partitions", "4"),
