@@ -5,12 +5,14 @@
 //! [`ledger_entry`](crate::domain::ledger_entry), the databases in `adapters::ledger`.
 
 use std::future::Future;
+use std::ops::Range;
 use std::sync::Arc;
 
 use jiff::Timestamp;
 
 use crate::domain::ledger_entry::{
-    Claim, ClaimResult, Park, RecoveredEntry, RoomName, Settle, WaitsFor, WakeSession, WriteResult,
+    Claim, ClaimResult, Park, RecoveredEntry, RoomName, Settle, StoredIdentity, WaitsFor,
+    WakeSession, WriteResult,
 };
 use crate::domain::record::Position;
 
@@ -47,6 +49,10 @@ pub trait Ledger: Send + Sync + 'static {
     /// Whether an event of this key may have been answered and forgotten: it has no entry, and
     /// entries as old as its record, which was recorded then, were pruned.
     fn forgot(&self, key: Arc<str>, recorded: Timestamp) -> impl Future<Output = bool> + Send;
+
+    /// The identities of the events that were claimed with these records, finished ones too, in the order
+    /// of the offsets.
+    fn identities(&self, range: RecordRange) -> impl Future<Output = Vec<StoredIdentity>> + Send;
 
     /// Stores that the broker acknowledged the answer, with its position where that is known.
     fn mark_published(
@@ -88,6 +94,17 @@ pub trait Ledger: Send + Sync + 'static {
 
     /// Reads the events of a waiting room, the first seen first.
     fn waiting(&self, query: WaitingQuery) -> impl Future<Output = StoredEntries> + Send;
+}
+
+/// Some records of a partition.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RecordRange {
+    /// The topic.
+    pub topic: Arc<str>,
+    /// The partition.
+    pub partition: i32,
+    /// Their offsets.
+    pub offsets: Range<i64>,
 }
 
 /// What previous owners left.

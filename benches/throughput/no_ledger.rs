@@ -9,13 +9,13 @@ use std::time::Duration;
 use anyhow::Result;
 use handoff::app::{Companions, Service};
 use handoff::domain::ledger_entry::{
-    Claim, ClaimResult, EntryState, Park, PriorClaim, RecoveredEntry, Settle, WaitsFor,
-    WakeSession, WriteResult,
+    Claim, ClaimResult, EntryState, Park, PriorClaim, RecoveredEntry, Settle, StoredIdentity,
+    WaitsFor, WakeSession, WriteResult,
 };
 use handoff::domain::record::Position;
 use handoff::ledger::{
-    CountQuery, DueEntries, DueQuery, Ledger, ParkedCount, ParkedGroup, Recovered, StoredEntries,
-    WaitingQuery,
+    CountQuery, DueEntries, DueQuery, Ledger, ParkedCount, ParkedGroup, RecordRange, Recovered,
+    StoredEntries, WaitingQuery,
 };
 use handoff::{config, telemetry};
 use jiff::Timestamp;
@@ -96,6 +96,10 @@ impl Ledger for NoLedger {
 
     async fn settle(&self, _: Arc<str>, _: Settle) -> WriteResult {
         WriteResult::Done
+    }
+
+    async fn identities(&self, _: RecordRange) -> Vec<StoredIdentity> {
+        Vec::new()
     }
 
     async fn wake_session(&self, _: WakeSession) {}

@@ -31,10 +31,11 @@ CREATE TABLE handoff_pruned (
 );
 
 -- Every change of an event changes its state, which is in the predicate of an index, so no update is a HOT one: each adds an
--- entry to every index that holds the row. An event that was never parked is in the first two and the primary key only.
+-- entry to every index that holds the row. An event that was never parked is in the first three and the primary key only.
 
--- Counts of the unfinished events.
+-- Counts of the unfinished events; and, with the next one, which events were claimed with the records that Kafka delivers again.
 CREATE INDEX handoff_events_unfinished ON handoff_events (topic, partition, "offset") WHERE state <> 'published';
+CREATE INDEX handoff_events_finished ON handoff_events (topic, partition, "offset") WHERE state = 'published';
 -- Pruning deletes the oldest published events first.
 CREATE INDEX handoff_events_published ON handoff_events (published_at_us) WHERE state = 'published';
 

@@ -50,7 +50,9 @@ CREATE TABLE handoff_pruned (
   published_until_us INTEGER NOT NULL             -- the latest publication among the pruned entries
 );
 
--- The indexes are partial: an event that was never parked is in none of them, so it pays for none. A ledger may hold a
+-- Which events were claimed with the records that Kafka delivers again.
+CREATE INDEX handoff_events_position ON handoff_events (topic, partition, "offset");
+-- The other indexes are partial: an event that was never parked is in none of them, so it pays for none. A ledger may hold a
 -- million parked events, so each query reads an index in its order and stops at its limit.
 
 -- Recovery reads the events in work of a partition in the order of their records. Parked events stay in the ledger.

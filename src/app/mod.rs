@@ -39,7 +39,7 @@ use crate::adapters::{desk, kafka, ledger};
 use crate::clock::{Clock, Rng};
 use crate::config::{Config, Reloader};
 use crate::consume::{IntakeSettings, consume};
-use crate::deliver::{Context, Ports, SharedPolicy};
+use crate::deliver::{Context, Ports, SharedPolicy, SharedRules};
 use crate::gate::{Gate, GateSettings};
 use crate::health::Health;
 use crate::lease::Lease;
@@ -151,7 +151,7 @@ impl Service {
             retention: config.retention,
             intake: IntakeSettings {
                 topic: config.kafka.topics.escalations.as_str().into(),
-                rules: config.rules,
+                rules: SharedRules::new(config.rules),
                 limits: config.intake,
                 drain: config.drain_timeout,
             },
@@ -220,7 +220,11 @@ impl Service {
         companions.tasks.spawn(watch);
         companions.tasks.spawn(watch_clock(Clock::system()));
         if let Some(reloader) = self.reloader.take() {
-            let reloaded = Reloaded { policy: self.policy.clone(), metrics: self.metrics.clone() };
+            let reloaded = Reloaded {
+                policy: self.policy.clone(),
+                rules: self.intake.rules.clone(),
+                metrics: self.metrics.clone(),
+            };
             companions.tasks.spawn(reloaded.watch(reloader));
         }
         let observed = ledger.clone();

@@ -14,7 +14,7 @@ use tracing::{error, info, warn};
 
 use crate::clock::Clock;
 use crate::config::{ConfigFile, Reload, Reloader};
-use crate::deliver::SharedPolicy;
+use crate::deliver::{SharedPolicy, SharedRules};
 use crate::telemetry::{self, Metrics};
 
 const COMPARE_INTERVAL: Duration = Duration::from_secs(5);
@@ -27,6 +27,7 @@ type Content = Result<ConfigFile, String>;
 /// What a reload changes in the service.
 pub(super) struct Reloaded {
     pub(super) policy: SharedPolicy,
+    pub(super) rules: SharedRules,
     pub(super) metrics: Arc<Metrics>,
 }
 
@@ -78,6 +79,7 @@ impl Reloaded {
         self.metrics.start_routes(config.policy.routes.names());
         config.policy.routes.shadow_names().for_each(|route| self.metrics.shadow_route(route));
         self.policy.replace(config.policy.clone());
+        self.rules.replace(config.rules.clone());
         Ok(())
     }
 }

@@ -10,11 +10,13 @@
 
 mod assignment;
 mod backpressure;
+mod current_rules;
 mod delivery_task;
-mod due_read;
 mod event_count;
+mod identities;
 mod oldest_parked;
 mod parked;
+mod parked_reads;
 mod recovery;
 mod reports;
 mod running;
@@ -40,10 +42,10 @@ use self::delivery_task::{TaskInput, TaskSource};
 use self::parked::ParkedEvents;
 use self::recovery::Recovery;
 use self::tasks::{StartResult, Tasks};
-use crate::deliver::{Context, OutcomePublisher as _, Ports};
+use crate::deliver::{Context, OutcomePublisher as _, Ports, SharedRules};
+use crate::domain::ledger_entry::StoredIdentity;
 use crate::domain::record::Record;
 use crate::domain::watermark::RecordStart;
-use crate::domain::wire::escalation::DecodeRules;
 use crate::ledger::Ledger as _;
 use crate::telemetry::RebalanceKind;
 
@@ -112,7 +114,7 @@ pub struct IntakeSettings {
     /// The topic that is consumed.
     pub topic: Arc<str>,
     /// How records are decoded.
-    pub rules: DecodeRules,
+    pub rules: SharedRules,
     /// How much is read ahead.
     pub limits: IntakeLimits,
     /// How long a revoked partition may drain.
@@ -166,8 +168,10 @@ pub async fn consume<P: Ports, S: Source>(
             _ = tick.tick() => {
                 event_loop.report_slowly();
                 event_loop.look_for_operator();
+                event_loop.start_held();
             }
         }
+        event_loop.ask_identities();
         event_loop.start_waiting_records();
         event_loop.read_due();
         event_loop.complete_revocations();
@@ -260,16 +264,25 @@ impl<P: Ports, S: Source> EventLoop<P, S> {
     fn start(&mut self, WaitingRecord { record, is_of_old_topic }: WaitingRecord) {
         let partition = record.position.partition;
         let Some(assignment) = self.assignments.get_mut(partition) else { return };
-        let identity = record.identity();
+        let mut identities = Vec::new();
         if !is_of_old_topic {
-            match assignment.start(identity) {
+            match assignment.start(record.identity()) {
                 RecordStart::New => {}
                 RecordStart::Again => return,
                 RecordStart::Rewound { watermark, .. } => {
                     self.source.store(partition, assignment.reading(), watermark);
                 }
             }
+            identities = assignment.take_identities(record.position.offset);
         }
+        self.start_task(record, &identities);
+    }
+
+    /// Start a task for a record; `identities` are those that the ledger has for its offset.
+    fn start_task(&mut self, record: Record, identities: &[StoredIdentity]) {
+        let partition = record.position.partition;
+        let Some(assignment) = self.assignments.get_mut(partition) else { return };
+        let identity = record.identity();
         let read_before = assignment.read_before(&identity);
         // The task of the event that came from the ledger finishes the offset.
         if assignment.in_memory.contains(&identity) {
@@ -277,11 +290,12 @@ impl<P: Ports, S: Source> EventLoop<P, S> {
         }
         let (at, state) = (assignment.at(identity), assignment.state.clone());
         let input = TaskInput { record, at, state, source: TaskSource::Kafka(read_before) };
-        match self.tasks.start(input, self.parked.rooms()) {
+        match self.tasks.start(input, identities, self.parked.rooms()) {
             StartResult::Started => {
                 assignment.in_memory.insert(identity);
             }
             StartResult::NotForUs => self.store(at),
+            StartResult::Held(record) => assignment.hold(*record),
             StartResult::Repetition => {
                 self.context.metrics.duplicates.inc();
                 self.store(at);

@@ -16,9 +16,9 @@ use tokio::task::JoinSet;
 use tracing::{error, warn};
 
 use super::assignment::Assignments;
-use super::due_read::{DueRead, DueRequest, ParkedRead, RoomRead, StoredStart, SweepRead};
 use super::event_count::EventCount;
 use super::oldest_parked::OldestParked;
+use super::parked_reads::{DueRead, DueRequest, ParkedRead, RoomRead, StoredStart, SweepRead};
 use super::running::NewlyParked;
 use super::unreadable::UnreadableEvents;
 use super::waiting_rooms::{RoomResult, WaitingRooms};

@@ -11,11 +11,12 @@ use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::sleep;
 use tracing::error;
 
+use super::identities::{IdentityAnswer, IdentityQuestion};
 use super::tasks::StoredResult;
 use super::{EventLoop, Source};
 use crate::deliver::{Context, Ports};
 use crate::domain::ledger_entry::RecoveredEntry;
-use crate::ledger::{CountQuery, Ledger as _, ParkedCount, Recovered};
+use crate::ledger::{CountQuery, Ledger as _, ParkedCount, RecordRange, Recovered};
 
 /// Entries that cannot be read are read again after this time: an operator may have repaired them.
 const RETRY_DELAY: Duration = Duration::from_secs(5);
@@ -37,6 +38,7 @@ pub(super) struct CountResult {
 
 /// What a task of [`Recovery`] returns.
 pub(super) enum RecoveryStep {
+    Identified(IdentityAnswer),
     Recovered(RecoveryResult),
     Counted(CountResult),
 }
@@ -71,6 +73,19 @@ impl<P: Ports> Recovery<P> {
             sleep(delay).await;
             let found = context.ledger.recover(topic, partitions.clone()).await;
             RecoveryStep::Recovered(RecoveryResult { partitions, epoch, found })
+        });
+        self.running.push(RecoveryTask { epoch, task });
+    }
+
+    /// Read the identities of some records.
+    pub(super) fn read_identities(&mut self, question: IdentityQuestion) {
+        let epoch = question.assignment.epoch();
+        let (topic, partition) = (self.topic.clone(), question.assignment.partition);
+        let range = RecordRange { topic, partition, offsets: question.offsets.clone() };
+        let context = self.context.clone();
+        let task = self.tasks.spawn(async move {
+            let found = context.ledger.identities(range).await;
+            RecoveryStep::Identified(IdentityAnswer { question, found })
         });
         self.running.push(RecoveryTask { epoch, task });
     }
@@ -123,6 +138,7 @@ impl<P: Ports> Recovery<P> {
 impl<P: Ports, S: Source> EventLoop<P, S> {
     pub(super) fn on_recovery_step(&mut self, step: RecoveryStep) {
         match step {
+            RecoveryStep::Identified(answer) => self.on_identities(answer),
             RecoveryStep::Recovered(result) => self.on_recovered(result),
             RecoveryStep::Counted(result) => self.on_counted(&result),
         }

@@ -14,22 +14,25 @@ use tracing::info;
 
 use super::assignment::{AssignedRecord, AssignmentId, AssignmentState};
 use super::backpressure::{IntakeLimits, MemoryLoad};
+use super::current_rules::CurrentRules;
 use super::delivery_task::{DeliveryTask, TaskInput, TaskSource, may_reclaim};
+use super::identities::HeldRecord;
 use super::running::{Deadline, RunningDelivery, RunningTask, TaskEnd, TaskKind, TaskOfEvent};
 use super::skipped_kinds::SkippedKinds;
 use super::task_events::TaskEvents;
+use super::unreadable::report_not_read;
 use super::waiting_rooms::WaitingRooms;
 use crate::deliver::{
-    Context, Ended, Ports, QueueLimits, SessionQueues, TaskEvent, send_dead_letter,
+    Context, Ended, Ports, QueueLimits, SessionQueues, SharedRules, TaskEvent, send_dead_letter,
 };
 use crate::domain::course;
 use crate::domain::event::{Event, Malformed};
-use crate::domain::ledger_entry::{RecordOrigin, RecoveredEntry};
+use crate::domain::ledger_entry::{RecordOrigin, RecoveredEntry, StoredIdentity};
 use crate::domain::record::Position;
 use crate::domain::repeats::SessionRepeats;
 use crate::domain::signal::Attempt;
 use crate::domain::wire::escalation::{
-    DecodeRules, Decoded, StoredRecord, decode_stored, decode_with,
+    Decoded, StoredRecord, decode_as, decode_stored, decode_with, stored_identity,
 };
 use crate::domain::wire::reading::ReadingSteps;
 use crate::telemetry::LoggedId;
@@ -47,7 +50,7 @@ pub(super) enum TaskReport {
 }
 
 /// Whether a record is worked on.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug)]
 pub(super) enum StartResult {
     /// A task works on it.
     Started,
@@ -55,6 +58,8 @@ pub(super) enum StartResult {
     NotForUs,
     /// It repeats another escalation of its session, which is answered instead.
     Repetition,
+    /// Its event is unfinished, and the present rules do not read it as that.
+    Held(Box<HeldRecord>),
 }
 
 /// Whether an event of the ledger is worked on.
@@ -69,9 +74,7 @@ pub(super) enum StoredResult {
 /// All tasks.
 pub(super) struct Tasks<P: Ports> {
     context: Arc<Context<P>>,
-    rules: DecodeRules,
-    /// For records of the ledger.
-    stored_rules: DecodeRules,
+    rules: CurrentRules,
     repeats: SessionRepeats,
     skipped_kinds: SkippedKinds,
     tasks: JoinSet<Ended>,
@@ -92,17 +95,14 @@ pub(super) struct Tasks<P: Ports> {
 }
 
 impl<P: Ports> Tasks<P> {
-    pub(super) fn new(context: Arc<Context<P>>, rules: DecodeRules, limits: &IntakeLimits) -> Self {
+    pub(super) fn new(context: Arc<Context<P>>, rules: SharedRules, limits: &IntakeLimits) -> Self {
         let part = (limits.max_events / RESERVED_PART).max(1);
         let queue_limits = QueueLimits { per_session: limits.max_per_session, behind: part };
         Self {
             context,
-            repeats: SessionRepeats::new(rules.input.same_session_within),
+            repeats: SessionRepeats::new(rules.current().input.same_session_within),
             skipped_kinds: SkippedKinds::default(),
-            // An event of the ledger was accepted once, and no other instance will deliver it: a rule
-            // that has changed since must not reject it.
-            stored_rules: rules.of_accepted(),
-            rules,
+            rules: CurrentRules::new(rules),
             tasks: JoinSet::new(),
             running: HashMap::new(),
             events: TaskEvents::new(),
@@ -116,11 +116,25 @@ impl<P: Ports> Tasks<P> {
         }
     }
 
+    /// Take the present version of the rules. Returns whether it is a new one.
+    pub(super) fn renew_rules(&mut self) -> bool {
+        self.rules.renew()
+    }
+
     /// Start a task for a record from Kafka.
-    pub(super) fn start(&mut self, input: TaskInput, rooms: &WaitingRooms) -> StartResult {
+    pub(super) fn start(
+        &mut self,
+        input: TaskInput,
+        identities: &[StoredIdentity],
+        rooms: &WaitingRooms,
+    ) -> StartResult {
         let mut steps = ReadingSteps::default();
         let now = self.context.clock.now();
-        match decode_with(&input.record, &self.rules, now, &mut steps) {
+        let decoded = decode_with(&input.record, &self.rules.of_new, now, &mut steps);
+        if let Some(identity) = stored_identity(&decoded, &input.record, identities) {
+            return self.start_as(identity, input, rooms);
+        }
+        match decoded {
             Decoded::NotForUs(skip) => {
                 self.context.metrics.skipped(skip.reason);
                 self.skipped_kinds.report(&skip, &input.record.position);
@@ -139,6 +153,28 @@ impl<P: Ports> Tasks<P> {
         StartResult::Started
     }
 
+    /// Start a task for the event as which this record was first claimed.
+    fn start_as(
+        &mut self,
+        identity: &StoredIdentity,
+        input: TaskInput,
+        rooms: &WaitingRooms,
+    ) -> StartResult {
+        let now = self.context.clock.now();
+        match decode_as(&input.record, identity, &self.rules.of_accepted, now) {
+            Ok(event) => {
+                self.spawn_delivery(*event, input, rooms);
+                StartResult::Started
+            }
+            Err(why) => {
+                report_not_read(&identity.key, &why);
+                let (identity, record) = (identity.clone(), input.record);
+                let held = HeldRecord { until: identity.deadline, record, identity };
+                StartResult::Held(Box::new(held))
+            }
+        }
+    }
+
     /// Start a task for an event from the ledger: it was parked, or the previous owner left it
     /// unfinished.
     pub(super) fn start_stored(
@@ -149,7 +185,7 @@ impl<P: Ports> Tasks<P> {
         rooms: &WaitingRooms,
         is_overdue: bool,
     ) -> StoredResult {
-        let stored = decode_stored(&entry, &self.stored_rules, self.context.clock.now());
+        let stored = decode_stored(&entry, &self.rules.of_accepted, self.context.clock.now());
         let RecoveredEntry { record, state, version, .. } = entry;
         let source = TaskSource::Ledger { state, version, is_overdue };
         let input = TaskInput { record, at, state: assignment, source };

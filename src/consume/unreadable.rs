@@ -33,15 +33,9 @@ impl UnreadableEvents {
 
     /// An event whose record is not read as what it was; `error` says how it is read.
     pub(super) fn on_not_read(&mut self, key: Arc<str>, error: &str) {
-        if self.0.insert(key.clone()) {
-            warn_throttled!(
-                NOT_READ,
-                event_key = %key,
-                error,
-                repair = "put back what [input] or [[mappings]] had when it was parked, until it \
-                          is answered",
-                "event in the ledger is not read by the present dialects; it waits"
-            );
+        if !self.0.contains(&key) {
+            report_not_read(&key, error);
+            self.0.insert(key);
         }
     }
 
@@ -49,4 +43,16 @@ impl UnreadableEvents {
     pub(super) fn on_started(&mut self, key: &Arc<str>) {
         self.0.remove(key);
     }
+}
+
+/// An event whose record is not read as what it was; `error` says how it is read.
+pub(super) fn report_not_read(key: &str, error: &str) {
+    warn_throttled!(
+        NOT_READ,
+        event_key = key,
+        error,
+        repair =
+            "put back what [input] or [[mappings]] had when it was stored, until it is answered",
+        "event in the ledger is not read by the present dialects; it waits"
+    );
 }

@@ -13,8 +13,8 @@ mod duplicate;
 mod park;
 mod ports;
 mod publish;
+mod reloadable;
 mod session_queues;
-mod shared_policy;
 #[cfg(test)]
 mod tests;
 mod wait;
@@ -29,8 +29,8 @@ use tracing::{Instrument as _, error, info_span, warn};
 
 pub(crate) use self::dead_letter::send_dead_letter;
 pub use self::ports::{Context, DeskApi, OutcomePublisher, Ports, Published, PublishedBy};
+pub use self::reloadable::{SharedPolicy, SharedRules};
 pub use self::session_queues::{QueueLimits, SessionQueues, Turn};
-pub use self::shared_policy::SharedPolicy;
 
 use self::call::DeskCall;
 use self::claim::Hold;

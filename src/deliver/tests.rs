@@ -11,7 +11,7 @@ use crate::activity::Activity;
 use crate::clock::{Clock, Rng};
 use crate::domain::backoff::Backoff;
 use crate::domain::course::{Policy, RetryPolicy};
-use crate::domain::ledger_entry::{Park, Settle, WakeSession, WriteResult};
+use crate::domain::ledger_entry::{Park, Settle, StoredIdentity, WakeSession, WriteResult};
 use crate::domain::record::Position;
 use crate::domain::reply::{DeskAnswer, Reply};
 use crate::domain::request::DeskCommand;
@@ -25,8 +25,8 @@ use crate::gate::{BreakerPolicy, Gate, GateSettings};
 use crate::health::Health;
 use crate::lease::{FencingToken, Lease};
 use crate::ledger::{
-    CountQuery, DueEntries, DueQuery, Ledger, ParkedCount, ParkedGroup, Recovered, StoredEntries,
-    WaitingQuery,
+    CountQuery, DueEntries, DueQuery, Ledger, ParkedCount, ParkedGroup, RecordRange, Recovered,
+    StoredEntries, WaitingQuery,
 };
 use crate::telemetry::traces::EventSpan;
 use crate::telemetry::{DeadLetterLog, Metrics, Traces};
@@ -175,6 +175,10 @@ impl Ledger for FakeLedger {
 
     async fn forgot(&self, _: Arc<str>, _: Timestamp) -> bool {
         false
+    }
+
+    async fn identities(&self, _: RecordRange) -> Vec<StoredIdentity> {
+        Vec::new()
     }
 
     async fn wake_session(&self, _: WakeSession) {

@@ -14,12 +14,13 @@ use parking_lot::Mutex;
 use crate::clock::Clock;
 use crate::domain::ledger_entry::{
     Actor, Claim, ClaimResult, CommandResult, EntryState, LedgerCommand, LedgerEntry, OperatorAct,
-    OperatorResult, Park, RecordOrigin, Settle, WaitsFor, WakeSession, WriteResult, apply, operate,
+    OperatorResult, Park, RecordOrigin, Settle, StoredIdentity, WaitsFor, WakeSession, WriteResult,
+    apply, operate,
 };
 use crate::domain::record::Position;
 use crate::ledger::{
-    CountQuery, DueEntries, DuePartition, DueQuery, Ledger, ParkedCount, ParkedGroup, Recovered,
-    StoredEntries, WaitingQuery,
+    CountQuery, DueEntries, DuePartition, DueQuery, Ledger, ParkedCount, ParkedGroup, RecordRange,
+    Recovered, StoredEntries, WaitingQuery,
 };
 
 /// The ledger in memory, as one owner sees it.
@@ -200,6 +201,25 @@ impl Ledger for MemoryLedger {
     async fn forgot(&self, key: Arc<str>, recorded: Timestamp) -> bool {
         self.pruned_until.lock().is_some_and(|until| until >= recorded)
             && !self.entries.lock().contains_key(&key)
+    }
+
+    async fn identities(&self, range: RecordRange) -> Vec<StoredIdentity> {
+        let RecordRange { topic, partition, offsets } = range;
+        let found =
+            self.stored(&topic, &[partition], |entry| offsets.contains(&entry.source.offset));
+        let identity = |StoredEntry { key, entry }: StoredEntry| {
+            Some(StoredIdentity {
+                offset: entry.source.offset,
+                key,
+                is_answered: entry.is_settled(),
+                session_id: entry.session_id?,
+                first_seen: entry.first_seen,
+                deadline: entry.deadline?,
+            })
+        };
+        let mut identities: Vec<_> = found.into_iter().filter_map(identity).collect();
+        identities.sort_by_key(|identity| identity.offset);
+        identities
     }
 
     async fn mark_published(&self, key: Arc<str>, position: Option<Position>) {

@@ -36,6 +36,17 @@ pub(super) struct StoredRow {
     pub(super) entry: anyhow::Result<LedgerEntry>,
 }
 
+/// What a row says of the identity of its event.
+#[derive(Debug)]
+pub(super) struct IdentityRow {
+    pub(super) offset: i64,
+    pub(super) key: Arc<str>,
+    pub(super) session_id: Arc<str>,
+    pub(super) first_seen_us: i64,
+    pub(super) deadline_us: Option<i64>,
+    pub(super) is_answered: bool,
+}
+
 /// The parked rows of one partition that wait for the same; see
 /// [`ParkedGroup`](crate::ledger::ParkedGroup).
 #[derive(Debug)]

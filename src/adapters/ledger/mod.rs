@@ -51,12 +51,13 @@ pub use self::url::LedgerUrl;
 use self::writer::{Writer, WriterRequest};
 use crate::clock::Clock;
 use crate::domain::ledger_entry::{
-    Claim, ClaimResult, CommandResult, LedgerCommand, Park, Settle, WakeSession, WriteResult,
+    Claim, ClaimResult, CommandResult, LedgerCommand, Park, Settle, StoredIdentity, WakeSession,
+    WriteResult,
 };
 use crate::domain::record::Position;
 use crate::ledger::{
-    CountQuery, DueEntries, DueQuery, Ledger, ParkedCount, ParkedGroup, Recovered, StoredEntries,
-    WaitingQuery,
+    CountQuery, DueEntries, DueQuery, Ledger, ParkedCount, ParkedGroup, RecordRange, Recovered,
+    StoredEntries, WaitingQuery,
 };
 
 /// What the service needs to open a ledger.
@@ -204,6 +205,11 @@ impl Ledger for SqlLedger {
     async fn forgot(&self, key: Arc<str>, recorded: Timestamp) -> bool {
         let (reader, available) = (&self.reader, &self.parked_events);
         read::until_available(available, || reader.forgot(&key, recorded)).await
+    }
+
+    async fn identities(&self, range: RecordRange) -> Vec<StoredIdentity> {
+        let read = || self.reader.identities(&range);
+        read::identities(read::until_available(&self.parked_events, read).await)
     }
 
     async fn mark_published(&self, key: Arc<str>, position: Option<Position>) {

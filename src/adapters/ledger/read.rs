@@ -9,8 +9,8 @@ use tracing::error;
 
 use super::availability::Availability;
 use super::columns::{parse_time, parse_waits_for};
-use super::database::{CountedRows, DueRows, ParkedRows, StoredRow};
-use crate::domain::ledger_entry::RecoveredEntry;
+use super::database::{CountedRows, DueRows, IdentityRow, ParkedRows, StoredRow};
+use crate::domain::ledger_entry::{RecoveredEntry, StoredIdentity};
 use crate::ledger::{
     DueEntries, ParkedCount, ParkedGroup, Recovered, StoredEntries, UnreadableEntry,
 };
@@ -78,6 +78,21 @@ pub(super) fn counts(rows: Vec<CountedRows>) -> Vec<ParkedCount> {
         }
     }
     counts
+}
+
+/// Those that can be read. The others are found to be damaged when their events are claimed.
+pub(super) fn identities(rows: Vec<IdentityRow>) -> Vec<StoredIdentity> {
+    let identity = |row: IdentityRow| {
+        Some(StoredIdentity {
+            offset: row.offset,
+            key: row.key,
+            session_id: row.session_id,
+            first_seen: parse_time(row.first_seen_us).ok()?,
+            deadline: parse_time(row.deadline_us?).ok()?,
+            is_answered: row.is_answered,
+        })
+    };
+    rows.into_iter().filter_map(identity).collect()
 }
 
 /// The rows that are due.

@@ -6,13 +6,13 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use super::ListedEntry;
-use super::database::{CountedRows, DueRows, ParkedRows, StoredRow};
+use super::database::{CountedRows, DueRows, IdentityRow, ParkedRows, StoredRow};
 use super::postgres::PostgresReader;
 use super::sqlite::SqliteReader;
 use super::url::LedgerUrl;
 use crate::domain::ledger_entry::{LedgerEntry, key};
 use crate::domain::record::Position;
-use crate::ledger::{CountQuery, DuePartition, DueQuery, WaitingQuery};
+use crate::ledger::{CountQuery, DuePartition, DueQuery, RecordRange, WaitingQuery};
 
 /// How far the clocks of publishers and workers may differ.
 const MAX_CLOCK_SKEW: Duration = Duration::from_secs(300);
@@ -93,6 +93,14 @@ impl LedgerReader {
         match self {
             Self::Sqlite(reader) => reader.forgot(key, recorded.as_microsecond()).await,
             Self::Postgres(reader) => reader.forgot(key, recorded.as_microsecond()).await,
+        }
+    }
+
+    /// What the entries of these records say of the identity of their events.
+    pub(super) async fn identities(&self, range: &RecordRange) -> anyhow::Result<Vec<IdentityRow>> {
+        match self {
+            Self::Sqlite(reader) => reader.identities(range).await,
+            Self::Postgres(reader) => reader.identities(range).await,
         }
     }
 

@@ -4,16 +4,20 @@
 //! same partition is recognised and ignored.
 
 use std::collections::{BTreeMap, HashSet, VecDeque};
+use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use jiff::Timestamp;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
 use super::ReadingStart;
 use super::backpressure::PartitionState;
+use super::identities::{HeldRecord, IdentityQuestion, KnownIdentities};
 use crate::deliver::ReadBefore;
+use crate::domain::ledger_entry::StoredIdentity;
 use crate::domain::record::{Record, RecordIdentity};
 use crate::domain::watermark::{RecordStart, Watermark};
 use crate::ledger::DuePartition;
@@ -23,6 +27,12 @@ use crate::ledger::DuePartition;
 pub(super) struct AssignmentId {
     pub(super) partition: i32,
     epoch: u64,
+}
+
+impl AssignmentId {
+    pub(super) fn epoch(self) -> u64 {
+        self.epoch
+    }
 }
 
 /// A record of a partition in one assignment.
@@ -60,12 +70,21 @@ struct AssignedReading {
     last_started: Option<i64>,
     /// No record from this offset on was read before, by this reading or by any of the group.
     unread_from: i64,
+    identities: KnownIdentities,
+    held: Vec<HeldRecord>,
 }
 
 impl AssignedReading {
     fn new(number: u64, unread_from: i64) -> Self {
-        let watermark = Watermark::default();
-        Self { number, watermark, end_reached: false, last_started: None, unread_from }
+        Self {
+            number,
+            watermark: Watermark::default(),
+            end_reached: false,
+            last_started: None,
+            unread_from,
+            identities: KnownIdentities::default(),
+            held: Vec::new(),
+        }
     }
 }
 
@@ -104,6 +123,48 @@ impl Assignment {
             waiting_bytes: 0,
             paused,
         }
+    }
+
+    /// The offsets of the waiting records, where they are of the topic that is read.
+    fn waiting_offsets(&self) -> Option<Range<i64>> {
+        let (first, last) = (self.waiting.front()?, self.waiting.back()?);
+        let offsets = first.position.offset..last.position.offset + 1;
+        (self.waiting_of_old_topic == 0).then_some(offsets)
+    }
+
+    /// Whether the first waiting record may be started: its identity in the ledger is known.
+    fn is_identified(&self) -> bool {
+        let AssignedReading { identities, unread_from, .. } = &self.reading;
+        let unknown = |offsets| identities.unknown(offsets, *unread_from);
+        self.waiting_offsets().and_then(unknown).is_none()
+    }
+
+    fn ask_identities(&mut self) -> Option<IdentityQuestion> {
+        let waiting = self.waiting_offsets().filter(|_| !self.is_draining())?;
+        let AssignedReading { number, identities, unread_from, .. } = &mut self.reading;
+        let offsets = identities.ask(waiting, *unread_from)?;
+        Some(IdentityQuestion { assignment: self.id, reading: *number, offsets })
+    }
+
+    /// The answer to a question of this reading, or of an earlier one.
+    pub(super) fn on_identities(
+        &mut self,
+        question: &IdentityQuestion,
+        found: Vec<StoredIdentity>,
+    ) {
+        if question.reading == self.reading.number {
+            self.reading.identities.on_read(&question.offsets, found);
+        }
+    }
+
+    /// The identities that the ledger has for the record at this offset, which is started now.
+    pub(super) fn take_identities(&mut self, offset: i64) -> Vec<StoredIdentity> {
+        self.reading.identities.take(offset)
+    }
+
+    /// Keep a started record until its time.
+    pub(super) fn hold(&mut self, record: HeldRecord) {
+        self.reading.held.push(record);
     }
 
     pub(super) fn at(&self, record: RecordIdentity) -> AssignedRecord {
@@ -235,7 +296,7 @@ impl Assignments {
     /// The oldest record that may be started, by its timestamp: the order in which partitions were
     /// fetched must not delay older records of another partition.
     pub(super) fn pop_oldest(&mut self) -> Option<WaitingRecord> {
-        let ready = self.partitions.values_mut().filter(|a| a.recovered);
+        let ready = self.partitions.values_mut().filter(|a| a.recovered && a.is_identified());
         let firsts = ready.filter_map(|a| Some((a.waiting.front()?.timestamp, a)));
         let (_, oldest) = firsts.min_by_key(|(timestamp, _)| *timestamp)?;
         let record = oldest.waiting.pop_front()?;
@@ -243,6 +304,18 @@ impl Assignments {
         let is_of_old_topic = oldest.waiting_of_old_topic > 0;
         oldest.waiting_of_old_topic = oldest.waiting_of_old_topic.saturating_sub(1);
         Some(WaitingRecord { record, is_of_old_topic })
+    }
+
+    /// What has to be read in the ledger before waiting records can be started.
+    pub(super) fn ask_identities(&mut self) -> Vec<IdentityQuestion> {
+        self.partitions.values_mut().filter_map(Assignment::ask_identities).collect()
+    }
+
+    /// The records that were held until this time.
+    pub(super) fn take_held(&mut self, now: Timestamp) -> Vec<HeldRecord> {
+        let staying = self.partitions.values_mut().filter(|a| !a.is_draining());
+        let due = staying.flat_map(|a| a.reading.held.extract_if(.., |held| held.until <= now));
+        due.collect()
     }
 
     /// Partitions are read from these starts. Those that drain are not read any more.

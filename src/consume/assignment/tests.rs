@@ -15,6 +15,14 @@ fn record(partition: i32, offset: i64, second: i64) -> Record {
     }
 }
 
+/// Every waiting record is one that no event was claimed with.
+fn identify(assignments: &mut Assignments) {
+    for question in assignments.ask_identities() {
+        let assignment = assignments.get_mut(question.assignment.partition).unwrap();
+        assignment.on_identities(&question, vec![]);
+    }
+}
+
 fn waiting(assignments: &Assignments) -> usize {
     assignments.states().iter().map(|state| state.waiting_records).sum()
 }
@@ -44,6 +52,7 @@ fn the_oldest_record_starts_first_in_whatever_order_partitions_were_fetched() {
     }
     assignments.push(record(9, 0, 0));
     assert_eq!(waiting(&assignments), 5, "one partition is not assigned");
+    identify(&mut assignments);
     assert_eq!(assignments.pop_oldest(), None, "recovered events go first");
     for partition in [0, 2] {
         assignments.get_mut(partition).unwrap().recovered = true;
@@ -75,6 +84,8 @@ fn a_follower_waits_until_the_records_ahead_of_it_are_started() {
     assignments.set_end_reached(0);
     assert!(!up_to(&mut assignments, 5), "the record ahead is not started");
     assert!(up_to(&mut assignments, 4));
+    assert_eq!(assignments.pop_oldest(), None, "it may be an event under another identity");
+    identify(&mut assignments);
     let first = assignments.pop_oldest().unwrap();
     assignments.get_mut(0).unwrap().start(first.record.identity());
     assert!(up_to(&mut assignments, 7), "the rest is behind it");

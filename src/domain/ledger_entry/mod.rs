@@ -8,6 +8,7 @@
 //! to another owner can change nothing of it any more.
 
 mod command;
+mod identity;
 mod json;
 pub mod key;
 mod operator;
@@ -22,6 +23,7 @@ pub use self::command::{
     Actor, Applied, Claim, ClaimResult, CommandResult, LedgerCommand, Park, PriorClaim,
     RecordOrigin, Settle, WakeSession, WriteResult, apply,
 };
+pub use self::identity::StoredIdentity;
 pub use self::json::{entry_json, outcome_of, snapshot_of, unreadable_parts};
 pub use self::operator::{GivenUp, OperatorAct, OperatorRefusal, OperatorResult, operate};
 pub use self::words::{operator_words, parse_operator_line, state_text};

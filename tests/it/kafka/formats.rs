@@ -4,12 +4,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use handoff::domain::wire::outcome::{OutcomeRecord, Status};
-use handoff::sim::desk::{ApiCommand, SimulatedDeskSettings, StaffChange};
+use handoff::sim::desk::{ApiCommand, InjectedFault, SimulatedDeskSettings, StaffChange};
 use serde_json::{Value, json};
 use tokio::process::Command;
 use tokio::time::{Duration, Instant, sleep};
 
 use crate::support::kafka::{Received, Record, read_all, read_to_end};
+use crate::support::postgres;
 use crate::support::worker::{TIME_LIMIT, World, by_event, escalation};
 
 const INPUT: &str = r#"
@@ -204,32 +205,37 @@ async fn outcomes_are_the_status_of_their_conversation() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_parked_event_whose_mapping_is_gone_waits_until_it_is_back() {
+async fn a_parked_event_whose_mapping_is_gone_waits_until_it_is_back_and_blocks_no_other() {
     let world = World::new("formats-gone", 1, SimulatedDeskSettings::default()).await;
     world.configure(&format!("{INPUT}{PATIENT}"));
     world.desk.change_staff(&StaffChange::everyone(false));
     let (id, record) = escalations().pop().expect("that of the mapping");
-    world.publish_raw([record]).await;
+    // Both wait in one room, and its oldest event is the one that probes.
+    world.publish_raw([record, value(escalation("beside", "s-beside"))]).await;
     let worker = world.process();
-    assert_eq!(world.outcomes(1).await[0]["final"], false);
+    assert!(world.outcomes(2).await.iter().all(|outcome| outcome["final"] == false));
     worker.terminate().await;
 
     world.configure(PATIENT);
     world.desk.change_staff(&StaffChange::everyone(true));
     let worker = world.process();
-    let begun = Instant::now();
-    while !worker.log().contains("is not read by the present dialects") {
-        assert!(begun.elapsed() < TIME_LIMIT, "{}", worker.log());
-        sleep(Duration::from_millis(100)).await;
-    }
+    let said = async || worker.log().contains("is not read by the present dialects");
+    until("the log says so", said).await;
+    let outcomes = world.outcomes(3).await;
+    assert_eq!(
+        (&outcomes[2]["event_id"], &outcomes[2]["status"]),
+        (&json!("beside"), &json!("assigned"))
+    );
     worker.terminate().await;
-    assert_eq!(world.outcomes(1).await.len(), 1, "neither answered nor lost");
+    assert_eq!(world.outcomes(3).await.len(), 3, "the other is neither answered nor lost");
 
     world.configure(&format!("{INPUT}{PATIENT}"));
     let worker = world.process();
-    let outcomes = world.outcomes(2).await;
-    assert_eq!(outcomes[1]["event_id"], id);
-    assert_eq!(outcomes[1]["status"], "assigned");
+    let outcomes = world.outcomes(4).await;
+    assert_eq!(
+        (&outcomes[3]["event_id"], &outcomes[3]["status"]),
+        (&json!(id), &json!("assigned"))
+    );
     worker.terminate().await;
     assert_eq!(world.dead_letters(0).await.len(), 0);
 }
@@ -256,6 +262,90 @@ async fn a_parked_event_keeps_its_identity_when_the_rules_of_identities_change()
     // The audit reads the topics alone, by the rules of the moment.
     world.set("INPUT__ID_HEADER", "id");
     audit(&world).await;
+}
+
+async fn until(what: &str, holds: impl AsyncFn() -> bool) {
+    let begun = Instant::now();
+    while !holds().await {
+        assert!(begun.elapsed() < TIME_LIMIT, "not after {TIME_LIMIT:?}: {what}");
+        sleep(Duration::from_millis(50)).await;
+    }
+}
+
+/// Kafka delivers both records again, because the first one is unfinished.
+async fn events_keep_their_identity_when_kafka_delivers_them_again(mut world: World) {
+    world.set("KAFKA__CONSUMER_PROPERTIES__GROUP_INSTANCE_ID", "one");
+    world.set("DESK__TIMEOUT_MS", "20000").set("DESK__SETTLE_MS", "500");
+    let hang = InjectedFault::hang().with_effect().commands(&[ApiCommand::Transfer]);
+    world.desk.schedule(hang.session("in-doubt"));
+    let sessions = ["in-doubt", "answered"];
+    let record = |session: &&str| {
+        let id = format!("own-{session}");
+        value(json!({"session_id": session})).header("x-id", id)
+    };
+    let places = world.publish_raw(sessions.iter().map(record)).await;
+    let worker = world.process();
+    assert_eq!(world.outcomes(1).await[0]["session_id"], "answered");
+    worker.kill().await;
+
+    world.set("INPUT__ID_HEADER", "x-id");
+    let worker = world.process();
+    let outcomes = by_event(world.outcomes(2).await);
+    world.all_is_committed().await;
+    worker.terminate().await;
+    world.assert_all_committed().await;
+    for ((_, offset), session) in places.iter().zip(sessions) {
+        let outcome = &outcomes[&format!("{}/0/{offset}", world.topic("in"))];
+        assert_eq!(
+            (&outcome["session_id"], &outcome["status"]),
+            (&json!(session), &json!("assigned"))
+        );
+    }
+    assert_eq!(world.desk.stats().of(ApiCommand::Transfer).calls, 2, "each was asked for once");
+    world.set("INPUT__ID_HEADER", "id");
+    audit(&world).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn events_of_sqlite_keep_their_identity_when_kafka_delivers_them_again() {
+    let world = World::new("identity-sqlite", 1, SimulatedDeskSettings::default()).await;
+    events_keep_their_identity_when_kafka_delivers_them_again(world).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn events_of_postgresql_keep_their_identity_when_kafka_delivers_them_again() {
+    let mut world = World::new("identity-postgres", 1, SimulatedDeskSettings::default()).await;
+    world.set("LEDGER__URL", &postgres::schema().await);
+    events_keep_their_identity_when_kafka_delivers_them_again(world).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_unfinished_event_whose_mapping_is_gone_is_not_skipped() {
+    let mut world = World::new("formats-skip", 1, SimulatedDeskSettings::default()).await;
+    world.configure(INPUT);
+    world.set("KAFKA__CONSUMER_PROPERTIES__GROUP_INSTANCE_ID", "one");
+    world.set("DESK__TIMEOUT_MS", "20000").set("DESK__SETTLE_MS", "500");
+    world.desk.schedule(InjectedFault::hang().commands(&[ApiCommand::Transfer]));
+    let (id, record) = escalations().pop().expect("that of the mapping");
+    world.publish_raw([record]).await;
+    let worker = world.process();
+    until("it is called", async || world.desk.stats().of(ApiCommand::Transfer).calls == 1).await;
+    worker.kill().await;
+
+    world.configure("");
+    let worker = world.process();
+    let said = async || worker.log().contains("is not read by the present dialects");
+    until("the log says so", said).await;
+    assert_eq!(world.dead_letters(0).await.len(), 0, "it is no malformed record of the others");
+
+    world.configure(INPUT);
+    worker.signal("HUP");
+    let outcomes = world.outcomes(1).await;
+    assert_eq!(
+        (&outcomes[0]["event_id"], &outcomes[0]["status"]),
+        (&json!(id), &json!("assigned"))
+    );
+    worker.terminate().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,12 +1,13 @@
 //! The ledgers: one suite for memory, SQLite and PostgreSQL (direct and behind PgBouncer), and the failures of each database.
 //!
-//! `suite`, `parked`, `due`, `counts`, `versions`, `operator` and `crowd` test what every ledger does, on a ledger from `peer`; `foreign` has files that
+//! `suite`, `parked`, `due`, `counts`, `identities`, `versions`, `operator` and `crowd` test what every ledger does, on a ledger from `peer`; `foreign` has files that
 //! are no ledger, `locked` rows of PostgreSQL that others have locked.
 
 mod counts;
 mod crowd;
 mod due;
 mod foreign;
+mod identities;
 mod locked;
 mod operator;
 mod parked;
@@ -48,6 +49,7 @@ on_every_ledger!(
     suite::any_bytes_survive_a_round_trip,
     suite::published_events_are_pruned_by_age,
     suite::what_was_pruned_is_known_as_forgotten,
+    identities::events_are_found_by_their_records_whatever_became_of_them,
     suite::the_history_says_who_did_what,
     parked::a_parked_event_needs_no_other_delivery,
     due::due_events_come_in_their_order,

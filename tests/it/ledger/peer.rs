@@ -10,15 +10,15 @@ use handoff::{
     adapters::ledger::{self, LedgerSettings, LedgerUrl, SqlLedger},
     domain::{
         ledger_entry::{
-            Claim, ClaimResult, LedgerEntry, Park, RecordOrigin, RecoveredEntry, Settle, WaitsFor,
-            WakeSession,
+            Claim, ClaimResult, LedgerEntry, Park, RecordOrigin, RecoveredEntry, Settle,
+            StoredIdentity, WaitsFor, WakeSession,
         },
         record::{Position, Record},
         wire::{Channel, Message},
     },
     ledger::{
         CountQuery, DueEntries, DuePartition, DueQuery, Ledger as _, ParkedCount, ParkedGroup,
-        Recovered, StoredEntries, WaitingQuery,
+        RecordRange, Recovered, StoredEntries, WaitingQuery,
     },
     sim::ledger::MemoryLedger,
 };
@@ -347,6 +347,13 @@ impl Peer {
         match self {
             Self::Memory(ledger) => ledger.entry(key),
             Self::Database(ledger, _) => ledger.reader().entry(key).await.unwrap(),
+        }
+    }
+
+    pub(super) async fn identities(&self, range: RecordRange) -> Vec<StoredIdentity> {
+        match self {
+            Self::Memory(ledger) => ledger.identities(range).await,
+            Self::Database(ledger, _) => ledger.identities(range).await,
         }
     }
 

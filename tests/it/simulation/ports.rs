@@ -12,14 +12,14 @@ use std::time::Duration;
 use futures_util::FutureExt as _;
 use handoff::deliver::{OutcomePublisher, Published, PublishedBy};
 use handoff::domain::ledger_entry::{
-    Claim, ClaimResult, Park, RecoveredEntry, Settle, WakeSession, WriteResult,
+    Claim, ClaimResult, Park, RecoveredEntry, Settle, StoredIdentity, WakeSession, WriteResult,
 };
 use handoff::domain::record::Position;
 use handoff::domain::wire::Message;
 use handoff::lease::FencingToken;
 use handoff::ledger::{
-    CountQuery, DueEntries, DueQuery, Ledger, ParkedCount, ParkedGroup, Recovered, StoredEntries,
-    WaitingQuery,
+    CountQuery, DueEntries, DueQuery, Ledger, ParkedCount, ParkedGroup, RecordRange, Recovered,
+    StoredEntries, WaitingQuery,
 };
 use handoff::sim::ledger::MemoryLedger;
 use jiff::Timestamp;
@@ -223,6 +223,10 @@ impl Ledger for SimLedger {
     async fn forgot(&self, key: Arc<str>, recorded: Timestamp) -> bool {
         // Nothing is pruned here, so no read is simulated.
         now(self.memory.forgot(key, recorded))
+    }
+
+    async fn identities(&self, range: RecordRange) -> Vec<StoredIdentity> {
+        now(self.memory.identities(range))
     }
 
     async fn mark_published(&self, key: Arc<str>, position: Option<Position>) {

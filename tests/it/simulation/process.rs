@@ -13,7 +13,7 @@ use std::time::Duration;
 use handoff::activity::Activity;
 use handoff::clock::{Clock, Rng};
 use handoff::consume::{Inbound, IntakeLimits, IntakeSettings, Source, consume};
-use handoff::deliver::{Context, Ports, SharedPolicy};
+use handoff::deliver::{Context, Ports, SharedPolicy, SharedRules};
 use handoff::domain::wire::escalation::DecodeRules;
 use handoff::gate::{BreakerPolicy, Gate, GateSettings};
 use handoff::health::Health;
@@ -202,12 +202,12 @@ pub(super) fn gate(world: &SimWorld, concurrency: usize, metrics: &Arc<Metrics>)
 fn settings(world: &SimWorld) -> IntakeSettings {
     IntakeSettings {
         topic: TOPIC.into(),
-        rules: DecodeRules {
+        rules: SharedRules::new(DecodeRules {
             types: vec!["escalation".into()],
             max_bytes: 10_000,
             time_to_live: Duration::from_secs(30),
             input: Arc::default(),
-        },
+        }),
         // Small enough that a dozen events meet every limit.
         limits: IntakeLimits {
             max_events: 12,

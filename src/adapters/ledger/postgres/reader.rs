@@ -9,12 +9,13 @@ use sqlx::Row as _;
 use sqlx::postgres::PgRow;
 use tokio::sync::Semaphore;
 
-use super::super::database::{NO_TABLES, StoredRow};
+use super::super::database::{IdentityRow, NO_TABLES, StoredRow};
 use super::connection::{PostgresConnection, Query};
 use super::row::{EventRow, text};
 use super::server::{AccessError, PostgresServer, PostgresUrl};
 use super::tables::{NEWEST, TablesVersion};
 use crate::domain::ledger_entry::key::KeysOfName;
+use crate::ledger::RecordRange;
 
 const MAX_CONNECTIONS: usize = 2;
 
@@ -28,6 +29,17 @@ WHERE key = $1 OR key >= $2 AND key < $3 OR key >= $4 AND key < $5 ORDER BY firs
 
 const FORGOT: &str = "SELECT EXISTS (SELECT 1 FROM handoff_pruned WHERE published_until_us >= $1)
   AND NOT EXISTS (SELECT 1 FROM handoff_events WHERE key = $2) AS forgot";
+
+// One index has the unfinished events, another one the others: the conditions name them.
+const IDENTITIES: &str = r#"SELECT * FROM (
+  SELECT "offset", key, session_id, first_seen_us, deadline_us, state = 'settled' AS is_answered
+  FROM handoff_events WHERE state <> 'published'
+    AND topic = $1 AND partition = $2 AND "offset" >= $3 AND "offset" < $4
+  UNION ALL
+  SELECT "offset", key, session_id, first_seen_us, deadline_us, true
+  FROM handoff_events WHERE state = 'published'
+    AND topic = $1 AND partition = $2 AND "offset" >= $3 AND "offset" < $4) AS e
+WHERE session_id IS NOT NULL ORDER BY "offset""#;
 
 const UNPUBLISHED_BY_STATE: &str = "SELECT state, count(*) AS count FROM handoff_events
 WHERE state <> 'published' AND topic = $1 AND partition = ANY($2)
@@ -81,6 +93,26 @@ impl PostgresReader {
     ) -> anyhow::Result<bool> {
         let rows = self.rows(sqlx::query(FORGOT).bind(recorded_us).bind(key)).await?;
         Ok(rows.first().context("no row")?.try_get("forgot")?)
+    }
+
+    pub(in super::super) async fn identities(
+        &self,
+        range: &RecordRange,
+    ) -> anyhow::Result<Vec<IdentityRow>> {
+        let RecordRange { topic, partition, offsets } = range;
+        let query = sqlx::query(IDENTITIES).bind(&**topic).bind(*partition);
+        let rows = self.rows(query.bind(offsets.start).bind(offsets.end)).await?;
+        let identity = |row: &PgRow| -> sqlx::Result<_> {
+            Ok(IdentityRow {
+                offset: row.try_get("offset")?,
+                key: text(row, "key")?,
+                session_id: text(row, "session_id")?,
+                first_seen_us: row.try_get("first_seen_us")?,
+                deadline_us: row.try_get("deadline_us")?,
+                is_answered: row.try_get("is_answered")?,
+            })
+        };
+        Ok(rows.iter().map(identity).collect::<sqlx::Result<_>>()?)
     }
 
     async fn check_schema(&self) -> anyhow::Result<()> {

@@ -8,13 +8,13 @@ use parking_lot::Mutex;
 use rusqlite::{Connection, params};
 use tokio::task::spawn_blocking;
 
-use super::super::database::{CountedRows, DueRows, NO_TABLES, ParkedRows, StoredRow};
+use super::super::database::{CountedRows, DueRows, IdentityRow, NO_TABLES, ParkedRows, StoredRow};
 use super::file::{ensure_file, explain, foreign, newer, open_read_only, unreleased};
 use super::schema::{self, Schema};
 use super::{json, parked, read};
 use crate::domain::ledger_entry::key::KeysOfName;
 use crate::domain::record::Position;
-use crate::ledger::{CountQuery, DueQuery, WaitingQuery};
+use crate::ledger::{CountQuery, DueQuery, RecordRange, WaitingQuery};
 
 const ROW: &str = "SELECT * FROM handoff_ledger WHERE key = ?";
 
@@ -23,6 +23,12 @@ WHERE key = ? OR key >= ? AND key < ? OR key >= ? AND key < ? ORDER BY first_see
 
 const FORGOT: &str = "SELECT EXISTS (SELECT 1 FROM handoff_pruned WHERE published_until_us >= ?)
   AND NOT EXISTS (SELECT 1 FROM handoff_events WHERE key = ?)";
+
+const IDENTITIES: &str = r#"SELECT "offset", key, session_id, first_seen_us, deadline_us,
+  EXISTS (SELECT 1 FROM handoff_answers AS a WHERE a.event = e.event)
+FROM handoff_events AS e INDEXED BY handoff_events_position
+WHERE topic = ? AND partition = ? AND "offset" >= ? AND "offset" < ? AND session_id IS NOT NULL
+ORDER BY "offset""#;
 
 const UNPUBLISHED_BY_STATE: &str = "SELECT state, count(*) FROM handoff_ledger
 WHERE state <> 'published' AND topic = ? AND partition IN (SELECT value FROM json_each(?))
@@ -84,6 +90,33 @@ impl SqliteReader {
                 query.query_row(params![recorded_us, key], |row| row.get(0))
             };
             forgot().map_err(|error| explain(file, error))
+        })
+        .await
+    }
+
+    pub(in super::super) async fn identities(
+        &self,
+        range: &RecordRange,
+    ) -> anyhow::Result<Vec<IdentityRow>> {
+        let range = range.clone();
+        self.query(move |connection, file| {
+            let identities = || -> rusqlite::Result<_> {
+                let RecordRange { topic, partition, offsets } = &range;
+                let mut query = connection.prepare_cached(IDENTITIES)?;
+                let values = params![topic, partition, offsets.start, offsets.end];
+                let rows = query.query_map(values, |row| {
+                    Ok(IdentityRow {
+                        offset: row.get(0)?,
+                        key: row.get(1)?,
+                        session_id: row.get(2)?,
+                        first_seen_us: row.get(3)?,
+                        deadline_us: row.get(4)?,
+                        is_answered: row.get(5)?,
+                    })
+                })?;
+                rows.collect()
+            };
+            identities().map_err(|error| explain(file, error))
         })
         .await
     }

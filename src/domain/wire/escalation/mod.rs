@@ -24,7 +24,7 @@ use serde::de::{IgnoredAny, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value;
 
-pub use self::stored::{StoredRecord, decode_stored};
+pub use self::stored::{StoredRecord, decode_as, decode_stored, stored_identity};
 
 use super::dialects::{self, DialectInput, Reading, cloudevents};
 use super::headers;

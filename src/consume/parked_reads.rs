@@ -68,7 +68,8 @@ impl DueRequest {
                 topic: self.topic.clone(),
                 partitions: partitions.clone(),
                 room: room.clone(),
-                limit: events + trying + self.unreadable,
+                // Twice, so that few reads find all that cannot be read ahead of the others.
+                limit: events + trying + 2 * self.unreadable,
             };
             let found = context.ledger.waiting(query).await;
             rooms.push(RoomRead { room, limit: events, found });
