@@ -1,7 +1,7 @@
 //! What of the configuration can change while the service runs, and what a new version of the file
 //! changes.
 //!
-//! Routes, hours, verdicts and the log's level are taken from the new version, everything else stays
+//! Routes, hours, verdicts, what reads other formats, and the log's level are taken from the new version, everything else stays
 //! as it was at the start. A new version is taken as a whole or not at all.
 
 use std::collections::BTreeSet;
@@ -14,10 +14,13 @@ use super::raw_config::RawConfig;
 use super::{Config, config_of};
 
 /// The lists of tables that are reloaded.
-const LISTS: [&str; 2] = ["routes", "hours"];
-/// The keys that are reloaded, apart from the lists, and the section.
+const LISTS: [&str; 3] = ["routes", "hours", "mappings"];
+/// The keys that are reloaded, apart from the lists, and the sections.
 const LEVEL: &str = "log.level";
 const VERDICTS: &str = "desk.verdicts.";
+const INPUT: &str = "input.";
+/// Which escalations were the first of their sessions is remembered by this one.
+const SAME_SESSION: &str = "input.same_session_within_s";
 
 /// The configuration that runs, for the versions of its file to come.
 pub struct Reloader {
@@ -84,7 +87,10 @@ pub struct LoadedConfig {
 }
 
 fn is_reloaded(key: &str) -> bool {
-    LISTS.contains(&key) || key == LEVEL || key.starts_with(VERDICTS)
+    LISTS.contains(&key)
+        || key == LEVEL
+        || key.starts_with(VERDICTS)
+        || (key.starts_with(INPUT) && key != SAME_SESSION)
 }
 
 /// The keys with another value, or with a value in one of the two only.

@@ -74,6 +74,27 @@ fn the_changes_are_named() {
 }
 
 #[test]
+fn what_reads_other_formats_changes_but_not_what_is_remembered() {
+    let mapping = "[[mappings]]\nname = \"chat\"\nmatch = { \"/chat\" = { exists = true } }\n\
+                   session_id = \"/chat\"\n";
+    let mut running = Running::start("", &[]);
+    let text =
+        format!("[input]\ndialects = [\"chat\", \"native\"]\nsame_session_within_s = 9\n{mapping}");
+    let reload = running.take(&text).unwrap_or_else(|problems| panic!("{problems}"));
+    assert_eq!(reload.changes.len(), 2, "{:?}", reload.changes);
+    assert!(reload.changes[0].starts_with("input.dialects: "), "{:?}", reload.changes);
+    assert_eq!(reload.changes[1], "mappings: added chat");
+    assert_eq!(reload.needs_restart, ["input.same_session_within_s"]);
+    assert_eq!(reload.config.rules.input.dialects.len(), 2);
+    assert_eq!(reload.config.rules.input.same_session_within, None);
+    running.check(
+        &text.replace("/chat\"\n", "/chat/id\"\n"),
+        &["mappings: changed chat"],
+        &reload.needs_restart.iter().map(String::as_str).collect::<Vec<_>>(),
+    );
+}
+
+#[test]
 fn everything_else_stays_as_it_was_at_the_start() {
     let keeps_trying = route("a", "while_nobody_online = \"keep_trying\"");
     let mut running = Running::start("[retry]\npark_ms = [1000]\n", &[]);
