@@ -59,9 +59,14 @@ pub(super) fn read(raw: &mut RawConfig, input: &RouteInput<'_>) -> Option<Routes
     let names: Vec<_> = configs.iter().map(|config| Value::from(config.name.clone())).collect();
     let routes = Routes::compile(configs);
     for problem in routes.as_ref().err().into_iter().flatten() {
+        let mut text = problem.text.clone();
+        for &cause in &problem.causes {
+            let cause = TableReader::new(raw, LIST, "route", indexes[cause], Some(&names[cause]));
+            text += &format!("; see {}", cause.description());
+        }
         let (index, name) = (indexes[problem.route], &names[problem.route]);
         let mut reader = TableReader::new(raw, LIST, "route", index, Some(name));
-        reader.add_fragment(&problem.key, &problem.text);
+        reader.add_fragment(&problem.key, &text);
     }
     routes.ok().filter(|_| raw.problem_count() == before)
 }

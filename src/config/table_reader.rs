@@ -177,6 +177,11 @@ impl<'r> TableReader<'r> {
         self.raw.add_problem(self.list, text);
     }
 
+    /// Which table it is, and where: `route 1 ("vip") in handoff.toml:12`.
+    pub(super) fn description(&self) -> String {
+        format!("{} {}", self.label, self.place(""))
+    }
+
     fn place(&self, key: &str) -> String {
         let path = if key.is_empty() { self.path.clone() } else { format!("{}.{key}", self.path) };
         self.raw.place(Origin::File, &path)

@@ -101,9 +101,11 @@ fn contradictory_routes_are_rejected() {
         &[with(""), with(vip), with("name = \"x\"\ntargets = []")].join("\n"),
         &[],
         &[
-            "route 2 (\"r\") in F has the name of an earlier one",
-            "route 2 (\"r\") in F is never used: \"r\" before it matches all that it matches",
-            "route 3 (\"x\") in F is never used: \"r\" before it matches all that it matches",
+            "route 2 (\"r\") in F has the name of an earlier one; see route 1 (\"r\") in F",
+            "route 2 (\"r\") in F is never used: \"r\" before it matches all that it matches; \
+             see route 1 (\"r\") in F",
+            "route 3 (\"x\") in F is never used: \"r\" before it matches all that it matches; \
+             see route 1 (\"r\") in F",
             "route 3 (\"x\") in F has no targets: name agents, a group, or { default = true }",
         ],
     );
@@ -291,7 +293,8 @@ fn routes_that_cannot_be_used_are_reported_with_their_lines() {
         ]
         .join("\n"),
         &[
-            "route 2 (\"lower\") in F:8 is never used: \"low\" before it matches all that it matches",
+            "route 2 (\"lower\") in F:8 is never used: \"low\" before it matches all that it matches; \
+             see route 1 (\"low\") in F:1",
             "route 3 (\"odd\") in F:12 never matches: no value of `when.score` meets all its conditions",
         ],
     );

@@ -55,7 +55,7 @@ pub(super) fn implies(condition: &Condition, demand: &Operator) -> bool {
 }
 
 /// The values of the first list: nothing else meets the condition.
-fn listed(operators: &[Operator]) -> Option<&[ComparedValue]> {
+pub(super) fn listed(operators: &[Operator]) -> Option<&[ComparedValue]> {
     operators.iter().find_map(|operator| match operator {
         Operator::OneOf(values) => Some(values.as_slice()),
         _ => None,

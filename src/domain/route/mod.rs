@@ -144,6 +144,14 @@ pub struct RouteProblem {
     pub key: String,
     /// A fragment that fits after the route's name.
     pub text: String,
+    /// The indexes of the earlier routes that cause it.
+    pub causes: Vec<usize>,
+}
+
+impl RouteProblem {
+    fn new(key: &str, text: impl Into<String>) -> Self {
+        Self { route: 0, key: key.to_owned(), text: text.into(), causes: Vec::new() }
+    }
 }
 
 impl Routes {
@@ -152,29 +160,27 @@ impl Routes {
         let (mut routes, mut problems): (Vec<Route>, Vec<RouteProblem>) = (Vec::new(), Vec::new());
         for (number, config) in configs.iter().enumerate() {
             // Compared as written, so that a route with a problem of its own is still compared.
-            let mut earlier = configs[..number].iter();
-            let mut report = |key: &str, text| {
-                problems.push(RouteProblem { route: number, key: key.to_owned(), text });
-            };
-            if earlier.clone().any(|other| other.name == config.name) {
-                report("name", "has the name of an earlier one".to_owned());
+            let earlier = &configs[..number];
+            let mut found = Vec::new();
+            if let Some(other) = earlier.iter().position(|other| other.name == config.name) {
+                let problem = RouteProblem::new("name", "has the name of an earlier one");
+                found.push(RouteProblem { causes: vec![other], ..problem });
             }
-            // A shadow route takes no escalation away from the routes behind it. One that never matches
-            // has a problem of its own.
-            let never_matches = config.when.iter().any(coverage::never_holds);
-            let covering = |other: &&RouteConfig| !other.shadow && other.covers(config);
-            if let Some(other) = earlier.find(|other| !never_matches && covering(other)) {
-                let name = &other.name;
-                let text = format!("is never used: {name:?} before it matches all that it matches");
-                report("when", text);
+            let causes = config.covered_by(earlier);
+            if !causes.is_empty() {
+                let names: Vec<_> =
+                    causes.iter().map(|number| format!("{:?}", earlier[*number].name)).collect();
+                let (names, match_) =
+                    (names.join(" and "), if causes.len() == 1 { "matches" } else { "match" });
+                let text = format!("is never used: {names} before it {match_} all that it matches");
+                found.push(RouteProblem { causes, ..RouteProblem::new("when", text) });
             }
             match config.clone().compile() {
                 Ok(route) => routes.push(route),
-                Err(of_route) => {
-                    let numbered = |problem| RouteProblem { route: number, ..problem };
-                    problems.extend(of_route.into_iter().map(numbered));
-                }
+                Err(of_route) => found.extend(of_route),
             }
+            problems
+                .extend(found.into_iter().map(|problem| RouteProblem { route: number, ..problem }));
         }
         if problems.is_empty() { Ok(Self(routes)) } else { Err(problems) }
     }
@@ -215,9 +221,7 @@ impl RouteConfig {
     /// Check this route alone.
     pub fn compile(self) -> Result<Route, Vec<RouteProblem>> {
         let mut problems = Vec::new();
-        let mut report = |key: &str, text: String| {
-            problems.push(RouteProblem { route: 0, key: key.to_owned(), text });
-        };
+        let mut report = |key: &str, text: String| problems.push(RouteProblem::new(key, text));
         if self.name.trim().is_empty() {
             report("name", "has no name: outcomes contain it".to_owned());
         }
@@ -253,6 +257,33 @@ impl RouteConfig {
             shadow,
         };
         if problems.is_empty() { Ok(route) } else { Err(problems) }
+    }
+
+    /// The earlier routes because of which this one is never used: one matches all that it matches, or
+    /// one does for each value of one of its lists. A shadow route takes no escalation away from the
+    /// routes behind it, and a route that never matches has a problem of its own.
+    fn covered_by(&self, earlier: &[Self]) -> Vec<usize> {
+        if self.when.iter().any(coverage::never_holds) {
+            return Vec::new();
+        }
+        let covering =
+            |config: &Self| earlier.iter().position(|other| !other.shadow && other.covers(config));
+        let one_for_each_value = |(number, condition): (usize, &Condition)| {
+            let narrowed = coverage::listed(&condition.operators)?.iter().map(|value| {
+                let mut config = self.clone();
+                config.when[number].operators.insert(0, Operator::OneOf(vec![value.clone()]));
+                config
+            });
+            let possible = narrowed.filter(|config| !coverage::never_holds(&config.when[number]));
+            possible.map(|config| covering(&config)).collect::<Option<Vec<_>>>()
+        };
+        let mut causes = match covering(self) {
+            Some(one) => vec![one],
+            None => self.when.iter().enumerate().find_map(one_for_each_value).unwrap_or_default(),
+        };
+        causes.sort_unstable();
+        causes.dedup();
+        causes
     }
 
     /// Whether every escalation that matches `other` matches this one too, at any time.

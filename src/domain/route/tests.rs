@@ -92,6 +92,9 @@ fn a_route_behind_one_that_covers_it_is_reported() {
     );
     assert!(reported(&["a tier=vip,gold", "b tier=gold lang=de"]).starts_with("1 is never used"));
     assert!(reported(&["a lang=de", "b", "c"]).contains("\"b\" before it"));
+    let both = reported(&["a lang=de", "b lang=en", "c lang=fr", "d tier=vip lang=en,de"]);
+    assert_eq!(both, "3 is never used: \"a\" and \"b\" before it match all that it matches");
+    assert_eq!(reported(&["a lang=de", "b lang=en tier=vip", "c lang=en,de"]), "");
     assert_eq!(reported(&["a tier=vip", "b tier=vip,gold", "c lang=de", "d"]), "");
 }
 
