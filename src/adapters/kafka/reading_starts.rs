@@ -12,10 +12,10 @@ use rdkafka::{Offset, TopicPartitionList};
 use tracing::{debug, warn};
 
 use super::callbacks::ConsumerCallbacks;
-use super::readings::{Receipt, UnknownStart};
+use super::partition_start::{PartitionStart, UnknownStart};
+use super::readings::Receipt;
 use super::rebalance::{is_incremental, partition_numbers};
 use super::start_checks::PAUSE;
-use super::starting_offsets::PartitionStart;
 use crate::consume::Inbound;
 use crate::domain::record::Record;
 

@@ -12,27 +12,10 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 use rdkafka::error::KafkaResult;
 use rdkafka::{Offset, TopicPartitionList};
-use tokio::time::Instant;
 
-use super::starting_offsets::{PartitionStart, StartingOffsets};
+use super::partition_start::{PartitionStart, UnknownStart};
+use super::starting_offsets::StartingOffsets;
 use crate::consume::ReadingStart;
-
-/// A partition of which nobody knows yet where it is to be read from.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct UnknownStart {
-    pub(super) partition: i32,
-    /// The number of the reading that will begin.
-    pub(super) reading: u64,
-    /// The id of the topic that was read in this assignment so far.
-    pub(super) read_before: Option<Arc<str>>,
-    pub(super) since: Instant,
-}
-
-impl UnknownStart {
-    pub(super) fn new(partition: i32, reading: u64, read_before: Option<Arc<str>>) -> Self {
-        Self { partition, reading, read_before, since: Instant::now() }
-    }
-}
 
 /// What becomes of a record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -18,9 +18,8 @@ use tracing::debug;
 
 use super::callbacks::ConsumerCallbacks;
 use super::consumer_failure;
-use super::readings::UnknownStart;
+use super::partition_start::{PartitionStart, UnknownStart};
 use super::remedy::{TopicUse, remedy};
-use super::starting_offsets::PartitionStart;
 use crate::health::{Fault, FaultKind, Health};
 
 /// From one round of requests to the next.

@@ -16,7 +16,7 @@ use rdkafka::topic_partition_list::TopicPartitionListElem;
 use rdkafka::{Offset, TopicPartitionList};
 use tracing::warn;
 
-use super::readings::UnknownStart;
+use super::partition_start::{PartitionStart, UnknownStart};
 use super::rebalance::partition_list;
 use super::topic_identity::TopicIdentity;
 
@@ -52,24 +52,6 @@ impl CommitMark {
         let unread_from = words.next()?.parse().ok()?;
         words.next().is_none().then_some(Self { cluster_id, topic_id, unread_from })
     }
-}
-
-/// Where a partition is read from.
-#[derive(Debug)]
-pub(super) struct PartitionStart {
-    /// The question that this answers.
-    pub(super) due: UnknownStart,
-    /// `None`: there is no offset, and `auto.offset.reset` calls that an error, which the client
-    /// reports.
-    pub(super) offset: Option<i64>,
-    /// The end of the partition.
-    pub(super) end: i64,
-    /// See [`CommitMark::unread_from`].
-    pub(super) unread_from: i64,
-    /// The id of the topic that has these offsets.
-    pub(super) topic_id: Option<Arc<str>>,
-    /// The offset is not the committed one.
-    pub(super) is_new: bool,
 }
 
 /// What the brokers say of one partition.
