@@ -101,11 +101,11 @@ fn contradictory_routes_are_rejected() {
         &[with(""), with(vip), with("name = \"x\"\ntargets = []")].join("\n"),
         &[],
         &[
-            "route 2 (\"r\") in F has the name of an earlier one; see route 1 (\"r\") in F",
+            "route 2 (\"r\") in F has the name of an earlier one; see route 1 (\"r\") in F:1",
             "route 2 (\"r\") in F is never used: \"r\" before it matches all that it matches; \
-             see route 1 (\"r\") in F",
+             see route 1 (\"r\") in F:1",
             "route 3 (\"x\") in F is never used: \"r\" before it matches all that it matches; \
-             see route 1 (\"r\") in F",
+             see route 1 (\"r\") in F:1",
             "route 3 (\"x\") in F has no targets: name agents, a group, or { default = true }",
         ],
     );

@@ -26,7 +26,7 @@ async fn outcomes_are_filtered_and_in_order_of_time() {
     let topics = TestTopics::create().await;
     let topic = topics.topic("outcomes");
     let output = topics.run(&["outcomes"]).await;
-    assert_eq!((output.code, output.out.as_str()), (Some(0), ""));
+    assert_eq!((output.code, output.out.as_str()), (Some(0), ""), "{}", output.err);
     assert_eq!(output.err, format!("nothing found in {topic}\n"));
 
     let status = |n| if n % 10 == 0 { "failed" } else { "assigned" };
