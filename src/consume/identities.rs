@@ -52,17 +52,16 @@ pub(super) struct HeldRecord {
 }
 
 impl KnownIdentities {
-    /// The records whose identities must be known before the first of them is started. `waiting` are
-    /// the offsets of those that wait; `unread_from` is the first offset that nobody has read.
-    pub(super) fn unknown(&self, waiting: Range<i64>, unread_from: i64) -> Option<Range<i64>> {
-        let end = waiting.end.min(unread_from).min(waiting.start.saturating_add(MAX_OFFSETS));
-        let is_unknown = self.up_to <= waiting.start && waiting.start < end;
-        is_unknown.then_some(waiting.start..end)
+    /// The records whose identities must be known before the one at this offset is started, and some
+    /// behind it; `unread_from` is the first offset that nobody has read.
+    pub(super) fn unknown(&self, offset: i64, unread_from: i64) -> Option<Range<i64>> {
+        let end = unread_from.min(offset.saturating_add(MAX_OFFSETS));
+        (self.up_to <= offset && offset < end).then_some(offset..end)
     }
 
     /// The same, once: it is to be read now.
-    pub(super) fn ask(&mut self, waiting: Range<i64>, unread_from: i64) -> Option<Range<i64>> {
-        let unknown = self.unknown(waiting, unread_from).filter(|_| !self.is_asked)?;
+    pub(super) fn ask(&mut self, offset: i64, unread_from: i64) -> Option<Range<i64>> {
+        let unknown = self.unknown(offset, unread_from).filter(|_| !self.is_asked)?;
         self.is_asked = true;
         Some(unknown)
     }
@@ -129,14 +128,14 @@ mod tests {
     #[test]
     fn identities_are_read_once_for_records_that_may_have_been_read() {
         let mut known = KnownIdentities::default();
-        assert_eq!(known.ask(5..8, 5), None, "nobody has read them");
-        assert_eq!(known.ask(5..8, 7), Some(5..7));
-        assert_eq!(known.ask(5..8, 7), None, "it is being read");
-        assert_eq!(known.unknown(5..8, 7), Some(5..7), "but not known");
+        assert_eq!(known.ask(5, 5), None, "nobody has read it");
+        assert_eq!(known.ask(5, 7), Some(5..7));
+        assert_eq!(known.ask(5, 7), None, "it is being read");
+        assert_eq!(known.unknown(5, 7), Some(5..7), "but not known");
         known.on_read(&(5..7), vec![identity(5, "a"), identity(6, "b"), identity(6, "c")]);
-        assert_eq!(known.unknown(5..8, 7), None);
+        assert_eq!(known.unknown(6, 7), None);
         assert_eq!(known.take(6).len(), 2);
         assert!(known.found.is_empty(), "no record comes twice in a reading");
-        assert_eq!(known.ask(7..9000, i64::MAX), Some(7..7 + MAX_OFFSETS));
+        assert_eq!(known.ask(7, i64::MAX), Some(7..7 + MAX_OFFSETS));
     }
 }

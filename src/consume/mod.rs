@@ -40,7 +40,7 @@ use self::assignment::{AssignedRecord, AssignmentId, Assignments, WaitingRecord}
 use self::backpressure::{IntakeState, decide};
 use self::delivery_task::{TaskInput, TaskSource};
 use self::parked::ParkedEvents;
-use self::recovery::Recovery;
+use self::recovery::{Recovery, RecoveryResult};
 use self::tasks::{StartResult, Tasks};
 use crate::deliver::{Context, OutcomePublisher as _, Ports, SharedRules};
 use crate::domain::ledger_entry::StoredIdentity;
@@ -141,6 +141,7 @@ pub async fn consume<P: Ports, S: Source>(
         tasks: Tasks::new(context.clone(), settings.rules.clone(), &settings.limits),
         parked: ParkedEvents::new(context.clone(), settings.topic.clone()),
         recovery: Recovery::new(context.clone(), settings.topic.clone()),
+        recovered: Vec::new(),
         assignments: Assignments::default(),
         revocations: Vec::new(),
         full_since: None,
@@ -172,6 +173,7 @@ pub async fn consume<P: Ports, S: Source>(
             }
         }
         event_loop.ask_identities();
+        event_loop.start_all_recovered();
         event_loop.start_waiting_records();
         event_loop.read_due();
         event_loop.complete_revocations();
@@ -183,6 +185,8 @@ pub async fn consume<P: Ports, S: Source>(
 struct EventLoop<P: Ports, S> {
     tasks: Tasks<P>,
     recovery: Recovery<P>,
+    /// What is to be started as soon as it is known which records wait for it.
+    recovered: Vec<RecoveryResult>,
     parked: ParkedEvents<P>,
     assignments: Assignments,
     revocations: Vec<Revocation>,

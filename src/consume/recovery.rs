@@ -139,8 +139,24 @@ impl<P: Ports, S: Source> EventLoop<P, S> {
     pub(super) fn on_recovery_step(&mut self, step: RecoveryStep) {
         match step {
             RecoveryStep::Identified(answer) => self.on_identities(answer),
-            RecoveryStep::Recovered(result) => self.on_recovered(result),
+            RecoveryStep::Recovered(result) => self.recovered.push(result),
             RecoveryStep::Counted(result) => self.on_counted(&result),
+        }
+    }
+
+    /// Start what was recovered, together with the records that wait for it: an event that comes from
+    /// the ledger must not begin while the one ahead of it in its session is still to be identified.
+    pub(super) fn start_all_recovered(&mut self) {
+        for result in std::mem::take(&mut self.recovered) {
+            let is_identified = result.partitions.iter().all(|partition| {
+                let assignment = self.assignments.of_epoch(*partition, result.epoch);
+                assignment.is_none_or(|assignment| assignment.is_identified())
+            });
+            if is_identified {
+                self.on_recovered(result);
+            } else {
+                self.recovered.push(result);
+            }
         }
     }
 

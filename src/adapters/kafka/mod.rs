@@ -40,6 +40,7 @@ mod source;
 mod stalled_partitions;
 mod start_checks;
 mod starting_offsets;
+mod topic_client;
 mod topic_identity;
 mod topics;
 mod unacknowledged;

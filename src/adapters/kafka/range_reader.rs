@@ -6,20 +6,16 @@
 
 use std::collections::BTreeMap;
 use std::ops::{ControlFlow, Range};
-use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Context as _, anyhow, ensure};
+use anyhow::Context as _;
 use jiff::Timestamp;
-use rdkafka::consumer::{BaseConsumer, Consumer as _};
-use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::consumer::Consumer as _;
+use rdkafka::topic_partition_list::TopicPartitionListElem;
 use rdkafka::{Offset, TopicPartitionList};
 use tokio::time::Instant;
 
-use super::client_errors::ThrottledErrors;
-use super::metadata::fetch_metadata;
-use super::records::to_record;
-use super::remedy::{TopicUse, remedy_of};
+use super::topic_client::{Polled, TopicClient, TopicPartitions, patiently};
 use super::{KafkaSettings, plain};
 use crate::domain::record::Record;
 
@@ -70,9 +66,8 @@ impl RangeReader {
         let mut available = BTreeMap::new();
         let TopicPartitions { numbers, has_replicas } = client.partitions(settings, limit)?;
         for partition in numbers {
-            let (low, high) = client
-                .consumer
-                .fetch_watermarks(topic, partition, limit)
+            let watermarks = || client.consumer.fetch_watermarks(topic, partition, limit);
+            let (low, high) = patiently(limit, watermarks)
                 .map_err(plain)
                 .with_context(|| format!("failed to look up the offsets of {topic}"))?;
             available.insert(partition, low..high);
@@ -233,7 +228,13 @@ impl RangeReader {
         for partition in self.available.keys() {
             times.add_partition_offset(&self.client.topic, *partition, time)?;
         }
-        let found = self.client.consumer.offsets_for_times(times, self.limit).map_err(plain)?;
+        let find = || {
+            let found = self.client.consumer.offsets_for_times(times.clone(), self.limit)?;
+            // A partition whose leader has not answered is not one without such records.
+            found.elements().iter().try_for_each(TopicPartitionListElem::error)?;
+            Ok(found)
+        };
+        let found = patiently(self.limit, find).map_err(plain)?;
         let offset = |partition: i32, range: &Range<i64>| {
             match found.find_partition(&self.client.topic, partition).map(|found| found.offset()) {
                 Some(Offset::Offset(offset)) => offset,
@@ -320,108 +321,5 @@ impl TopicFollower {
                 Ok(None)
             }
         }
-    }
-}
-
-/// A consumer of one topic that belongs to no group.
-struct TopicClient {
-    consumer: BaseConsumer<ThrottledErrors>,
-    topic: Arc<str>,
-}
-
-/// The partitions of a topic.
-struct TopicPartitions {
-    numbers: Vec<i32>,
-    has_replicas: bool,
-}
-
-/// The result of one poll.
-enum Polled {
-    Record(Record),
-    /// This partition has been read to its current end.
-    PartitionEnd(i32),
-    /// Nothing came in time, or there was a transient error, which the client's context logs.
-    Nothing,
-}
-
-impl TopicClient {
-    fn connect(settings: &KafkaSettings, topic: &str) -> anyhow::Result<Self> {
-        let consumer = settings
-            .reader_config()
-            .create_with_context(ThrottledErrors::default())
-            .map_err(plain)
-            .context("failed to create a Kafka consumer")?;
-        Ok(Self { consumer, topic: topic.into() })
-    }
-
-    fn partitions(
-        &self,
-        settings: &KafkaSettings,
-        limit: Duration,
-    ) -> anyhow::Result<TopicPartitions> {
-        let topic = &*self.topic;
-        let metadata = fetch_metadata(&self.consumer, settings, topic, limit)?;
-        let found = metadata.topics().iter().find(|found| found.name() == topic);
-        if let Some(error) = found.and_then(|found| found.error()) {
-            return Err(self.failure(RDKafkaErrorCode::from(error).into()));
-        }
-        let partitions = found.map_or(&[][..], |found| found.partitions());
-        let numbers: Vec<i32> = partitions.iter().map(|partition| partition.id()).collect();
-        ensure!(!numbers.is_empty(), "there is no topic {topic}");
-        let has_replicas = partitions.iter().any(|partition| partition.replicas().len() > 1);
-        Ok(TopicPartitions { numbers, has_replicas })
-    }
-
-    /// Read these partitions from the beginning of their ranges.
-    fn assign(&self, ranges: &BTreeMap<i32, Range<i64>>) -> anyhow::Result<()> {
-        let mut list = TopicPartitionList::with_capacity(ranges.len());
-        for (partition, range) in ranges {
-            list.add_partition_offset(&self.topic, *partition, Offset::Offset(range.start))?;
-        }
-        self.consumer.assign(&list).with_context(|| format!("failed to read {}", self.topic))?;
-        // A partition that an earlier reading has paused stays paused across assignments.
-        self.consumer.resume(&list).map_err(plain)
-    }
-
-    fn pause(&self, partition: i32) -> anyhow::Result<()> {
-        let mut list = TopicPartitionList::new();
-        list.add_partition(&self.topic, partition);
-        self.consumer.pause(&list).map_err(plain)
-    }
-
-    fn silent(&self, limit: Duration) -> anyhow::Error {
-        let (topic, seconds) = (&self.topic, limit.as_secs());
-        anyhow!("nothing came from the brokers for {seconds} s; {topic} is not read")
-    }
-
-    /// An error means that no record will come any more.
-    fn poll(&self, wait: Duration) -> anyhow::Result<Polled> {
-        match self.consumer.poll(wait) {
-            Some(Ok(message)) => Ok(Polled::Record(to_record(&message, &self.topic))),
-            Some(Err(KafkaError::PartitionEOF(partition))) => Ok(Polled::PartitionEnd(partition)),
-            Some(Err(error)) if is_permanent(&error) => Err(self.failure(plain(error))),
-            None | Some(Err(_)) => Ok(Polled::Nothing),
-        }
-    }
-
-    /// The same error, with what failed and what to do about it.
-    fn failure(&self, error: anyhow::Error) -> anyhow::Error {
-        let topic = &*self.topic;
-        let remedy = remedy_of(&error, &TopicUse::Read(topic));
-        let remedy = remedy.map(|remedy| format!(" ({remedy})")).unwrap_or_default();
-        error.context(format!("failed to read {topic}{remedy}"))
-    }
-}
-
-fn is_permanent(error: &KafkaError) -> bool {
-    use RDKafkaErrorCode as Code;
-    match error.rdkafka_error_code() {
-        Some(
-            Code::TopicAuthorizationFailed
-            | Code::UnknownTopicOrPartition
-            | Code::UnknownTopic
-            | Code::UnknownPartition,
-        ) => true,
-        _ => matches!(error, KafkaError::MessageConsumptionFatal(_)),
     }
 }

@@ -4,7 +4,6 @@
 //! same partition is recognised and ignored.
 
 use std::collections::{BTreeMap, HashSet, VecDeque};
-use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -125,24 +124,23 @@ impl Assignment {
         }
     }
 
-    /// The offsets of the waiting records, where they are of the topic that is read.
-    fn waiting_offsets(&self) -> Option<Range<i64>> {
-        let (first, last) = (self.waiting.front()?, self.waiting.back()?);
-        let offsets = first.position.offset..last.position.offset + 1;
-        (self.waiting_of_old_topic == 0).then_some(offsets)
+    /// The offset of the first waiting record, where it is of the topic that is read.
+    fn first_waiting(&self) -> Option<i64> {
+        let first = self.waiting.front().filter(|_| self.waiting_of_old_topic == 0)?;
+        Some(first.position.offset)
     }
 
-    /// Whether the first waiting record may be started: its identity in the ledger is known.
-    fn is_identified(&self) -> bool {
+    /// Whether it is known if the first waiting record is that of an event in the ledger.
+    pub(super) fn is_identified(&self) -> bool {
         let AssignedReading { identities, unread_from, .. } = &self.reading;
-        let unknown = |offsets| identities.unknown(offsets, *unread_from);
-        self.waiting_offsets().and_then(unknown).is_none()
+        let unknown = |offset| identities.unknown(offset, *unread_from);
+        self.first_waiting().and_then(unknown).is_none()
     }
 
     fn ask_identities(&mut self) -> Option<IdentityQuestion> {
-        let waiting = self.waiting_offsets().filter(|_| !self.is_draining())?;
+        let first = self.first_waiting().filter(|_| !self.is_draining())?;
         let AssignedReading { number, identities, unread_from, .. } = &mut self.reading;
-        let offsets = identities.ask(waiting, *unread_from)?;
+        let offsets = identities.ask(first, *unread_from)?;
         Some(IdentityQuestion { assignment: self.id, reading: *number, offsets })
     }
 
