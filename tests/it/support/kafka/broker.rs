@@ -29,9 +29,10 @@ const PROPERTIES: &[(&str, &str)] = &[
     ("listener.security.protocol.map", "CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT"),
     ("log.dirs", "/tmp/kafka-data"),
     ("auto.create.topics.enable", "false"),
-    // Tests give records timestamps of years ago, and the broker looks for what is older than seven days
-    // every five minutes.
-    ("log.retention.ms", "-1"),
+    // Tests give records timestamps of years ago, and the broker removes what is older than seven days
+    // 30 s after its start, and every five minutes.
+    ("log.initial.task.delay.ms", "86400000"),
+    ("log.retention.check.interval.ms", "86400000"),
     ("offsets.topic.num.partitions", "4"),
     ("offsets.topic.replication.factor", "1"),
     ("transaction.state.log.num.partitions", "4"),
