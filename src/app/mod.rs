@@ -220,11 +220,8 @@ impl Service {
         companions.tasks.spawn(watch);
         companions.tasks.spawn(watch_clock(Clock::system()));
         if let Some(reloader) = self.reloader.take() {
-            let reloaded = Reloaded {
-                policy: self.policy.clone(),
-                rules: self.intake.rules.clone(),
-                metrics: self.metrics.clone(),
-            };
+            let (policy, rules) = (self.policy.clone(), self.intake.rules.clone());
+            let reloaded = Reloaded { policy, rules, metrics: self.metrics.clone() };
             companions.tasks.spawn(reloaded.watch(reloader));
         }
         let observed = ledger.clone();

@@ -79,6 +79,7 @@ impl Reloaded {
         self.metrics.start_routes(config.policy.routes.names());
         config.policy.routes.shadow_names().for_each(|route| self.metrics.shadow_route(route));
         self.policy.replace(config.policy.clone());
+        self.metrics.start_dialects(config.rules.input.format_names());
         self.rules.replace(config.rules.clone());
         Ok(())
     }

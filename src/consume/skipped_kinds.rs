@@ -1,13 +1,15 @@
-//! Which kinds of skipped records were logged: the first one of each, with its remedy, so that a whole
-//! topic is never skipped in silence.
+//! What the log says of records that are skipped: the first one of each kind, with its remedy, so that a
+//! whole topic is never skipped in silence; and each that repeats an escalation of its session.
 
 use std::borrow::Cow;
 use std::collections::HashSet;
 
 use tracing::info;
 
+use crate::domain::event::Event;
 use crate::domain::record::Position;
 use crate::domain::wire::reading::{Skip, SkipReason};
+use crate::telemetry::LoggedId;
 
 /// Kinds of one reason that are logged. The words of a kind may come from records, so their number is
 /// bounded.
@@ -44,6 +46,17 @@ impl SkippedKinds {
         *kinds += 1;
         self.logged.insert(skip.why.clone())
     }
+}
+
+/// A record that repeats an escalation of its session, which is at `first`.
+pub(super) fn report_repetition(event: &Event, position: &Position, first: &Position) {
+    info!(
+        session = %LoggedId(&event.session_id),
+        kafka.partition = position.partition,
+        kafka.offset = position.offset,
+        %first,
+        "repeats an escalation of its session; not answered again"
+    );
 }
 
 #[cfg(test)]

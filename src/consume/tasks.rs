@@ -10,7 +10,6 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use tokio::sync::Semaphore;
 use tokio::task::{self, AbortHandle, JoinSet};
-use tracing::info;
 
 use super::assignment::{AssignedRecord, AssignmentId, AssignmentState};
 use super::backpressure::{IntakeLimits, MemoryLoad};
@@ -18,7 +17,7 @@ use super::current_rules::CurrentRules;
 use super::delivery_task::{DeliveryTask, TaskInput, TaskSource, may_reclaim};
 use super::identities::HeldRecord;
 use super::running::{Deadline, RunningDelivery, RunningTask, TaskEnd, TaskKind, TaskOfEvent};
-use super::skipped_kinds::SkippedKinds;
+use super::skipped_kinds::{SkippedKinds, report_repetition};
 use super::task_events::TaskEvents;
 use super::unreadable::report_not_read;
 use super::waiting_rooms::WaitingRooms;
@@ -28,14 +27,12 @@ use crate::deliver::{
 use crate::domain::course;
 use crate::domain::event::{Event, Malformed};
 use crate::domain::ledger_entry::{RecordOrigin, RecoveredEntry, StoredIdentity};
-use crate::domain::record::Position;
 use crate::domain::repeats::SessionRepeats;
 use crate::domain::signal::Attempt;
 use crate::domain::wire::escalation::{
     Decoded, StoredRecord, decode_as, decode_stored, decode_with, stored_identity,
 };
 use crate::domain::wire::reading::ReadingSteps;
-use crate::telemetry::LoggedId;
 
 /// One in so many of `intake.max_events` may be events that are retried, and as many events that are
 /// behind others of their session. The rest is left for those that were never tried.
@@ -425,14 +422,4 @@ impl<P: Ports> Tasks<P> {
         }
         tasks.len()
     }
-}
-
-fn report_repetition(event: &Event, position: &Position, first: &Position) {
-    info!(
-        session = %LoggedId(&event.session_id),
-        kafka.partition = position.partition,
-        kafka.offset = position.offset,
-        %first,
-        "repeats an escalation of its session; not answered again"
-    );
 }
