@@ -28,9 +28,9 @@ use crate::domain::wire::Channel;
 /// With `replica.lag.time.max.ms` = 30 s, its default, a leader drops a silent replica after 45 s at
 /// the latest.
 const HIDDEN_AT_MOST: Duration = Duration::from_secs(45);
-/// Without other replicas a record is visible once it is appended; a leader that was paused appends
-/// what it had received as soon as it runs again.
-const APPENDED_AFTER: Duration = Duration::from_secs(2);
+/// Without other replicas a record is visible once it is appended; a leader that was paused, or has too
+/// much to do, appends what it had received within seconds of running again.
+const APPENDED_AFTER: Duration = Duration::from_secs(5);
 
 /// A partition of one of the two topics.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

@@ -168,6 +168,9 @@ enum Batching {
 struct Publication<'p> {
     producer: &'p OutcomeProducer,
     message: Arc<Message>,
+    /// The message as it was before anything was left out. Any of its forms may have arrived, so this is
+    /// what is looked up.
+    whole: Arc<Message>,
     token: FencingToken,
     /// Where the next lookup begins: what it has read once it does not read again.
     unread: LookupStart,
@@ -200,6 +203,7 @@ impl<'p> Publication<'p> {
         let is_first = order.as_ref().is_none_or(OrderEntry::is_first);
         let mut publication = Self {
             producer,
+            whole: message.clone(),
             message,
             token,
             unread: LookupStart::At(since),
@@ -328,7 +332,7 @@ impl<'p> Publication<'p> {
             self.token = producer.lease.token().await;
             let is_resolved =
                 self.doubt.as_mut().is_none_or(PossiblyAppended::is_resolved_by_lookup);
-            let found = producer.lookup.find(&producer.settings, &self.message, &self.unread).await;
+            let found = producer.lookup.find(&producer.settings, &self.whole, &self.unread).await;
             if let Some(position) = found.position {
                 return Some(Published { position, by });
             }
