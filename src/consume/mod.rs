@@ -425,7 +425,7 @@ impl<P: Ports, S: Source> EventLoop<P, S> {
         health.report_progress();
         health.set_earliest_deadline(self.tasks.earliest_deadline());
         health.set_recovering_since(self.assignments.recovering_since());
-        health.set_blocked_events(self.tasks.blocked());
+        health.set_blocked_events(self.tasks.blocked() + self.assignments.held());
         let metrics = &self.context.metrics;
         metrics.partitions.set(self.assignments.len() as i64);
         metrics.unfinished.set(self.tasks.load().events() as i64);

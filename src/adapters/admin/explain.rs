@@ -30,7 +30,7 @@ impl View {
     /// What would be done with a record, by the rules of this moment.
     pub(super) fn explanation(&self, record: &RecordToExplain) -> Value {
         let policy = self.policy.current();
-        let explanation = explained(&record.record, &self.rules, &policy, record.now);
+        let explanation = explained(&record.record, &self.rules.current(), &policy, record.now);
         object(record, &explanation)
     }
 }

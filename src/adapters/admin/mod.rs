@@ -51,8 +51,7 @@ use self::snapshot::Snapshots;
 use super::ledger::{LedgerOutage, LedgerUrl};
 use crate::activity::Activity;
 use crate::clock::Clock;
-use crate::deliver::SharedPolicy;
-use crate::domain::wire::escalation::DecodeRules;
+use crate::deliver::{SharedPolicy, SharedRules};
 use crate::gate::Gate;
 use crate::health::Health;
 use crate::telemetry::Metrics;
@@ -92,7 +91,7 @@ pub(crate) struct View {
     /// All metrics.
     pub(crate) metrics: Arc<Metrics>,
     /// How records are decoded, and the rules of every course.
-    pub(crate) rules: DecodeRules,
+    pub(crate) rules: SharedRules,
     pub(crate) policy: SharedPolicy,
     /// Why the ledger is unavailable, if it is.
     pub(crate) outage: Arc<dyn Fn() -> Option<LedgerOutage> + Send + Sync>,
@@ -132,7 +131,7 @@ fn routes(address: SocketAddr, view: View, stop: CancellationToken) -> Router {
     let ledger = Arc::new(SharedReader::new(view.ledger.clone()));
     let snapshots = Arc::new(Snapshots::new(view.clone(), ids.clone(), ledger.clone()));
     // A record of the topic, which may be larger than what the service reads.
-    let max_record = view.rules.max_bytes.saturating_add(1);
+    let max_record = view.rules.current().max_bytes.saturating_add(1);
     let listeners = Listeners::default();
     let admin = Admin { view, snapshots, guard, ids, ledger, listeners, stop };
     let readable = Router::new()

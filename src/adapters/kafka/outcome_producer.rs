@@ -47,9 +47,9 @@ const LOOKUP_PAUSE: Duration = Duration::from_secs(1);
 /// The producer; clones share it.
 #[derive(Clone)]
 pub(crate) struct OutcomeProducer {
-    batched: ReplaceableProducer,
-    /// Sends each message in a batch of its own; created when it is first needed.
-    unbatched: ReplaceableProducer,
+    outcomes: TopicProducers,
+    /// Clients of their own, so that a refused dead letter costs outcomes nothing.
+    dead_letters: TopicProducers,
     throttle: Arc<LogThrottle>,
     settings: KafkaSettings,
     lookup: Arc<PublishedLookup>,
@@ -58,6 +58,26 @@ pub(crate) struct OutcomeProducer {
     unacknowledged: Arc<Unacknowledged>,
     lease: Arc<Lease>,
     clock: Clock,
+}
+
+/// The clients that publish to one topic; clones share them.
+#[derive(Clone)]
+struct TopicProducers {
+    batched: ReplaceableProducer,
+    /// Sends each message in a batch of its own; created when it is first needed.
+    unbatched: ReplaceableProducer,
+}
+
+impl TopicProducers {
+    fn new(settings: &KafkaSettings) -> anyhow::Result<Self> {
+        let (config, keep) = (settings.producer_config(), KeepTimes::new(settings));
+        let mut unbatched = config.clone();
+        unbatched.set("batch.num.messages", "1");
+        let batched = ReplaceableProducer::new(config, keep)
+            .map_err(plain)
+            .context("failed to create the Kafka producer")?;
+        Ok(Self { batched, unbatched: ReplaceableProducer::lazy(unbatched, keep) })
+    }
 }
 
 impl OutcomeProducer {
@@ -69,15 +89,9 @@ impl OutcomeProducer {
         health: Arc<Health>,
         metrics: Arc<Metrics>,
     ) -> anyhow::Result<Self> {
-        let (config, keep) = (settings.producer_config(), KeepTimes::new(settings));
-        let mut unbatched = config.clone();
-        unbatched.set("batch.num.messages", "1");
-        let batched = ReplaceableProducer::new(config, keep)
-            .map_err(plain)
-            .context("failed to create the Kafka producer")?;
         Ok(Self {
-            batched,
-            unbatched: ReplaceableProducer::lazy(unbatched, keep),
+            outcomes: TopicProducers::new(settings)?,
+            dead_letters: TopicProducers::new(settings)?,
             throttle: Arc::default(),
             settings: settings.clone(),
             lookup: Arc::new(PublishedLookup::new(health.clone())),
@@ -97,17 +111,28 @@ impl OutcomeProducer {
 
     /// Wait at most `limit` per client until everything enqueued is acknowledged.
     pub(crate) fn flush(&self, limit: Duration) {
-        for client in [&self.batched, &self.unbatched] {
+        for client in self.clients() {
             if let Err(error) = client.flush(limit) {
                 error!(%error, "not all published messages are acknowledged");
             }
         }
     }
 
-    fn client(&self, batching: Batching) -> &ReplaceableProducer {
+    fn clients(&self) -> [&ReplaceableProducer; 4] {
+        let Self { outcomes, dead_letters, .. } = self;
+        let batched = [&outcomes.batched, &dead_letters.batched];
+        let unbatched = [&outcomes.unbatched, &dead_letters.unbatched];
+        [batched[0], batched[1], unbatched[0], unbatched[1]]
+    }
+
+    fn client(&self, channel: Channel, batching: Batching) -> &ReplaceableProducer {
+        let of_topic = match channel {
+            Channel::Outcomes => &self.outcomes,
+            Channel::DeadLetters => &self.dead_letters,
+        };
         match batching {
-            Batching::Batched => &self.batched,
-            Batching::Unbatched => &self.unbatched,
+            Batching::Batched => &of_topic.batched,
+            Batching::Unbatched => &of_topic.unbatched,
         }
     }
 
@@ -120,7 +145,7 @@ impl OutcomeProducer {
         // The last look at the lease is the last thing that happens before: a process that is paused
         // behind it publishes what another instance has published meanwhile.
         let is_ours = || self.lease.accepts(token);
-        self.client(batching).enqueue(is_ours, |waiting| {
+        self.client(message.channel, batching).enqueue(is_ours, |waiting| {
             let mut record =
                 BaseRecord::<[u8], [u8], _>::with_opaque_to(topic, waiting).headers(headers);
             record.key = message.key.as_deref();
@@ -135,8 +160,7 @@ impl OutcomeProducer {
 
 impl OutcomePublisher for OutcomeProducer {
     fn purge(&self) {
-        self.batched.purge();
-        self.unbatched.purge();
+        self.clients().into_iter().for_each(ReplaceableProducer::purge);
     }
 
     fn publish(
@@ -218,6 +242,11 @@ impl<'p> Publication<'p> {
         (publication, enqueued)
     }
 
+    /// The client that sends it.
+    fn client(&self) -> &'p ReplaceableProducer {
+        self.producer.client(self.message.channel, self.batching)
+    }
+
     fn enqueue(&mut self) -> Enqueued {
         self.enqueued_at = Instant::now();
         self.producer.enqueue(self.batching, &self.message, self.token)
@@ -240,7 +269,7 @@ impl<'p> Publication<'p> {
                 }
                 Some(Ok(message)) => {
                     let client = message.client;
-                    match self.producer.client(self.batching).report(message).await {
+                    match self.client().report(message).await {
                         Ok(acknowledged) => return self.published(acknowledged, client),
                         Err(failure) => {
                             self.may_have_arrived |= failure.may_have_arrived();
@@ -250,7 +279,7 @@ impl<'p> Publication<'p> {
                             // A refusal proves nothing about the attempts before.
                             must_look_up = failure.may_have_arrived() || self.doubt.is_some();
                             if failure.is_fenced() {
-                                self.producer.client(self.batching).set_fenced(client);
+                                self.client().set_fenced(client);
                             }
                             self.react_to(&failure).await;
                         }
@@ -284,8 +313,8 @@ impl<'p> Publication<'p> {
             // The broker refuses a whole batch for its size, so each message is first tried alone;
             // only one that is refused alone is truncated.
             if self.batching == Batching::Batched {
-                producer.unbatched.ensure_usable().await;
                 self.batching = Batching::Unbatched;
+                self.client().ensure_usable().await;
                 return;
             }
             if Arc::make_mut(&mut self.message).truncate() {
@@ -311,7 +340,7 @@ impl<'p> Publication<'p> {
             "message not published, trying again"
         );
         sleep(RETRY_PAUSE).await;
-        producer.client(self.batching).ensure_usable().await;
+        self.client().ensure_usable().await;
     }
 
     /// Look the message up where it may be in its topic: where `must_look_up` says so, or where

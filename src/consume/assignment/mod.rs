@@ -186,6 +186,7 @@ impl Assignment {
         if let RecordStart::Rewound { from, .. } = started {
             reading.last_started = Some(record.offset);
             reading.unread_from = reading.unread_from.max(from);
+            reading.identities = KnownIdentities::default();
             warn!(
                 kafka.partition = self.id.partition,
                 expected_offset = from,
@@ -314,6 +315,11 @@ impl Assignments {
         let staying = self.partitions.values_mut().filter(|a| !a.is_draining());
         let due = staying.flat_map(|a| a.reading.held.extract_if(.., |held| held.until <= now));
         due.collect()
+    }
+
+    /// Number of records that are held.
+    pub(super) fn held(&self) -> usize {
+        self.partitions.values().map(|a| a.reading.held.len()).sum()
     }
 
     /// Partitions are read from these starts. Those that drain are not read any more.

@@ -145,6 +145,19 @@ fn what_was_read_once_may_have_been_answered() {
 }
 
 #[test]
+fn identities_are_read_again_when_the_offsets_went_back() {
+    let mut assignments = Assignments::default();
+    assignments.add(&[0]);
+    assignments.push(record(0, 8, 1));
+    identify(&mut assignments);
+    let assignment = assignments.get_mut(0).unwrap();
+    assert!(assignment.is_identified());
+    assignment.start(record(0, 8, 1).identity());
+    assignment.start(record(0, 2, 2).identity());
+    assert!(!assignment.is_identified(), "other records are at these offsets now");
+}
+
+#[test]
 fn a_paused_partition_is_reported_when_it_is_removed() {
     let mut assignments = Assignments::default();
     assignments.add(&[3, 4]);

@@ -20,7 +20,7 @@ use crate::domain::request::DeskCommand;
 use crate::domain::route::{RouteConfig, Routes};
 use crate::domain::target::Target;
 use crate::domain::verdict::Verdicts;
-use crate::domain::wire::escalation::{Decoded, decode};
+use crate::domain::wire::escalation::{DecodeRules, Decoded, decode};
 use crate::domain::wire::outcome::{Outcome, Status};
 use crate::domain::wire::outcome_format::OutcomeFormat;
 use crate::gate::{BreakerPolicy, GateSettings};
@@ -88,7 +88,7 @@ fn view(settings: AdminSettings) -> View {
         gate: Gate::new(gate, metrics.clone()),
         activity: Activity::new(clock.clone()),
         metrics,
-        rules: rules(),
+        rules: SharedRules::new(rules()),
         policy: SharedPolicy::new(policy()),
         outage: Arc::new(|| None),
         ledger: LedgerUrl::Sqlite("/nowhere/handoff.db".into()),
