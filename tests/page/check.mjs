@@ -199,6 +199,15 @@ const checks = {
     await shows('#line', 'All well.');
   },
 
+  async 'a refusal is shown in the words of the server'() {
+    server.refusal = 'set `admin.token_file`: without it this port shows nothing here';
+    await page.reload();
+    await shows('#line', 'Set `admin.token_file`: without it this port shows nothing here.');
+    assert.equal(await page.evaluate(() => document.documentElement.dataset.level), 'warning');
+    server.refusal = '';
+    await shows('#line', 'All well.');
+  },
+
   async 'a token opens what is closed, and is kept nowhere'() {
     server.token = 'secret';
     await page.reload();

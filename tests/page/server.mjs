@@ -26,6 +26,7 @@ export class Server {
   isAway = false;
   hasStream = true;
   token = '';
+  refusal = '';
   /** What was asked: addresses outside the prefix, and the bodies of POST requests. */
   strays = [];
   posted = [];
@@ -87,6 +88,7 @@ export class Server {
       return send(200, TYPES[path.split('.')[1] ?? 'html'], path ? text : text.replace('<!-- status -->', table));
     }
     if (this.isAway) return request.socket.destroy();
+    if (this.refusal) return send(403, 'text/plain', this.refusal);
     if (this.token && request.headers.authorization !== `Bearer ${this.token}`) return send(401, 'text/plain', 'this needs the token of `admin.token_file`');
     if (request.method === 'POST') return this.act(request, path, json);
     if (path === 'status') return json(this.status);

@@ -141,7 +141,7 @@ impl Admin {
             explanation: entry
                 .and_then(|(_, entry)| entry.record.as_ref())
                 .map(|record| hidden(self.explained(record))),
-            commands: commands(&self.ids.event(id, full), source),
+            commands: commands(Some(&**id).filter(|id| self.ids.event(id, full) == *id), source),
             actions: if has_actions { vec!["retry", "give-up"] } else { vec![] },
         }
     }
@@ -159,15 +159,15 @@ impl Admin {
     }
 }
 
-/// Commands that say more, for a terminal.
-fn commands(id: &str, source: Option<&Position>) -> Vec<String> {
-    let id = quoted(id);
-    let mut commands = vec![format!("handoff events show {id}")];
-    if let Some(source) = source {
-        commands.push(format!("handoff explain --at {}", quoted(&source.to_string())));
-    }
-    commands.push(format!("handoff outcomes --event {id}"));
-    commands
+/// Commands that say more, for a terminal. The id is known if it is shown in full: no command takes a
+/// shortened one, and most take the position of the record as well.
+fn commands(id: Option<&str>, source: Option<&Position>) -> Vec<String> {
+    let id = id.map(quoted);
+    let position = source.map(|source| quoted(&source.to_string()));
+    let show = id.as_ref().or(position.as_ref()).map(|it| format!("handoff events show {it}"));
+    let explain = position.as_ref().map(|position| format!("handoff explain --at {position}"));
+    let outcomes = id.as_ref().map(|id| format!("handoff outcomes --event {id}"));
+    [show, explain, outcomes].into_iter().flatten().collect()
 }
 
 /// As a shell takes it for one word.
@@ -182,6 +182,16 @@ fn quoted(word: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_command_names_the_record_where_the_id_is_shortened() {
+        let source = Position { topic: "t".into(), partition: 1, offset: 2 };
+        let all =
+            ["handoff events show e", "handoff explain --at t/1/2", "handoff outcomes --event e"];
+        assert_eq!(commands(Some("e"), Some(&source)), all);
+        let by_record = ["handoff events show t/1/2", "handoff explain --at t/1/2"];
+        assert_eq!(commands(None, Some(&source)), by_record);
+    }
 
     #[test]
     fn an_id_is_one_word_of_a_shell() {

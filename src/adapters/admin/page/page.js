@@ -236,6 +236,7 @@ let story = null;
 /** For actions, and for reading where the port asks for it. Only the memory of this page has it. */
 let token = '';
 let needsToken = false;
+let isRefused = false;
 
 function accept(text) {
   const fresh = parse(text);
@@ -257,7 +258,8 @@ async function ask(path, options = {}) {
   const headers = { ...options.headers, ...(token && { authorization: `Bearer ${token}` }) };
   const answer = await fetch(path, { cache: 'no-store', signal: AbortSignal.timeout(15_000), ...options, headers });
   if (answer.ok) return answer;
-  if (answer.status === 401) needsToken = true;
+  needsToken ||= answer.status === 401;
+  isRefused = answer.status === 403;
   const text = (await answer.text()).trim();
   const reason = /^\{/.test(text) ? JSON.parse(text).text : text.slice(0, 300);
   throw Object.assign(new Error(reason || answer.status), { retryAfter: Number(answer.headers.get('retry-after')) });
@@ -317,7 +319,7 @@ async function poll() {
 
 function feedState() {
   if (feed.isPaused) return 'paused';
-  if (feedProblem && Date.now() - docAt > 5000) return needsToken ? 'locked' : 'away';
+  if (feedProblem && Date.now() - docAt > 5000) return needsToken ? 'locked' : isRefused ? 'refused' : 'away';
   return feed.isOpen ? 'live' : 'polling';
 }
 
@@ -340,7 +342,8 @@ function beat() {
     listen();
     if (Date.now() - docAt > (feed.isOpen ? 10_000 : 2500)) poll();
     if (++beats % 3 === 0) fetchStory();
-    if (beats % (3 * pages) === 0) fetchEvents();
+    // A filter may read much.
+    if (beats % (15 * pages) === 0) fetchEvents();
   }
   $$('time[data-mode]').forEach(ticked);
   showFeed();
@@ -391,6 +394,7 @@ function headline() {
   if (feedState() === 'locked') {
     return { level: 'warning', what: 'this page needs a token', repair: 'enter the token of admin.token_file', also: [], isLocked: true };
   }
+  if (feedState() === 'refused') return { level: 'warning', what: feedProblem, also: [] };
   if (feedState() !== 'away') return doc?.headline;
   return {
     level: 'critical', what: 'this page gets no answer from handoff', since: doc && new Date(docAt + skew).toISOString(), also: [],
@@ -726,7 +730,7 @@ const field = (label, attributes) => h('label', label, h('input', { required: 'r
 
 async function askToken() {
   if (doc && !doc.service.actions) {
-    return dialog('Actions', '', h('p', 'This instance takes none: admin.token_file is not set. The commands do the same: handoff events retry, give-up.'));
+    return dialog('Actions', '', h('p', 'admin.token_file is not set. The commands do the same: handoff events retry, give-up.'));
   }
   if (!token || needsToken) {
     const form = await dialog('Token', 'Use it', h('p', 'The content of admin.token_file. It stays in the memory of this page.'),
@@ -758,6 +762,7 @@ async function perform(paths, body = {}) {
   patch($('ask-title'), isStopped ? 'Stopped' : 'Done');
   $('ask-yes').hidden = true;
   poll();
+  fetchEvents();
   await end;
 }
 
@@ -775,7 +780,7 @@ async function onEvents(events, what) {
 
 function showFeed() {
   const state = feedState();
-  patch($('feed'), { live: '\u25cf Live', polling: '\u25cb Polling', paused: '\u2016 Paused', away: '\u2715 No answer', locked: '\u2715 No token' }[state]);
+  patch($('feed'), { live: '\u25cf Live', polling: '\u25cb Polling', paused: '\u2016 Paused', away: '\u2715 No answer', locked: '\u2715 No token' }[state] ?? '\u2715 Refused');
   $('feed').setAttribute('aria-pressed', feed.isPaused);
   root.toggleAttribute('data-stale', state === 'away');
   patch($('actions'), !token ? 'Actions' : doc?.now.intake === 'paused' ? 'Resume intake' : 'Pause intake');
@@ -845,7 +850,7 @@ function close() {
 }
 
 const HELP = {
-  '/': 'search', 'j k': 'next, previous event', Enter: 'open it', Esc: 'close it; leave the search, the wall view', p: 'pause, go on', '?': 'these keys',
+  '/': 'search', 'j k': 'next, previous event', Enter: 'open it', Esc: 'close it, leave the wall view', p: 'pause, go on', '?': 'these keys',
 };
 
 const KEYS = {
