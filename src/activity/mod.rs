@@ -24,10 +24,11 @@ pub use self::open_events::{DeliveryPhase, OpenEvent, OpenEventEntry, OpenEvents
 pub use self::recent::{RecentDeadLetter, RecentOutcome, STEP_S};
 
 use self::histogram::MillisHistogram;
-use self::recent::{HOUR, Recent, STEP, STEPS};
+use self::recent::{CallEnded, HOUR, Recent, STEP, STEPS};
 use crate::clock::Clock;
 use crate::domain::event::Malformed;
 use crate::domain::record::Position;
+use crate::domain::request::DeskCommand;
 use crate::domain::wire::outcome::{Outcome, Status};
 
 /// What the service does. Shared by everything that does something.
@@ -83,7 +84,7 @@ pub struct Totals {
     pub ten_minutes: OutcomeCounts,
     /// Milliseconds to the decision: half, 95 % and 99 % of them take at most this.
     pub decided_in_ms: [Option<u64>; 3],
-    /// Per second, over the last 10 s.
+    /// Transfers per second, over the last 10 s.
     pub calls_per_second: f64,
     /// Milliseconds of a call: half and 95 % of them take at most this.
     pub call_ms: [Option<u64>; 2],
@@ -171,8 +172,9 @@ impl Activity {
     }
 
     /// A call to Desk has ended with this verdict.
-    pub fn called(&self, verdict: &str, took: Duration) {
-        self.recent.lock().called(verdict == "throttled", took, self.epoch.elapsed());
+    pub fn called(&self, command: DeskCommand, verdict: &str, took: Duration) {
+        let call = CallEnded { command, is_throttled: verdict == "throttled", took };
+        self.recent.lock().called(&call, self.epoch.elapsed());
     }
 
     /// These of `in_all` partitions are assigned.
@@ -222,6 +224,14 @@ impl Activity {
 
     fn sample_open(&self, open: u64) {
         self.recent.lock().steps.present(self.epoch.elapsed()).open = Some(open);
+    }
+
+    /// When the first of the minutes began that [`Self::totals`] counts as the last hour.
+    pub fn hour_since(&self) -> Timestamp {
+        let present = self.recent.lock().minutes.number(self.epoch.elapsed());
+        let minutes = present.saturating_sub(HOUR as u64 - 1);
+        let since = Duration::from_secs(60 * minutes);
+        self.started_at.saturating_add(since).unwrap_or(Timestamp::MAX)
     }
 
     /// What the counters say now.

@@ -9,6 +9,7 @@ use jiff::Timestamp;
 use super::histogram::MillisHistogram;
 use super::time_ring::TimeRing;
 use crate::domain::record::Position;
+use crate::domain::request::DeskCommand;
 use crate::domain::wire::outcome::{Outcome, Status};
 
 /// Outcomes that are kept.
@@ -63,6 +64,14 @@ pub struct RecentDeadLetter {
     pub error: String,
     /// When it was published.
     pub at: Timestamp,
+}
+
+/// A call to Desk that has ended.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct CallEnded {
+    pub(super) command: DeskCommand,
+    pub(super) is_throttled: bool,
+    pub(super) took: Duration,
 }
 
 #[derive(Debug)]
@@ -155,9 +164,13 @@ impl Recent {
         put(&mut self.dead_letters, MAX_DEAD_LETTERS, dead_letter);
     }
 
-    pub(super) fn called(&mut self, is_throttled: bool, took: Duration, elapsed: Duration) {
+    pub(super) fn called(&mut self, call: &CallEnded, elapsed: Duration) {
+        let CallEnded { command, is_throttled, took } = *call;
         self.steps.present(elapsed).calls += 1;
-        *self.call_seconds.present(elapsed) += 1;
+        // It is compared with the limit of transfers.
+        if command == DeskCommand::TransferToHuman {
+            *self.call_seconds.present(elapsed) += 1;
+        }
         let minute = self.call_minutes.present(elapsed);
         minute.calls += 1;
         minute.throttled += u32::from(is_throttled);

@@ -66,7 +66,8 @@ async fn calls_are_counted_per_second_and_the_charts_have_complete_points() {
     let activity = activity();
     for number in 0..20 {
         let verdict = if number % 4 == 0 { "throttled" } else { "assigned" };
-        activity.called(verdict, Duration::from_millis(100));
+        activity.called(DeskCommand::TransferToHuman, verdict, Duration::from_millis(100));
+        activity.called(DeskCommand::GetSessionState, verdict, Duration::from_millis(100));
         tokio::time::advance(Duration::from_secs(1)).await;
     }
     let totals = activity.totals(0);
@@ -74,7 +75,7 @@ async fn calls_are_counted_per_second_and_the_charts_have_complete_points() {
     assert_eq!(totals.throttled_percent, Some(25.0));
     assert_eq!(totals.call_ms, [Some(103), Some(103)]);
     let history = activity.history();
-    assert_eq!((history.calls, history.answered), (vec![10, 10], vec![0, 0]));
+    assert_eq!((history.calls, history.answered), (vec![20, 20], vec![0, 0]));
     assert_eq!(history.until, now() + Duration::from_secs(20));
 }
 

@@ -129,7 +129,7 @@ impl<P: Ports> Delivery<'_, P> {
         if assessment.in_doubt {
             self.context.metrics.calls_in_doubt.inc();
         }
-        self.context.activity.called(assessment.verdict, duration);
+        self.context.activity.called(command, assessment.verdict, duration);
         self.progress.observe(course);
         debug!(
             command = command.as_str(),

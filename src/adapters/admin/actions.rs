@@ -15,6 +15,7 @@ use tracing::info;
 
 use super::Admin;
 use super::reply::AdminRefusal;
+use super::story::no_such_event;
 use crate::activity::IntakePause;
 use crate::adapters::ledger::{LedgerOperator, Operation};
 use crate::domain::ledger_entry::{
@@ -67,6 +68,9 @@ pub(super) async fn on_event(
     let done = LedgerOperator::perform_on(&admin.view.ledger, &id, &act, by.clone(), now).await;
     let done = done.map_err(|error| AdminRefusal::unavailable(&error))?;
     let Some(Operation { before, result }) = done else {
+        if admin.known(id).open.is_none() {
+            return Err(no_such_event());
+        }
         let text = "the ledger has no entry of this event: it was not called yet";
         return Ok(ActAnswer { result: "refused", text: text.into() }.response());
     };
@@ -79,6 +83,7 @@ pub(super) async fn on_event(
     };
     info!(act, event.id = %id, by = %by, result = word, "operator acted on an event");
     let (Ok(text) | Err(text)) = words;
+    let text = admin.ids.text(&text, before.session_id.as_deref().unwrap_or_default());
     Ok(ActAnswer { result: word, text }.response())
 }
 

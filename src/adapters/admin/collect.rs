@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 
 use super::View;
 use super::document::{
@@ -55,7 +55,7 @@ pub(super) struct Collector<'a> {
     view: &'a View,
     ids: &'a Ids,
     /// The most urgent events of the ledger.
-    parked: &'a [ParkedRow],
+    parked: Vec<&'a ParkedRow>,
     now: Timestamp,
     gate: GateStatus,
     totals: Totals,
@@ -74,7 +74,11 @@ impl<'a> Collector<'a> {
     ) -> Self {
         let (gate, activity) = (view.gate.status(), &view.activity);
         let open = activity.open_events().all();
-        let sums = OpenSums::of(&open, parked, gate.stage.is_held());
+        // One that was read from the ledger and is being worked on is in both.
+        let known: HashSet<_> = open.iter().map(|event| event.id.as_ref()).collect();
+        let is_new = |entry: &&ParkedRow| !known.contains(entry.id.as_ref());
+        let parked: Vec<_> = parked.iter().filter(is_new).collect();
+        let sums = OpenSums::of(&open, &parked, gate.stage.is_held());
         let (totals, hours) = (activity.totals(MAX_OUTCOMES), activity.routes());
         let assigned = activity.assigned();
         Self { view, ids, parked, now, gate, totals, hours, open, sums, assigned }
@@ -104,7 +108,7 @@ impl<'a> Collector<'a> {
             desk: self.desk_calls(),
             history: self.history(),
             routes: self.routes(),
-            rooms: self.view.health.rooms().into_iter().map(room).collect(),
+            rooms: self.rooms(),
             open_events: self.open_events(gate.next_probe_at),
             last_outcomes: self.last_outcomes(),
             dead_letters: self.totals.dead_letters.iter().map(DeadLetterJson::from).collect(),
@@ -130,6 +134,7 @@ impl<'a> Collector<'a> {
             unacknowledged: counts.unacknowledged,
             first_deadline_at: counts.first_deadline_at,
             last_answer_at: self.totals.last_answer_at,
+            lag: counts.lag.map(|lag| lag.0),
             hour: self.totals.hour.clone(),
             ten_minutes: self.totals.ten_minutes.clone(),
             routes: routes.collect(),
@@ -188,13 +193,10 @@ impl<'a> Collector<'a> {
     }
 
     fn last_hour(&self) -> LastHour {
-        let hour_ago = self.now.saturating_sub(SignedDuration::from_hours(1));
-        let started_at = self.view.activity.started_at();
         let [p50, p95, p99] = self.totals.decided_in_ms;
         let counts = &self.totals.hour;
         LastHour {
-            // In whole minutes, as it is counted.
-            since: whole_minute(hour_ago.unwrap_or(started_at)).max(started_at),
+            since: self.view.activity.hour_since(),
             by_status: Status::ALL.iter().map(|it| (it.as_str(), counts.of(*it))).collect(),
             decided_in_ms: DecisionTimes { p50, p95, p99 },
         }
@@ -274,17 +276,16 @@ impl<'a> Collector<'a> {
         }
         let in_memory = open.into_iter().map(|event| row_of_event(event, self.ids, gate));
         let mut rows: Vec<_> = in_memory.collect();
-        if !self.parked.is_empty() {
-            // One that was read from the ledger and is being worked on is in both.
-            let known: HashSet<_> = self.open.iter().map(|event| event.id.as_ref()).collect();
-            let is_new = |entry: &&ParkedRow| !known.contains(entry.id.as_ref());
-            rows.extend(self.parked.iter().filter(is_new).map(|entry| entry.row.clone()));
-        }
+        rows.extend(self.parked.iter().map(|entry| entry.row.clone()));
         rows.sort_by(|one, other| {
             (one.deadline_at, &one.event).cmp(&(other.deadline_at, &other.event))
         });
         rows.truncate(MAX_EVENTS);
         rows
+    }
+
+    fn rooms(&self) -> Vec<RoomJson> {
+        self.view.health.rooms().into_iter().map(|it| room(it, self.ids)).collect()
     }
 
     fn last_outcomes(&self) -> Vec<LastOutcome> {
@@ -303,7 +304,7 @@ pub(super) fn last_outcome(outcome: &RecentOutcome, ids: &Ids) -> LastOutcome {
         tries: outcome.tries,
         code: outcome.code,
         agent: outcome.agent_id.clone().filter(|_| ids.are_shown()),
-        reason: outcome.reason.clone(),
+        reason: outcome.reason.as_deref().map(|reason| ids.text(reason, &outcome.session_id)),
         elapsed_ms: outcome.elapsed_ms,
         decided_at: outcome.decided_at,
     }
@@ -328,9 +329,9 @@ fn gate_json(situation: &Situation, steady: &mut SteadyTimes) -> GateJson {
     }
 }
 
-fn room(room: RoomStatus) -> RoomJson {
+fn room(room: RoomStatus, ids: &Ids) -> RoomJson {
     RoomJson {
-        name: room.name.to_string(),
+        name: ids.room(&room.name),
         waiting: room.events,
         oldest_received_at: room.oldest,
         next_probe_at: room.next_probe,
@@ -346,10 +347,6 @@ impl From<&RecentDeadLetter> for DeadLetterJson {
             at: dead_letter.at,
         }
     }
-}
-
-fn whole_minute(time: Timestamp) -> Timestamp {
-    Timestamp::from_second(time.as_second().div_euclid(60) * 60).unwrap_or(time)
 }
 
 fn unsigned(number: i64) -> u64 {

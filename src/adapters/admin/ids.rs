@@ -47,6 +47,20 @@ impl Ids {
         if self.show { id.to_owned() } else { shortened(id) }
     }
 
+    /// A sentence, which may quote the id of the session.
+    pub(super) fn text(&self, text: &str, session: &str) -> String {
+        self.event(text, session)
+    }
+
+    /// The name of a waiting room: it names the agents of its plan, and ends with a hash.
+    pub(super) fn room(&self, name: &str) -> String {
+        match name.rsplit_once(' ') {
+            Some((_, hash)) if !self.show => format!("room {hash}"),
+            None if !self.show => shortened(name),
+            _ => name.to_owned(),
+        }
+    }
+
     /// An event's id.
     pub(super) fn event(&self, id: &str, session: &str) -> String {
         if self.show || session.is_empty() || !id.contains(session) {
@@ -105,6 +119,11 @@ fn hide(document: &mut Value, session: &str) {
                                 *agent = shortened(agent);
                             }
                         });
+                    }
+                    // The name of a waiting room names its agents; the notes of operators repeat it.
+                    ("waits_for" | "note", Value::String(text)) if text.contains("agent:") => {
+                        let before = text.split("agent:").next().unwrap_or_default();
+                        *text = format!("{before}agent:..");
                     }
                     // The body of a call, as text.
                     ("body", Value::String(body)) => *body = hidden_body(body, session),

@@ -37,7 +37,7 @@ impl WaitingSum {
 
 impl OpenSums {
     /// Of all events in memory, and the most urgent ones of the ledger.
-    pub(super) fn of(open: &[Arc<OpenEvent>], parked: &[ParkedRow], gate_is_held: bool) -> Self {
+    pub(super) fn of(open: &[Arc<OpenEvent>], parked: &[&ParkedRow], gate_is_held: bool) -> Self {
         let mut sums = Self::default();
         for problem in Problem::ALL {
             sums.by_problem.insert(problem.as_str(), 0);

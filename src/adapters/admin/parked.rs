@@ -42,7 +42,7 @@ pub(super) fn row_of_event(event: &OpenEvent, ids: &Ids, gate: GateView) -> Open
         deadline_at: Some(event.deadline),
         route,
         tries,
-        last,
+        last: last.map(|last| ids.text(&last, &event.session_id)),
         next: problem.next(),
         next_at,
         record: (&event.source).into(),
@@ -65,7 +65,7 @@ pub(super) fn row_of_entry(key: &str, entry: &LedgerEntry, ids: &Ids) -> Option<
         deadline_at: entry.deadline,
         route: text(&course["route"]),
         tries: course["attempts"].as_u64().and_then(|tries| tries.try_into().ok()).unwrap_or(0),
-        last: text(&course["last_verdict"]["text"]),
+        last: text(&course["last_verdict"]["text"]).map(|last| ids.text(&last, session)),
         next: problem.next(),
         next_at,
         record: (&entry.source).into(),
@@ -84,8 +84,8 @@ fn problem_of_entry(entry: &LedgerEntry, course: &Value) -> (Problem, Option<Tim
             let next_at = (problem != Problem::BehindInSession).then_some(*until);
             (problem, next_at)
         }
-        // Another instance works on it, or its process was killed: a call may have taken effect.
-        EntryState::Open { .. } => (Problem::InDoubt, None),
+        // Another instance has claimed it: a call is in flight, or follows.
+        EntryState::Open { .. } => (Problem::Calling, None),
         EntryState::Settled { .. } | EntryState::Published { .. } => (Problem::Unpublished, None),
     }
 }

@@ -6,14 +6,17 @@
 //! one, in a header that no browser sends by itself. Probes and metrics are open.
 
 use std::net::{IpAddr, SocketAddr};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use axum::extract::{Request, State};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, Uri, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse as _, Response};
-use secrecy::ExposeSecret as _;
+use secrecy::{ExposeSecret as _, SecretString};
 use sha2::{Digest as _, Sha256};
+use tokio::sync::Mutex;
+use tokio::time::Instant;
 use tracing::error;
 
 use super::reply::AdminRefusal;
@@ -21,6 +24,7 @@ use super::{Admin, AdminSettings};
 use crate::adapters::secret_file;
 
 const TOKEN_FILE: &str = "admin.token_file";
+const MAX_TOKEN_AGE: Duration = Duration::from_secs(1);
 
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; \
      img-src 'self' data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
@@ -31,12 +35,20 @@ pub(super) struct Guard {
     address: IpAddr,
     hosts: Vec<String>,
     token_file: Option<PathBuf>,
+    /// One read at a time, at most one per second: requests without the token must not be able to
+    /// keep threads busy with a file system that hangs.
+    token: Mutex<Option<(Instant, SecretString)>>,
 }
 
 impl Guard {
     pub(super) fn new(address: SocketAddr, settings: &AdminSettings) -> Self {
         let hosts = settings.hosts.iter().map(|host| host.to_lowercase()).collect();
-        Self { address: address.ip(), hosts, token_file: settings.token_file.clone() }
+        Self {
+            address: address.ip(),
+            hosts,
+            token_file: settings.token_file.clone(),
+            token: Mutex::default(),
+        }
     }
 
     /// Whether what is read needs the token.
@@ -62,7 +74,7 @@ impl Guard {
     /// Whether the request has the token.
     pub(super) async fn check_token(&self, headers: &HeaderMap) -> Result<(), AdminRefusal> {
         let Some(file) = &self.token_file else { return Err(no_token_file()) };
-        let token = secret_file::read(TOKEN_FILE, file).await.map_err(|error| {
+        let token = self.token_of(file).await.map_err(|error| {
             error!(error = format!("{error:#}"), "admin token cannot be read");
             let text = "the token of this port cannot be read; the log says why";
             AdminRefusal::new(StatusCode::SERVICE_UNAVAILABLE, text)
@@ -73,6 +85,18 @@ impl Guard {
             scheme.eq_ignore_ascii_case("bearer") && is_equal(given.trim(), token.expose_secret())
         });
         if is_right { Ok(()) } else { Err(unauthorized()) }
+    }
+}
+
+impl Guard {
+    async fn token_of(&self, file: &Path) -> anyhow::Result<SecretString> {
+        let mut last = self.token.lock().await;
+        if let Some((_, token)) = last.as_ref().filter(|(at, _)| at.elapsed() < MAX_TOKEN_AGE) {
+            return Ok(token.clone());
+        }
+        *last = None;
+        let token = secret_file::read(TOKEN_FILE, file).await?;
+        Ok(last.insert((Instant::now(), token)).1.clone())
     }
 }
 

@@ -21,6 +21,8 @@ use super::{Admin, View};
 
 /// A document is served to all who ask for this long.
 const MAX_AGE: Duration = Duration::from_millis(900);
+/// The events of the ledger are read this often: their rows may be large.
+const PARKED_MAX_AGE: Duration = Duration::from_secs(5);
 /// Unfinished events that are shown.
 pub(super) const MAX_EVENTS: usize = 100;
 /// A read of the ledger may take this long; the rows before it are shown otherwise.
@@ -51,6 +53,8 @@ pub(super) struct Snapshots {
 struct Cache {
     last: Option<(Instant, Arc<StatusSnapshot>)>,
     parked: Vec<ParkedRow>,
+    /// When they were read.
+    parked_at: Option<Instant>,
     steady: SteadyTimes,
 }
 
@@ -95,11 +99,14 @@ impl Snapshots {
     pub(super) async fn current(&self) -> Arc<StatusSnapshot> {
         // All who ask meanwhile wait here for the same document.
         let mut cache = self.inner.lock().await;
-        let Cache { last, parked, steady } = &mut *cache;
+        let Cache { last, parked, parked_at, steady } = &mut *cache;
         if let Some((_, snapshot)) = last.as_ref().filter(|(at, _)| at.elapsed() < MAX_AGE) {
             return snapshot.clone();
         }
-        *parked = self.parked(std::mem::take(parked)).await;
+        if parked_at.is_none_or(|at| at.elapsed() >= PARKED_MAX_AGE) {
+            *parked = self.parked(std::mem::take(parked)).await;
+            *parked_at = Some(Instant::now());
+        }
         let as_of = self.view.clock.now();
         let document = Collector::new(&self.view, &self.ids, parked, as_of).document(steady);
         let body = serde_json::to_string(&document).expect("texts and numbers are always JSON");

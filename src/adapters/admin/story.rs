@@ -44,9 +44,9 @@ pub(super) struct EventStory {
 }
 
 /// What is known of an event.
-struct KnownEvent {
+pub(super) struct KnownEvent {
     id: Arc<str>,
-    open: Option<Arc<OpenEvent>>,
+    pub(super) open: Option<Arc<OpenEvent>>,
     outcome: Option<RecentOutcome>,
     entry: Option<(Arc<str>, LedgerEntry)>,
 }
@@ -71,7 +71,7 @@ pub(super) async fn story(
     Ok(Json(admin.story_of(&known)))
 }
 
-fn no_such_event() -> AdminRefusal {
+pub(super) fn no_such_event() -> AdminRefusal {
     let text = "no such event: its record was not read yet, was skipped for its type, or was \
                 answered more than ledger.retention_days ago";
     AdminRefusal::new(StatusCode::NOT_FOUND, text)
@@ -95,7 +95,7 @@ impl Admin {
         self.ids.remembered(name).ok_or_else(no_such_event)
     }
 
-    fn known(&self, id: Arc<str>) -> KnownEvent {
+    pub(super) fn known(&self, id: Arc<str>) -> KnownEvent {
         let position = |source: &Position| source.to_string() == *id;
         let open = self.view.activity.open_events().all();
         let open = open.into_iter().find(|event| event.id == id || position(&event.source));
@@ -127,7 +127,7 @@ impl Admin {
             }
             _ => None,
         };
-        let has_actions = row.is_some() && !is_settled && self.guard.has_token();
+        let has_actions = entry.is_some() && row.is_some() && !is_settled && self.guard.has_token();
         EventStory {
             format: FORMAT,
             as_of: self.view.clock.now(),

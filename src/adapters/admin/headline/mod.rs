@@ -50,6 +50,8 @@ pub(super) struct Situation {
     pub(super) unacknowledged: u64,
     pub(super) first_deadline_at: Option<Timestamp>,
     pub(super) last_answer_at: Option<Timestamp>,
+    /// Records that are not read yet, as far as it is known.
+    pub(super) lag: Option<u64>,
     pub(super) hour: OutcomeCounts,
     pub(super) ten_minutes: OutcomeCounts,
     /// The routes of the last hour with their outcomes.
@@ -153,7 +155,10 @@ impl Situation {
     /// What waits, for a line about something that stops all of it.
     fn waiting(&self, then: &str) -> String {
         match self.open {
-            0 => format!("no escalation waits yet; {then}"),
+            0 => match self.lag {
+                Some(lag) => format!("{lag} records wait in Kafka; {then}"),
+                None => format!("what waits in Kafka is not known; {then}"),
+            },
             1 => format!("1 escalation waits, and {then}"),
             open => format!("{open} escalations wait, and {then}"),
         }
@@ -278,7 +283,8 @@ impl Situation {
             level: HeadlineLevel::Warning,
             what: format!("the intake is paused by {}", pause.by),
             since: Some(pause.at),
-            cost: "no new escalation is read from the partitions of this instance".into(),
+            cost: "nothing new is read here; what passes its deadline meanwhile ends as expired"
+                .into(),
             repair: "resume the intake; a restart ends the pause, too".into(),
             runbook: "#the-intake-is-paused",
         }

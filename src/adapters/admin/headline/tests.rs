@@ -29,6 +29,7 @@ fn calm() -> Situation {
         unacknowledged: 3,
         first_deadline_at: Some(now() + jiff::SignedDuration::from_mins(3)),
         last_answer_at: Some(minutes_ago(12)),
+        lag: None,
         hour: OutcomeCounts::default(),
         ten_minutes: OutcomeCounts::default(),
         routes: vec![],
@@ -229,7 +230,10 @@ fn the_line_says_since_when_what_it_costs_and_how_long_is_left() {
     assert_eq!(line.cost.as_deref(), Some(cost));
     let line =
         Headline::of(&Situation { open: 0, ..with_obstacle(fault_of(FaultKind::BrokersSilent)) });
-    assert_eq!(line.cost.as_deref(), Some("no escalation waits yet; none is read or answered"));
+    assert_eq!(
+        line.cost.as_deref(),
+        Some("what waits in Kafka is not known; none is read or answered")
+    );
 }
 
 #[test]

@@ -1,5 +1,7 @@
 //! Who may ask for what, and what an operator may do.
 
+use std::time::Duration;
+
 use axum::http::{StatusCode, header};
 use serde_json::{Value, json};
 
@@ -29,6 +31,9 @@ async fn foreign_names_are_refused_and_browsers_are_told_to_be_careful() {
     assert!(page.contains("<td>all well</td>"), "without JavaScript: {page}");
 }
 
+/// A token is read again after a second.
+const MORE_THAN_A_SECOND: Duration = Duration::from_millis(1_100);
+
 /// A file with a token.
 fn token() -> (tempfile::NamedTempFile, AdminSettings) {
     let file = tempfile::NamedTempFile::new().unwrap();
@@ -56,9 +61,11 @@ async fn what_others_can_reach_needs_the_token() {
     assert_eq!(ended(port.post("/explain", "{}").send().await).await.0, 401);
     assert_eq!(ended(port.get("/status").bearer_auth("the-token").send().await).await.0, 200);
     std::fs::write(file.path(), "another").unwrap();
+    tokio::time::sleep(MORE_THAN_A_SECOND).await;
     assert_eq!(ended(port.get("/status").bearer_auth("the-token").send().await).await.0, 401);
     assert_eq!(ended(port.get("/status").bearer_auth("another").send().await).await.0, 200);
     std::fs::remove_file(file.path()).unwrap();
+    tokio::time::sleep(MORE_THAN_A_SECOND).await;
     assert_eq!(ended(port.get("/status").bearer_auth("another").send().await).await.0, 503);
 
     let without = Port::on("0.0.0.0:0", AdminSettings::default()).await;

@@ -188,7 +188,7 @@ async fn the_document_is_what_its_schema_says() {
     metrics.parked_events([2, 3, 4]);
     metrics.lag("handoff.escalations", 3, Some(i64::MAX));
     activity.answered(&Outcome::new(&event("a"), Status::Assigned, now()));
-    activity.called("assigned", SECOND);
+    activity.called(DeskCommand::TransferToHuman, "assigned", SECOND);
     let fault = Fault { cause: "no broker answers".into(), remedy: "start one".into() };
     port.view.health.faults().report(FaultKind::BrokersSilent, tokio::time::Instant::now(), fault);
     tokio::time::sleep(SECOND).await;
