@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use jiff::Timestamp;
 use tokio::sync::Semaphore;
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
@@ -40,6 +41,8 @@ pub(super) enum TaskSource {
         state: EntryState,
         /// The version in which it was read.
         version: i64,
+        /// When its record was first read.
+        first_seen: Timestamp,
         /// It is past its deadline, so that no call will be made.
         is_overdue: bool,
     },
@@ -67,6 +70,14 @@ impl TaskSource {
         match self {
             Self::Kafka(_) => None,
             Self::Ledger { version, .. } => Some(*version),
+        }
+    }
+
+    /// When its record was first read, as far as the ledger knows.
+    pub(super) fn first_seen(&self) -> Option<Timestamp> {
+        match self {
+            Self::Kafka(_) => None,
+            Self::Ledger { first_seen, .. } => Some(*first_seen),
         }
     }
 

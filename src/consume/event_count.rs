@@ -5,6 +5,13 @@
 //! started while they are counted can make it too low, and so can an operator who takes one out of its
 //! waiting room; it is right again when it reaches 0.
 
+/// Number of parked events of one partition that wait in no room.
+#[derive(Debug, Default)]
+pub(super) struct Counts {
+    pub(super) time: EventCount,
+    pub(super) session: EventCount,
+}
+
 /// How many events are parked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct EventCount {

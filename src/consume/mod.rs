@@ -404,7 +404,7 @@ impl<P: Ports, S: Source> EventLoop<P, S> {
         if self.slowly_reported.is_none_or(|last| now - last >= SLOW_REPORT_INTERVAL) {
             self.slowly_reported = Some(now);
             self.context.health.set_rooms(self.parked.room_status());
-            let oldest = [self.tasks.oldest_requested_at(), self.parked.oldest.oldest()];
+            let oldest = [self.tasks.oldest_received_at(), self.parked.oldest.oldest()];
             let oldest = oldest.into_iter().flatten().min();
             self.context.metrics.oldest_unfinished(oldest);
         }

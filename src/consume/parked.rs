@@ -16,8 +16,8 @@ use tokio::task::JoinSet;
 use tracing::{error, warn};
 
 use super::assignment::Assignments;
-use super::event_count::EventCount;
-use super::oldest_parked::OldestParked;
+use super::event_count::{Counts, EventCount};
+use super::oldest_parked::{OldestParked, ParkedSince};
 use super::parked_reads::{DueRead, DueRequest, ParkedRead, RoomRead, StoredStart, SweepRead};
 use super::running::NewlyParked;
 use super::unreadable::UnreadableEvents;
@@ -43,13 +43,6 @@ const MAX_SHOWN_ROOMS: usize = 20;
 const MAX_READ: usize = 1024;
 /// After a read that found nothing new.
 const READ_AGAIN: Duration = Duration::from_millis(100);
-
-/// Number of parked events of one partition that wait in no room.
-#[derive(Debug, Default)]
-struct Counts {
-    time: EventCount,
-    session: EventCount,
-}
 
 /// What is known of the parked events of the assigned partitions.
 pub(super) struct ParkedEvents<P: Ports> {
@@ -93,7 +86,7 @@ impl<P: Ports> ParkedEvents<P> {
     /// A partition was assigned, and has parked events in these groups.
     pub(super) fn on_recovered(&mut self, partition: i32, groups: &[ParkedGroup]) {
         self.remove_partition(partition);
-        self.oldest.on_read(&[partition], groups);
+        self.oldest.on_read(&[partition], groups, self.latest_retry());
         for group in groups.iter().filter(|group| group.partition == partition) {
             let counts = self.counts.entry(partition).or_default();
             match &group.waits_for {
@@ -152,8 +145,9 @@ impl<P: Ports> ParkedEvents<P> {
     /// An event was parked until `until`; `deadline` is its own.
     pub(super) fn on_parked(&mut self, partition: i32, parked: &NewlyParked<'_>) {
         let now = self.context.clock.now();
-        let NewlyParked { until, waits_for, tried, requested_at, deadline } = parked;
-        self.oldest.on_parked(partition, waits_for, *requested_at);
+        let NewlyParked { until, waits_for, tried, received_at, deadline } = parked;
+        let parked = ParkedSince { partition, waits_for, since: *received_at, until: *until };
+        self.oldest.on_parked(&parked, self.latest_retry());
         let counts = self.counts.entry(partition).or_default();
         match waits_for {
             WaitsFor::Time => {
@@ -170,6 +164,12 @@ impl<P: Ports> ParkedEvents<P> {
             WaitsFor::Redelivery => {}
         }
         self.next_deadline = earliest(self.next_deadline, Some(*deadline));
+    }
+
+    /// No event is parked for its next attempt beyond this time.
+    fn latest_retry(&self) -> Timestamp {
+        let longest = self.context.policy.current().retry.park.iter().max().copied();
+        self.context.clock.now() + longest.unwrap_or_default()
     }
 
     /// A parked event was started again.
@@ -327,7 +327,7 @@ impl<P: Ports> ParkedEvents<P> {
         start: &mut impl FnMut(RecoveredEntry, &WaitingRooms) -> StoredStart,
     ) {
         self.is_sweeping = false;
-        self.oldest.on_read(partitions, &parked);
+        self.oldest.on_read(partitions, &parked, self.latest_retry());
         for group in parked.iter().filter(|group| partitions.contains(&group.partition)) {
             if let WaitsFor::Agent(room) = &group.waits_for {
                 self.rooms.add_unknown(room, group);

@@ -68,8 +68,8 @@ impl<P: Ports, S: Source> EventLoop<P, S> {
             let room = if let WaitsFor::Agent(room) = waits_for { Some(room) } else { None };
             is_back_in_room = room.is_some() && room == event.from_room.as_ref();
             let tried = if is_back_in_room { TriedFrom::Room } else { TriedFrom::Outside };
-            let (requested_at, deadline) = (event.requested_at, event.deadline);
-            let parked = NewlyParked { until: *until, waits_for, tried, requested_at, deadline };
+            let (received_at, deadline) = (event.received_at, event.deadline);
+            let parked = NewlyParked { until: *until, waits_for, tried, received_at, deadline };
             self.parked.on_parked(event.partition, &parked);
         }
         if *end == TaskEnd::Delivered(Ended::Changed) {
@@ -94,8 +94,8 @@ impl<P: Ports, S: Source> EventLoop<P, S> {
             && self.assignments.is_current(at.assignment)
         {
             let (until, tried) = (self.context.clock.now(), TriedFrom::Outside);
-            let (requested_at, deadline) = (event.requested_at, event.deadline);
-            let parked = NewlyParked { until, waits_for, tried, requested_at, deadline };
+            let (received_at, deadline) = (event.received_at, event.deadline);
+            let parked = NewlyParked { until, waits_for, tried, received_at, deadline };
             self.parked.on_parked(event.partition, &parked);
         }
         self.parked.check_soon();

@@ -25,7 +25,7 @@ pub(super) enum TaskKind {
 
 pub(super) struct RunningDelivery {
     pub(super) turn: Turn,
-    pub(super) requested_at: Timestamp,
+    pub(super) received_at: Timestamp,
     pub(super) deadline: Timestamp,
     pub(super) room: Option<RoomName>,
     /// The room that tries it, until its end was reported.
@@ -43,7 +43,7 @@ impl RunningTask {
         let TaskKind::Delivery(delivery) = &mut self.kind else { return None };
         Some(TaskOfEvent {
             partition: self.at.assignment.partition,
-            requested_at: delivery.requested_at,
+            received_at: delivery.received_at,
             deadline: delivery.deadline,
             room: delivery.room.clone(),
             from_room: delivery.from_room.take(),
@@ -51,9 +51,9 @@ impl RunningTask {
         })
     }
 
-    pub(super) fn requested_at(&self) -> Option<Timestamp> {
+    pub(super) fn received_at(&self) -> Option<Timestamp> {
         match &self.kind {
-            TaskKind::Delivery(delivery) => Some(delivery.requested_at),
+            TaskKind::Delivery(delivery) => Some(delivery.received_at),
             TaskKind::DeadLetter => None,
         }
     }
@@ -83,7 +83,7 @@ pub(super) enum TaskEnd {
 /// The event of a task.
 pub(super) struct TaskOfEvent {
     pub(super) partition: i32,
-    pub(super) requested_at: Timestamp,
+    pub(super) received_at: Timestamp,
     pub(super) deadline: Timestamp,
     /// The room in which it waits while nobody of its plan is online.
     pub(super) room: Option<RoomName>,
@@ -98,6 +98,6 @@ pub(super) struct NewlyParked<'a> {
     pub(super) until: Timestamp,
     pub(super) waits_for: &'a WaitsFor,
     pub(super) tried: TriedFrom,
-    pub(super) requested_at: Timestamp,
+    pub(super) received_at: Timestamp,
     pub(super) deadline: Timestamp,
 }

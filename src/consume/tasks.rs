@@ -183,8 +183,8 @@ impl<P: Ports> Tasks<P> {
         is_overdue: bool,
     ) -> StoredResult {
         let stored = decode_stored(&entry, &self.rules.of_accepted, self.context.clock.now());
-        let RecoveredEntry { record, state, version, .. } = entry;
-        let source = TaskSource::Ledger { state, version, is_overdue };
+        let RecoveredEntry { record, state, version, first_seen, .. } = entry;
+        let source = TaskSource::Ledger { state, version, first_seen, is_overdue };
         let input = TaskInput { record, at, state: assignment, source };
         match stored {
             StoredRecord::Event(event) => self.spawn_delivery(*event, input, rooms),
@@ -229,7 +229,7 @@ impl<P: Ports> Tasks<P> {
         let slots = self.retry_slots.clone();
         let running = RunningDelivery {
             turn: turn.clone(),
-            requested_at: event.requested_at,
+            received_at: source.first_seen().unwrap_or_else(|| self.context.clock.now()),
             deadline: event.deadline,
             room: room.clone(),
             from_room: source.room().cloned(),
@@ -395,9 +395,9 @@ impl<P: Ports> Tasks<P> {
         self.deadlines.first().map(|(deadline, _)| *deadline)
     }
 
-    /// When the customer of the oldest event in memory began to wait. Takes as long as there are events.
-    pub(super) fn oldest_requested_at(&self) -> Option<Timestamp> {
-        self.running.values().filter_map(RunningTask::requested_at).min()
+    /// When the oldest event in memory was first read. Takes as long as there are events.
+    pub(super) fn oldest_received_at(&self) -> Option<Timestamp> {
+        self.running.values().filter_map(RunningTask::received_at).min()
     }
 
     /// Number of tasks that wait for a ledger entry that cannot be read.

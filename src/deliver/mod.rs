@@ -47,8 +47,8 @@ use crate::domain::signal::Attempt;
 use crate::domain::wire::outcome::Outcome;
 use crate::gate::{Caller, SessionHash};
 use crate::ledger::Ledger as _;
-use crate::telemetry::LoggedId;
 use crate::telemetry::traces::EventSpan;
+use crate::telemetry::{LoggedEventId, LoggedId};
 
 /// The delivery of one event.
 pub(crate) struct Delivery<'a, P: Ports> {
@@ -154,7 +154,7 @@ impl<P: Ports> Delivery<'_, P> {
         let (trace_id, span_id) = ids.unzip();
         let span = info_span!(
             "escalation",
-            event_id = %self.event.id,
+            event_id = %LoggedEventId { id: &self.event.id, session: &self.event.session_id },
             session = %LoggedId(&self.event.session_id),
             kafka.partition = self.record.position.partition,
             kafka.offset = self.record.position.offset,

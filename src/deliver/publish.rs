@@ -18,7 +18,7 @@ use crate::domain::wire::outcome::{Outcome, Status};
 use crate::domain::wire::{Channel, Message};
 use crate::lease::FencingToken;
 use crate::ledger::Ledger as _;
-use crate::telemetry::LoggedId;
+use crate::telemetry::{LoggedEventId, LoggedId};
 
 /// A message that is stored in the ledger and may not have been published.
 pub(super) struct Unpublished {
@@ -65,6 +65,9 @@ impl Unpublished {
         let is_dead_letter = channel == Channel::DeadLetters;
         let dead_letter = is_dead_letter.then(|| DeadLetter::read(&self.message.headers));
         let route = self.message.route();
+        // The key of an outcome is its session.
+        let session = self.message.key.as_deref().map(String::from_utf8_lossy).unwrap_or_default();
+        let session = session.into_owned();
         let published = self.publish(context, on_enqueued).await;
         if published.by == PublishedBy::Us {
             context.metrics.published_from_outbox(channel, &label, route.as_deref());
@@ -83,7 +86,7 @@ impl Unpublished {
                     }
                 }
                 None => info!(
-                    event_key = %key,
+                    event_key = %LoggedEventId { id: &key, session: &session },
                     status = label,
                     "published an outcome stored before the restart"
                 ),
@@ -160,7 +163,7 @@ impl<P: Ports> Delivery<'_, P> {
         let (trace_id, span_id) = self.span.ids().unzip();
         let agent = outcome.agent_id.as_deref().map(LoggedId).map(tracing::field::display);
         info!(
-            event_id = %outcome.event_id,
+            event_id = %LoggedEventId { id: &outcome.event_id, session: &outcome.session_id },
             session = %LoggedId(&outcome.session_id),
             status = outcome.status.as_str(),
             route = outcome.route,

@@ -9,6 +9,15 @@ pub fn shortened(id: &str) -> String {
     id.chars().take(shown).collect::<String>() + ".."
 }
 
+/// The id of an event, with the id of its session shortened where it contains that: some formats put
+/// it there.
+pub fn without_session(event_id: &str, session_id: &str) -> String {
+    if session_id.is_empty() {
+        return event_id.to_owned();
+    }
+    event_id.replace(session_id, &shortened(session_id))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -24,5 +33,12 @@ mod tests {
         ] {
             assert_eq!(shortened(id), shown, "{id}");
         }
+    }
+
+    #[test]
+    fn an_event_that_is_named_after_its_session_does_not_show_it() {
+        assert_eq!(without_session("conversation-1 7", "conversation-1"), "conv.. 7");
+        assert_eq!(without_session("evt-1", "conversation-1"), "evt-1");
+        assert_eq!(without_session("evt-1", ""), "evt-1");
     }
 }

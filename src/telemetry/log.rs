@@ -14,7 +14,7 @@ use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::fmt::format::JsonFields;
 
 use super::json_lines::JsonLines;
-use crate::domain::ids::shortened;
+use crate::domain::ids::{shortened, without_session};
 
 /// The format of a log line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -64,6 +64,22 @@ impl fmt::Display for LoggedId<'_> {
             f.write_str(self.0)
         } else {
             f.write_str(&shortened(self.0))
+        }
+    }
+}
+
+/// The id of an event of this session, as it is logged.
+pub(crate) struct LoggedEventId<'i> {
+    pub(crate) id: &'i str,
+    pub(crate) session: &'i str,
+}
+
+impl fmt::Display for LoggedEventId<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if FULL_IDS.load(Ordering::Relaxed) {
+            f.write_str(self.id)
+        } else {
+            f.write_str(&without_session(self.id, self.session))
         }
     }
 }

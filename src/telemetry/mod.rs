@@ -17,10 +17,10 @@ mod process;
 pub mod traces;
 
 pub use self::clock_jumps::watch_clock;
-pub(crate) use self::log::LoggedId;
 pub use self::log::{
     LogFormat, LogSettings, LoggedIds, dropped_lines, set_log_level, start_log, start_service_log,
 };
+pub(crate) use self::log::{LoggedEventId, LoggedId};
 pub use self::log_throttle::DeadLetterLog;
 pub use self::metrics::{ConfiguredLimits, Metrics, MetricsFormat, RealGauge, RebalanceKind};
 

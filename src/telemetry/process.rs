@@ -24,8 +24,8 @@ struct ProcessFigures {
     virtual_bytes: u64,
     open_files: u64,
     max_open_files: u64,
-    /// Seconds since the epoch.
-    started_at: f64,
+    /// Seconds since the epoch; `None`: a hardened unit hides when the system was started.
+    started_at: Option<f64>,
 }
 
 impl ProcessFigures {
@@ -42,7 +42,7 @@ impl ProcessFigures {
             &fs::read_to_string(status).ok()?,
             &fs::read_to_string(limits).ok()?,
         )?;
-        figures.started_at += booted_at?;
+        figures.started_at = figures.started_at.zip(booted_at).map(|(after, boot)| boot + after);
         Some(Self { open_files, ..figures })
     }
 
@@ -63,7 +63,7 @@ impl ProcessFigures {
             open_files: 0,
             // "unlimited"
             max_open_files: max.parse().unwrap_or(u64::MAX),
-            started_at: field(22)? as f64 / TICKS_PER_SECOND,
+            started_at: Some(field(22)? as f64 / TICKS_PER_SECOND),
         })
     }
 }
@@ -85,8 +85,10 @@ impl Collector for ProcessCollector {
         let mut gauge = |name, help, unit: Option<Unit>, value: f64| {
             encode_one(&mut encoder, name, help, unit.as_ref(), &ConstGauge::new(value))
         };
-        let help = "When the process was started";
-        gauge("process_start_time", help, Some(Unit::Seconds), figures.started_at)?;
+        if let Some(started_at) = figures.started_at {
+            let help = "When the process was started";
+            gauge("process_start_time", help, Some(Unit::Seconds), started_at)?;
+        }
         let help = "Memory that the process has in RAM";
         let resident = figures.resident_bytes as f64;
         gauge("process_resident_memory", help, Some(Unit::Bytes), resident)?;
@@ -117,7 +119,7 @@ mod tests {
             virtual_bytes: 3_133_440,
             open_files: 0,
             max_open_files: 1024,
-            started_at: 1344.16,
+            started_at: Some(1344.16),
         };
         assert_eq!(ProcessFigures::parse(stat, status, limits), Some(expected));
         assert_eq!(boot_time("cpu 1 2\nbtime 1795982658\n"), Some(1_795_982_658.0));
@@ -130,7 +132,7 @@ mod tests {
         let figures = ProcessFigures::read().unwrap();
         assert!(figures.resident_bytes > 1 << 20, "{figures:?}");
         assert!(figures.open_files > 2 && figures.open_files < figures.max_open_files);
-        let age = Clock::system().now().as_second() as f64 - figures.started_at;
+        let age = Clock::system().now().as_second() as f64 - figures.started_at.unwrap();
         assert!((-2.0..86_400.0).contains(&age), "{figures:?}");
     }
 }

@@ -79,8 +79,8 @@ pub struct Metrics {
     pub in_flight: Gauge,
     /// Events that were read and have no acknowledged final outcome yet.
     pub unfinished: Gauge,
-    /// When the customer of the oldest unfinished event began to wait, events for which nobody is
-    /// online left aside; 0 where there is none.
+    /// When the oldest unfinished event was first read, events for which nobody is online or whose
+    /// route is closed left aside; 0 where there is none.
     oldest_unfinished: RealGauge,
     /// Sessions with unfinished events.
     pub sessions: Gauge,
@@ -269,7 +269,7 @@ impl Metrics {
         }
     }
 
-    /// Reports when the customer of the oldest unfinished event began to wait.
+    /// Reports when the oldest unfinished event was first read.
     pub fn oldest_unfinished(&self, since: Option<Timestamp>) {
         self.oldest_unfinished.set(since.map_or(0.0, seconds));
     }

@@ -33,7 +33,7 @@ impl Metrics {
         r.register("healthy", "1 while /health answers 200", self.healthy.clone());
         r.register("ready", "1 while /ready answers 200", self.ready.clone());
         r.register("unfinished_events", "Unfinished events in memory", self.unfinished.clone());
-        let help = "When the customer of the oldest unfinished event began to wait; 0: none";
+        let help = "When the oldest unfinished event was first read; 0: none";
         let (name, gauge) = ("oldest_unfinished_timestamp", self.oldest_unfinished.clone());
         r.register_with_unit(name, help, Unit::Seconds, gauge);
         r.register("sessions", "Sessions with unfinished events", self.sessions.clone());

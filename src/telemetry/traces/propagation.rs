@@ -6,7 +6,7 @@ use opentelemetry::trace::{SpanContext, TraceContextExt as _};
 use opentelemetry_sdk::propagation::TraceContextPropagator;
 
 use crate::domain::record::Header;
-use crate::domain::wire::headers::TRACEPARENT;
+use crate::domain::wire::headers::{TRACEPARENT, TRACESTATE};
 
 /// The context in these headers, if there is a valid one.
 pub(super) fn extract(headers: &[Header]) -> Option<SpanContext> {
@@ -22,7 +22,8 @@ pub(super) fn parse(parent: &str) -> Option<SpanContext> {
 pub(super) fn inject(context: &Context, headers: &mut Vec<Header>) {
     let mut injected = Injected::default();
     TraceContextPropagator::new().inject_context(context, &mut injected);
-    headers.retain(|(name, _)| !injected.0.iter().any(|(new, _)| new == name));
+    // Both: the state of another trace must not stay beside the new parent.
+    headers.retain(|(name, _)| name != TRACEPARENT && name != TRACESTATE);
     headers.append(&mut injected.0);
 }
 

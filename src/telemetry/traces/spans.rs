@@ -11,6 +11,7 @@ use opentelemetry::{Context, KeyValue};
 
 use super::{SpanParent, Traces, Tracing, propagation};
 use crate::domain::event::Event;
+use crate::domain::ids::without_session;
 use crate::domain::record::{Header, Position, Record};
 use crate::domain::reply::Reply;
 use crate::domain::request::DeskCommand;
@@ -69,6 +70,15 @@ impl Traces {
 }
 
 impl Tracing {
+    /// The id of the event, without the session that some formats put into it.
+    fn message_id(&self, event: &Event) -> String {
+        if self.settings.personal {
+            event.id.to_string()
+        } else {
+            without_session(&event.id, &event.session_id)
+        }
+    }
+
     fn of_delivery(&self, event: &Event, record: &Record) -> Vec<KeyValue> {
         let Position { topic, partition, offset } = &record.position;
         vec![
@@ -80,7 +90,7 @@ impl Tracing {
             KeyValue::new("messaging.kafka.offset", *offset),
             KeyValue::new("messaging.consumer.group.name", self.names.group.clone()),
             KeyValue::new("messaging.client.id", self.names.client.clone()),
-            KeyValue::new("messaging.message.id", event.id.to_string()),
+            KeyValue::new("messaging.message.id", self.message_id(event)),
         ]
     }
 }

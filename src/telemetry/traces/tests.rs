@@ -56,7 +56,7 @@ fn record(headers: &[(&str, &str)]) -> Record {
         position: Position { topic: "escalations".into(), partition: 3, offset: 42 },
         timestamp: Some(Timestamp::UNIX_EPOCH),
         key: Some(b"personal-key".to_vec()),
-        value: Some(br#"{"id": "e1", "session_id": "personal-session"}"#.to_vec()),
+        value: Some(br#"{"id": "personal-session 7", "session_id": "personal-session"}"#.to_vec()),
         headers: headers.iter().map(header).collect(),
     }
 }
@@ -99,7 +99,7 @@ fn the_span_of_a_delivery_belongs_to_the_trace_of_its_publisher() {
         "messaging.destination.name=escalations",
         "messaging.destination.partition.id=3",
         "messaging.kafka.offset=42",
-        "messaging.message.id=e1",
+        "messaging.message.id=pers.. 7",
         "messaging.operation.name=process",
         "messaging.operation.type=process",
         "messaging.system=kafka",
@@ -129,7 +129,10 @@ fn a_later_burst_is_linked_to_the_first_and_the_outcome_continues_it() {
     let span = traces.begin(&event, &record);
     span.link_to(&first);
     let send = span.send();
-    let mut headers = vec![("traceparent".to_owned(), Some(b"broken".to_vec()))];
+    let mut headers = vec![
+        ("traceparent".to_owned(), Some(b"broken".to_vec())),
+        ("tracestate".to_owned(), Some(b"of=another".to_vec())),
+    ];
     send.continue_in(&mut headers);
     send.end(&Position { topic: "outcomes".into(), partition: 1, offset: 7 });
     drop(span);
@@ -207,6 +210,8 @@ fn personal_attributes_are_in_every_span_if_they_are_wanted() {
     let key = "messaging.kafka.message.key=personal-key".to_owned();
     let [sent, delivered] = &exported.take()[..] else { panic!("two spans") };
     assert!(attributes(delivered).contains(&session) && attributes(delivered).contains(&key));
+    let id = "messaging.message.id=personal-session 7".to_owned();
+    assert!(attributes(delivered).contains(&id));
     assert!(attributes(sent).contains(&session));
 }
 

@@ -218,9 +218,9 @@ fn decode_record(
     if let Some(kind) = record.header(headers::TYPE)
         && !std::str::from_utf8(kind).is_ok_and(|kind| is_ours(unquoted(kind)))
     {
-        let kind = String::from_utf8_lossy(kind);
+        let kind = fields::quoted(&String::from_utf8_lossy(kind).into());
         let name = headers::TYPE;
-        let why = format!("the header {name} is {kind:?}, which is not in escalation.types");
+        let why = format!("the header {name} is {kind}, which is not in escalation.types");
         steps.add(|| ReadingStep::Skipped(why.clone()));
         return Ok(Decoded::NotForUs(Skip::new(SkipReason::OtherType, why)));
     }
