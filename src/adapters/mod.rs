@@ -7,4 +7,4 @@ pub mod admin;
 pub(crate) mod desk;
 pub(crate) mod kafka;
 pub mod ledger;
-mod secret_file;
+pub(crate) mod secret_file;

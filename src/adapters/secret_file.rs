@@ -16,7 +16,7 @@ const MAX_BYTES: u64 = 4096;
 
 /// Reads the secret, without line ends behind it. Fails if the file cannot be read in time, is empty
 /// or too long; the error names `setting`, the key of the configuration that names the file.
-pub(super) async fn read(setting: &str, path: &Path) -> anyhow::Result<SecretString> {
+pub(crate) async fn read(setting: &str, path: &Path) -> anyhow::Result<SecretString> {
     let what = describe(setting, path);
     let text = timeout(READ_TIMEOUT, read_start(path));
     let text = text.await.map_err(anyhow::Error::from).and_then(|t| Ok(t?));

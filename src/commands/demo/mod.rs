@@ -73,7 +73,8 @@ pub(crate) struct DemoArgs {
     #[arg(long = "for", value_name = "TIME", requires = "serve", value_parser = parse_span)]
     duration: Option<Duration>,
 
-    /// With --serve: the address of the admin port [default: 127.0.0.1:9464, or a free port]
+    /// With --serve: the address of the admin port [default: 127.0.0.1:9464, or a free port];
+    /// elsewhere than on loopback only /health, /ready and /metrics answer
     #[arg(long, value_name = "ADDRESS", requires = "serve")]
     listen: Option<SocketAddr>,
 

@@ -13,7 +13,7 @@ mod status;
 mod view;
 
 use std::io::IsTerminal as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anstream::{AutoStream, ColorChoice};
@@ -31,6 +31,7 @@ use self::state::{KeyAction, ScreenState};
 use self::view::Palette;
 use super::lines::StdoutLines;
 use super::{Failure, load_for_tools};
+use crate::adapters::secret_file;
 use crate::task::spawn_owned;
 
 const REFRESH: Duration = Duration::from_secs(1);
@@ -55,6 +56,11 @@ pub(crate) struct TopArgs {
     #[arg(value_name = "URL", value_parser = poll::parse_url)]
     urls: Vec<reqwest::Url>,
 
+    /// A file with the token of admin.token_file, which instances want that listen elsewhere than on
+    /// loopback
+    #[arg(long, value_name = "FILE")]
+    token_file: Option<PathBuf>,
+
     /// Print one screen as plain text and end; as without a terminal
     #[arg(long)]
     once: bool,
@@ -72,7 +78,14 @@ pub(crate) async fn run(
     } else {
         args.urls
     };
-    let urls = StatusUrls::new(urls).map_err(Failure::Bug)?;
+    let token = match &args.token_file {
+        Some(path) => {
+            let token = secret_file::read("--token-file", path).await;
+            Some(token.map_err(Failure::Configuration)?)
+        }
+        None => None,
+    };
+    let urls = StatusUrls::new(urls, token.as_ref()).map_err(Failure::Configuration)?;
     let is_terminal = std::io::stdout().is_terminal() && std::io::stdin().is_terminal();
     if args.once || !is_terminal {
         return print_once(&urls).await;

@@ -5,7 +5,9 @@ use std::time::Duration;
 
 use anyhow::{Context as _, anyhow};
 use futures_util::future::join_all;
-use reqwest::Url;
+use reqwest::header::{AUTHORIZATION, HeaderMap, HeaderValue};
+use reqwest::{StatusCode, Url};
+use secrecy::{ExposeSecret as _, SecretString};
 
 use super::overview::AskedInstance;
 use super::status::parse_status;
@@ -20,11 +22,23 @@ pub(super) struct StatusUrls {
 }
 
 impl StatusUrls {
-    pub(super) fn new(urls: Vec<Url>) -> anyhow::Result<Self> {
+    /// `token`: for instances that listen elsewhere than on a loopback address.
+    pub(super) fn new(urls: Vec<Url>, token: Option<&SecretString>) -> anyhow::Result<Self> {
         // Fails if it was installed before, which is as good.
         drop(rustls::crypto::ring::default_provider().install_default());
+        let mut headers = HeaderMap::new();
+        if let Some(token) = token {
+            let value = format!("Bearer {}", token.expose_secret());
+            let mut value = HeaderValue::try_from(value)
+                .map_err(|_| anyhow!("the token has characters that no HTTP header may have"))?;
+            value.set_sensitive(true);
+            headers.insert(AUTHORIZATION, value);
+        }
         let client = reqwest::Client::builder()
             .timeout(LIMIT)
+            .default_headers(headers)
+            // The token must not follow a redirect to somewhere else.
+            .redirect(reqwest::redirect::Policy::none())
             .build()
             .context("failed to create the HTTP client")?;
         Ok(Self { client, urls })
@@ -39,6 +53,10 @@ impl StatusUrls {
         let answer = async {
             let sent = self.client.get(status_url(url)).send().await.map_err(in_words)?;
             let status = sent.status();
+            if status == StatusCode::UNAUTHORIZED {
+                let text = "it wants the token of its admin.token_file, see --token-file";
+                return Err(text.to_owned());
+            }
             if !status.is_success() {
                 return Err(format!("HTTP {}", status.as_u16()));
             }
