@@ -114,8 +114,8 @@ impl ServedFixture {
         match change {
             PhaseChange::Calm => self.desk.clear_faults(),
             PhaseChange::Rush => {}
-            PhaseChange::LostAnswers => {
-                self.desk.schedule(InjectedFault::lost_answer().times(3));
+            PhaseChange::LostAnswers => self.desk.schedule(InjectedFault::lost_answer().times(3)),
+            PhaseChange::BadRecords => {
                 for record in self.stream.unreadable() {
                     self.publish(record).await?;
                 }

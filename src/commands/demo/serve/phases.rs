@@ -24,8 +24,10 @@ pub(super) struct Phase {
 pub(super) enum PhaseChange {
     /// Faults that no call has met yet are removed.
     Calm,
-    /// Three answers of Desk are lost; records arrive that cannot be read.
+    /// Three answers of Desk are lost.
     LostAnswers,
+    /// Records arrive that cannot be read. Last, because dead letters are a warning for an hour.
+    BadRecords,
     /// The agents of billing go offline, or come back.
     BillingOnline(bool),
     /// Desk refuses connections, or accepts them again.
@@ -39,7 +41,7 @@ pub(super) enum PhaseChange {
 }
 
 /// The phases of a cycle, in their order.
-pub(super) const PHASES: [Phase; 11] = [
+pub(super) const PHASES: [Phase; 12] = [
     Phase {
         at_s: 0,
         per_second: 1.5,
@@ -50,7 +52,7 @@ pub(super) const PHASES: [Phase; 11] = [
         at_s: 6,
         per_second: 1.5,
         change: PhaseChange::LostAnswers,
-        text: "answers of Desk get lost; bad records arrive",
+        text: "answers of Desk get lost",
     },
     Phase {
         at_s: 20,
@@ -106,6 +108,12 @@ pub(super) const PHASES: [Phase; 11] = [
         change: PhaseChange::Rush,
         text: "a rush: more customers than agents, queues grow",
     },
+    Phase {
+        at_s: 174,
+        per_second: 1.5,
+        change: PhaseChange::BadRecords,
+        text: "five records arrive that nobody can read",
+    },
 ];
 
 /// All phases to come, each with the time from the start at which it begins.
@@ -157,7 +165,10 @@ mod tests {
                 PhaseChange::DeskLimit(_) => {
                     broken.retain(|fault| *fault != PhaseChange::DeskLimit(0));
                 }
-                PhaseChange::Calm | PhaseChange::LostAnswers | PhaseChange::Rush => {}
+                PhaseChange::Calm
+                | PhaseChange::LostAnswers
+                | PhaseChange::BadRecords
+                | PhaseChange::Rush => {}
             }
             assert!(broken.len() <= 1, "one fault at a time: {broken:?}");
         }

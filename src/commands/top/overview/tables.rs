@@ -150,6 +150,7 @@ fn events(statuses: &[&SeenStatus]) -> Vec<ShownRow> {
         .flat_map(|status| {
             status.open_events.iter().map(|event| {
                 let next = match event.next_at {
+                    Some(at) if at <= status.as_of => format!("{}, due now", event.next),
                     Some(at) => format!("{} in {}", event.next, left(Some(at), status.as_of)),
                     None => event.next.clone(),
                 };
