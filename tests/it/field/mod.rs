@@ -31,6 +31,7 @@ mod removed_unread;
 mod retries_pile;
 mod reused_id;
 mod rotated_password;
+mod seen;
 mod stop_without_brokers;
 mod throttling;
 mod topic_made_again;

@@ -19,7 +19,7 @@ const JAAS: &str = "org.apache.kafka.common.security.plain.PlainLoginModule requ
                     user_handoff=\"s3cret\";";
 
 /// A broker that knows the user `handoff`, and a world in which the workers are that user.
-async fn world(name: &str) -> (Broker, Tools, World) {
+pub(super) async fn world(name: &str) -> (Broker, Tools, World) {
     let port = free_port();
     let listener = format!("SASL_PLAINTEXT://127.0.0.1:{port}");
     let (broker, tools) = Broker::start_with_tools(&[
@@ -42,8 +42,8 @@ async fn world(name: &str) -> (Broker, Tools, World) {
 }
 
 /// Adds (or removes, with `--remove --force`) permissions of the service's user.
-async fn acl(tools: &Tools, world: &World, change: &[&str], resource: &[&str]) {
-    let mut arguments = vec!["--bootstrap-server", &world.bootstrap, "--allow-principal"];
+pub(super) async fn acl(tools: &Tools, bootstrap: &str, change: &[&str], resource: &[&str]) {
+    let mut arguments = vec!["--bootstrap-server", bootstrap, "--allow-principal"];
     arguments.push("User:handoff");
     arguments.extend(change);
     arguments.extend(resource);
@@ -51,12 +51,12 @@ async fn acl(tools: &Tools, world: &World, change: &[&str], resource: &[&str]) {
 }
 
 /// Exactly what docs/deployment.md lists as needed.
-async fn allow_what_is_documented(tools: &Tools, world: &World) {
+pub(super) async fn allow_what_is_documented(tools: &Tools, world: &World) {
     let (input, output, dead) = (world.topic("in"), world.topic("out"), world.topic("dead"));
     let read = ["--add", "--operation", "Read"];
-    acl(tools, world, &read, &["--topic", &input, "--group", &world.name]).await;
+    acl(tools, &world.bootstrap, &read, &["--topic", &input, "--group", &world.name]).await;
     let both = ["--add", "--operation", "Read", "--operation", "Write"];
-    acl(tools, world, &both, &["--topic", &output, "--topic", &dead]).await;
+    acl(tools, &world.bootstrap, &both, &["--topic", &output, "--topic", &dead]).await;
 }
 
 /// The exit code and the output of `handoff check --write`.
@@ -103,11 +103,11 @@ async fn the_documented_permissions_suffice() {
     // What is taken away while it runs.
     let input = world.topic("in");
     let read = ["--remove", "--force", "--operation", "Read"];
-    acl(&tools, &world, &read, &["--topic", &input]).await;
+    acl(&tools, &world.bootstrap, &read, &["--topic", &input]).await;
     let refused = async || ask_admin(port, "ready").await.1.contains("cannot be read");
     let waited = until("it is not ready", refused).await;
     assert!(waited < Duration::from_secs(30), "{waited:?}");
-    acl(&tools, &world, &["--add", "--operation", "Read"], &["--topic", &input]).await;
+    acl(&tools, &world.bootstrap, &["--add", "--operation", "Read"], &["--topic", &input]).await;
     let waited = until("it is ready again", is_ready).await;
     assert!(waited < Duration::from_secs(30), "{waited:?}");
     worker.terminate().await;
@@ -124,7 +124,7 @@ async fn a_look_up_that_is_refused_is_told_once_and_found_by_check() {
     world.set("KAFKA__CONSUMER_PROPERTIES__GROUP_PROTOCOL", "consumer");
     let output = world.topic("out");
     let read = ["--remove", "--force", "--operation", "Read"];
-    acl(&tools, &world, &read, &["--topic", &output]).await;
+    acl(&tools, &world.bootstrap, &read, &["--topic", &output]).await;
     let (code, found) = check(&world).await;
     assert_eq!(code, Some(69), "{found}");
     let line = found.lines().find(|line| line.contains(&format!("reading {output}")));
@@ -132,15 +132,15 @@ async fn a_look_up_that_is_refused_is_told_once_and_found_by_check() {
 
     // An answer that is stored and not acknowledged when the process ends.
     let write = ["--remove", "--force", "--operation", "Write"];
-    acl(&tools, &world, &write, &["--topic", &output]).await;
+    acl(&tools, &world.bootstrap, &write, &["--topic", &output]).await;
     let describe = ["--add", "--operation", "Describe"];
-    acl(&tools, &world, &describe, &["--topic", &output]).await;
+    acl(&tools, &world.bootstrap, &describe, &["--topic", &output]).await;
     let worker = world.process();
     world.publish([escalation("e", "s")]).await;
     until("it is refused", async || worker.log().contains("message not published")).await;
     worker.kill().await;
     let write = ["--add", "--operation", "Write"];
-    acl(&tools, &world, &write, &["--topic", &output]).await;
+    acl(&tools, &world.bootstrap, &write, &["--topic", &output]).await;
 
     let worker = world.process();
     let refused = async || ask_admin(port, "ready").await.1.contains("cannot be looked up");
@@ -154,7 +154,7 @@ async fn a_look_up_that_is_refused_is_told_once_and_found_by_check() {
     assert_eq!(log.matches("failed to look up").count(), 0, "{log}");
     let repaired = Instant::now();
     let read = ["--add", "--operation", "Read"];
-    acl(&tools, &world, &read, &["--topic", &output]).await;
+    acl(&tools, &world.bootstrap, &read, &["--topic", &output]).await;
     until("it is answered", async || finals(&world).await.contains_key("e")).await;
     assert!(repaired.elapsed() < Duration::from_secs(30), "{:?}", repaired.elapsed());
     assert_eq!(ask_admin(port, "ready").await.0, 200);

@@ -13,7 +13,7 @@ use crate::support::worker::{World, ask_admin, by_event, escalation, free_port};
 const NOT_READY: &str = "not ready: events cannot be answered";
 
 /// A world on the first broker, with topics of its own: escalations as given, dead letters on the first.
-async fn world(first: &Broker, escalations: &[&[i32]]) -> (World, u16) {
+pub(super) async fn world(first: &Broker, escalations: &[&[i32]]) -> (World, u16) {
     let mut world = World::on(first.bootstrap(), "two", 1, SimulatedDeskSettings::default()).await;
     let topics = [("ESCALATIONS", "from", escalations), ("DEAD_LETTERS", "dead-two", &[&[1]])];
     for (key, which, replicas) in topics {
@@ -27,7 +27,7 @@ async fn world(first: &Broker, escalations: &[&[i32]]) -> (World, u16) {
     (world, port)
 }
 
-async fn publish(world: &World, partition: i32, ids: impl IntoIterator<Item = String>) {
+pub(super) async fn publish(world: &World, partition: i32, ids: impl IntoIterator<Item = String>) {
     let record = |id: String| Record::new(&*id, escalation(&id, &id).to_string()).on(partition);
     produce(&world.bootstrap, &world.topic("from"), ids.into_iter().map(record)).await;
 }
