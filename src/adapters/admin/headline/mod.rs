@@ -4,11 +4,14 @@
 //! Pure. A text contains no ages, so that it changes only when something happens. Each line is
 //! explained in docs/operations.md, "The line at the top"; a test compares the anchors.
 
+mod kafka_fault;
+
 use std::time::Duration;
 
 use jiff::Timestamp;
 use serde::Serialize;
 
+use self::kafka_fault::fault;
 use super::obstacles::Obstacle;
 use crate::activity::{IntakePause, OutcomeCounts};
 use crate::domain::signal::ShutReason;
@@ -370,29 +373,6 @@ impl Situation {
             repair: "tell the support floor; other targets, or hours, for the route".into(),
             runbook: "#nobody-is-online",
         })
-    }
-}
-
-/// The anchor of a fault of Kafka, and what it means for those who wait.
-fn fault(kind: FaultKind) -> (&'static str, &'static str) {
-    match kind {
-        FaultKind::ConsumerFailed => ("#not-ready-consumer_failed", "new ones are not read"),
-        FaultKind::BrokersSilent => ("#not-ready-brokers_silent", "none is read or answered"),
-        FaultKind::NoPartitions => ("#not-ready-no_partitions", "this instance reads none"),
-        FaultKind::LeaderSilent => {
-            ("#not-ready-leader_silent", "those of some partitions are not read")
-        }
-        FaultKind::ReadingRefused => ("#not-ready-reading_refused", "new ones are not read"),
-        FaultKind::ReadingStalled => {
-            ("#not-ready-reading_stalled", "those of some partitions are not read")
-        }
-        FaultKind::StartUnknown => {
-            ("#not-ready-start_unknown", "those of some partitions are not read")
-        }
-        FaultKind::Unacknowledged => ("#not-ready-unacknowledged", "no bot learns an answer"),
-        FaultKind::LookupFailed => {
-            ("#not-ready-lookup_failed", "those from before the restart are not answered")
-        }
     }
 }
 
