@@ -257,13 +257,15 @@ struct DecodeCase<'f> {
     rules: &'f DecodeRules,
 }
 
-/// Decodes the records, each changed at random many times: no panic, and nothing slow.
+/// Decodes records, each changed at random: no panic, and nothing slow. `HANDOFF_MUTATIONS` says how
+/// many; an unoptimized build takes a minute for 100,000.
 #[expect(clippy::disallowed_methods, reason = "it measures what decoding costs")]
 fn decode_mutated(name: &str, cases: &[DecodeCase<'_>]) {
     let now = NOW.parse().unwrap();
+    let count = std::env::var("HANDOFF_MUTATIONS").map_or(20_000, |count| count.parse().unwrap());
     let mut rng = fastrand::Rng::with_seed(15);
     let (mut slowest, mut escalations) = (Duration::ZERO, 0);
-    for number in 0..100_000 {
+    for number in 0..count {
         let case = &cases[number % cases.len()];
         let record = mutated_record(case.record, &mut rng);
         let took = || {
@@ -281,13 +283,13 @@ fn decode_mutated(name: &str, cases: &[DecodeCase<'_>]) {
         }
         slowest = slowest.max(elapsed);
     }
-    println!("{name}: the slowest of 100000 took {slowest:?}; {escalations} are escalations");
+    println!("{name}: the slowest of {count} took {slowest:?}; {escalations} are escalations");
     assert!(slowest < Duration::from_millis(200), "{name}: {slowest:?}");
-    assert!(escalations > 1_000, "{name}: {escalations} escalations");
+    assert!(escalations > count / 100, "{name}: {escalations} escalations");
 }
 
 #[test]
-fn a_hundred_thousand_mutated_records_of_each_dialect_are_decoded_quickly() {
+fn mutated_records_of_each_dialect_are_decoded_quickly() {
     for (dialect, fixtures) in fixtures() {
         let cases =
             fixtures.iter().map(|Fixture { record, rules, .. }| DecodeCase { record, rules });

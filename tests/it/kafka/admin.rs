@@ -82,7 +82,9 @@ async fn the_port_shows_what_happens_and_takes_what_an_operator_wants() {
     let worker = world.process();
 
     let parked = |status: &Value| {
-        status["now"]["parked"]["retry"] == 2 && status["last_hour"]["assigned"] == 1
+        // The rows of parked events are read every few seconds.
+        let are_listed = status["open_events"].as_array().unwrap().len() == 2;
+        are_listed && status["now"]["parked"]["retry"] == 2 && status["last_hour"]["assigned"] == 1
     };
     let status = admin.status(parked).await;
     let errors: Vec<_> = validator(&document("status.schema.json"))
