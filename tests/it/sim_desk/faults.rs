@@ -82,12 +82,18 @@ async fn a_hanging_call_ends_when_the_client_times_out() {
 async fn a_delayed_effect_happens_after_the_client_disconnected() {
     let desk = desk();
     desk.schedule(
-        InjectedFault::default().delayed(LatencyRange::exactly(2_000), LatencyRange::default()),
+        // Much later than the client's time-out, so that a busy machine sees the state between them.
+        InjectedFault::default().delayed(LatencyRange::exactly(6_000), LatencyRange::default()),
     );
     assert!(try_transfer(&desk, "s").await.unwrap_err().is_timeout());
     assert_eq!(state(&desk, "s").await, "Chatbot");
-    tokio::time::sleep(Duration::from_millis(800)).await;
-    assert_eq!(state(&desk, "s").await, "Agent");
+    tokio::time::timeout(Duration::from_secs(30), async {
+        while state(&desk, "s").await != "Agent" {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    })
+    .await
+    .expect("the transfer takes effect");
 }
 
 #[tokio::test]
