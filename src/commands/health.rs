@@ -1,7 +1,7 @@
 //! `handoff health`: asks the admin port of the service that runs with this configuration, for
 //! containers that have no shell and no HTTP client.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::path::Path;
 use std::time::Duration;
 
@@ -10,6 +10,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
+use super::admin_address::on_this_host;
 use super::{Failure, load_for_tools, print};
 
 /// The limit for the whole request.
@@ -41,7 +42,7 @@ pub(crate) async fn run(
 ) -> Result<(), Failure> {
     let listen = load_for_tools(file, env)?.admin_listen;
     let no_port = || Failure::Configuration(anyhow!("admin.listen is empty: nobody can be asked"));
-    let address = reachable(listen.ok_or_else(no_port)?);
+    let address = on_this_host(listen.ok_or_else(no_port)?);
     let (path, yes, no) = if args.ready {
         ("/ready", "ready: events can be answered", "not ready")
     } else {
@@ -54,16 +55,6 @@ pub(crate) async fn run(
         Ok(ProbeAnswer { text, .. }) => Err(Failure::Findings(format!("{no}: {text}"))),
         Err(error) => Err(Failure::Findings(format!("{no}: {error:#}"))),
     }
-}
-
-/// The address to connect to: a port that listens on all addresses is reached on this host.
-fn reachable(listen: SocketAddr) -> SocketAddr {
-    let address = match listen.ip() {
-        IpAddr::V4(Ipv4Addr::UNSPECIFIED) => Ipv4Addr::LOCALHOST.into(),
-        IpAddr::V6(Ipv6Addr::UNSPECIFIED) => Ipv6Addr::LOCALHOST.into(),
-        address => address,
-    };
-    SocketAddr::new(address, listen.port())
 }
 
 struct ProbeAnswer {
@@ -93,16 +84,6 @@ fn parsed(answer: &str) -> Option<ProbeAnswer> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_port_on_all_addresses_is_asked_on_this_host() {
-        let check = |listen: &str, expected: &str| {
-            assert_eq!(reachable(listen.parse().unwrap()).to_string(), expected);
-        };
-        check("0.0.0.0:9464", "127.0.0.1:9464");
-        check("[::]:9464", "[::1]:9464");
-        check("10.1.2.3:80", "10.1.2.3:80");
-    }
 
     #[test]
     fn an_answer_is_status_and_text() {

@@ -4,6 +4,7 @@
 //! Modules that several commands share: `lines` (output), `table`, `values` (argument types),
 //! `signals`.
 
+mod admin_address;
 pub(crate) mod audit;
 pub(crate) mod check;
 pub(crate) mod dead_letters;

@@ -1,6 +1,6 @@
 //! Asks the instances for `/status`, all at once.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use anyhow::{Context as _, anyhow};
@@ -11,6 +11,7 @@ use secrecy::{ExposeSecret as _, SecretString};
 
 use super::overview::AskedInstance;
 use super::status::parse_status;
+use crate::commands::admin_address::on_this_host;
 
 /// The limit for the whole answer of an instance.
 const LIMIT: Duration = Duration::from_secs(3);
@@ -95,12 +96,7 @@ pub(super) fn parse_url(text: &str) -> Result<Url, String> {
 /// The admin port of the service that runs with this configuration, on this host.
 pub(super) fn default_url(listen: Option<SocketAddr>) -> anyhow::Result<Url> {
     let listen = listen.ok_or_else(|| anyhow!("admin.listen is empty: give an address"))?;
-    let host: IpAddr = match listen.ip() {
-        IpAddr::V4(Ipv4Addr::UNSPECIFIED) => Ipv4Addr::LOCALHOST.into(),
-        IpAddr::V6(Ipv6Addr::UNSPECIFIED) => Ipv6Addr::LOCALHOST.into(),
-        host => host,
-    };
-    let url = format!("http://{}/", SocketAddr::new(host, listen.port()));
+    let url = format!("http://{}/", on_this_host(listen));
     url.parse().context("admin.listen is no address")
 }
 
