@@ -144,137 +144,132 @@ fn left(at: Option<Timestamp>, as_of: Timestamp) -> String {
     at.map_or_else(|| "-".into(), |at| between(as_of, at))
 }
 
-fn events(statuses: &[&SeenStatus]) -> Vec<ShownRow> {
-    let mut rows: Vec<_> = statuses
-        .iter()
-        .flat_map(|status| {
-            status.open_events.iter().map(|event| {
-                let next = match event.next_at {
-                    Some(at) if at <= status.as_of => format!("{}, due now", event.next),
-                    Some(at) => format!("{} in {}", event.next, left(Some(at), status.as_of)),
-                    None => event.next.clone(),
-                };
-                let last = or_dash(event.last.as_ref());
-                let said = event.last.as_deref().unwrap_or("Desk has said nothing yet");
-                let detail = format!("{} at {}: {said}; {next}", event.event, event.record);
-                let cells = [
-                    event.problem.clone(),
-                    between(event.received_at, status.as_of),
-                    left(event.deadline_at, status.as_of),
-                    event.session.clone(),
-                    event.event.clone(),
-                    or_dash(event.route.as_ref()),
-                    event.tries.to_string(),
-                    last,
-                    next,
-                ];
-                let seconds_left = event
-                    .deadline_at
-                    .map_or(i64::MAX, |at| at.duration_since(status.as_of).as_secs());
-                (seconds_left, ShownRow::new(cells, &detail))
-            })
-        })
-        .collect();
-    rows.sort_by_key(|(seconds_left, _)| *seconds_left);
+/// A row per item of each instance, in the order of what stands before the rows.
+fn sorted_rows<'s, T: 's, O: Ord>(
+    statuses: &[&'s SeenStatus],
+    items: impl Fn(&'s SeenStatus) -> &'s [T],
+    row: impl Fn(&'s SeenStatus, &'s T) -> (O, ShownRow),
+) -> Vec<ShownRow> {
+    let mut rows = Vec::new();
+    for status in statuses {
+        rows.extend(items(status).iter().map(|item| row(status, item)));
+    }
+    rows.sort_by(|(one, _), (other, _)| one.cmp(other));
     rows.into_iter().map(|(_, row)| row).collect()
+}
+
+fn events(statuses: &[&SeenStatus]) -> Vec<ShownRow> {
+    sorted_rows(
+        statuses,
+        |status| &status.open_events,
+        |status, event| {
+            let next = match event.next_at {
+                Some(at) if at <= status.as_of => format!("{}, due now", event.next),
+                Some(at) => format!("{} in {}", event.next, left(Some(at), status.as_of)),
+                None => event.next.clone(),
+            };
+            let last = or_dash(event.last.as_ref());
+            let said = event.last.as_deref().unwrap_or("Desk has said nothing yet");
+            let detail = format!("{} at {}: {said}; {next}", event.event, event.record);
+            let cells = [
+                event.problem.clone(),
+                between(event.received_at, status.as_of),
+                left(event.deadline_at, status.as_of),
+                event.session.clone(),
+                event.event.clone(),
+                or_dash(event.route.as_ref()),
+                event.tries.to_string(),
+                last,
+                next,
+            ];
+            let seconds_left =
+                event.deadline_at.map_or(i64::MAX, |at| at.duration_since(status.as_of).as_secs());
+            (seconds_left, ShownRow::new(cells, &detail))
+        },
+    )
 }
 
 fn rooms(statuses: &[&SeenStatus]) -> Vec<ShownRow> {
-    let mut rows: Vec<_> = statuses
-        .iter()
-        .flat_map(|status| {
-            status.rooms.iter().map(|room| {
-                let waiting =
-                    room.waiting.map_or_else(|| "counting".into(), |count| count.to_string());
-                let probe = room.next_probe_at.map_or_else(
-                    || "now".to_owned(),
-                    |at| format!("in {}", between(status.as_of, at)),
-                );
-                let oldest = between(room.oldest_received_at, status.as_of);
-                let detail = format!("{}: {waiting} wait, probe {probe}", room.name);
-                let cells = [room.name.clone(), waiting, oldest, probe];
-                (Reverse(room.waiting), ShownRow::new(cells, &detail))
-            })
-        })
-        .collect();
-    rows.sort_by_key(|(waiting, _)| *waiting);
-    rows.into_iter().map(|(_, row)| row).collect()
+    sorted_rows(
+        statuses,
+        |status| &status.rooms,
+        |status, room| {
+            let waiting = room.waiting.map_or_else(|| "counting".into(), |count| count.to_string());
+            let probe = room
+                .next_probe_at
+                .map_or_else(|| "now".to_owned(), |at| format!("in {}", between(status.as_of, at)));
+            let oldest = between(room.oldest_received_at, status.as_of);
+            let detail = format!("{}: {waiting} wait, probe {probe}", room.name);
+            let cells = [room.name.clone(), waiting, oldest, probe];
+            (Reverse(room.waiting), ShownRow::new(cells, &detail))
+        },
+    )
 }
 
 fn partitions(statuses: &[&SeenStatus]) -> Vec<ShownRow> {
-    let mut rows: Vec<_> = statuses
-        .iter()
-        .flat_map(|status| {
-            status.partitions.iter().map(|partition| {
-                let name = format!("{}/{}", partition.topic, partition.partition);
-                let lag = partition.lag.map_or_else(|| "?".into(), |lag| lag.0.to_string());
-                let blocked = if partition.blocked { "blocked" } else { "" };
-                let detail = format!("{name} of {}", status.service.instance);
-                let cells = [
-                    name,
-                    lag,
-                    partition.unfinished.to_string(),
-                    age(partition.oldest_received_at, status.as_of),
-                    blocked.to_owned(),
-                ];
-                let order = (partition.topic.clone(), partition.partition);
-                (order, ShownRow::new(cells, &detail))
-            })
-        })
-        .collect();
-    rows.sort_by(|(a, _), (b, _)| a.cmp(b));
-    rows.into_iter().map(|(_, row)| row).collect()
+    sorted_rows(
+        statuses,
+        |status| &status.partitions,
+        |status, partition| {
+            let name = format!("{}/{}", partition.topic, partition.partition);
+            let lag = partition.lag.map_or_else(|| "?".into(), |lag| lag.0.to_string());
+            let blocked = if partition.blocked { "blocked" } else { "" };
+            let detail = format!("{name} of {}", status.service.instance);
+            let cells = [
+                name,
+                lag,
+                partition.unfinished.to_string(),
+                age(partition.oldest_received_at, status.as_of),
+                blocked.to_owned(),
+            ];
+            ((&partition.topic, partition.partition), ShownRow::new(cells, &detail))
+        },
+    )
 }
 
 fn outcomes(statuses: &[&SeenStatus]) -> Vec<ShownRow> {
-    let mut rows: Vec<_> = statuses
-        .iter()
-        .flat_map(|status| {
-            status.last_outcomes.iter().map(|outcome| {
-                let code = outcome.code.map_or_else(|| "-".into(), |code| code.to_string());
-                let reason = or_dash(outcome.reason.as_ref());
-                let agent = outcome.agent.as_ref().map(|agent| format!(" to {agent}"));
-                let detail = format!(
-                    "{}: {}{} with code {code}; {reason}",
-                    outcome.event,
-                    outcome.status,
-                    agent.unwrap_or_default()
-                );
-                let ago = between(outcome.decided_at, status.as_of);
-                let cells = [
-                    outcome.status.clone(),
-                    ago,
-                    millis(outcome.elapsed_ms),
-                    outcome.session.clone(),
-                    outcome.event.clone(),
-                    or_dash(outcome.route.as_ref()),
-                    outcome.tries.to_string(),
-                    code,
-                    reason,
-                ];
-                (Reverse(outcome.decided_at), ShownRow::new(cells, &detail))
-            })
-        })
-        .collect();
-    rows.sort_by_key(|(decided_at, _)| *decided_at);
-    rows.into_iter().map(|(_, row)| row).collect()
+    sorted_rows(
+        statuses,
+        |status| &status.last_outcomes,
+        |status, outcome| {
+            let code = outcome.code.map_or_else(|| "-".into(), |code| code.to_string());
+            let reason = or_dash(outcome.reason.as_ref());
+            let agent = outcome.agent.as_ref().map(|agent| format!(" to {agent}"));
+            let detail = format!(
+                "{}: {}{} with code {code}; {reason}",
+                outcome.event,
+                outcome.status,
+                agent.unwrap_or_default()
+            );
+            let ago = between(outcome.decided_at, status.as_of);
+            let cells = [
+                outcome.status.clone(),
+                ago,
+                millis(outcome.elapsed_ms),
+                outcome.session.clone(),
+                outcome.event.clone(),
+                or_dash(outcome.route.as_ref()),
+                outcome.tries.to_string(),
+                code,
+                reason,
+            ];
+            (Reverse(outcome.decided_at), ShownRow::new(cells, &detail))
+        },
+    )
 }
 
 fn dead_letters(statuses: &[&SeenStatus]) -> Vec<ShownRow> {
-    let mut rows: Vec<_> = statuses
-        .iter()
-        .flat_map(|status| {
-            status.dead_letters.iter().map(|dead_letter| {
-                let record = dead_letter.record.to_string();
-                let detail = format!("{record}: {}", dead_letter.error);
-                let ago = between(dead_letter.at, status.as_of);
-                let cells = [dead_letter.class.clone(), ago, record, dead_letter.error.clone()];
-                (Reverse(dead_letter.at), ShownRow::new(cells, &detail))
-            })
-        })
-        .collect();
-    rows.sort_by_key(|(at, _)| *at);
-    rows.into_iter().map(|(_, row)| row).collect()
+    sorted_rows(
+        statuses,
+        |status| &status.dead_letters,
+        |status, dead_letter| {
+            let record = dead_letter.record.to_string();
+            let detail = format!("{record}: {}", dead_letter.error);
+            let ago = between(dead_letter.at, status.as_of);
+            let cells = [dead_letter.class.clone(), ago, record, dead_letter.error.clone()];
+            (Reverse(dead_letter.at), ShownRow::new(cells, &detail))
+        },
+    )
 }
 
 fn instance(polled: &AskedInstance) -> ShownRow {
