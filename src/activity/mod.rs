@@ -267,6 +267,11 @@ impl Activity {
         totals
     }
 
+    /// The newest of the last outcomes of which this is true.
+    pub fn find_outcome(&self, is_it: impl Fn(&RecentOutcome) -> bool) -> Option<RecentOutcome> {
+        self.recent.lock().outcomes.iter().find(|outcome| is_it(outcome)).cloned()
+    }
+
     /// The last hour of each route that had an outcome, in no order.
     pub fn routes(&self) -> Vec<RouteHour> {
         let elapsed = self.epoch.elapsed();

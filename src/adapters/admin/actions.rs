@@ -68,7 +68,7 @@ pub(super) async fn on_event(
     let done = LedgerOperator::perform_on(&admin.view.ledger, &id, &act, by.clone(), now).await;
     let done = done.map_err(|error| AdminRefusal::unavailable(&error))?;
     let Some(Operation { before, result }) = done else {
-        if admin.known(id).open.is_none() {
+        if admin.open_event(&id).is_none() {
             return Err(no_such_event());
         }
         let text = "the ledger has no entry of this event: it was not called yet";

@@ -22,9 +22,6 @@ use crate::domain::explanation::RecordToExplain;
 use crate::domain::ledger_entry::{LedgerEntry, entry_json};
 use crate::domain::record::{Position, Record};
 
-/// Outcomes in which an event is looked for: all that are kept.
-const ALL_OUTCOMES: usize = usize::MAX;
-
 /// The story of one event.
 #[derive(Serialize)]
 pub(super) struct EventStory {
@@ -44,9 +41,9 @@ pub(super) struct EventStory {
 }
 
 /// What is known of an event.
-pub(super) struct KnownEvent {
+struct KnownEvent {
     id: Arc<str>,
-    pub(super) open: Option<Arc<OpenEvent>>,
+    open: Option<Arc<OpenEvent>>,
     outcome: Option<RecentOutcome>,
     entry: Option<(Arc<str>, LedgerEntry)>,
 }
@@ -88,20 +85,24 @@ impl Admin {
         if let Some(event) = open.iter().find(|event| is_it(&event.id)) {
             return Ok(event.id.clone());
         }
-        let outcomes = self.view.activity.totals(ALL_OUTCOMES).outcomes;
-        if let Some(outcome) = outcomes.iter().find(|outcome| is_it(&outcome.event_id)) {
-            return Ok(outcome.event_id.clone());
+        let outcome = self.view.activity.find_outcome(|outcome| is_it(&outcome.event_id));
+        if let Some(outcome) = outcome {
+            return Ok(outcome.event_id);
         }
         self.ids.remembered(name).ok_or_else(no_such_event)
     }
 
-    pub(super) fn known(&self, id: Arc<str>) -> KnownEvent {
-        let position = |source: &Position| source.to_string() == *id;
+    /// The event in memory with this id, or at this position.
+    pub(super) fn open_event(&self, id: &str) -> Option<Arc<OpenEvent>> {
         let open = self.view.activity.open_events().all();
-        let open = open.into_iter().find(|event| event.id == id || position(&event.source));
-        let outcomes = self.view.activity.totals(ALL_OUTCOMES).outcomes;
-        let outcome = outcomes.into_iter().find(|it| it.event_id == id || position(&it.source));
-        KnownEvent { id, open, outcome, entry: None }
+        open.into_iter().find(|event| *event.id == *id || event.source.to_string() == id)
+    }
+
+    fn known(&self, id: Arc<str>) -> KnownEvent {
+        let is_it =
+            |outcome: &RecentOutcome| outcome.event_id == id || outcome.source.to_string() == *id;
+        let outcome = self.view.activity.find_outcome(is_it);
+        KnownEvent { open: self.open_event(&id), id, outcome, entry: None }
     }
 
     fn story_of(&self, known: &KnownEvent) -> EventStory {
