@@ -11,7 +11,7 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 use serde_json::Value;
 
-use crate::domain::ids::shortened;
+use crate::domain::ids::{shortened, without_session};
 
 /// Refs of entries of the ledger that are remembered: as many rows have links that work.
 const MAX_REMEMBERED: usize = 10_000;
@@ -63,10 +63,7 @@ impl Ids {
 
     /// An event's id.
     pub(super) fn event(&self, id: &str, session: &str) -> String {
-        if self.show || session.is_empty() || !id.contains(session) {
-            return id.to_owned();
-        }
-        id.replace(session, &shortened(session))
+        if self.show { id.to_owned() } else { without_session(id, session) }
     }
 
     /// The name of an event in paths.
@@ -105,9 +102,7 @@ impl Ids {
 
 fn hide(document: &mut Value, session: &str) {
     match document {
-        Value::String(text) if !session.is_empty() && text.contains(session) => {
-            *text = text.replace(session, &shortened(session));
-        }
+        Value::String(text) => *text = without_session(text, session),
         Value::Array(items) => items.iter_mut().for_each(|item| hide(item, session)),
         Value::Object(members) => {
             for (name, value) in members {
