@@ -223,13 +223,15 @@ impl<P: Ports> Tasks<P> {
         );
         // One version of the rules for all of its delivery.
         let policy = self.context.policy.current();
-        let needs = course::needs(&event, &policy, self.context.clock.now());
+        let now = self.context.clock.now();
+        let received_at = source.first_seen().unwrap_or(now);
+        let needs = course::needs(&event, &policy, now);
         let room = needs.room.filter(|room| rooms.admits(room));
         let is_retry = source.is_retry();
         let slots = self.retry_slots.clone();
         let running = RunningDelivery {
             turn: turn.clone(),
-            received_at: source.first_seen().unwrap_or_else(|| self.context.clock.now()),
+            received_at,
             deadline: event.deadline,
             room: room.clone(),
             from_room: source.room().cloned(),
@@ -237,8 +239,7 @@ impl<P: Ports> Tasks<P> {
             _retry_slot: if source.takes_slot() { slots.try_acquire_owned().ok() } else { None },
             origin,
         };
-        let activity = &self.context.activity;
-        let progress = activity.open_events().add(&event, self.context.clock.now());
+        let progress = self.context.activity.open_events().add(&event, received_at);
         let task = DeliveryTask {
             progress,
             context: self.context.clone(),
