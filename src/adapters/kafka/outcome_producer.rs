@@ -120,9 +120,7 @@ impl OutcomeProducer {
 
     fn clients(&self) -> [&ReplaceableProducer; 4] {
         let Self { outcomes, dead_letters, .. } = self;
-        let batched = [&outcomes.batched, &dead_letters.batched];
-        let unbatched = [&outcomes.unbatched, &dead_letters.unbatched];
-        [batched[0], batched[1], unbatched[0], unbatched[1]]
+        [&outcomes.batched, &dead_letters.batched, &outcomes.unbatched, &dead_letters.unbatched]
     }
 
     fn client(&self, channel: Channel, batching: Batching) -> &ReplaceableProducer {
