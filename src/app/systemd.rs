@@ -1,5 +1,5 @@
-//! What systemd is told (`Type=notify`, `WatchdogSec=`; sd_notify(3)): that the service has started
-//! or stops, what `/ready` says, and that it makes progress.
+//! What the service reports to systemd (`Type=notify`, `WatchdogSec=`; sd_notify(3)): that it has
+//! started or stops, what `/ready` says, and that it makes progress.
 //!
 //! The watchdog means progress: nothing is sent to it while `/health` fails, so that systemd restarts
 //! a service that has stalled, and not only one whose threads hang.

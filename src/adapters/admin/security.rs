@@ -162,7 +162,7 @@ pub(super) async fn require_reader(
     next.run(request).await
 }
 
-/// What browsers are told about every answer.
+/// Adds the headers by which browsers restrict every answer.
 pub(super) async fn add_headers(mut response: Response) -> Response {
     let headers = response.headers_mut();
     let pairs = [
