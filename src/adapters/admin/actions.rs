@@ -19,8 +19,9 @@ use super::story::no_such_event;
 use crate::activity::IntakePause;
 use crate::adapters::ledger::{LedgerOperator, Operation};
 use crate::domain::ledger_entry::{
-    OperatorAct, OperatorResult, operator_words, parse_operator_line,
+    OperatorAct, OperatorResult, key, operator_words, parse_operator_line,
 };
+use crate::telemetry::{LoggedEventId, LoggedId};
 
 /// Who acts, where the request does not say it.
 const NOBODY: &str = "an operator";
@@ -67,7 +68,7 @@ pub(super) async fn on_event(
     let now = admin.view.clock.now();
     let done = LedgerOperator::perform_on(&admin.view.ledger, &id, &act, by.clone(), now).await;
     let done = done.map_err(|error| AdminRefusal::unavailable(&error))?;
-    let Some(Operation { before, result }) = done else {
+    let Some(Operation { key, before, result }) = done else {
         if admin.open_event(&id).is_none() {
             return Err(no_such_event());
         }
@@ -81,9 +82,19 @@ pub(super) async fn on_event(
         (Ok(_), OperatorResult::Stored(_)) => "done",
         (Ok(_), _) => "already",
     };
-    info!(act, event.id = %id, by = %by, result = word, "operator acted on an event");
+    let session = before.session_id.as_deref().unwrap_or_default();
+    info!(
+        act,
+        event_id = %LoggedEventId { id: key::name_of(&key), session },
+        session = %LoggedId(session),
+        kafka.partition = before.source.partition,
+        kafka.offset = before.source.offset,
+        by = %by,
+        result = word,
+        "operator acted on an event"
+    );
     let (Ok(text) | Err(text)) = words;
-    let text = admin.ids.text(&text, before.session_id.as_deref().unwrap_or_default());
+    let text = admin.ids.text(&text, session);
     Ok(ActAnswer { result: word, text }.response())
 }
 

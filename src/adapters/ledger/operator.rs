@@ -21,6 +21,8 @@ const MAX_ATTEMPTS: usize = 20;
 /// What became of an operator's change.
 #[derive(Debug)]
 pub struct Operation {
+    /// The key of the entry.
+    pub key: Arc<str>,
     /// The entry before it.
     pub before: LedgerEntry,
     /// The result.
@@ -77,7 +79,7 @@ impl LedgerOperator {
                 operation = rows.into_iter().next().map(|row| {
                     row.entry.map(|before| {
                         let result = operate(before.clone(), act, operator);
-                        Operation { before, result }
+                        Operation { key: key.clone(), before, result }
                     })
                 });
                 match &operation {

@@ -18,7 +18,7 @@ pub(super) async fn perform(
     url: &LedgerUrl,
 ) -> Result<(), Failure> {
     let done = LedgerOperator::perform_on(url, id, act, by.into(), Clock::system().now());
-    let Some(Operation { before, result }) = done.await.map_err(Failure::Unavailable)? else {
+    let Some(Operation { before, result, .. }) = done.await.map_err(Failure::Unavailable)? else {
         return Err(no_entry(id, url));
     };
     match operator_words(act, &before, &result) {

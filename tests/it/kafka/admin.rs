@@ -8,9 +8,12 @@ use serde_json::{Value, json};
 use tokio::process::Command;
 use tokio::time::{Instant, sleep};
 
+use super::json_log::{Promised, parse};
 use crate::support::outcome_schema::{document, validator};
 use crate::support::worker::{TIME_LIMIT, World, by_event, escalation, free_port};
 
+/// As the Bot Framework makes ids: the session is part of it.
+const OF_SESSION_2: &str = "session-2.7";
 const TOKEN: &str = "a-token-of-the-test";
 
 struct AdminPort {
@@ -61,7 +64,7 @@ async fn world(token_file: &tempfile::NamedTempFile) -> (World, AdminPort) {
     std::fs::write(token_file.path(), TOKEN).unwrap();
     let mut world = World::new("admin", 2, SimulatedDeskSettings::default()).await;
     let port = free_port();
-    world.set("ADMIN__LISTEN", &format!("127.0.0.1:{port}"));
+    world.set("LOG__FORMAT", "json").set("ADMIN__LISTEN", &format!("127.0.0.1:{port}"));
     world.set("ADMIN__TOKEN_FILE", token_file.path().to_str().unwrap());
     world.set("RETRY__INITIAL_MS", "10").set("RETRY__MAX_MS", "20");
     world.set("RETRY__PARK_MS", "300000").set("ESCALATION__TIME_TO_LIVE_S", "3600");
@@ -77,7 +80,7 @@ async fn the_port_shows_what_happens_and_takes_what_an_operator_wants() {
         let fault = InjectedFault::error(60_014).commands(&[ApiCommand::Transfer]);
         world.desk.schedule(fault.session(session).times(4));
     }
-    let events = [("e-1", "session-1"), ("e-2", "session-2"), ("ok", "session-3")];
+    let events = [("e-1", "session-1"), (OF_SESSION_2, "session-2"), ("ok", "session-3")];
     world.publish(events.map(|(id, session)| escalation(id, session))).await;
     let worker = world.process();
 
@@ -126,11 +129,11 @@ async fn the_port_shows_what_happens_and_takes_what_an_operator_wants() {
     let retried = admin.post(&format!("events/{reference}/retry"), r#"{"by":"ann"}"#).await;
     assert_eq!(retried["result"], "done", "{retried}");
     let body = r#"{"by":"ann","reason":"called the hotline"}"#;
-    let given_up = admin.post("events/e-2/give-up", body).await;
+    let given_up = admin.post(&format!("events/{OF_SESSION_2}/give-up"), body).await;
     assert_eq!(given_up["result"], "done", "{given_up}");
     let outcomes = by_event(world.outcomes(4).await);
     assert_eq!(outcomes["e-1"]["status"], "assigned");
-    let reason = outcomes["e-2"]["reason"].as_str().unwrap();
+    let reason = outcomes[OF_SESSION_2]["reason"].as_str().unwrap();
     assert!(reason.starts_with("given up by ann: called the hotline"), "{reason}");
     assert_eq!(outcomes["later"]["status"], "assigned");
     let again = admin.post("events/e-1/retry", "").await;
@@ -142,8 +145,28 @@ async fn the_port_shows_what_happens_and_takes_what_an_operator_wants() {
     let retried = history.iter().find(|item| item["what"] == "retried").unwrap();
     assert_eq!(retried["owner"], "ann");
     let log = worker.log();
-    assert!(log.contains("operator acted on an event") && !log.contains(TOKEN), "{log}");
+    check_acts(&log);
     worker.terminate().await;
+}
+
+/// Acts on events are logged as docs/logs.md says.
+fn check_acts(log: &str) {
+    assert!(!log.contains(TOKEN) && !log.contains("session-2"), "{log}");
+    let acts: Vec<_> = log.lines().map(parse).filter(|line| line.contains_key("act")).collect();
+    let promised = Promised::read();
+    let logged = acts.iter().filter(|act| act["message"] == "operator acted on an event");
+    let logged: Vec<_> = logged
+        .map(|act| {
+            promised.each_event.check(act);
+            ["act", "event_id", "session", "result"].map(|field| act[field].as_str().unwrap())
+        })
+        .collect();
+    let expected = [
+        ["retry", "e-1", "sess..", "done"],
+        ["give-up", "sess...7", "sess..", "done"],
+        ["retry", "e-1", "sess..", "refused"],
+    ];
+    assert_eq!(logged, expected);
 }
 
 #[tokio::test(flavor = "multi_thread")]

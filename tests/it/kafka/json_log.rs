@@ -76,22 +76,22 @@ async fn a_json_log_has_the_fields_that_its_page_promises() {
     assert!(skips[0]["remedy"].as_str().unwrap().contains("escalation.types"));
 }
 
-fn parse(line: &str) -> Map<String, Value> {
+pub(super) fn parse(line: &str) -> Map<String, Value> {
     serde_json::from_str(line).unwrap_or_else(|error| panic!("{error} in {line}"))
 }
 
 /// The tables of docs/logs.md.
-struct Promised {
+pub(super) struct Promised {
     every_line: Fields,
-    each_event: Fields,
+    pub(super) each_event: Fields,
     each_outcome: Fields,
 }
 
 /// The type of each field, and whether it may be absent.
-struct Fields(BTreeMap<String, (String, bool)>);
+pub(super) struct Fields(BTreeMap<String, (String, bool)>);
 
 impl Promised {
-    fn read() -> Self {
+    pub(super) fn read() -> Self {
         let path = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/logs.md");
         let page = std::fs::read_to_string(path).expect("docs/logs.md");
         let mut tables = page.split("| field | type | meaning |\n").skip(1).map(Fields::read);
@@ -122,7 +122,7 @@ impl Fields {
         Self(fields)
     }
 
-    fn check(&self, line: &Map<String, Value>) {
+    pub(super) fn check(&self, line: &Map<String, Value>) {
         for (name, (kind, may_lack)) in &self.0 {
             let is_right = match line.get(name) {
                 None => *may_lack,
