@@ -236,7 +236,7 @@ impl Service {
         companions.admin = listener.map(|listener| (listener, view));
         let traces = self.traces.clone();
         let metrics = self.metrics.clone();
-        let sample = self.activity.clone().sample(move || metrics.open_events());
+        let sample = self.activity.clone().sample(move || metrics.unfinished_events());
         companions.tasks.spawn(sample);
         let ended = tokio::select! {
             ended = self.run_with_ledger(ledger, companions, shutdown) => ended,

@@ -377,11 +377,12 @@ impl<P: Ports, S: Source> EventLoop<P, S> {
     }
 
     fn apply_backpressure(&mut self) {
+        let is_unavailable = self.context.ledger.is_unavailable();
+        let is_paused = self.context.activity.intake_is_paused();
         let state = IntakeState {
             now: Instant::now(),
             full_since: self.full_since,
-            must_pause: self.context.ledger.is_unavailable()
-                || self.context.activity.intake_is_paused(),
+            must_pause: is_unavailable || is_paused,
             partitions: self.assignments.states(),
         };
         let decision = decide(&self.settings.limits, &state);
@@ -394,7 +395,9 @@ impl<P: Ports, S: Source> EventLoop<P, S> {
             self.source.resume(&decision.resume);
         }
         (self.full_since, self.hold) = (decision.full_since, decision.hold);
-        self.context.metrics.intake_paused.set(i64::from(decision.paused));
+        // An operator's pause has a series of its own.
+        let by_backpressure = decision.paused && (is_unavailable || !is_paused);
+        self.context.metrics.paused_by_backpressure.set(i64::from(by_backpressure));
     }
 
     /// Update what takes time to find out, once a second: the waiting rooms that `/status` shows, and the
@@ -428,7 +431,7 @@ impl<P: Ports, S: Source> EventLoop<P, S> {
         health.set_blocked_events(self.tasks.blocked() + self.assignments.held());
         let metrics = &self.context.metrics;
         metrics.partitions.set(self.assignments.len() as i64);
-        metrics.unfinished.set(self.tasks.load().events() as i64);
+        metrics.in_memory.set(self.tasks.load().events() as i64);
         metrics.sessions.set(self.tasks.sessions() as i64);
         metrics.parked_events(self.parked.counts());
     }

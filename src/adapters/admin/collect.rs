@@ -23,7 +23,6 @@ use crate::activity::{
     Totals,
 };
 use crate::adapters::ledger::LedgerUrl;
-use crate::domain::problem::Problem;
 use crate::domain::wire::outcome::Status;
 use crate::gate::{GateStage, GateStatus};
 use crate::health::RoomStatus;
@@ -78,7 +77,8 @@ impl<'a> Collector<'a> {
         let known: HashSet<_> = open.iter().map(|event| event.id.as_ref()).collect();
         let is_new = |entry: &&ParkedRow| !known.contains(entry.id.as_ref());
         let parked: Vec<_> = parked.iter().filter(is_new).collect();
-        let sums = OpenSums::of(&open, &parked, gate.stage.is_held());
+        let mut sums = OpenSums::of(&open, &parked, gate.stage.is_held());
+        sums.add_parked(&view.metrics);
         let (totals, hours) = (activity.totals(MAX_OUTCOMES), activity.routes());
         let assigned = activity.assigned();
         Self { view, ids, parked, now, gate, totals, hours, open, sums, assigned }
@@ -144,21 +144,16 @@ impl<'a> Collector<'a> {
     fn counts(&self, partitions: &[PartitionJson]) -> NowCounts {
         let metrics = &self.view.metrics;
         let [retry, session, nobody_online] = metrics.parked();
-        let mut by_problem = self.sums.by_problem.clone();
-        let waits = [Problem::WaitingRetry, Problem::BehindInSession, Problem::NoAgentOnline];
-        for (problem, parked) in waits.into_iter().zip([retry, session, nobody_online]) {
-            *by_problem.entry(problem.as_str()).or_default() += parked;
-        }
         let lags: Vec<_> = partitions.iter().filter_map(|partition| partition.lag).collect();
         let lag: u64 = lags.iter().map(|lag| lag.0).fold(0, u64::saturating_add);
-        let intake = match metrics.intake_paused.get() {
+        let intake = match metrics.paused_by_backpressure.get() {
             _ if self.view.activity.intake_is_paused() => "paused",
             0 => "running",
             _ => BACKPRESSURE,
         };
         NowCounts {
-            open: by_problem.values().sum(),
-            by_problem,
+            open: self.sums.by_problem.values().sum(),
+            by_problem: self.sums.by_problem.clone(),
             oldest_received_at: self.sums.oldest,
             first_deadline_at: self.sums.first_deadline,
             parked: ParkedJson { retry, session, nobody_online },

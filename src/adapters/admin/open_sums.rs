@@ -8,6 +8,7 @@ use jiff::Timestamp;
 use super::parked::ParkedRow;
 use crate::activity::OpenEvent;
 use crate::domain::problem::Problem;
+use crate::telemetry::Metrics;
 
 /// The unfinished events in memory, added up.
 #[derive(Default)]
@@ -36,6 +37,14 @@ impl WaitingSum {
 }
 
 impl OpenSums {
+    /// Adds the parked events, which the service counts by what they wait for.
+    pub(super) fn add_parked(&mut self, metrics: &Metrics) {
+        let waits = [Problem::WaitingRetry, Problem::BehindInSession, Problem::NoAgentOnline];
+        for (problem, parked) in waits.into_iter().zip(metrics.parked()) {
+            *self.by_problem.entry(problem.as_str()).or_default() += parked;
+        }
+    }
+
     /// Of all events in memory, and the most urgent ones of the ledger.
     pub(super) fn of(open: &[Arc<OpenEvent>], parked: &[&ParkedRow], gate_is_held: bool) -> Self {
         let mut sums = Self::default();

@@ -5,6 +5,8 @@ use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::IntoResponse;
 
 use super::Admin;
+use super::open_sums::OpenSums;
+use crate::domain::problem::Problem;
 use crate::telemetry::MetricsFormat;
 
 pub(super) async fn health(State(admin): State<Admin>) -> (StatusCode, String) {
@@ -20,7 +22,13 @@ pub(super) async fn metrics(State(admin): State<Admin>, headers: HeaderMap) -> i
     view.metrics.healthy.set(i64::from(view.stalled().is_none()));
     view.metrics.ready.set(i64::from(view.not_ready().is_none()));
     view.metrics.ledger_up.set(i64::from((view.outage)().is_none()));
+    view.metrics.paused_by_operator.set(i64::from(view.activity.intake_is_paused()));
     view.gate.report_rates();
+    let open = view.activity.open_events().all();
+    let mut sums = OpenSums::of(&open, &[], view.gate.status().stage.is_held());
+    sums.add_parked(&view.metrics);
+    let events = |problem: Problem| sums.by_problem.get(problem.as_str()).copied();
+    view.metrics.unfinished_by_problem(|problem| events(problem).unwrap_or_default());
     let format = metrics_format(&headers);
     let content_type = match format {
         MetricsFormat::Prometheus => "text/plain; version=0.0.4; charset=utf-8",

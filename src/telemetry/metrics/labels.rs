@@ -12,6 +12,31 @@ pub(super) const NO_ROUTE: &str = "none";
 /// agent of their plan.
 pub(super) const PARKED_WHY: [&str; 3] = ["retry", "behind_in_session", "nobody_online"];
 
+/// What the consumer's group did with partitions of this process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RebalanceKind {
+    /// It assigned some.
+    Assigned,
+    /// It took some back, after they were drained.
+    Revoked,
+    /// Another instance may have them already.
+    Lost,
+}
+
+impl RebalanceKind {
+    /// All kinds, in the order of their declaration.
+    pub const ALL: [Self; 3] = [Self::Assigned, Self::Revoked, Self::Lost];
+
+    /// The word in the metric.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Assigned => "assigned",
+            Self::Revoked => "revoked",
+            Self::Lost => "lost",
+        }
+    }
+}
+
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub(super) struct OutcomeLabel {
     pub(super) status: &'static str,
@@ -57,6 +82,11 @@ pub(super) struct ReasonLabel {
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub(super) struct WhyLabel {
     pub(super) why: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(super) struct ProblemLabel {
+    pub(super) problem: &'static str,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]

@@ -5,6 +5,7 @@
 //! Session ids, event ids and Desk's codes never become labels, because Prometheus keeps a series for
 //! each value.
 
+mod buckets;
 mod collectors;
 mod labels;
 mod registration;
@@ -19,16 +20,20 @@ use prometheus_client::encoding::{prometheus_text, text};
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
-use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
+use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
 
+use self::buckets::{call_buckets, event_buckets, transfer_buckets, write_buckets};
 pub use self::collectors::ConfiguredLimits;
 pub(super) use self::collectors::encode_one;
+pub use self::labels::RebalanceKind;
 use self::labels::{
     CallLabel, ClassLabel, CommandLabel, DialectLabel, FileLabel, KindLabel, NO_ROUTE,
-    OutcomeLabel, PARKED_WHY, PartitionLabel, ReasonLabel, RouteLabel, StatusLabel, WhyLabel,
+    OutcomeLabel, PARKED_WHY, PartitionLabel, ProblemLabel, ReasonLabel, RouteLabel, StatusLabel,
+    WhyLabel,
 };
 use crate::domain::event::MalformedClass;
+use crate::domain::problem::Problem;
 use crate::domain::request::DeskCommand;
 use crate::domain::signal::ShutReason;
 use crate::domain::wire::Channel;
@@ -47,38 +52,13 @@ pub enum MetricsFormat {
     OpenMetrics,
 }
 
-/// What the consumer's group did with partitions of this process.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum RebalanceKind {
-    /// It assigned some.
-    Assigned,
-    /// It took some back, after they were drained.
-    Revoked,
-    /// Another instance may have them already.
-    Lost,
-}
-
-impl RebalanceKind {
-    /// All kinds, in the order of their declaration.
-    pub const ALL: [Self; 3] = [Self::Assigned, Self::Revoked, Self::Lost];
-
-    /// The word in the metric.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Assigned => "assigned",
-            Self::Revoked => "revoked",
-            Self::Lost => "lost",
-        }
-    }
-}
-
 /// All metrics of the process.
 pub struct Metrics {
     registry: Registry,
     /// Calls to Desk that have no reply yet.
     pub in_flight: Gauge,
-    /// Events that were read and have no acknowledged final outcome yet.
-    pub unfinished: Gauge,
+    /// Events and dead letters in memory.
+    pub in_memory: Gauge,
     /// When the oldest unfinished event was first read, events for which nobody is online or whose
     /// route is closed left aside; 0 where there is none.
     oldest_unfinished: RealGauge,
@@ -104,8 +84,10 @@ pub struct Metrics {
     pub unacknowledged: Gauge,
     /// When the oldest of them was enqueued, in seconds since the epoch; 0 where there is none.
     pub oldest_unacknowledged: RealGauge,
-    /// 1 while backpressure pauses intake, else 0.
-    pub intake_paused: Gauge,
+    /// 1 while backpressure pauses the intake, else 0.
+    pub paused_by_backpressure: Gauge,
+    /// 1 while an operator has paused the intake, else 0; set at each scrape.
+    pub paused_by_operator: Gauge,
     /// Records with the id of another one, which are not answered.
     pub duplicates: Counter,
     /// Records that are older than what the ledger remembers, which are skipped.
@@ -133,6 +115,9 @@ pub struct Metrics {
     call_duration: Family<CommandLabel, Histogram>,
     event_duration: Family<StatusLabel, Histogram>,
     gate_shut: Family<ReasonLabel, Gauge>,
+    intake_paused: Family<WhyLabel, Gauge>,
+    unfinished: Family<ProblemLabel, Gauge>,
+    by_problem: [Gauge; Problem::ALL.len()],
     parked: Family<WhyLabel, Gauge>,
     by_why: [Gauge; PARKED_WHY.len()],
     lag: Family<PartitionLabel, Gauge>,
@@ -160,12 +145,22 @@ impl Metrics {
         let by_command = DeskCommand::ALL.map(|command| {
             call_duration.get_or_create_owned(&CommandLabel { command: command.as_str() })
         });
+        let intake_paused = Family::default();
+        let intake_paused_by = |why| intake_paused.get_or_create_owned(&WhyLabel { why });
+        let (paused_by_backpressure, paused_by_operator) =
+            (intake_paused_by("backpressure"), intake_paused_by("operator"));
+        let unfinished = Family::default();
+        let by_problem = Problem::ALL.map(|problem| {
+            unfinished.get_or_create_owned(&ProblemLabel { problem: problem.as_str() })
+        });
         let parked = Family::default();
         let by_why = PARKED_WHY.map(|why| parked.get_or_create_owned(&WhyLabel { why }));
         let metrics = Self {
             registry: Registry::default(),
             in_flight: Gauge::default(),
-            unfinished: Gauge::default(),
+            in_memory: Gauge::default(),
+            unfinished,
+            by_problem,
             oldest_unfinished: Gauge::default(),
             sessions: Gauge::default(),
             partitions: Gauge::default(),
@@ -178,7 +173,9 @@ impl Metrics {
             signature_expiry: Gauge::default(),
             unacknowledged: Gauge::default(),
             oldest_unacknowledged: Gauge::default(),
-            intake_paused: Gauge::default(),
+            paused_by_backpressure,
+            paused_by_operator,
+            intake_paused,
             duplicates: Counter::default(),
             beyond_memory: Counter::default(),
             removed_unread: Counter::default(),
@@ -347,8 +344,15 @@ impl Metrics {
     }
 
     /// How many events are unfinished, in memory and parked.
-    pub fn open_events(&self) -> u64 {
-        u64::try_from(self.unfinished.get()).unwrap_or(0) + self.parked().iter().sum::<u64>()
+    pub fn unfinished_events(&self) -> u64 {
+        u64::try_from(self.in_memory.get()).unwrap_or(0) + self.parked().iter().sum::<u64>()
+    }
+
+    /// Reports how many events are unfinished, by what they wait for; set at each scrape.
+    pub fn unfinished_by_problem(&self, events: impl Fn(Problem) -> u64) {
+        for (gauge, problem) in self.by_problem.iter().zip(Problem::ALL) {
+            gauge.set(i64::try_from(events(problem)).unwrap_or(i64::MAX));
+        }
     }
 
     /// The consumer lag of a partition, where it is known.
@@ -388,26 +392,6 @@ impl Metrics {
 /// Seconds since the epoch.
 pub fn seconds(at: Timestamp) -> f64 {
     at.as_millisecond() as f64 / 1_000.0
-}
-
-/// 5 ms to 10 s: Desk gives a call up after 3 s, `desk.timeout_ms` is 5 s by default.
-fn call_buckets() -> Histogram {
-    Histogram::new(exponential_buckets(0.005, 2.0, 12))
-}
-
-/// 10 ms to 25 min: an escalation lives for 10 min by default.
-fn event_buckets() -> Histogram {
-    Histogram::new(exponential_buckets(0.01, 2.5, 14))
-}
-
-/// 0.5 ms to 4 s: a commit of a local SSD, and one that waits for a slow network or disk.
-fn write_buckets() -> Histogram {
-    Histogram::new(exponential_buckets(0.0005, 2.0, 14))
-}
-
-/// One is the rule, none what expires; many are a cascade, or an event for which nobody is online.
-fn transfer_buckets() -> Histogram {
-    Histogram::new([0.0, 1.0, 2.0, 3.0, 5.0, 10.0, 20.0, 50.0])
 }
 
 #[cfg(test)]

@@ -32,14 +32,16 @@ impl Metrics {
     fn register_state(&self, r: &mut Registry) {
         r.register("healthy", "1 while /health answers 200", self.healthy.clone());
         r.register("ready", "1 while /ready answers 200", self.ready.clone());
-        r.register("unfinished_events", "Unfinished events in memory", self.unfinished.clone());
+        let help = "Unfinished events, in memory and parked, by what they wait for";
+        r.register("unfinished_events", help, self.unfinished.clone());
+        r.register("events_in_memory", "Events and dead letters in memory", self.in_memory.clone());
         let help = "When the oldest unfinished event was first read; 0: none";
         let (name, gauge) = ("oldest_unfinished_timestamp", self.oldest_unfinished.clone());
         r.register_with_unit(name, help, Unit::Seconds, gauge);
         r.register("sessions", "Sessions with unfinished events", self.sessions.clone());
         let help = "Unfinished events that are parked in the ledger";
         r.register("parked_events", help, self.parked.clone());
-        let help = "1 while backpressure pauses intake";
+        let help = "1 while the intake is paused for this reason";
         r.register("intake_paused", help, self.intake_paused.clone());
         let help = "0 while the configuration file has a version that cannot be used";
         r.register("config_last_reload_successful", help, self.reload_successful.clone());

@@ -35,7 +35,7 @@ async fn the_worker_survives_a_stopped_database_without_a_restart() {
     assert_eq!(status, 503);
     assert!(text.contains("the ledger is unavailable"), "{text}");
     let metrics = ask_admin(port, "metrics").await.1;
-    assert!(metrics.contains("handoff_intake_paused 1"), "{metrics}");
+    assert!(metrics.contains("handoff_intake_paused{why=\"backpressure\"} 1"), "{metrics}");
     assert_eq!(ask_admin(port, "health").await.0, 200, "waiting is not being stalled");
     server.start_again().await;
     let answered = by_event(world.outcomes(150).await);
@@ -132,7 +132,7 @@ async fn a_full_disk_pauses_the_worker_until_there_is_space_again() {
     timeout(Duration::from_secs(60), full).await.expect("it says so");
     sleep(Duration::from_secs(1)).await;
     let metrics = ask_admin(port, "metrics").await.1;
-    assert!(metrics.contains("handoff_intake_paused 1"), "{metrics}");
+    assert!(metrics.contains("handoff_intake_paused{why=\"backpressure\"} 1"), "{metrics}");
     fs::remove_file(&filler).unwrap();
     assert_eq!(by_event(world.outcomes(400).await).len(), 400, "nothing is lost");
     worker.terminate().await;

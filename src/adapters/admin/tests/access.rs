@@ -100,8 +100,14 @@ async fn actions_exist_only_with_a_token() {
     let paused = port.json("/status").await;
     assert_eq!(paused["now"]["intake"], "paused");
     assert_eq!(paused["headline"]["what"], "the intake is paused by ann");
+    assert_eq!(paused["headline"]["since"], "2026-11-30T03:00:00Z");
     assert_eq!(paused["service"]["actions"], true);
+    assert_eq!(ended(port.get("/ready").send().await).await.0, 200, "an operator wanted it");
+    let scraped = async || ended(port.get("/metrics").send().await).await.1;
+    let sample = |paused: u8| format!("\nhandoff_intake_paused{{why=\"operator\"}} {paused}\n");
+    assert!(scraped().await.contains(&sample(1)));
     assert_eq!(act("/intake/resume", "").await.1["result"], "done");
+    assert!(scraped().await.contains(&sample(0)));
     assert!(!port.view.activity.intake_is_paused());
     for (path, body) in [
         ("/intake/pause", r#"{"who":"ann"}"#),

@@ -184,7 +184,7 @@ async fn the_document_is_what_its_schema_says() {
     opened[0].enter(DeliveryPhase::Calling(DeskCommand::TransferToHuman));
     opened[1].enter(DeliveryPhase::Blocked);
     opened[2].enter(DeliveryPhase::Waiting(now() + SECOND));
-    metrics.unfinished.set(120);
+    metrics.in_memory.set(120);
     metrics.parked_events([2, 3, 4]);
     metrics.lag("handoff.escalations", 3, Some(i64::MAX));
     activity.answered(&Outcome::new(&event("a"), Status::Assigned, now()));
@@ -201,6 +201,11 @@ async fn the_document_is_what_its_schema_says() {
     assert_eq!([&by_problem["calling"], &by_problem["blocked"]], [1, 1]);
     assert_eq!(by_problem["waiting_retry"], 3, "one in memory, two in the ledger");
     assert_eq!(busy["open_events"].as_array().unwrap().len(), 100);
+    let (_, scraped) = ended(port.get("/metrics").send().await).await;
+    for (problem, events) in by_problem.as_object().unwrap() {
+        let sample = format!("handoff_unfinished_events{{problem=\"{problem}\"}} {events}");
+        assert!(scraped.lines().any(|line| line == sample), "{sample} in {scraped}");
+    }
     assert_eq!(busy["partitions"][1]["lag"], i64::MAX.to_string());
     assert_eq!(busy["partitions"][1]["blocked"], true);
     assert_eq!(busy["routes"][0]["name"], "vip");

@@ -7,7 +7,6 @@ use std::fmt;
 pub(super) struct ServedCounts {
     answered: u64,
     unfinished: u64,
-    parked: u64,
     dead_letters: u64,
 }
 
@@ -17,7 +16,6 @@ impl ServedCounts {
         Self {
             answered: sum(metrics, "handoff_outcomes_total"),
             unfinished: sum(metrics, "handoff_unfinished_events"),
-            parked: sum(metrics, "handoff_parked_events"),
             dead_letters: sum(metrics, "handoff_dead_letters_total"),
         }
     }
@@ -25,9 +23,8 @@ impl ServedCounts {
 
 impl fmt::Display for ServedCounts {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { answered, unfinished, parked, dead_letters } = self;
-        let open = unfinished + parked;
-        write!(f, "answered {answered}, open {open}, dead letters {dead_letters}")
+        let Self { answered, unfinished, dead_letters } = self;
+        write!(f, "answered {answered}, unfinished {unfinished}, dead letters {dead_letters}")
     }
 }
 
@@ -47,11 +44,11 @@ mod tests {
         let metrics = "# TYPE handoff_outcomes counter\n\
                        handoff_outcomes_total{status=\"assigned\"} 5\n\
                        handoff_outcomes_total{status=\"queued\"} 2\n\
-                       handoff_unfinished_events 3\n\
-                       handoff_parked_events{why=\"time\"} 1\n\
-                       handoff_parked_events_more 9\n\
+                       handoff_unfinished_events{problem=\"calling\"} 3\n\
+                       handoff_unfinished_events{problem=\"in_doubt\"} 1\n\
+                       handoff_unfinished_events_more 9\n\
                        handoff_dead_letters_total{class=\"not_json\"} 4\n";
         let counts = ServedCounts::read(metrics).to_string();
-        assert_eq!(counts, "answered 7, open 4, dead letters 4");
+        assert_eq!(counts, "answered 7, unfinished 4, dead letters 4");
     }
 }
