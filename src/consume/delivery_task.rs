@@ -24,6 +24,10 @@ use crate::telemetry::traces::EventSpan;
 const RECLAIM_AFTER_SETTLE_TIMES: u32 = 3;
 const MIN_RECLAIM_DELAY: Duration = Duration::from_secs(1);
 
+/// A stored answer waits no longer than this for the records ahead of it. They are delivered within a
+/// second or two, unless memory is full of events that wait for Desk.
+const MAX_WAIT_FOR_RECORDS: Duration = Duration::from_secs(5);
+
 /// What every task needs.
 pub(super) struct TaskInput {
     pub(super) record: Record,
@@ -34,7 +38,12 @@ pub(super) struct TaskInput {
 
 /// Where the record of a task comes from.
 pub(super) enum TaskSource {
-    Kafka(ReadBefore),
+    Kafka {
+        /// Whether it may have been read before.
+        read_before: ReadBefore,
+        /// Whether its event had an answer when the ledger was asked about it.
+        is_answered: bool,
+    },
     /// From the ledger.
     Ledger {
         /// The state in which it was read.
@@ -51,7 +60,7 @@ pub(super) enum TaskSource {
 impl TaskSource {
     pub(super) fn origin(&self) -> RecordOrigin {
         match self {
-            Self::Kafka(_) => RecordOrigin::Kafka,
+            Self::Kafka { .. } => RecordOrigin::Kafka,
             Self::Ledger { .. } => RecordOrigin::Ledger,
         }
     }
@@ -60,7 +69,7 @@ impl TaskSource {
     /// depends on it.
     pub(super) fn read_before(&self) -> ReadBefore {
         match self {
-            Self::Kafka(read_before) => *read_before,
+            Self::Kafka { read_before, .. } => *read_before,
             Self::Ledger { .. } => ReadBefore::Never,
         }
     }
@@ -68,7 +77,7 @@ impl TaskSource {
     /// The version in which its entry must still be when it is claimed.
     pub(super) fn version(&self) -> Option<i64> {
         match self {
-            Self::Kafka(_) => None,
+            Self::Kafka { .. } => None,
             Self::Ledger { version, .. } => Some(*version),
         }
     }
@@ -76,13 +85,18 @@ impl TaskSource {
     /// When its record was first read, as far as the ledger knows.
     pub(super) fn first_seen(&self) -> Option<Timestamp> {
         match self {
-            Self::Kafka(_) => None,
+            Self::Kafka { .. } => None,
             Self::Ledger { first_seen, .. } => Some(*first_seen),
         }
     }
 
     /// Whether the answer is stored, so that Desk need not be called.
     pub(super) fn is_answered(&self) -> bool {
+        self.is_stored_answer() || matches!(self, Self::Kafka { is_answered: true, .. })
+    }
+
+    /// Whether it is an answer of the ledger. Those of records that Kafka delivers again may be ahead.
+    fn is_stored_answer(&self) -> bool {
         matches!(self, Self::Ledger { state: EntryState::Settled { .. }, .. })
     }
 
@@ -112,7 +126,7 @@ impl TaskSource {
     /// What it waited for in the ledger.
     pub(super) fn waits_for(&self) -> Option<&WaitsFor> {
         match self {
-            Self::Kafka(_) => None,
+            Self::Kafka { .. } => None,
             Self::Ledger { state, .. } => state.waits_for(),
         }
     }
@@ -156,6 +170,9 @@ pub(super) struct DeliveryTask<P: Ports> {
 
 impl<P: Ports> DeliveryTask<P> {
     pub(super) async fn run(self) -> Ended {
+        if self.input.source.is_stored_answer() && !self.wait_for_records_ahead().await {
+            return Ended::Released;
+        }
         let mut delivery = Delivery {
             context: &self.context,
             policy: &self.policy,
@@ -185,6 +202,20 @@ impl<P: Ports> DeliveryTask<P> {
             // What was read of the entry is outdated by now.
             delivery.expected_version = None;
             delivery.span = self.context.traces.begin(&self.event, &self.input.record);
+        }
+    }
+
+    /// Wait until the records ahead of this one are started that Kafka delivers again: the answers of
+    /// their events may be unpublished as well. Returns false where the partition drains.
+    async fn wait_for_records_ahead(&self) -> bool {
+        let TaskInput { record, state, .. } = &self.input;
+        let mut started_below = state.started_below.subscribe();
+        tokio::select! {
+            biased;
+            () = state.draining.cancelled() => false,
+            // No error: the sender lives as long as `state`.
+            _ = started_below.wait_for(|below| *below >= record.position.offset) => true,
+            () = sleep(MAX_WAIT_FOR_RECORDS) => true,
         }
     }
 }

@@ -175,6 +175,7 @@ pub async fn consume<P: Ports, S: Source>(
         event_loop.ask_identities();
         event_loop.start_all_recovered();
         event_loop.start_waiting_records();
+        event_loop.assignments.note_started();
         event_loop.read_due();
         event_loop.complete_revocations();
         event_loop.apply_backpressure();
@@ -293,7 +294,10 @@ impl<P: Ports, S: Source> EventLoop<P, S> {
             return;
         }
         let (at, state) = (assignment.at(identity), assignment.state.clone());
-        let input = TaskInput { record, at, state, source: TaskSource::Kafka(read_before) };
+        let is_answered =
+            identities.iter().any(|stored| stored.is_answered && stored.is_of(&record));
+        let source = TaskSource::Kafka { read_before, is_answered };
+        let input = TaskInput { record, at, state, source };
         match self.tasks.start(input, identities, self.parked.rooms()) {
             StartResult::Started => {
                 assignment.in_memory.insert(identity);

@@ -221,6 +221,7 @@ impl<P: Ports> Tasks<P> {
             &input.record.position,
             origin,
         );
+        turn.set_stored(source.is_answered());
         // One version of the rules for all of its delivery.
         let policy = self.context.policy.current();
         let now = self.context.clock.now();

@@ -56,6 +56,12 @@ impl Hold {
 }
 
 impl<P: Ports> Delivery<'_, P> {
+    /// The claim with which the delivery begins.
+    pub(super) fn first_claim(&self, now: Timestamp) -> Claim {
+        let (origin, expected_version) = (self.origin, self.expected_version);
+        Claim { origin, expected_version, ..for_event(self.event, self.record, now) }
+    }
+
     /// Acquire a claim permit for a parked event.
     pub(super) async fn acquire_claim_permit_again(
         &self,

@@ -181,10 +181,10 @@ impl<P: Ports> Delivery<'_, P> {
         self.progress.enter(DeliveryPhase::Claiming);
         let token = self.acquire_token().await?;
         let now = self.context.clock.now();
-        let mut claim = claim::for_event(self.event, self.record, now);
-        claim.origin = self.origin;
-        claim.expected_version = self.expected_version;
-        let mut course = match self.context.ledger.claim(claim.clone()).await {
+        let mut claim = self.first_claim(now);
+        let claimed = self.context.ledger.claim(claim.clone()).await;
+        self.turn.set_stored(matches!(claimed, ClaimResult::Settled { .. }));
+        let mut course = match claimed {
             ClaimResult::Fresh => {
                 let course = Course::new(self.event, self.policy, now);
                 course.shadow_routes().for_each(|route| self.context.metrics.shadow_match(route));

@@ -2,7 +2,8 @@
 //! exactly once.
 //!
 //! A message may be in its topic already if a previous incarnation stored it, or if this process
-//! was paused between storing and publishing. The topic is searched for it in both cases.
+//! was paused between storing and publishing. The topic is searched for it in both cases: for what a
+//! previous incarnation stored, before its turn in its session.
 
 use std::sync::Arc;
 
@@ -12,7 +13,9 @@ use tracing::{info, warn};
 use super::{
     Context, Delivery, Ended, OutcomePublisher as _, Ports, Published, PublishedBy, TaskEvent,
 };
+use crate::activity::DeliveryPhase;
 use crate::domain::ledger_entry::{Claim, RecordOrigin, Settle, WriteResult};
+use crate::domain::record::Position;
 use crate::domain::wire::dead_letter::DeadLetter;
 use crate::domain::wire::outcome::{Outcome, Status};
 use crate::domain::wire::{Channel, Message};
@@ -34,24 +37,29 @@ impl Unpublished {
     /// Publish it unless it is in its topic. `on_enqueued` is called as soon as no later message
     /// of its session can overtake it there.
     pub(super) async fn publish<P: Ports>(
-        self,
+        mut self,
         context: &Context<P>,
         on_enqueued: impl FnOnce(),
     ) -> Published {
-        let Self { message, stored_at, mut token } = self;
         loop {
-            if let Some(token) = token.filter(|token| context.lease.accepts(*token)) {
-                let acknowledged = context.outcomes.publish(message, token);
+            if let Some(token) = self.token.filter(|token| context.lease.accepts(*token)) {
+                let acknowledged = context.outcomes.publish(self.message, token);
                 on_enqueued();
                 return acknowledged.await;
             }
-            // The new token is from before the search: a pause during it leads to another one.
-            token = Some(context.lease.token().await);
-            if let Some(position) = context.outcomes.find_published(&message, stored_at).await {
+            if let Some(position) = self.search(context).await {
                 on_enqueued();
                 return Published { position, by: PublishedBy::PreviousOwner };
             }
         }
+    }
+
+    /// Search for it in its topic. If it is not there, [`Self::publish`] does not search again while the
+    /// lease is valid.
+    async fn search<P: Ports>(&mut self, context: &Context<P>) -> Option<Position> {
+        // The new token is from before the search: a pause during it leads to another one.
+        self.token = Some(context.lease.token().await);
+        context.outcomes.find_published(&self.message, self.stored_at).await
     }
 
     /// Publish what a previous incarnation stored, and note in the ledger that it is published.
@@ -101,10 +109,24 @@ impl<P: Ports> Delivery<'_, P> {
     pub(super) async fn finish_stored(
         &self,
         claim: Claim,
-        stored: Unpublished,
-        published: bool,
+        mut stored: Unpublished,
+        mut published: bool,
     ) -> Result<(), Ended> {
-        self.wait_for_turn(self.event.deadline).await?;
+        self.progress.enter(DeliveryPhase::Publishing);
+        // Searched for before its turn, so that all stored answers of a session share one reading of the
+        // topic. There may be hundreds, and each reading takes a second or more.
+        if !published {
+            let found = tokio::select! {
+                biased;
+                () = self.draining.cancelled() => return Err(Ended::Released),
+                found = stored.search(self.context) => found,
+            };
+            published = found.is_some();
+            if published {
+                self.context.ledger.mark_published(claim.key.clone(), found).await;
+            }
+        }
+        self.wait_for_stored_ahead().await?;
         // An answer that is found in the ledger may have been stored out of turn, ahead of events that
         // Kafka has yet to deliver. One that Kafka delivers comes behind them.
         if self.origin == RecordOrigin::Kafka {

@@ -61,9 +61,13 @@ impl<P: Ports> Delivery<'_, P> {
 
     /// Wait until the event may be claimed. The first event of a session needs a claim permit; one
     /// whose predecessor is with Desk is claimed without, so that its call can follow at once. No
-    /// permit is needed either past the deadline or where no call will be made.
+    /// permit is needed either past the deadline or where no call will be made. A stored answer waits
+    /// for its turn only when it is known whether it has to be published.
     pub(super) async fn wait_for_start(&self) -> Result<Start, Ended> {
         let start = async {
+            if self.turn.is_stored() {
+                return Start::Call(None);
+            }
             let position = self.turn.reaches(QueuePosition::Next).await;
             if position == QueuePosition::MustPark || self.is_behind_parked().await {
                 return Start::Park;
@@ -114,6 +118,17 @@ impl<P: Ports> Delivery<'_, P> {
             }
             () = self.draining.cancelled() => Err(Ended::Released),
             () = self.sleep_until(limit) => Ok(false),
+        }
+    }
+
+    /// Wait until a stored answer may be published: behind the stored answers ahead of it in its session.
+    /// They wait for nothing but the same reading of the topic, so its deadline does not matter. It
+    /// waits for no other event: one ahead that has no answer was passed when this answer was stored.
+    pub(super) async fn wait_for_stored_ahead(&self) -> Result<(), Ended> {
+        tokio::select! {
+            biased;
+            () = self.turn.follows_stored() => Ok(()),
+            () = self.draining.cancelled() => Err(Ended::Released),
         }
     }
 

@@ -16,10 +16,12 @@ use rdkafka::error::RDKafkaErrorCode as Code;
 use tokio::sync::oneshot;
 use tokio::task::spawn_blocking;
 use tokio::time::{Instant, sleep};
+use tracing::debug;
 
 use super::KafkaSettings;
 use super::range_reader::{Boundary, TopicFollower};
 use super::remedy::{TopicUse, remedy};
+use crate::clock::millis;
 use crate::domain::record::{Position, Record};
 use crate::domain::wire::{Channel, Message};
 use crate::health::{Fault, FaultKind, Health};
@@ -216,10 +218,12 @@ fn read_topics(
         }
         let topic = settings.topics.of(channel);
         let failure = |error| LookupFailure { topic: topic.to_owned(), error };
+        let (began, mut records) = (Instant::now(), 0_u64);
         let mut follower =
             TopicFollower::open(settings, topic, &starts, REQUEST_LIMIT).map_err(failure)?;
         while !follower.is_at_end() {
             let Some(record) = follower.next(POLL).map_err(failure)? else { continue };
+            records += 1;
             for index in by_key.get(&record.key.as_deref()).into_iter().flatten() {
                 if requests[*index].matches(&record) {
                     let found = &mut results[*index].position;
@@ -227,6 +231,8 @@ fn read_topics(
                 }
             }
         }
+        let (messages, elapsed_ms) = (wanted.len(), millis(began.elapsed()));
+        debug!(kafka.topic = topic, messages, records, elapsed_ms, "read a topic for messages");
         let read_to = Arc::new(follower.opened_at_end().clone());
         for index in wanted {
             results[index].has_replicas = follower.has_replicas();

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use jiff::Timestamp;
+use tokio::sync::watch;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
@@ -48,6 +49,8 @@ pub(super) struct AssignmentState {
     pub(super) draining: CancellationToken,
     /// Set when the topic was created again: Kafka does not deliver the record any more.
     pub(super) record_is_gone: Arc<AtomicBool>,
+    /// Every record below this offset that Kafka still has to deliver was started.
+    pub(super) started_below: Arc<watch::Sender<i64>>,
 }
 
 /// A record that may be started.
@@ -320,6 +323,17 @@ impl Assignments {
     /// Number of records that are held.
     pub(super) fn held(&self) -> usize {
         self.partitions.values().map(|a| a.reading.held.len()).sum()
+    }
+
+    /// Note for the tasks which records are started.
+    pub(super) fn note_started(&self) {
+        for assignment in self.partitions.values() {
+            let below = assignment.started_up_to().saturating_add(1);
+            assignment
+                .state
+                .started_below
+                .send_if_modified(|known| std::mem::replace(known, below) != below);
+        }
     }
 
     /// Partitions are read from these starts. Those that drain are not read any more.

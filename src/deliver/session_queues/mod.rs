@@ -88,6 +88,9 @@ struct QueuedEvent {
     must_park: bool,
     /// It is parked.
     parked: bool,
+    /// Its answer was stored before its record was read: it is published as soon as it is known whether
+    /// that was done.
+    stored: bool,
     /// Its answer says nothing about the events ahead of it: it is past its deadline, and was
     /// still parked behind them.
     out_of_turn: bool,
@@ -163,6 +166,7 @@ impl SessionQueues {
             is_next: queue.back().is_some_and(|ahead| ahead.calling),
             must_park,
             parked: false,
+            stored: false,
             out_of_turn: false,
             answered: false,
             wake_after: false,

@@ -191,3 +191,34 @@ fn an_event_that_was_still_parked_at_its_deadline_wakes_nobody() {
     overdue.set_out_of_turn();
     assert_eq!((overdue.wake(), overdue.answered(false)), (None, None));
 }
+
+#[test]
+fn a_stored_answer_waits_for_those_of_earlier_records_only() {
+    let queues = queues(2, 32);
+    // Kafka delivers the record of the first again after the ledger has given back the others.
+    let [unanswered, second, third] = [9, 2, 3].map(|offset| enqueue_at(&queues, "a", offset));
+    let first = enqueue_at(&queues, "a", 1);
+    [&first, &second, &third].into_iter().for_each(|turn| turn.set_stored(true));
+    assert_eq!(first.follows_stored().now_or_never(), Some(()), "not for those in the queue");
+    assert_eq!(second.follows_stored().now_or_never(), None);
+    let mut third_waits = Box::pin(third.follows_stored());
+    assert_eq!((&mut third_waits).now_or_never(), None);
+    first.leave();
+    assert_eq!(second.follows_stored().now_or_never(), Some(()));
+    assert_eq!((&mut third_waits).now_or_never(), None);
+    // As it turns out, it has no answer.
+    second.set_stored(false);
+    assert_eq!(third_waits.now_or_never(), Some(()));
+    assert!(third.is_stored() && !unanswered.is_stored());
+}
+
+#[test]
+fn a_stored_answer_behind_does_not_bound_what_is_woken() {
+    let queues = queues(32, 32);
+    queues.set_parked(0, true);
+    let [first, second, third] = [(); 3].map(|()| enqueue(&queues, "a"));
+    second.set_stored(true);
+    assert_eq!(woken(first.wake()), Woken::Before(2), "the third has no answer");
+    third.leave();
+    assert_eq!(woken(first.wake()), Woken::All);
+}

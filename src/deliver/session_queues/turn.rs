@@ -49,6 +49,30 @@ impl Turn {
         }
     }
 
+    /// Whether the answer of the event is stored already, as far as is known.
+    pub fn set_stored(&self, stored: bool) {
+        self.with_queue(|queue, index| {
+            let before = std::mem::replace(&mut queue[index].stored, stored);
+            if before && !stored {
+                notify_stored_behind(queue, &self.source);
+            }
+        });
+    }
+
+    /// See [`Self::set_stored`].
+    pub fn is_stored(&self) -> bool {
+        self.with_queue(|queue, index| queue[index].stored).unwrap_or(false)
+    }
+
+    /// Wait until no event ahead has a stored answer that is to be published. At most one task may wait
+    /// for an event at a time.
+    pub async fn follows_stored(&self) {
+        let is_ahead = |queued: &QueuedEvent| queued.stored && queued.is_ahead_of(&self.source);
+        while self.with_queue(|queue, _| queue.iter().any(is_ahead)).unwrap_or(false) {
+            self.changed.notified().await;
+        }
+    }
+
     /// The event's call has been sent to Desk: the event behind it may be claimed.
     pub fn call_started(&self) {
         self.with_queue(|queue, index| {
@@ -191,8 +215,11 @@ impl Turn {
         let mut queues = self.queues.0.lock();
         let Some(queue) = queues.by_session.get_mut(&self.session) else { return };
         let Some(index) = self.index_in(queue) else { return };
-        queue.remove(index);
+        let removed = queue.remove(index);
         then(queue);
+        if removed.is_some_and(|removed| removed.stored) {
+            notify_stored_behind(queue, &self.source);
+        }
         match index.checked_sub(1) {
             None => {
                 if let Some(head) = queue.front() {
@@ -242,7 +269,9 @@ impl Turn {
         if released().any(|source| source.offset < *offset) {
             return None;
         }
-        let queued = queue.queued.iter().filter(|queued| !queued.parked && !queued.answered);
+        // A stored answer behind has woken what is behind that.
+        let queued = queue.queued.iter();
+        let queued = queued.filter(|queued| !queued.parked && !queued.answered && !queued.stored);
         let queued = queued.map(|queued| &queued.source).chain(released());
         let behind = queued.filter(|source| source.partition == *partition);
         Some(WakeSession {
@@ -289,6 +318,14 @@ impl Turn {
 
     fn index_in(&self, queue: &VecDeque<QueuedEvent>) -> Option<usize> {
         queue.binary_search_by_key(&self.rank.ticket, |queued| queued.rank.ticket).ok()
+    }
+}
+
+/// Notify the next event with a stored answer.
+fn notify_stored_behind(queue: &VecDeque<QueuedEvent>, source: &Position) {
+    let behind = queue.iter().filter(|queued| queued.stored && queued.is_behind(source));
+    if let Some(next) = behind.min_by_key(|queued| queued.source.offset) {
+        next.changed.notify_one();
     }
 }
 

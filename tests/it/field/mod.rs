@@ -33,6 +33,7 @@ mod reused_id;
 mod rotated_password;
 mod seen;
 mod stop_without_brokers;
+mod stored_outcomes;
 mod throttling;
 mod topic_made_again;
 mod transactions;

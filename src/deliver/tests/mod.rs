@@ -1,4 +1,7 @@
-//! What a delivery does after its process was paused during a ledger command or a topic search.
+//! What a delivery does after its process was paused during a ledger command or a topic search, and with
+//! answers that a previous incarnation stored ([`stored`]).
+
+mod stored;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -215,10 +218,8 @@ impl Ledger for FakeLedger {
 }
 
 async fn context(fault: PortFault) -> (Context<FakePorts>, Arc<ProcessUnderTest>) {
-    let second = Duration::from_secs(1);
-    let (lease, metrics) =
-        (Arc::new(Lease::new(Duration::from_secs(30))), Arc::new(Metrics::new()));
-    tokio::time::advance(second).await;
+    let lease = Arc::new(Lease::new(Duration::from_secs(30)));
+    tokio::time::advance(Duration::from_secs(1)).await;
     lease.renew();
     let process = Arc::new(ProcessUnderTest {
         lease: lease.clone(),
@@ -227,6 +228,17 @@ async fn context(fault: PortFault) -> (Context<FakePorts>, Arc<ProcessUnderTest>
         calls: AtomicUsize::new(0),
         published: AtomicUsize::new(0),
     });
+    let (desk, outcomes) = (FakeDesk(process.clone()), FakeTopic(process.clone()));
+    (context_of(desk, outcomes, FakeLedger(process.clone()), lease), process)
+}
+
+fn context_of<P: Ports>(
+    desk: P::Desk,
+    outcomes: P::Outcomes,
+    ledger: P::Ledger,
+    lease: Arc<Lease>,
+) -> Context<P> {
+    let (second, metrics) = (Duration::from_secs(1), Arc::new(Metrics::new()));
     // One call without a reply would shut the gate for longer than any test here waits.
     let breaker = BreakerPolicy { probe_initial: HOUR, probe_max: HOUR, outage_after: 1 };
     let gate = GateSettings {
@@ -236,10 +248,10 @@ async fn context(fault: PortFault) -> (Context<FakePorts>, Arc<ProcessUnderTest>
         retry_budget: 0.2,
         call_timeout: second,
     };
-    let context = Context {
-        desk: FakeDesk(process.clone()),
-        outcomes: FakeTopic(process.clone()),
-        ledger: FakeLedger(process.clone()),
+    Context {
+        desk,
+        outcomes,
+        ledger,
         gate: Gate::new(gate, metrics.clone()),
         policy: SharedPolicy::new(Policy {
             verdicts: Verdicts::default(),
@@ -262,8 +274,7 @@ async fn context(fault: PortFault) -> (Context<FakePorts>, Arc<ProcessUnderTest>
         metrics,
         dead_letter_log: DeadLetterLog::default(),
         traces: Traces::off(),
-    };
-    (context, process)
+    }
 }
 
 fn record() -> Record {
