@@ -18,7 +18,7 @@ use jiff::Timestamp;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{Header, OwnedHeaders};
 use rdkafka::producer::BaseRecord;
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, timeout};
 use tracing::error;
 
 use super::delivery_report::{Acknowledgement, Undelivered};
@@ -41,6 +41,8 @@ use crate::telemetry::log_throttle::{LogThrottle, warn_throttled};
 
 const RETRY_PAUSE: Duration = Duration::from_secs(1);
 const QUEUE_FULL_PAUSE: Duration = Duration::from_millis(20);
+/// A message that waits for others looks at the lease so often.
+const LEASE_CHECK: Duration = Duration::from_secs(1);
 /// The pause between two lookups of a message that may be hidden.
 const LOOKUP_PAUSE: Duration = Duration::from_secs(1);
 
@@ -255,8 +257,8 @@ impl<'p> Publication<'p> {
             let mut must_look_up = false;
             match enqueued.take() {
                 None => {
-                    if let Some(order) = &self.order {
-                        order.wait_for_predecessors().await;
+                    if let Some(published) = self.wait_for_turn().await {
+                        return published;
                     }
                 }
                 // It has not left. Where the lease has just ended, it is looked up below.
@@ -289,6 +291,20 @@ impl<'p> Publication<'p> {
             }
             enqueued = Some(self.enqueue());
         }
+    }
+
+    /// Wait until no predecessor is pending. All that wait while the lease is interrupted are looked up
+    /// together, and not each in its turn: there may be hundreds of one session.
+    async fn wait_for_turn(&mut self) -> Option<Published> {
+        while let Some(order) = &self.order
+            && timeout(LEASE_CHECK, order.wait_for_predecessors()).await.is_err()
+        {
+            let found = self.find_if_published(false).await;
+            if found.is_some() {
+                return found;
+            }
+        }
+        None
     }
 
     /// Whether the message may have been appended without being visible.
