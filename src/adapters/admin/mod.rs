@@ -8,11 +8,12 @@
 //! - `/`: the page ([`page`]).
 //! - the actions of an operator ([`actions`]).
 //!
-//! [`obstacles`] finds out what is wrong, [`headline`] says the worst of it in one line. [`security`]
-//! decides who may ask for what.
+//! [`connections`] closes those whose client is gone. [`obstacles`] finds out what is wrong, [`headline`]
+//! says the worst of it in one line. [`security`] decides who may ask for what.
 
 mod actions;
 mod collect;
+mod connections;
 mod document;
 mod events;
 mod explain;
@@ -35,6 +36,7 @@ mod tests;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
@@ -43,6 +45,7 @@ use axum::routing::{get, post};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
+use self::connections::{UNREAD_LIMIT, bounded};
 use self::ids::Ids;
 use self::live::Listeners;
 use self::security::Guard;
@@ -120,7 +123,17 @@ pub(crate) async fn serve(
     view: View,
     stop: CancellationToken,
 ) -> std::io::Result<()> {
+    serve_within(UNREAD_LIMIT, listener, view, stop).await
+}
+
+async fn serve_within(
+    unread_limit: Duration,
+    listener: TcpListener,
+    view: View,
+    stop: CancellationToken,
+) -> std::io::Result<()> {
     let routes = routes(listener.local_addr()?, view, stop.clone());
+    let listener = bounded(listener, unread_limit);
     axum::serve(listener, routes).with_graceful_shutdown(stop.cancelled_owned()).await
 }
 

@@ -1,10 +1,8 @@
 //! The port over HTTP, on a service that has no Kafka: what is shown, to whom, and how.
 
 mod access;
+mod listeners;
 
-use std::time::Duration;
-
-use axum::http::{StatusCode, header};
 use jiff::Timestamp;
 use reqwest::{Client, RequestBuilder, Response};
 use serde_json::{Value, json};
@@ -127,12 +125,17 @@ impl Port {
     }
 
     async fn on(address: &str, settings: AdminSettings) -> Self {
+        Self::within(UNREAD_LIMIT, address, settings).await
+    }
+
+    async fn within(unread_limit: Duration, address: &str, settings: AdminSettings) -> Self {
         let listener = TcpListener::bind(address).await.unwrap();
         let port = listener.local_addr().unwrap().port();
         let (view, stop) = (view(settings), CancellationToken::new());
         let mut tasks = JoinSet::new();
         let (served, stopped) = (view.clone(), stop.clone());
-        tasks.spawn(async move { serve(listener, served, stopped).await.unwrap() });
+        let served = serve_within(unread_limit, listener, served, stopped);
+        tasks.spawn(async move { served.await.unwrap() });
         // Fails if another test of this process has already installed it.
         drop(rustls::crypto::ring::default_provider().install_default());
         let client = Client::builder().no_proxy().build().unwrap();
@@ -275,53 +278,4 @@ async fn a_record_is_explained_and_not_kept() {
     let (status, _) = ended(port.post("/explain", "x".repeat(1_002)).send().await).await;
     assert_eq!(status, 413, "no more than a record");
     assert!(port.view.activity.open_events().all().is_empty());
-}
-
-/// The next event of a stream, without the comments.
-async fn next_event(response: &mut Response, buffered: &mut String) -> String {
-    loop {
-        if let Some((event, rest)) = buffered.split_once("\n\n") {
-            let (event, rest) = (event.to_owned(), rest.to_owned());
-            *buffered = rest;
-            if event.starts_with("event:") {
-                return event;
-            }
-            continue;
-        }
-        let chunk = response.chunk().await.unwrap().expect("the stream goes on");
-        buffered.push_str(std::str::from_utf8(&chunk).unwrap());
-    }
-}
-
-#[tokio::test]
-async fn a_listener_gets_the_document_whenever_it_changes() {
-    let mut port = Port::open(AdminSettings::default()).await;
-    let mut response = port.get("/live").send().await.unwrap();
-    assert_eq!(response.headers()[header::CONTENT_TYPE], "text/event-stream");
-    let mut buffered = String::new();
-    let first = next_event(&mut response, &mut buffered).await;
-    assert!(first.contains("\"what\":\"all well\""), "{first}");
-    port.view.health.set_waiting_for(Some("no topic".into()));
-    let second = next_event(&mut response, &mut buffered).await;
-    assert!(second.contains("the service has not started: no topic"), "{second}");
-    let id =
-        |event: &str| event.lines().find_map(|line| line.strip_prefix("id: ")).map(str::to_owned);
-    assert_ne!(id(&first), id(&second));
-    // One that has this document already waits for the next.
-    let mut again =
-        port.get("/live").header("last-event-id", id(&second).unwrap()).send().await.unwrap();
-    port.view.health.set_waiting_for(None);
-    let third = next_event(&mut again, &mut String::new()).await;
-    assert!(third.contains("\"what\":\"all well\""), "{third}");
-
-    let mut listeners = Vec::new();
-    for _ in 0..30 {
-        listeners.push(port.get("/live").send().await.unwrap());
-    }
-    let refused = port.get("/live").send().await.unwrap();
-    assert_eq!(refused.status(), StatusCode::SERVICE_UNAVAILABLE);
-    assert_eq!(refused.headers()[header::RETRY_AFTER], "5");
-    // Open streams do not hold up the stop.
-    port.stop.cancel();
-    port.tasks.join_next().await.unwrap().unwrap();
 }
