@@ -65,6 +65,8 @@ pub struct OpenState {
     pub is_in_doubt: bool,
     /// Nobody was online when it was tried last.
     pub found_nobody: bool,
+    /// It was parked when it was read in the ledger, and is not claimed yet.
+    pub is_parked: bool,
 }
 
 /// Where a delivery is.
@@ -98,6 +100,7 @@ impl OpenEvents {
             last: None,
             is_in_doubt: false,
             found_nobody: false,
+            is_parked: false,
         };
         let event = Arc::new(OpenEvent {
             id: event.id.clone(),
@@ -150,9 +153,15 @@ impl OpenEvent {
         state.since = Instant::now();
     }
 
-    /// It was first read at this time, by an earlier owner.
-    pub fn was_received(&self, at: Timestamp) {
-        self.state.lock().received_at = at;
+    /// Whether it was read in the ledger, where it stays parked until it is claimed.
+    pub fn set_parked(&self, is_parked: bool) {
+        self.state.lock().is_parked = is_parked;
+    }
+
+    /// It was claimed, and first read at this time, perhaps by an earlier owner.
+    pub fn was_claimed_again(&self, received_at: Timestamp) {
+        let mut state = self.state.lock();
+        (state.received_at, state.is_parked) = (received_at, false);
     }
 
     /// Its course has changed.
@@ -225,6 +234,7 @@ mod tests {
             last: None,
             is_in_doubt: false,
             found_nobody: false,
+            is_parked: false,
         }
     }
 

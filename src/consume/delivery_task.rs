@@ -170,6 +170,7 @@ pub(super) struct DeliveryTask<P: Ports> {
 
 impl<P: Ports> DeliveryTask<P> {
     pub(super) async fn run(self) -> Ended {
+        self.progress.set_parked(self.input.source.waits_for().is_some());
         if self.input.source.is_stored_answer() && !self.wait_for_records_ahead().await {
             return Ended::Released;
         }

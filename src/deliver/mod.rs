@@ -289,7 +289,7 @@ impl<P: Ports> Delivery<'_, P> {
     /// The course of an event that was claimed before.
     fn resume(&self, prior: PriorClaim, now: Timestamp) -> Course<'_> {
         let (event, policy) = (self.event, self.policy);
-        self.progress.was_received(prior.first_seen);
+        self.progress.was_claimed_again(prior.first_seen);
         // A snapshot of another version that cannot be read counts as none. The course is in doubt
         // all the same: that follows from the claim, not from the snapshot.
         let snapshot: Snapshot =

@@ -14,7 +14,7 @@ use super::document::{
 use super::headline::{Headline, Situation};
 use super::ids::Ids;
 use super::obstacles::Obstacle;
-use super::open_sums::OpenSums;
+use super::open_sums::{OpenSums, ParkedSums};
 use super::parked::{GateView, ParkedRow, row_of_event};
 use super::reply::ExactNumber;
 use super::snapshot::{MAX_EVENTS, SteadyTimes};
@@ -22,7 +22,7 @@ use crate::activity::{
     AssignedPartitions, History, OpenEvent, RecentDeadLetter, RecentOutcome, RouteHour, STEP_S,
     Totals,
 };
-use crate::adapters::ledger::LedgerUrl;
+use crate::adapters::ledger::{LedgerUrl, ParkedWait};
 use crate::domain::wire::outcome::Status;
 use crate::gate::{GateStage, GateStatus};
 use crate::health::RoomStatus;
@@ -49,6 +49,15 @@ const SECTIONS: [&str; 10] = [
     "dead_letters",
 ];
 
+/// What was read in the ledger.
+#[derive(Clone, Copy)]
+pub(super) struct LedgerPart<'a> {
+    /// The parked events with the earliest deadlines.
+    pub(super) urgent: &'a [ParkedRow],
+    /// All parked events, added up.
+    pub(super) waits: &'a [ParkedWait],
+}
+
 /// What the document is made from.
 pub(super) struct Collector<'a> {
     view: &'a View,
@@ -68,17 +77,19 @@ impl<'a> Collector<'a> {
     pub(super) fn new(
         view: &'a View,
         ids: &'a Ids,
-        parked: &'a [ParkedRow],
+        ledger: &'a LedgerPart<'a>,
         now: Timestamp,
     ) -> Self {
+        let LedgerPart { urgent, waits } = *ledger;
         let (gate, activity) = (view.gate.status(), &view.activity);
         let open = activity.open_events().all();
         // One that was read from the ledger and is being worked on is in both.
         let known: HashSet<_> = open.iter().map(|event| event.id.as_ref()).collect();
         let is_new = |entry: &&ParkedRow| !known.contains(entry.id.as_ref());
-        let parked: Vec<_> = parked.iter().filter(is_new).collect();
-        let mut sums = OpenSums::of(&open, &parked, gate.stage.is_held());
-        sums.add_parked(&view.metrics);
+        let parked: Vec<_> = urgent.iter().filter(is_new).collect();
+        let counted = view.metrics.parked();
+        let sums = ParkedSums { counted, waits };
+        let sums = OpenSums::of(&open, &sums, gate.stage.is_held());
         let (totals, hours) = (activity.totals(MAX_OUTCOMES), activity.routes());
         let assigned = activity.assigned();
         Self { view, ids, parked, now, gate, totals, hours, open, sums, assigned }
@@ -155,7 +166,7 @@ impl<'a> Collector<'a> {
             open: self.sums.by_problem.values().sum(),
             by_problem: self.sums.by_problem.clone(),
             oldest_received_at: self.sums.oldest,
-            first_deadline_at: self.sums.first_deadline,
+            first_deadline_at: self.first_deadline(),
             parked: ParkedJson { retry, session, nobody_online },
             sessions: unsigned(metrics.sessions.get()),
             unacknowledged: unsigned(metrics.unacknowledged.get()),
@@ -163,6 +174,11 @@ impl<'a> Collector<'a> {
             dead_letters_last_hour: self.totals.hour.dead_letters,
             intake,
         }
+    }
+
+    fn first_deadline(&self) -> Option<Timestamp> {
+        let parked = self.parked.iter().filter_map(|entry| entry.row.deadline_at);
+        parked.chain(self.sums.first_deadline).min()
     }
 
     fn service(&self) -> ServiceStatus {

@@ -24,6 +24,7 @@ mod obstacles;
 mod open_sums;
 mod page;
 mod parked;
+mod parked_totals;
 mod probes;
 mod reply;
 mod security;
@@ -48,6 +49,7 @@ use tokio_util::sync::CancellationToken;
 use self::connections::{UNREAD_LIMIT, bounded};
 use self::ids::Ids;
 use self::live::Listeners;
+use self::parked_totals::ParkedTotals;
 use self::security::Guard;
 use self::shared_reader::SharedReader;
 use self::snapshot::Snapshots;
@@ -112,6 +114,7 @@ struct Admin {
     guard: Arc<Guard>,
     ids: Arc<Ids>,
     ledger: Arc<SharedReader>,
+    totals: Arc<ParkedTotals>,
     listeners: Listeners,
     /// Ends the streams of `/live`.
     stop: CancellationToken,
@@ -142,11 +145,13 @@ fn routes(address: SocketAddr, view: View, stop: CancellationToken) -> Router {
     let guard = Arc::new(Guard::new(address, &view.settings));
     let ids = Arc::new(Ids::new(view.settings.show_ids));
     let ledger = Arc::new(SharedReader::new(view.ledger.clone()));
-    let snapshots = Arc::new(Snapshots::new(view.clone(), ids.clone(), ledger.clone()));
+    let totals = Arc::new(ParkedTotals::new(view.clone(), ledger.clone()));
+    let snapshots = Snapshots::new(view.clone(), ids.clone(), ledger.clone(), totals.clone());
+    let snapshots = Arc::new(snapshots);
     // A record of the topic, which may be larger than what the service reads.
     let max_record = view.rules.current().max_bytes.saturating_add(1);
     let listeners = Listeners::default();
-    let admin = Admin { view, snapshots, guard, ids, ledger, listeners, stop };
+    let admin = Admin { view, snapshots, guard, ids, ledger, totals, listeners, stop };
     let readable = Router::new()
         .route("/status", get(snapshot::status))
         .route("/live", get(live::live))

@@ -12,10 +12,11 @@ use jiff::{SignedDuration, Timestamp};
 use tokio::sync::Mutex;
 use tokio::time::{Instant, timeout};
 
-use super::collect::Collector;
+use super::collect::{Collector, LedgerPart};
 use super::document::StatusDocument;
 use super::ids::Ids;
 use super::parked::{ParkedRow, row_of_entry};
+use super::parked_totals::ParkedTotals;
 use super::shared_reader::SharedReader;
 use super::{Admin, View};
 
@@ -46,6 +47,7 @@ pub(super) struct Snapshots {
     view: Arc<View>,
     ids: Arc<Ids>,
     ledger: Arc<SharedReader>,
+    totals: Arc<ParkedTotals>,
     inner: Mutex<Cache>,
 }
 
@@ -91,8 +93,13 @@ impl StatusSnapshot {
 }
 
 impl Snapshots {
-    pub(super) fn new(view: Arc<View>, ids: Arc<Ids>, ledger: Arc<SharedReader>) -> Self {
-        Self { view, ids, ledger, inner: Mutex::default() }
+    pub(super) fn new(
+        view: Arc<View>,
+        ids: Arc<Ids>,
+        ledger: Arc<SharedReader>,
+        totals: Arc<ParkedTotals>,
+    ) -> Self {
+        Self { view, ids, ledger, totals, inner: Mutex::default() }
     }
 
     /// The document, at most [`MAX_AGE`] old.
@@ -108,7 +115,9 @@ impl Snapshots {
             *parked_at = Some(Instant::now());
         }
         let as_of = self.view.clock.now();
-        let document = Collector::new(&self.view, &self.ids, parked, as_of).document(steady);
+        let waits = self.totals.current().await;
+        let part = LedgerPart { urgent: parked, waits: &waits };
+        let document = Collector::new(&self.view, &self.ids, &part, as_of).document(steady);
         let body = serde_json::to_string(&document).expect("texts and numbers are always JSON");
         let number = match last {
             Some((_, before)) if before.body == body => before.number,

@@ -65,6 +65,19 @@ pub(super) struct CountedRows {
     pub(super) events: i64,
 }
 
+/// Parked rows of one partition that wait for the same on one route; see
+/// [`ParkedWait`](super::ParkedWait).
+#[derive(Debug)]
+pub(super) struct WaitRows {
+    pub(super) partition: i32,
+    pub(super) waits_for: String,
+    pub(super) route: Option<String>,
+    pub(super) is_in_doubt: bool,
+    pub(super) found_nobody: bool,
+    pub(super) events: i64,
+    pub(super) oldest_us: i64,
+}
+
 /// The rows that are due; see [`DueEntries`](crate::ledger::DueEntries).
 #[derive(Default)]
 pub(super) struct DueRows {

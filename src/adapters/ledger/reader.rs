@@ -7,6 +7,7 @@ use jiff::Timestamp;
 
 use super::ListedEntry;
 use super::database::{CountedRows, DueRows, IdentityRow, ParkedRows, StoredRow};
+use super::parked_waits::{self, ParkedWait};
 use super::postgres::PostgresReader;
 use super::sqlite::SqliteReader;
 use super::url::LedgerUrl;
@@ -155,6 +156,20 @@ impl LedgerReader {
         let rows = self.due(&query).await?.overdue;
         let listed = |StoredRow { key, entry, .. }| ListedEntry { key, entry };
         Ok(rows.into_iter().map(listed).collect())
+    }
+
+    /// All parked entries of these partitions, added up. It reads each of them, in steps that hold up no
+    /// other read: a million take many seconds.
+    pub async fn parked_waits(
+        &self,
+        topic: &str,
+        partitions: &[i32],
+    ) -> anyhow::Result<Vec<ParkedWait>> {
+        let rows = match self {
+            Self::Sqlite(reader) => reader.parked_waits(topic, partitions).await?,
+            Self::Postgres(reader) => reader.parked_waits(topic, partitions).await?,
+        };
+        Ok(parked_waits::add_up(rows))
     }
 
     /// The entries of a waiting room.

@@ -57,6 +57,7 @@ on_every_ledger!(
     parked::an_event_that_is_parked_no_more_is_not_due,
     parked::recovery_finds_what_parked_events_wait_for_and_leaves_them,
     counts::parked_events_are_counted_by_what_they_wait_for,
+    counts::parked_events_are_added_up_by_route_and_problem,
     parked::a_waiting_room_is_read_in_order,
     parked::an_answer_wakes_the_next_event_of_its_session,
     parked::a_refused_answer_wakes_nothing,

@@ -15,7 +15,7 @@ use super::peer::{
     answer, claim, count_query, key_of, now, open, park_with_record, position, refusal, try_open,
     wake_of,
 };
-use super::{parked, suite};
+use super::{counts, parked, suite};
 use crate::support::pgbouncer::PgBouncer;
 use crate::support::postgres::{Server, execute, schema};
 
@@ -128,6 +128,7 @@ async fn many_parked_events_are_counted_in_steps() {
         assert_eq!((of(0, waits_for), of(1, waits_for)), (vec![3_001], vec![3_000]));
     }
     assert_eq!(counts.len(), 6, "{counts:?}");
+    counts::all_rows_are_added_up(&url, [9_003, 9_000]).await;
 }
 
 /// More than two queries find, in partitions of different sizes.

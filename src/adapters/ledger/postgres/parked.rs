@@ -11,7 +11,7 @@ use anyhow::Context as _;
 use sqlx::Row as _;
 use sqlx::postgres::PgRow;
 
-use super::super::database::{CountedRows, DueRows, ParkedRows, StoredRow};
+use super::super::database::{CountedRows, DueRows, ParkedRows, StoredRow, WaitRows};
 use super::connection::Query;
 use super::reader::PostgresReader;
 use super::row::EventRow;
@@ -60,6 +60,24 @@ CROSS JOIN LATERAL (
   ORDER BY e.waits_for, e.first_seen_us FETCH FIRST ($6::bigint) ROWS WITH TIES) AS n
 GROUP BY p.partition, n.waits_for
 ORDER BY p.partition, n.waits_for";
+
+// As COUNT. A snapshot is read as text, because one that is no JSON would fail the query. In a text of
+// it quotes have a backslash, so these words occur as names of members only; the course is in doubt
+// if the member is a word, a verdict has true or false there.
+const WAITS: &str = r#"SELECT p.partition, n.waits_for, n.route, n.is_in_doubt, n.found_nobody,
+  count(*) AS events, min(n.first_seen_us) AS oldest_us, max(n.first_seen_us) AS last_us
+FROM UNNEST($2::int[], $3::text[], $4::bigint[]) AS p (partition, waits_for, first_seen_us)
+CROSS JOIN LATERAL (
+  SELECT e.waits_for, e.first_seen_us,
+    substring(e.snapshot FROM '"route":("(?:[^"\\]|\\.)*")') AS route,
+    coalesce(e.snapshot ~ '"in_doubt":"', false) AS is_in_doubt,
+    coalesce(e.snapshot ~ '"class":"no_agent"', false) AS found_nobody
+  FROM handoff_events AS e
+  WHERE e.waits_for <> 'redelivery' AND e.topic = $1 AND e.partition = p.partition
+    AND (e.waits_for, e.first_seen_us) > (p.waits_for, p.first_seen_us)
+  ORDER BY e.waits_for, e.first_seen_us FETCH FIRST ($5::bigint) ROWS WITH TIES) AS n
+GROUP BY p.partition, n.waits_for, n.route, n.is_in_doubt, n.found_nobody
+ORDER BY p.partition, n.waits_for, last_us"#;
 
 const OVERDUE: &str = "SELECT e.* FROM UNNEST($2::int[]) AS p (partition) CROSS JOIN LATERAL (
   SELECT * FROM handoff_events AS e
@@ -187,6 +205,33 @@ impl PostgresReader {
         Ok(counts)
     }
 
+    pub(in super::super) async fn parked_waits(
+        &self,
+        topic: &str,
+        partitions: &[i32],
+    ) -> anyhow::Result<Vec<WaitRows>> {
+        let mut cursors: BTreeMap<i32, Cursor> =
+            partitions.iter().map(|partition| (*partition, Cursor::START)).collect();
+        let mut waits = Vec::new();
+        while !cursors.is_empty() {
+            let limit = COUNT_ROWS.div_ceil(cursors.len()) as i64;
+            let partitions: Vec<i32> = cursors.keys().copied().collect();
+            let (waits_for, times): (Vec<_>, Vec<_>) =
+                cursors.into_values().map(|cursor| (cursor.waits_for, cursor.us)).unzip();
+            let query = sqlx::query(WAITS).bind(topic).bind(partitions).bind(waits_for);
+            let rows = self.rows(query.bind(times).bind(limit)).await?;
+            // A partition that is not among them has no more rows; its last one is where it ended.
+            cursors = BTreeMap::new();
+            for row in &rows {
+                let found = wait_rows(row)?;
+                let (waits_for, us) = (found.waits_for.clone(), row.try_get("last_us")?);
+                cursors.insert(found.partition, Cursor { waits_for, us });
+                waits.push(found);
+            }
+        }
+        Ok(waits)
+    }
+
     pub(in super::super) async fn due(&self, query: &DueQuery) -> anyhow::Result<DueRows> {
         let DueQuery { topic, partitions, now, overdue_limit, due_limit } = query;
         let (topic, now) = (&**topic, now.as_microsecond());
@@ -247,6 +292,19 @@ struct Cursor {
 
 impl Cursor {
     const START: Self = Self { waits_for: String::new(), us: i64::MIN };
+}
+
+fn wait_rows(row: &PgRow) -> sqlx::Result<WaitRows> {
+    let route: Option<String> = row.try_get("route")?;
+    Ok(WaitRows {
+        partition: row.try_get("partition")?,
+        waits_for: row.try_get("waits_for")?,
+        route: route.and_then(|json| serde_json::from_str(&json).ok()),
+        is_in_doubt: row.try_get("is_in_doubt")?,
+        found_nobody: row.try_get("found_nobody")?,
+        events: row.try_get("events")?,
+        oldest_us: row.try_get("oldest_us")?,
+    })
 }
 
 fn parked_rows(row: &PgRow) -> sqlx::Result<ParkedRows> {

@@ -9,7 +9,7 @@ use std::path::Path;
 
 use rusqlite::{Connection, OptionalExtension as _, Params, params};
 
-use super::super::database::{CountedRows, DueRows, ParkedRows, StoredRow};
+use super::super::database::{CountedRows, DueRows, ParkedRows, StoredRow, WaitRows};
 use super::file::explain;
 use super::{json, read};
 use crate::domain::ledger_entry::WaitsFor;
@@ -33,6 +33,27 @@ const COUNT: &str = "SELECT waits_for, count(*)
 FROM handoff_events INDEXED BY handoff_events_waiting
 WHERE waits_for <> 'redelivery' AND topic = ? AND partition = ? AND first_seen_us < ?
 GROUP BY waits_for";
+
+// The last row of the next page, found in the index alone.
+const WAITS_END: &str = "SELECT waits_for, first_seen_us
+FROM handoff_events INDEXED BY handoff_events_waiting
+WHERE waits_for <> 'redelivery' AND topic = ? AND partition = ?
+  AND (waits_for, first_seen_us) > (?, ?)
+ORDER BY waits_for, first_seen_us LIMIT 1 OFFSET ?";
+
+const WAITS: &str = "SELECT waits_for, json_extract(course, '$.route') AS route,
+  json_extract(course, '$.in_doubt') IS NOT NULL AS is_in_doubt,
+  json_extract(course, '$.last_verdict.class') IS 'no_agent' AS found_nobody,
+  count(*), min(first_seen_us)
+FROM (
+  SELECT waits_for, first_seen_us, CASE WHEN json_valid(snapshot) THEN snapshot END AS course
+  FROM handoff_events INDEXED BY handoff_events_waiting
+  WHERE waits_for <> 'redelivery' AND topic = ? AND partition = ?
+    AND (waits_for, first_seen_us) > (?, ?) AND (waits_for, first_seen_us) <= (?, ?))
+GROUP BY waits_for, route, is_in_doubt, found_nobody";
+
+/// Rows that one step adds up: some 20 ms.
+const WAITS_PAGE: i64 = 5_000;
 
 const OVERDUE: &str = "SELECT deadline_us, event
 FROM handoff_events INDEXED BY handoff_events_deadline
@@ -145,6 +166,52 @@ pub(super) fn count(
         Ok(CountedRows { partition, waits_for: row.get(0)?, events: row.get(1)? })
     })?;
     rows.collect()
+}
+
+/// Up to where the parked rows of a partition have been added up.
+#[derive(Clone)]
+pub(super) struct WaitsCursor {
+    waits_for: String,
+    first_seen_us: i64,
+}
+
+impl WaitsCursor {
+    pub(super) const START: Self = Self { waits_for: String::new(), first_seen_us: i64::MIN };
+}
+
+/// Adds up the next page of parked rows; returns where it ends, `None` at the end.
+pub(super) fn waits(
+    connection: &Connection,
+    topic: &str,
+    partition: i32,
+    after: &WaitsCursor,
+) -> rusqlite::Result<(Vec<WaitRows>, Option<WaitsCursor>)> {
+    let WaitsCursor { waits_for, first_seen_us } = after;
+    let values = params![topic, partition, waits_for, first_seen_us, WAITS_PAGE - 1];
+    let mut end = connection.prepare_cached(WAITS_END)?;
+    let end = end.query_row(values, |row| {
+        Ok(WaitsCursor { waits_for: row.get(0)?, first_seen_us: row.get(1)? })
+    });
+    let end = end.optional()?;
+    // Behind everything that an entry can wait for.
+    let last = WaitsCursor { waits_for: char::MAX.to_string(), first_seen_us: i64::MAX };
+    let to = end.as_ref().unwrap_or(&last);
+    let mut query = connection.prepare_cached(WAITS)?;
+    let values =
+        params![topic, partition, waits_for, first_seen_us, to.waits_for, to.first_seen_us];
+    let rows = query.query_map(values, |row| {
+        Ok(WaitRows {
+            partition,
+            waits_for: row.get(0)?,
+            // A number, or a list, is no name of a route.
+            route: row.get(1).unwrap_or_default(),
+            is_in_doubt: row.get(2)?,
+            found_nobody: row.get(3)?,
+            events: row.get(4)?,
+            oldest_us: row.get(5)?,
+        })
+    })?;
+    Ok((rows.collect::<rusqlite::Result<_>>()?, end))
 }
 
 pub(super) fn due(

@@ -8,8 +8,11 @@ use parking_lot::Mutex;
 use rusqlite::{Connection, params};
 use tokio::task::spawn_blocking;
 
-use super::super::database::{CountedRows, DueRows, IdentityRow, NO_TABLES, ParkedRows, StoredRow};
+use super::super::database::{
+    CountedRows, DueRows, IdentityRow, NO_TABLES, ParkedRows, StoredRow, WaitRows,
+};
 use super::file::{ensure_file, explain, foreign, newer, open_read_only, unreleased};
+use super::parked::WaitsCursor;
 use super::schema::{self, Schema};
 use super::{json, parked, read};
 use crate::domain::ledger_entry::key::KeysOfName;
@@ -166,6 +169,28 @@ impl SqliteReader {
             counts.append(&mut found.await?);
         }
         Ok(counts)
+    }
+
+    pub(in super::super) async fn parked_waits(
+        &self,
+        topic: &str,
+        partitions: &[i32],
+    ) -> anyhow::Result<Vec<WaitRows>> {
+        let mut waits = Vec::new();
+        for &partition in partitions {
+            let mut next = Some(WaitsCursor::START);
+            while let Some(after) = next {
+                let topic = topic.to_owned();
+                let page = self.query(move |connection, file| {
+                    let page = parked::waits(connection, &topic, partition, &after);
+                    page.map_err(|error| explain(file, error))
+                });
+                let (mut rows, end) = page.await?;
+                waits.append(&mut rows);
+                next = end;
+            }
+        }
+        Ok(waits)
     }
 
     pub(in super::super) async fn due(&self, query: &DueQuery) -> anyhow::Result<DueRows> {
