@@ -174,7 +174,8 @@ impl OutcomePublisher for OutcomeProducer {
     }
 
     async fn find_published(&self, message: &Message, since: Timestamp) -> Option<Position> {
-        self.lookup.find(&self.settings, message, &LookupStart::At(since)).await.position
+        let start = LookupStart::At(since);
+        self.lookup.find(&self.settings, message, &start, None).await.position
     }
 }
 
@@ -205,6 +206,8 @@ struct Publication<'p> {
     batching: Batching,
     /// An attempt of ours has failed in a way that leaves open whether the message arrived.
     may_have_arrived: bool,
+    /// The partition of the last of these.
+    partition: Option<i32>,
     pending: PendingMessage<'p>,
     /// An attempt may have left a record that is not visible yet, and nothing has proved that it has
     /// not.
@@ -235,6 +238,7 @@ impl<'p> Publication<'p> {
             order,
             batching: Batching::Batched,
             may_have_arrived: false,
+            partition: None,
             doubt: None,
             pending,
         };
@@ -273,6 +277,7 @@ impl<'p> Publication<'p> {
                         Ok(acknowledged) => return self.published(acknowledged, client),
                         Err(failure) => {
                             self.may_have_arrived |= failure.may_have_arrived();
+                            self.partition = failure.partition.or(self.partition);
                             if let Some(doubt) = self.doubt(&failure, client) {
                                 self.doubt = Some(doubt);
                             }
@@ -375,11 +380,16 @@ impl<'p> Publication<'p> {
             self.token = producer.lease.token().await;
             let is_resolved =
                 self.doubt.as_mut().is_none_or(PossiblyAppended::is_resolved_by_lookup);
-            let found = producer.lookup.find(&producer.settings, &self.whole, &self.unread).await;
+            // What another instance publishes can be elsewhere.
+            let partition = self.partition.filter(|_| is_accepted);
+            let (settings, message) = (&producer.settings, &self.whole);
+            let found = producer.lookup.find(settings, message, &self.unread, partition).await;
             if let Some(position) = found.position {
                 return Some(Published { position, by });
             }
-            self.unread = LookupStart::After(found.read_to);
+            if let Some(read_to) = found.read_to {
+                self.unread = LookupStart::After(read_to);
+            }
             if is_resolved {
                 self.doubt = self.doubt.take().filter(PossiblyAppended::is_trial);
             }

@@ -4,12 +4,13 @@
 //! process pause, and before a message is sent again that may have arrived. The topic is read from
 //! the time the message was stored to the end the topic has now; only then is it absent. The next
 //! lookup of the message goes on from there. Requests that arrive together share one reading. Without
-//! a broker the lookup waits.
+//! a broker the lookup waits; without the leader of a partition only the messages that may be there do.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
+use anyhow::anyhow;
 use jiff::Timestamp;
 use parking_lot::Mutex;
 use rdkafka::error::RDKafkaErrorCode as Code;
@@ -53,8 +54,8 @@ pub(super) struct LookupResult {
     pub(super) position: Option<Position>,
     /// Whether the topic has more than one replica, which can hide an appended record.
     pub(super) has_replicas: bool,
-    /// Up to which offset each partition was read.
-    pub(super) read_to: Arc<BTreeMap<i32, i64>>,
+    /// Up to which offset each partition was read; `None`: some have no leader.
+    pub(super) read_to: Option<Arc<BTreeMap<i32, i64>>>,
 }
 
 /// The lookup; one per producer.
@@ -74,6 +75,8 @@ struct LookupRequest {
     /// The message in all its forms: whole, and truncated as far as the topic may have required.
     forms: Vec<Message>,
     start: LookupStart,
+    /// Where it can be, if at all; `None`: anywhere.
+    partition: Option<i32>,
     reply: oneshot::Sender<LookupResult>,
 }
 
@@ -89,18 +92,21 @@ impl PublishedLookup {
         }
     }
 
-    /// Look for exactly this message in its topic.
+    /// Look for exactly this message in its topic, where it is known in which partition it can be
+    /// there only.
     pub(super) async fn find(
         &self,
         settings: &KafkaSettings,
         message: &Message,
         start: &LookupStart,
+        partition: Option<i32>,
     ) -> LookupResult {
         let _open = OpenLookup::begin(self);
         loop {
             let (reply, replied) = oneshot::channel();
             let (forms, start) = (forms(message), start.clone());
-            let request = LookupRequest { channel: message.channel, forms, start, reply };
+            let channel = message.channel;
+            let request = LookupRequest { channel, forms, start, partition, reply };
             self.waiting.lock().push(request);
             let reading = self.reading.lock().await;
             // All requests that have arrived by now. Empty where another task has just served ours.
@@ -114,10 +120,13 @@ impl PublishedLookup {
                     read_topics(&settings, &requests).map(|found| (requests, found))
                 });
                 match read.await {
-                    Ok(Ok((requests, found))) => {
-                        self.end_fault();
-                        reply_to_all(requests, found);
-                    }
+                    Ok(Ok((requests, found))) => match reply_to_all(requests, found) {
+                        None => self.end_fault(),
+                        // Those without a reply ask again.
+                        Some(failure) => {
+                            self.on_failure(&failure);
+                        }
+                    },
                     // The requests were dropped; each of their tasks asks again.
                     Ok(Err(failure)) => sleep(self.on_failure(&failure)).await,
                     Err(_) => sleep(RETRY_PAUSE).await,
@@ -128,6 +137,7 @@ impl PublishedLookup {
             if let Ok(found) = replied.await {
                 return found;
             }
+            sleep(RETRY_PAUSE).await;
         }
     }
 }
@@ -190,19 +200,22 @@ fn is_refusal(code: Code) -> bool {
     )
 }
 
-/// Why a topic could not be read.
+/// Why a topic, or a partition of it, could not be read.
 struct LookupFailure {
     topic: String,
     error: anyhow::Error,
 }
 
-/// For each request what became of its message.
+/// For each request what became of its message, or why that is not known.
+type LookupResults = Vec<Result<LookupResult, LookupFailure>>;
+
+/// An error concerns all requests.
 fn read_topics(
     settings: &KafkaSettings,
     requests: &[LookupRequest],
-) -> Result<Vec<LookupResult>, LookupFailure> {
-    let not_read = LookupResult { position: None, has_replicas: true, read_to: Arc::default() };
-    let mut results = vec![not_read; requests.len()];
+) -> Result<LookupResults, LookupFailure> {
+    let mut results: Vec<_> = requests.iter().map(|_| None).collect();
+    let mut positions = vec![None; requests.len()];
     for channel in [Channel::Outcomes, Channel::DeadLetters] {
         let wanted: Vec<_> =
             (0..requests.len()).filter(|index| requests[*index].channel == channel).collect();
@@ -219,27 +232,34 @@ fn read_topics(
         let topic = settings.topics.of(channel);
         let failure = |error| LookupFailure { topic: topic.to_owned(), error };
         let (began, mut records) = (Instant::now(), 0_u64);
-        let mut follower =
-            TopicFollower::open(settings, topic, &starts, REQUEST_LIMIT).map_err(failure)?;
+        let mut follower = TopicFollower::open_where_led(settings, topic, &starts, REQUEST_LIMIT)
+            .map_err(failure)?;
         while !follower.is_at_end() {
             let Some(record) = follower.next(POLL).map_err(failure)? else { continue };
             records += 1;
             for index in by_key.get(&record.key.as_deref()).into_iter().flatten() {
                 if requests[*index].matches(&record) {
-                    let found = &mut results[*index].position;
-                    found.get_or_insert_with(|| record.position.clone());
+                    positions[*index].get_or_insert_with(|| record.position.clone());
                 }
             }
         }
         let (messages, elapsed_ms) = (wanted.len(), millis(began.elapsed()));
         debug!(kafka.topic = topic, messages, records, elapsed_ms, "read a topic for messages");
-        let read_to = Arc::new(follower.opened_at_end().clone());
+        let (leaderless, has_replicas) = (follower.leaderless(), follower.has_replicas());
+        let read_to = leaderless.is_empty().then(|| Arc::new(follower.opened_at_end().clone()));
         for index in wanted {
-            results[index].has_replicas = follower.has_replicas();
-            results[index].read_to = read_to.clone();
+            let position = positions[index].take();
+            let is_unread = |partition| leaderless.contains(&partition);
+            let may_be_unread = requests[index].partition.map_or(read_to.is_none(), is_unread);
+            results[index] = Some(if position.is_none() && may_be_unread {
+                Err(failure(anyhow!("its partitions {leaderless:?} have no leader")))
+            } else {
+                Ok(LookupResult { position, has_replicas, read_to: read_to.clone() })
+            });
         }
     }
-    Ok(results)
+    // Each request is of one of the channels.
+    Ok(results.into_iter().flatten().collect())
 }
 
 /// The boundaries of these lookups; the earliest one counts.
@@ -264,11 +284,17 @@ fn starts<'s>(starts: impl Iterator<Item = &'s LookupStart>) -> Vec<Boundary> {
     since.into_iter().chain(read_to.map(Boundary::After)).collect()
 }
 
-fn reply_to_all(requests: Vec<LookupRequest>, results: Vec<LookupResult>) {
+/// Returns why some have no reply.
+fn reply_to_all(requests: Vec<LookupRequest>, results: LookupResults) -> Option<LookupFailure> {
+    let mut failed = None;
     for (request, result) in requests.into_iter().zip(results) {
-        // Fails where the requesting task was cancelled.
-        drop(request.reply.send(result));
+        match result {
+            // Fails where the requesting task was cancelled.
+            Ok(found) => drop(request.reply.send(found)),
+            Err(failure) => failed = Some(failure),
+        }
     }
+    failed
 }
 
 /// The message and every truncated form that it may have been published in.

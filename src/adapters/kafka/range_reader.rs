@@ -4,7 +4,7 @@
 //! [`TopicFollower`] reads from a boundary to the end and then goes on with what comes. Both block,
 //! so they belong on a blocking thread. Transient errors are logged, throttled, and read over.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::{ControlFlow, Range};
 use std::time::Duration;
 
@@ -51,6 +51,8 @@ pub(crate) struct RangeReader {
     available: BTreeMap<i32, Range<i64>>,
     /// The part of these that is read.
     ranges: BTreeMap<i32, Range<i64>>,
+    /// The partitions that were left out.
+    leaderless: BTreeSet<i32>,
     has_replicas: bool,
 }
 
@@ -63,17 +65,37 @@ impl RangeReader {
         limit: Duration,
     ) -> anyhow::Result<Self> {
         let client = TopicClient::connect(settings, topic)?;
-        let mut available = BTreeMap::new();
-        let TopicPartitions { numbers, has_replicas } = client.partitions(settings, limit)?;
-        for partition in numbers {
-            let watermarks = || client.consumer.fetch_watermarks(topic, partition, limit);
+        let found = client.partitions(settings, limit)?;
+        Self::begin(client, TopicPartitions { leaderless: BTreeSet::new(), ..found }, limit)
+    }
+
+    /// The same without the partitions that have no leader now.
+    fn open_where_led(
+        settings: &KafkaSettings,
+        topic: &str,
+        limit: Duration,
+    ) -> anyhow::Result<Self> {
+        let client = TopicClient::connect(settings, topic)?;
+        let found = client.partitions(settings, limit)?;
+        Self::begin(client, found, limit)
+    }
+
+    fn begin(
+        client: TopicClient,
+        partitions: TopicPartitions,
+        limit: Duration,
+    ) -> anyhow::Result<Self> {
+        let TopicPartitions { numbers, leaderless, has_replicas } = partitions;
+        let (topic, mut available) = (client.topic.clone(), BTreeMap::new());
+        for partition in numbers.into_iter().filter(|number| !leaderless.contains(number)) {
+            let watermarks = || client.consumer.fetch_watermarks(&topic, partition, limit);
             let (low, high) = patiently(limit, watermarks)
                 .map_err(plain)
                 .with_context(|| format!("failed to look up the offsets of {topic}"))?;
             available.insert(partition, low..high);
         }
         let ranges = available.clone();
-        Ok(Self { client, limit, available, ranges, has_replicas })
+        Ok(Self { client, limit, available, ranges, leaderless, has_replicas })
     }
 
     /// Begin here.
@@ -253,6 +275,7 @@ pub(crate) struct TopicFollower {
     /// The partitions that are not read to their end yet, and where that was at the opening.
     behind: BTreeMap<i32, i64>,
     end: BTreeMap<i32, i64>,
+    leaderless: BTreeSet<i32>,
     has_replicas: bool,
     limit: Duration,
     /// For how long nothing has come.
@@ -269,14 +292,32 @@ impl TopicFollower {
         starts: &[Boundary],
         limit: Duration,
     ) -> anyhow::Result<Self> {
-        let mut range = RangeReader::open(settings, topic, limit)?;
+        Self::begin(RangeReader::open(settings, topic, limit)?, starts)
+    }
+
+    /// The same without the partitions that have no leader now.
+    pub(super) fn open_where_led(
+        settings: &KafkaSettings,
+        topic: &str,
+        starts: &[Boundary],
+        limit: Duration,
+    ) -> anyhow::Result<Self> {
+        Self::begin(RangeReader::open_where_led(settings, topic, limit)?, starts)
+    }
+
+    fn begin(mut range: RangeReader, starts: &[Boundary]) -> anyhow::Result<Self> {
         range.start_at_first(starts)?;
-        let RangeReader { client, ranges, has_replicas, .. } = range;
+        let RangeReader { client, limit, ranges, leaderless, has_replicas, .. } = range;
         client.assign(&ranges)?;
         let end: BTreeMap<_, _> =
             ranges.iter().map(|(number, range)| (*number, range.end)).collect();
-        let silent_for = Duration::ZERO;
-        Ok(Self { client, behind: end.clone(), end, has_replicas, limit, silent_for })
+        let (behind, silent_for) = (end.clone(), Duration::ZERO);
+        Ok(Self { client, behind, end, leaderless, has_replicas, limit, silent_for })
+    }
+
+    /// The partitions that are not read.
+    pub(super) fn leaderless(&self) -> &BTreeSet<i32> {
+        &self.leaderless
     }
 
     /// Where each partition ended at the opening.

@@ -1,6 +1,6 @@
 //! A consumer of one topic that belongs to no group, for [`range_reader`](super::range_reader).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 use std::sync::Arc;
 use std::thread;
@@ -30,6 +30,7 @@ pub(super) struct TopicClient {
 /// The partitions of a topic.
 pub(super) struct TopicPartitions {
     pub(super) numbers: Vec<i32>,
+    pub(super) leaderless: BTreeSet<i32>,
     pub(super) has_replicas: bool,
 }
 
@@ -66,8 +67,10 @@ impl TopicClient {
         let partitions = found.map_or(&[][..], |found| found.partitions());
         let numbers: Vec<i32> = partitions.iter().map(|partition| partition.id()).collect();
         ensure!(!numbers.is_empty(), "there is no topic {topic}");
+        let leaderless = partitions.iter().filter(|partition| partition.leader() < 0);
+        let leaderless = leaderless.map(|partition| partition.id()).collect();
         let has_replicas = partitions.iter().any(|partition| partition.replicas().len() > 1);
-        Ok(TopicPartitions { numbers, has_replicas })
+        Ok(TopicPartitions { numbers, leaderless, has_replicas })
     }
 
     /// Read these partitions from the beginning of their ranges.

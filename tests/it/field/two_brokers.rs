@@ -2,12 +2,16 @@
 //!
 //! With the outcome topic under its `min.insync.replicas` sessions were transferred for minutes, and no
 //! outcome came; a partition whose leader hung was not read. Both times `/ready` said 200, because the
-//! other broker, and the coordinator on it, were well.
+//! other broker, and the coordinator on it, were well. With one partition of the outcome topic without a
+//! leader the outcomes of the other partitions were not published either: they had to be looked up, and
+//! that read all partitions.
 
 use handoff::sim::desk::SimulatedDeskSettings;
 
 use super::beside::{not_ready, until};
-use crate::support::kafka::{Broker, Record, create_topic_on, produce, read_to_end};
+use crate::support::kafka::{
+    Broker, Record, create_topic_on, high_watermark, produce, read_to_end,
+};
 use crate::support::worker::{World, ask_admin, by_event, escalation, free_port};
 
 const NOT_READY: &str = "not ready: events cannot be answered";
@@ -117,5 +121,44 @@ async fn a_leader_that_hangs_is_named_beside_a_coordinator_that_answers() {
     until("it is ready again", async || ask_admin(port, "ready").await.0 == 200).await;
     publish(&world, 1, ["d".to_owned()]).await;
     published(&world, 4).await;
+    worker.terminate().await;
+}
+
+/// Events of the partition with a leader while the other one has none.
+const EVENTS: usize = 3000;
+/// One of so many is of the other partition.
+const OTHERS: usize = 100;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_partition_without_a_leader_holds_back_its_own_outcomes_only() {
+    let (first, mut second) = Broker::start_two(&[]).await;
+    let (world, _port) = world(&first, &[&[1]]).await;
+    let answers = world.topic("answers");
+    create_topic_on(first.bootstrap(), &answers, &[&[1], &[2]], &[]).await;
+    let worker = world.process();
+    publish(&world, 0, (0..20).map(|n| format!("s{n}"))).await;
+    published(&world, 20).await;
+    let sessions = async |partition: i32| {
+        let records = read_to_end(&world.bootstrap, &answers).await;
+        let of_partition = records.into_iter().filter(|record| record.partition == partition);
+        let keys = of_partition.map(|record| String::from_utf8(record.key.unwrap()).unwrap());
+        keys.collect::<Vec<_>>()
+    };
+    let (led, others) = (sessions(0).await, sessions(1).await);
+
+    second.stop().await;
+    let event = |n: usize| {
+        let sessions = if n.is_multiple_of(OTHERS) { &others } else { &led };
+        let session = &*sessions[n % sessions.len()];
+        Record::new(session, escalation(&format!("e{n}"), session).to_string()).on(0)
+    };
+    produce(&world.bootstrap, &world.topic("from"), (0..EVENTS).map(event)).await;
+    let all = (led.len() + EVENTS - EVENTS / OTHERS) as i64;
+    let end = async || high_watermark(&world.bootstrap, &answers, 0).await;
+    let waited = until("the other partition has its outcomes", async || end().await >= all).await;
+    println!("{all} outcomes after {waited:?}");
+
+    second.start_again().await;
+    published(&world, 20 + EVENTS).await;
     worker.terminate().await;
 }

@@ -49,10 +49,7 @@ pub(crate) async fn create_topic_with(
     partitions: i32,
     settings: &[(&str, &str)],
 ) {
-    let topic = settings
-        .iter()
-        .fold(new_topic(name, partitions), |topic, (key, value)| topic.set(key, value));
-    create(bootstrap, vec![topic]).await;
+    create(bootstrap, vec![with_settings(new_topic(name, partitions), settings)]).await;
 }
 
 /// Creates a topic with settings of its own, given the brokers of each partition; the first one leads.
@@ -64,8 +61,7 @@ pub(crate) async fn create_topic_on(
 ) {
     let partitions = i32::try_from(brokers.len()).expect("a number of partitions");
     let topic = NewTopic::new(name, partitions, TopicReplication::Variable(brokers));
-    let topic = settings.iter().fold(topic, |topic, (key, value)| topic.set(key, value));
-    create(bootstrap, vec![topic]).await;
+    create(bootstrap, vec![with_settings(topic, settings)]).await;
 }
 
 /// Creates topics, given as names with their numbers of partitions.
@@ -76,13 +72,40 @@ pub(crate) async fn create_topics(bootstrap: &str, topics: &[(&str, i32)]) {
 
 /// Deletes a topic and creates it again, as fast as the broker allows.
 pub(crate) async fn recreate_topic(bootstrap: &str, name: &str, partitions: i32) {
+    recreate_topic_with(bootstrap, name, partitions, &[]).await;
+}
+
+/// The same, with settings of the new topic.
+pub(crate) async fn recreate_topic_with(
+    bootstrap: &str,
+    name: &str,
+    partitions: i32,
+    settings: &[(&str, &str)],
+) {
+    delete_topic(bootstrap, name).await;
+    create_deleted_topic(bootstrap, name, partitions, settings).await;
+}
+
+pub(crate) async fn delete_topic(bootstrap: &str, name: &str) {
     let admin: AdminClient<DefaultClientContext> = config(bootstrap).create().expect("an admin");
     let options = AdminOptions::new().operation_timeout(Some(TIME_LIMIT));
     let deleted = admin.delete_topics(&[name], &options).await.expect("Kafka answers");
     assert!(deleted.iter().all(Result::is_ok), "{deleted:?}");
+}
+
+/// Creates a topic of the name that another one has had.
+pub(crate) async fn create_deleted_topic(
+    bootstrap: &str,
+    name: &str,
+    partitions: i32,
+    settings: &[(&str, &str)],
+) {
+    let admin: AdminClient<DefaultClientContext> = config(bootstrap).create().expect("an admin");
+    let options = AdminOptions::new().operation_timeout(Some(TIME_LIMIT));
     let end = Instant::now() + TIME_LIMIT;
     loop {
-        let created = admin.create_topics(&[new_topic(name, partitions)], &options).await;
+        let topic = with_settings(new_topic(name, partitions), settings);
+        let created = admin.create_topics(&[topic], &options).await;
         match created.expect("Kafka answers").remove(0) {
             Ok(_) => break,
             Err((_, RDKafkaErrorCode::TopicAlreadyExists)) => {}
@@ -93,6 +116,10 @@ pub(crate) async fn recreate_topic(bootstrap: &str, name: &str, partitions: i32)
     }
     let wanted = vec![(name.to_owned(), partitions)];
     ask(bootstrap, move |consumer| wait_for_topics(consumer, &wanted)).await;
+}
+
+fn with_settings<'t>(topic: NewTopic<'t>, settings: &[(&'t str, &'t str)]) -> NewTopic<'t> {
+    settings.iter().fold(topic, |topic, (key, value)| topic.set(key, value))
 }
 
 fn new_topic(name: &str, partitions: i32) -> NewTopic<'_> {
@@ -315,6 +342,15 @@ pub(crate) async fn high_watermarks(bootstrap: &str, topic: &str) -> Vec<i64> {
             consumer.fetch_watermarks(&topic, partition, TIME_LIMIT).expect("watermarks").1
         });
         ends.collect()
+    })
+    .await
+}
+
+/// The offset after the last record of a partition; the others may have no leader.
+pub(crate) async fn high_watermark(bootstrap: &str, topic: &str, partition: i32) -> i64 {
+    let topic = topic.to_owned();
+    ask(bootstrap, move |consumer| {
+        consumer.fetch_watermarks(&topic, partition, TIME_LIMIT).expect("watermarks").1
     })
     .await
 }

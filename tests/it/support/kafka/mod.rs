@@ -17,8 +17,9 @@ mod record;
 pub(in crate::support) use broker::free_port;
 pub(crate) use broker::{Broker, Tools, shared};
 pub(crate) use client::{
-    add_partitions, alter_topic, commit, committed, create_topic, create_topic_on,
-    create_topic_with, create_topics, delete_records, high_watermarks, produce, read_all,
-    read_to_end, recreate_topic, unique,
+    add_partitions, alter_topic, commit, committed, create_deleted_topic, create_topic,
+    create_topic_on, create_topic_with, create_topics, delete_records, delete_topic,
+    high_watermark, high_watermarks, produce, read_all, read_to_end, recreate_topic,
+    recreate_topic_with, unique,
 };
 pub(crate) use record::{Received, Record};
