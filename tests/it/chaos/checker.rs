@@ -10,6 +10,7 @@ use std::fmt;
 use handoff::sim::desk::{ApiCommand, CallRecord};
 use jiff::Timestamp;
 
+use super::duty::{Duty, TopicLife};
 use super::freshness::{Disturbance, freshness};
 
 /// Partition and offset of a record.
@@ -47,6 +48,8 @@ pub(super) enum ExpectedResult {
 /// A record that was sent.
 #[derive(Debug, Clone)]
 pub(super) struct SentRecord {
+    /// The number of its topic: topics of one name follow each other.
+    pub(super) topic: usize,
     pub(super) position: RecordPosition,
     pub(super) kind: RecordKind,
     /// When the broker appended it.
@@ -76,6 +79,8 @@ pub(super) struct ObservedOutcome {
 #[derive(Debug, Clone)]
 pub(super) struct ObservedDeadLetter {
     pub(super) source: RecordPosition,
+    /// When the broker appended that record; a topic that is created again has others at its positions.
+    pub(super) source_arrived: Timestamp,
     pub(super) bytes: Vec<u8>,
 }
 
@@ -91,6 +96,11 @@ pub(super) struct DeskSession {
 #[derive(Debug, Clone, Default)]
 pub(super) struct Evidence {
     pub(super) sent: Vec<SentRecord>,
+    /// The name of the escalations topic, and the topics that had it; the last one is there.
+    pub(super) input: String,
+    pub(super) topics: Vec<TopicLife>,
+    /// The keys of all ledger entries.
+    pub(super) claimed: BTreeSet<String>,
     pub(super) outcomes: Vec<ObservedOutcome>,
     pub(super) dead_letters: Vec<ObservedDeadLetter>,
     pub(super) desk: BTreeMap<String, DeskSession>,
@@ -232,8 +242,12 @@ fn expected_results(evidence: &Evidence) -> BTreeMap<&str, ExpectedResult> {
 /// Exactly one final outcome per id.
 fn check_outcomes(evidence: &Evidence, finals: &Finals<'_>, findings: &mut Findings) {
     let expected = expected_results(evidence);
-    for id in expected.keys().filter(|id| !finals.contains_key(*id)) {
-        findings.lost.push(format!("event {id} has no final outcome"));
+    for (id, duty) in evidence.duties() {
+        let is_due =
+            duty == Duty::Answer || duty == Duty::AnswerIfClaimed && evidence.is_claimed(id);
+        if is_due && !finals.contains_key(id) {
+            findings.lost.push(format!("event {id} has no final outcome ({duty:?})"));
+        }
     }
     for (id, all) in finals {
         if !expected.contains_key(id) {
@@ -261,7 +275,8 @@ fn content(outcome: &ObservedOutcome) -> (&str, Option<&str>, &str) {
 
 /// Exactly one dead letter per malformed record, and per id used with another session.
 fn check_dead_letters(evidence: &Evidence, finals: &Finals<'_>, findings: &mut Findings) {
-    let mut required: BTreeMap<RecordPosition, String> = BTreeMap::new();
+    type RecordId = (RecordPosition, Timestamp);
+    let mut possible: BTreeMap<RecordId, (String, bool)> = BTreeMap::new();
     for sent in &evidence.sent {
         let text = match &sent.kind {
             RecordKind::Malformed => "malformed".to_owned(),
@@ -270,17 +285,23 @@ fn check_dead_letters(evidence: &Evidence, finals: &Finals<'_>, findings: &mut F
                 _ => continue,
             },
         };
-        required.insert(sent.position, text);
+        let is_due = match evidence.duty_to(sent) {
+            Duty::Answer => true,
+            Duty::AnswerIfClaimed => evidence.is_dead_letter_claimed(sent),
+            Duty::Nothing => false,
+        };
+        possible.insert((sent.position, sent.arrived), (text, is_due));
     }
-    let mut seen: BTreeMap<RecordPosition, &ObservedDeadLetter> = BTreeMap::new();
+    let mut seen: BTreeMap<RecordId, &ObservedDeadLetter> = BTreeMap::new();
     for dead_letter in &evidence.dead_letters {
         let position = dead_letter.source;
-        if !required.contains_key(&position) {
+        let record = (position, dead_letter.source_arrived);
+        if !possible.contains_key(&record) {
             findings
                 .unexpected
                 .push(format!("a dead letter for {position:?}, which is a valid record"));
         }
-        match seen.insert(position, dead_letter) {
+        match seen.insert(record, dead_letter) {
             Some(first) if first.bytes == dead_letter.bytes => {
                 findings.repeated.push(format!("two dead letters for {position:?}"));
             }
@@ -288,8 +309,12 @@ fn check_dead_letters(evidence: &Evidence, finals: &Finals<'_>, findings: &mut F
             None => {}
         }
     }
-    for (position, text) in required.iter().filter(|(position, _)| !seen.contains_key(position)) {
-        findings.lost.push(format!("record {position:?} ({text}) has no dead letter"));
+    for (record, (text, is_due)) in &possible {
+        if *is_due && !seen.contains_key(record) {
+            let (position, arrived) = record;
+            let text = format!("record {position:?} of {arrived} ({text}) has no dead letter");
+            findings.lost.push(text);
+        }
     }
 }
 
@@ -327,7 +352,8 @@ fn check_against_desk(evidence: &Evidence, finals: &Finals<'_>, findings: &mut F
             matches!(status, "assigned" | "queued") || outcome.reason.contains("unknown");
         session.events += 1;
     }
-    for (session, desk) in &evidence.desk {
+    let left = evidence.left_when_killed(|id| finals.contains_key(id));
+    for (session, desk) in evidence.desk.iter().filter(|(session, _)| !left.contains(*session)) {
         let AnsweredSession { is_transferred, events } =
             sessions.get(session.as_str()).copied().unwrap_or_default();
         if is_transferred != (desk.transfers > 0) {
@@ -348,6 +374,12 @@ fn check_against_desk(evidence: &Evidence, finals: &Finals<'_>, findings: &mut F
 /// The events of a session are decided and published in the order of their records.
 fn check_order(evidence: &Evidence, finals: &Finals<'_>, findings: &mut Findings) {
     let expected = expected_results(evidence);
+    let topic = |sent: &SentRecord| match &sent.kind {
+        RecordKind::Event { id, .. } => Some(((id.clone(), sent.position), sent.topic)),
+        RecordKind::Malformed => None,
+    };
+    let topics: BTreeMap<_, _> = evidence.sent.iter().filter_map(topic).collect();
+    let topic = |outcome: &ObservedOutcome| topics.get(&(outcome.event.clone(), outcome.source));
     let mut sessions: BTreeMap<&str, Vec<&ObservedOutcome>> = BTreeMap::new();
     for (id, all) in finals {
         // An expired event does not wait for its predecessors.
@@ -356,7 +388,7 @@ fn check_order(evidence: &Evidence, finals: &Finals<'_>, findings: &mut Findings
         }
     }
     for (session, mut outcomes) in sessions {
-        outcomes.sort_by_key(|outcome| outcome.source);
+        outcomes.sort_by_key(|outcome| (topic(outcome), outcome.source));
         for pair in outcomes.windows(2) {
             let (one, two) = (pair[0], pair[1]);
             let text = format!("session {session}: {} before {}", two.event, one.event);

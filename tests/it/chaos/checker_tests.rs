@@ -7,11 +7,18 @@ use super::checker::{
     DeskSession, Evidence, ExpectedCounts, ExpectedResult, Findings, ObservedDeadLetter,
     ObservedOutcome, RecordKind, RecordPosition, SentRecord, check as run_checker, expected_counts,
 };
+use super::duty::TopicLife;
 use super::freshness::{Disturbance, freshness};
 
 fn sent(offset: i64, id: &str, session: &str, expected: ExpectedResult) -> SentRecord {
     let kind = RecordKind::Event { id: id.into(), session: session.into(), expected };
-    SentRecord { position: RecordPosition(0, offset), kind, arrived: at(offset), is_in_pile: false }
+    SentRecord {
+        topic: 0,
+        position: RecordPosition(0, offset),
+        kind,
+        arrived: at(offset),
+        is_in_pile: false,
+    }
 }
 
 fn at(second: i64) -> Timestamp {
@@ -32,6 +39,11 @@ fn outcome(offset: i64, event: &str, session: &str, status: &str) -> ObservedOut
         reason: String::new(),
         bytes: format!("{event} {status} {offset}").into(),
     }
+}
+
+fn dead_letter(offset: i64) -> ObservedDeadLetter {
+    let source = RecordPosition(0, offset);
+    ObservedDeadLetter { source, source_arrived: at(offset), bytes: vec![] }
 }
 
 fn call(began: u64, command: ApiCommand, code: Option<i64>) -> CallRecord {
@@ -65,9 +77,10 @@ fn without_findings() -> Evidence {
             outcome(4, "d", "late", "expired"),
             outcome(6, "e", "mine", "assigned"),
         ],
-        dead_letters: [5, 7]
-            .map(|offset| ObservedDeadLetter { source: RecordPosition(0, offset), bytes: vec![] })
-            .into(),
+        dead_letters: [dead_letter(5), dead_letter(7)].into(),
+        input: "in".into(),
+        topics: vec![TopicLife::default()],
+        claimed: ["a", "b", "c", "d", "e"].map(|id| format!("id:{id}")).into(),
         desk: [
             ("s".to_owned(), transfers(&both)),
             ("mine".to_owned(), transfers(&[call(10, ApiCommand::Transfer, Some(0))])),
@@ -159,10 +172,7 @@ fn a_second_dead_letter_and_one_for_a_valid_record_are_found() {
         |e| e.dead_letters.push(ObservedDeadLetter { bytes: vec![1], ..e.dead_letters[0].clone() }),
         &["duplicate"],
     );
-    check(
-        |e| e.dead_letters.push(ObservedDeadLetter { source: RecordPosition(0, 1), bytes: vec![] }),
-        &["unexpected"],
-    );
+    check(|e| e.dead_letters.push(dead_letter(1)), &["unexpected"]);
     check(|e| e.outcomes.push(outcome(9, "x", "nobody", "expired")), &["untrue", "unexpected"]);
 }
 
@@ -220,6 +230,80 @@ fn overlapping_calls_and_transfers_in_doubt_are_found() {
 fn a_partition_not_committed_to_its_end_is_found() {
     check(|e| e.offsets[0].1 = Some(7), &["uncommitted"]);
     check(|e| e.offsets[0].1 = None, &["uncommitted"]);
+}
+
+/// The records up to that of `d` were in a topic that was deleted, and whose positions occur again.
+fn made_again(e: &mut Evidence) {
+    e.topics = vec![TopicLife::default(); 2];
+    e.offsets[0] = (3, Some(3));
+    for sent in &mut e.sent[5..] {
+        (sent.topic, sent.position) = (1, RecordPosition(0, sent.position.1 - 5));
+    }
+    e.outcomes[4].source = RecordPosition(0, 1);
+    for dead_letter in &mut e.dead_letters {
+        dead_letter.source = RecordPosition(0, dead_letter.source.1 - 5);
+    }
+}
+
+#[test]
+fn what_was_not_claimed_may_be_gone_with_its_topic() {
+    let without = |id: &'static str, change: fn(&mut Evidence)| {
+        move |e: &mut Evidence| {
+            made_again(e);
+            e.outcomes.retain(|outcome| outcome.event != id);
+            change(e);
+        }
+    };
+    let unclaimed = |e: &mut Evidence| e.claimed.retain(|key| key != "id:c");
+    check(made_again, &[]);
+    check(without("c", |_| {}), &["lost"]);
+    check(without("c", unclaimed), &[]);
+    let read = |e: &mut Evidence| {
+        e.claimed.remove("id:c");
+        e.topics[0].required_below = vec![4];
+    };
+    check(without("c", read), &["lost"]);
+    check(without("c", |e| e.topics[0].killed = true), &[]);
+    // It was called although nobody had claimed it.
+    let called = |e: &mut Evidence| {
+        e.claimed.remove("id:c");
+        let calls = vec![call(1, ApiCommand::Transfer, Some(0))];
+        e.desk.insert("invalid".into(), DeskSession { transfers: 1, calls });
+    };
+    check(without("c", called), &["untrue", "transferred again"]);
+    // An event of the topic that is there is repeated in none that was before.
+    let again = |e: &mut Evidence| {
+        made_again(e);
+        e.sent.push(SentRecord { topic: 1, ..sent(3, "c", "invalid", ExpectedResult::Rejected) });
+        e.outcomes.remove(2);
+        e.claimed.remove("id:c");
+    };
+    check(again, &["lost"]);
+}
+
+#[test]
+fn dead_letters_of_a_deleted_topic_are_those_of_its_records() {
+    let malformed = |e: &mut Evidence| {
+        made_again(e);
+        let record = sent(0, "", "", ExpectedResult::FromDesk);
+        e.sent.push(SentRecord { kind: RecordKind::Malformed, arrived: at(-1), ..record });
+    };
+    check(malformed, &[]);
+    let claimed = |e: &mut Evidence| {
+        malformed(e);
+        e.claimed.insert(format!("dead-letter:in/0/0@{}", at(-1).as_millisecond()));
+    };
+    check(claimed, &["lost"]);
+    let sent = |e: &mut Evidence| {
+        claimed(e);
+        e.dead_letters.push(ObservedDeadLetter { source_arrived: at(-1), ..dead_letter(0) });
+    };
+    check(sent, &[]);
+    let of_valid_one = |e: &mut Evidence| {
+        made_again(e);
+        e.dead_letters.push(dead_letter(0));
+    };
+    check(of_valid_one, &["unexpected"]);
 }
 
 #[test]

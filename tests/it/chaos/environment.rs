@@ -4,6 +4,7 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use handoff::adapters::ledger::{LedgerReader, LedgerUrl};
@@ -14,6 +15,7 @@ use sqlx::{Connection as _, PgConnection};
 
 use super::desk::DeskProcess;
 use super::faults::ConnectedTo;
+use super::input_topic::InputTopic;
 use super::piles;
 use super::settings::{LedgerKind, RunSettings, SESSION_TIMEOUT, SETTLE};
 use crate::support::kafka::{Broker, alter_topic, create_topic_with, unique};
@@ -35,6 +37,7 @@ pub(super) struct Environment {
     broker_relay: Relay,
     database_relay: Option<Relay>,
     pub(super) desk: DeskProcess,
+    pub(super) input: Arc<InputTopic>,
     pub(super) name: String,
     settings: RunSettings,
 }
@@ -54,13 +57,16 @@ impl Environment {
             }
         };
         let desk = DeskProcess::start(&settings.folder, settings.seed).await;
+        let name = unique("chaos");
+        let input = Arc::new(InputTopic::new(broker.bootstrap(), format!("{name}-in")));
         let environment = Self {
             broker,
             database,
             broker_relay,
             database_relay,
             desk,
-            name: unique("chaos"),
+            input,
+            name,
             settings: settings.clone(),
         };
         let names = ["in", "out", "dead"].map(|topic| environment.topic(topic));
@@ -132,17 +138,32 @@ impl Environment {
         text
     }
 
-    /// The keys of all unfinished ledger entries.
+    /// The keys of all unfinished ledger entries, without those that nobody can finish.
     pub(super) async fn unpublished_keys(&self) -> Vec<String> {
+        let mut keys = self.ledger_keys("state <> 'published'").await;
+        keys.retain(|key| !self.input.is_abandoned(key));
+        keys
+    }
+
+    /// The keys of the entries that only Kafka can give back, without those as above.
+    pub(super) async fn keys_in_work(&self) -> Vec<String> {
+        let condition = "state = 'open' AND NOT from_ledger OR waits_for = 'redelivery'";
+        let mut keys = self.ledger_keys(condition).await;
+        keys.retain(|key| !self.input.is_abandoned(key));
+        keys
+    }
+
+    /// The keys of the ledger entries for which this SQL holds.
+    pub(super) async fn ledger_keys(&self, condition: &'static str) -> Vec<String> {
         if self.database.is_some() {
-            let sql = "SELECT key FROM handoff_events WHERE state <> 'published'";
+            let sql = format!("SELECT key FROM handoff_events WHERE {condition}");
             let mut connection = PgConnection::connect(&self.ledger()).await.expect("a connection");
-            return sqlx::query_scalar(sql).fetch_all(&mut connection).await.expect("keys");
+            let query = sqlx::query_scalar(sqlx::AssertSqlSafe(sql));
+            return query.fetch_all(&mut connection).await.expect("keys");
         }
         let ledger = Connection::open(self.settings.folder.join("ledger.db")).expect("a file");
-        let mut query = ledger
-            .prepare("SELECT key FROM handoff_ledger WHERE state <> 'published'")
-            .expect("a ledger");
+        let sql = format!("SELECT key FROM handoff_ledger WHERE {condition}");
+        let mut query = ledger.prepare(&sql).expect("a ledger");
         let keys = query.query_map([], |row| row.get(0)).expect("keys");
         keys.collect::<Result<_, _>>().expect("keys")
     }

@@ -4,6 +4,7 @@
 //! records their positions. It retries without limit, because the broker may be down at any time.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use fastrand::Rng;
@@ -15,6 +16,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval};
 
 use super::checker::{ExpectedResult, RecordKind, RecordPosition, SentRecord};
 use super::evidence::timestamp;
+use super::input_topic::InputTopic;
 use crate::support::kafka::unique;
 
 /// A record to send.
@@ -108,6 +110,11 @@ fn good(id: &str, session: &str) -> GeneratedRecord {
     event(id, session, ExpectedResult::FromDesk, json!({}))
 }
 
+/// Events that Desk answers, two of each session.
+pub(super) fn burst(number: usize, events: u64) -> impl Iterator<Item = GeneratedRecord> {
+    (0..events).map(move |n| good(&format!("b{number}-{n}"), &format!("burst-{number}-{}", n / 2)))
+}
+
 /// An event of a session of its own, which Desk answers.
 pub(super) fn witness() -> GeneratedRecord {
     let name = unique("witness");
@@ -128,27 +135,38 @@ pub(super) fn event(
 }
 
 pub(super) struct EscalationPublisher {
+    config: ClientConfig,
     client: FutureProducer,
-    topic: String,
+    input: Arc<InputTopic>,
+    /// The number of the topic that the client publishes to.
+    topic: usize,
     /// Whether it publishes piles, not the ordinary records.
     of_piles: bool,
-    in_flight: Vec<(RecordKind, DeliveryFuture)>,
+    in_flight: Vec<InFlight>,
     sent: Vec<SentRecord>,
 }
 
+struct InFlight {
+    topic: usize,
+    kind: RecordKind,
+    delivery: DeliveryFuture,
+}
+
 impl EscalationPublisher {
-    pub(super) fn new(bootstrap: &str, topic: String, of_piles: bool) -> Self {
-        let client = ClientConfig::new()
+    pub(super) fn new(bootstrap: &str, input: Arc<InputTopic>, of_piles: bool) -> Self {
+        let mut config = ClientConfig::new();
+        config
             .set("bootstrap.servers", bootstrap)
             .set("enable.idempotence", "true")
             .set("message.timeout.ms", "0")
             .set("reconnect.backoff.max.ms", "500")
             // Connections are dropped in silence.
             .set("socket.timeout.ms", "3000")
-            .set("partitioner", "murmur2_random")
-            .create()
-            .expect("a producer");
-        Self { client, topic, of_piles, in_flight: Vec::new(), sent: Vec::new() }
+            .set("partitioner", "murmur2_random");
+        let client: FutureProducer = config.create().expect("a producer");
+        input.add_client(&client);
+        let topic = input.number();
+        Self { config, client, input, topic, of_piles, in_flight: Vec::new(), sent: Vec::new() }
     }
 
     /// Sends records at this rate for this time, then those left for later.
@@ -158,9 +176,22 @@ impl EscalationPublisher {
         ticks.set_missed_tick_behavior(MissedTickBehavior::Burst);
         while Instant::now() < until {
             ticks.tick().await;
+            let input = self.input.clone();
+            let open = match input.try_publish() {
+                Some(open) => open,
+                None => {
+                    let open = input.publish().await;
+                    // What was not published meanwhile does not follow in one burst.
+                    ticks.reset();
+                    open
+                }
+            };
             let record = generator.next();
             self.send(record);
+            drop(open);
         }
+        let input = self.input.clone();
+        let _open = input.publish().await;
         for record in generator.remaining() {
             self.send(record);
         }
@@ -168,13 +199,14 @@ impl EscalationPublisher {
 
     /// Waits until all records are acknowledged and returns them with their positions.
     pub(super) async fn sent(&mut self) -> &[SentRecord] {
-        for (kind, delivery) in std::mem::take(&mut self.in_flight) {
+        for InFlight { topic, kind, delivery } in std::mem::take(&mut self.in_flight) {
             let delivery = delivery.await.expect("the producer exists");
             let delivery = delivery.map_err(|(error, _)| error).unwrap_or_else(|error| {
                 let fatal = self.client.client().fatal_error();
                 panic!("Kafka accepts the record: {error}, {fatal:?}")
             });
             self.sent.push(SentRecord {
+                topic,
                 position: RecordPosition(delivery.partition, delivery.offset),
                 kind,
                 arrived: timestamp(delivery.timestamp.to_millis()),
@@ -184,10 +216,19 @@ impl EscalationPublisher {
         &self.sent
     }
 
+    /// Must not run while the topic is deleted.
     pub(super) fn send(&mut self, generated: GeneratedRecord) {
-        let mut record = FutureRecord::<String, String>::to(&self.topic).key(&generated.key);
+        let topic = self.input.number();
+        if topic != self.topic {
+            // All that the other one had is acknowledged.
+            self.client = self.config.create().expect("a producer");
+            self.input.add_client(&self.client);
+            self.topic = topic;
+        }
+        let mut record = FutureRecord::<String, String>::to(&self.input.name).key(&generated.key);
         record.payload = generated.value.as_ref();
         let sent = self.client.send_result(record).map_err(|(error, _)| error);
-        self.in_flight.push((generated.kind, sent.expect("room to send")));
+        let delivery = sent.expect("room to send");
+        self.in_flight.push(InFlight { topic, kind: generated.kind, delivery });
     }
 }

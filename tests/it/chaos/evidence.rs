@@ -30,6 +30,9 @@ pub(super) async fn gather(
     Evidence {
         desk: environment.desk.sessions(sessions.into_iter().collect()).await,
         sent,
+        input: environment.input.name.clone(),
+        topics: environment.input.lives(),
+        claimed: environment.ledger_keys("TRUE").await.into_iter().collect(),
         outcomes: outcomes.iter().map(outcome).collect(),
         dead_letters: dead_letters.iter().map(dead_letter).collect(),
         offsets: offsets(environment).await,
@@ -40,9 +43,9 @@ pub(super) async fn gather(
 
 /// End and committed offset of each partition.
 pub(super) async fn offsets(environment: &Environment) -> Vec<(i64, Option<i64>)> {
-    let (bootstrap, input) = (environment.broker.bootstrap(), environment.topic("in"));
-    let ends = high_watermarks(bootstrap, &input).await;
-    let committed = committed(bootstrap, &environment.name, &input, PARTITIONS).await;
+    let (bootstrap, input) = (environment.broker.bootstrap(), &environment.input.name);
+    let ends = high_watermarks(bootstrap, input).await;
+    let committed = committed(bootstrap, &environment.name, input, PARTITIONS).await;
     ends.into_iter().zip(committed).collect()
 }
 
@@ -75,15 +78,18 @@ pub(super) fn timestamp(ms: Option<i64>) -> Timestamp {
 fn dead_letter(record: &Received) -> ObservedDeadLetter {
     ObservedDeadLetter {
         source: source(record),
+        source_arrived: header(record, "handoff-source-timestamp").parse().expect("a time"),
         bytes: format!("{:?}", (&record.value, &record.headers)).into(),
     }
 }
 
+fn header(record: &Received, name: &str) -> String {
+    let header = record.headers.iter().rev().find(|(key, _)| key == name);
+    let value = header.and_then(|(_, value)| value.clone()).expect("a header with the source");
+    String::from_utf8(value).expect("text")
+}
+
 fn source(record: &Received) -> RecordPosition {
-    let number = |name: &str| {
-        let header = record.headers.iter().rev().find(|(key, _)| key == name);
-        let value = header.and_then(|(_, value)| value.clone()).expect("a header with the source");
-        String::from_utf8(value).expect("text").parse::<i64>().expect("a number")
-    };
+    let number = |name: &str| header(record, name).parse::<i64>().expect("a number");
     RecordPosition(number("handoff-source-partition") as i32, number("handoff-source-offset"))
 }

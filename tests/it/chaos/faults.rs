@@ -80,6 +80,12 @@ pub(super) enum Fault {
         worker: usize,
         time: u64,
     },
+    /// The topic of the escalations is deleted and created again so many times, under load; all workers
+    /// may be killed meanwhile.
+    MakeTopicAgain {
+        times: u32,
+        kills: bool,
+    },
     Pile(Pile),
 }
 
@@ -105,7 +111,7 @@ impl Refusal {
 
 impl Fault {
     /// The names of all kinds, as `scripts/chaos --only` takes them.
-    pub(super) const KINDS: [&str; 13] = [
+    pub(super) const KINDS: [&str; 14] = [
         "kill",
         "restart",
         "pause",
@@ -118,6 +124,7 @@ impl Fault {
         "desk",
         "throttle",
         "log",
+        "topic",
         "pile",
     ];
 
@@ -136,8 +143,15 @@ impl Fault {
             Self::DeskOutage { .. } | Self::DeskFaults(..) => "desk",
             Self::Throttle { .. } => "throttle",
             Self::StallLog { .. } => "log",
+            Self::MakeTopicAgain { .. } => "topic",
             Self::Pile(_) => "pile",
         }
+    }
+
+    /// Whether it begins only when no earlier fault explains that an event waits: so that this one
+    /// cannot hide, or so that no worker has just been stopped with events in work.
+    pub(super) fn needs_calm(&self) -> bool {
+        matches!(self, Self::Pile(_) | Self::StallLog { .. } | Self::MakeTopicAgain { .. })
     }
 
     /// How long after it events may still wait because of it; `None`: it must delay no event that
@@ -160,6 +174,8 @@ impl Fault {
             Self::DropConnections { .. } => Some(NOTICED_WITHIN + RECOVERY),
             Self::RollingRestart | Self::Throttle { .. } => Some(RECOVERY),
             Self::DeskFaults(..) => Some(DESK_RECOVERY),
+            // It ends when everything is answered.
+            Self::MakeTopicAgain { .. } => Some(Duration::ZERO),
             Self::StallLog { .. } | Self::Pile(_) => None,
         }
     }
@@ -199,6 +215,10 @@ impl fmt::Display for Fault {
             Self::StallLog { worker, time } => {
                 write!(f, "nobody reads the log of worker {worker} for {time} ms")
             }
+            Self::MakeTopicAgain { times, kills } => {
+                let kills = if *kills { ", and kill all workers" } else { "" };
+                write!(f, "delete the input topic and create it again, {times} times{kills}")
+            }
             Self::Pile(pile) => write!(f, "{pile}"),
         }
     }
@@ -213,5 +233,6 @@ pub(super) struct FaultCounts {
     pub(super) passwords: usize,
     pub(super) dropped_connections: usize,
     pub(super) desk: usize,
+    pub(super) topics: usize,
     pub(super) piles: usize,
 }

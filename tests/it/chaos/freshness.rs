@@ -58,13 +58,14 @@ impl Freshness {
 
 /// The answer times of all events that are part of no pile and whose answer Desk decides.
 pub(super) fn freshness(evidence: &Evidence) -> Freshness {
-    let mut answers: BTreeMap<RecordPosition, &ObservedOutcome> = BTreeMap::new();
+    // The id too: a topic that is created again has other records at the same positions.
+    let mut answers: BTreeMap<(&str, RecordPosition), &ObservedOutcome> = BTreeMap::new();
     for outcome in evidence.outcomes.iter().filter(|outcome| outcome.is_final) {
         // The first copy counts, if there are several.
-        answers.entry(outcome.source).or_insert(outcome);
+        answers.entry((&outcome.event, outcome.source)).or_insert(outcome);
     }
     let mut beside: Vec<_> = evidence.sent.iter().filter(|sent| !sent.is_in_pile).collect();
-    beside.sort_by_key(|sent| sent.position);
+    beside.sort_by_key(|sent| (sent.topic, sent.position));
     // By partition: when the events of disturbances were answered that are ahead of the next one.
     let mut caught_up: BTreeMap<i32, Timestamp> = BTreeMap::new();
     let mut freshness = Freshness::default();
@@ -74,7 +75,7 @@ pub(super) fn freshness(evidence: &Evidence) -> Freshness {
             continue;
         };
         // A repeated record has no answer of its own; a lost event is another finding.
-        let Some(answer) = answers.get(&sent.position) else { continue };
+        let Some(answer) = answers.get(&(id.as_str(), sent.position)) else { continue };
         if !was_answered(evidence, session) {
             freshness.explained += 1;
             continue;

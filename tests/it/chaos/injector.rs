@@ -14,7 +14,7 @@ use tokio::time::Instant;
 
 use super::checker::SentRecord;
 use super::environment::{APPEND_TIME, Environment};
-use super::escalations::{EscalationPublisher, GeneratedRecord};
+use super::escalations::{EscalationPublisher, GeneratedRecord, burst};
 use super::faults::{ConnectedTo, FREEZE, Fault, FaultCounts, Refusal};
 use super::freshness::Disturbance;
 use super::piles::Pile;
@@ -26,12 +26,16 @@ const PILE_TIME: Duration = Duration::from_secs(12);
 /// A pile that is spread over that time arrives in so many parts.
 const PILE_PARTS: u32 = 24;
 
+/// Longer than any event is in work that is neither parked nor answered.
+const LEFT_IN_WORK: Duration = Duration::from_secs(15);
+
 /// Draws and performs the faults of a run.
 pub(super) struct FaultInjector {
     rng: Rng,
     settings: RunSettings,
     with_database: bool,
     publisher: EscalationPublisher,
+    bursts: usize,
     pub(super) counts: FaultCounts,
     pub(super) disturbances: Vec<Disturbance>,
     /// The faults with their times.
@@ -46,6 +50,7 @@ impl FaultInjector {
             settings: settings.clone(),
             with_database: settings.ledger == LedgerKind::Postgres,
             publisher,
+            bursts: 0,
             counts: FaultCounts::default(),
             disturbances: Vec::new(),
             log: Vec::new(),
@@ -78,8 +83,7 @@ impl FaultInjector {
                 return workers.start_all();
             }
             let fault = self.draw();
-            let is_silent = matches!(fault, Fault::Pile(_) | Fault::StallLog { .. });
-            if is_silent && self.settings.judges_freshness() {
+            if fault.needs_calm() && self.settings.judges_freshness() {
                 self.wait_for_calm(workers).await;
             }
             self.log_fault(&fault);
@@ -120,7 +124,7 @@ impl FaultInjector {
         let is_long = self.settings.judges_freshness();
         // Half of them restart before their session times out in the group.
         let down = if self.rng.bool() { self.ms(0, 300) } else { self.ms(300, 9000) };
-        match self.rng.u32(..114) {
+        match self.rng.u32(..117) {
             0..28 => Fault::Kill { worker, down },
             28..31 => Fault::KillAll { down: self.ms(0, 1500) },
             31..42 => Fault::RollingRestart,
@@ -159,6 +163,10 @@ impl FaultInjector {
                 Fault::DropConnections { of: ConnectedTo::Database }
             }
             98..102 => Fault::DropConnections { of: ConnectedTo::Broker },
+            114..117 if is_long => Fault::MakeTopicAgain {
+                times: self.rng.u32(1..=2),
+                kills: self.settings.has("kill") && self.rng.bool(),
+            },
             _ => Fault::Pile(Pile::draw(&mut self.rng, self.settings.pile_size())),
         }
     }
@@ -258,6 +266,9 @@ impl FaultInjector {
                 workers.stall_log(worker, time);
                 self.observe(workers, time).await;
             }
+            Fault::MakeTopicAgain { times, kills } => {
+                self.make_topic_again(times, kills, environment, workers).await;
+            }
             Fault::Pile(pile) => {
                 self.counts.piles += 1;
                 if let Some(schedule) = pile.schedule(self.counts.piles) {
@@ -282,6 +293,48 @@ impl FaultInjector {
         environment.change_password(&password).await;
         self.wait(workers, late / 2, late / 2).await;
         environment.write_password(&password);
+    }
+
+    /// Deletes the input topic while a burst of events is being read, and creates it again. Then
+    /// everything in the last topic must be read.
+    async fn make_topic_again(
+        &mut self,
+        times: u32,
+        kills: bool,
+        environment: &Environment,
+        workers: &mut Workers,
+    ) {
+        let input = environment.input.clone();
+        for _ in 0..times {
+            self.counts.topics += 1;
+            self.send_burst();
+            workers.supervise(self.between(0, 1500)).await;
+            let closed = input.close().await;
+            let kills_first = kills && self.rng.bool();
+            if kills_first {
+                workers.kill_all(self.between(0, 3000)).await;
+            }
+            input.make_again(kills).await;
+            drop(closed);
+            self.send_burst();
+            if kills && !kills_first {
+                workers.supervise(self.between(0, 3000)).await;
+                workers.kill_all(self.between(0, 3000)).await;
+            }
+            workers.supervise(self.between(0, 8000)).await;
+        }
+        let _closed = input.close().await;
+        if kills {
+            workers.supervise(LEFT_IN_WORK).await;
+            input.abandon(environment.keys_in_work().await);
+        }
+        input.require_below(super::read_to_end(environment, workers).await);
+    }
+
+    fn send_burst(&mut self) {
+        self.bursts += 1;
+        let events = self.ms(50, 800);
+        burst(self.bursts, events).for_each(|record| self.publisher.send(record));
     }
 
     /// Publishes a pile at once, or spread over the time in which it is observed.

@@ -55,6 +55,7 @@ fn rows(run: &ChaosRun) -> Vec<(&'static str, String)> {
         ("passwords rotated", faults.passwords.to_string()),
         ("connections dropped in silence", faults.dropped_connections.to_string()),
         ("faults of Desk", faults.desk.to_string()),
+        ("input topic deleted, created again", faults.topics.to_string()),
         ("piles", faults.piles.to_string()),
         ("calls per event, without faults", format!("{:.4}", run.calls_without_faults)),
         ("calls per event, with faults", format!("{:.4}", run.calls_with_faults)),

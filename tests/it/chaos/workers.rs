@@ -258,7 +258,9 @@ impl WorkerProcess {
 
     /// Stops the worker (SIGTERM) and waits for its exit.
     async fn terminate(&mut self, counts: &mut WorkerCounts) {
-        self.resume();
+        if matches!(self.state, WorkerState::Paused(..)) {
+            self.resume();
+        }
         let WorkerState::Running(child) = &mut self.state else { return };
         if !signal(child, "TERM") {
             return;
