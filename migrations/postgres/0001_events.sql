@@ -6,6 +6,7 @@ CREATE TABLE handoff_events (
   topic            TEXT    NOT NULL,                       -- the position of the record
   partition        INTEGER NOT NULL,
   "offset"         BIGINT  NOT NULL,
+  recorded_us      BIGINT,                                 -- the timestamp of the record
   state            TEXT    NOT NULL CHECK (state IN ('open', 'parked', 'settled', 'published')),
   owner            TEXT    NOT NULL,                       -- the instance that claimed the event last
   version          BIGINT  NOT NULL,                       -- counts the changes

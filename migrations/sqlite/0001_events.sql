@@ -11,6 +11,7 @@ CREATE TABLE handoff_events (
   topic            TEXT    NOT NULL,              -- the position of the record
   partition        INTEGER NOT NULL,
   "offset"         INTEGER NOT NULL,
+  recorded_us      INTEGER,                       -- the timestamp of the record
   owner            TEXT    NOT NULL,              -- the instance that claimed the event last
   version          INTEGER NOT NULL,              -- counts the changes of this row
   first_seen_us    INTEGER NOT NULL,
@@ -76,7 +77,7 @@ CREATE INDEX handoff_events_session ON handoff_events (session_id, topic, partit
 CREATE INDEX handoff_published_at ON handoff_published (published_at_us);
 
 CREATE VIEW handoff_ledger AS
-SELECT e.event, e.key, e.session_id, e.topic, e.partition, e."offset",
+SELECT e.event, e.key, e.session_id, e.topic, e.partition, e."offset", e.recorded_us,
   CASE WHEN p.event IS NOT NULL THEN 'published' WHEN a.event IS NOT NULL THEN 'settled'
     WHEN e.parked_until_us IS NOT NULL THEN 'parked' ELSE 'open' END AS state,
   e.owner, e.version + (a.event IS NOT NULL) + (p.event IS NOT NULL) AS version,

@@ -117,6 +117,7 @@ mod tests {
     fn identity(offset: i64, key: &str) -> StoredIdentity {
         StoredIdentity {
             offset,
+            recorded_at: None,
             key: key.into(),
             session_id: "s".into(),
             first_seen: Timestamp::UNIX_EPOCH,

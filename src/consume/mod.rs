@@ -67,6 +67,8 @@ pub enum Inbound {
     /// The group's coordinator has been silent for so long that another instance may soon own the
     /// partitions.
     CoordinatorSilent,
+    /// The topic was deleted: Kafka delivers none of the records again that it has delivered so far.
+    TopicGone,
     /// These partitions are being revoked.
     Revoked {
         /// The partitions.
@@ -238,6 +240,7 @@ impl<P: Ports, S: Source> EventLoop<P, S> {
             // Unsent messages would leave when the network is back, perhaps after another instance
             // has answered. Their deliveries look into the topic first and publish again.
             Inbound::CoordinatorSilent => self.context.outcomes.purge(),
+            Inbound::TopicGone => self.assignments.set_records_gone(),
             Inbound::Revoked { partitions, lost, done } => {
                 info!(kafka.partitions = ?partitions, lost, "partitions revoked");
                 self.drain(Some(&partitions), lost, done);

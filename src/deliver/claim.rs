@@ -129,6 +129,7 @@ fn claim(key: String, record: &Record, now: Timestamp) -> Claim {
         key: key.into(),
         session_id: None,
         source: record.position.clone(),
+        recorded_at: record.timestamp,
         first_seen: now,
         deadline: None,
         at: now,

@@ -116,26 +116,23 @@ impl<P: Ports> Delivery<'_, P> {
     /// not reconcile one: it goes on from the snapshot at once.
     pub(super) async fn release(&self, course: &Course<'_>, claim: &Claim, now: Timestamp) {
         // Refused where another instance owns the event: then there is nothing to release.
-        // An event that has not had its turn stays behind the events ahead of it.
-        let park = if self.turn.is_out_of_turn() {
-            park(course, self.event.deadline, WaitsFor::Session)
-        } else {
-            self.park_for_next_owner(course, now)
-        };
+        let park = self.park_for_next_owner(course, now);
         self.context.ledger.park(claim.key.clone(), park).await;
     }
 
-    /// Stored without its record where Kafka delivers that again.
+    /// Stored with its record where neither Kafka delivers that again nor the ledger has it.
     fn park_for_next_owner(&self, course: &Course<'_>, now: Timestamp) -> Park {
-        match self.origin {
-            RecordOrigin::Kafka if self.record_is_gone.load(Ordering::Relaxed) => {
-                let record = Some(self.record.clone());
-                Park { record, ..park(course, now, WaitsFor::Time) }
-            }
-            RecordOrigin::Kafka => park(course, now, WaitsFor::Redelivery),
-            // The ledger has its record.
-            RecordOrigin::Ledger => park(course, now, WaitsFor::Time),
-        }
+        let is_from_kafka = self.origin == RecordOrigin::Kafka;
+        let is_gone = is_from_kafka && self.record_is_gone.load(Ordering::Relaxed);
+        let (until, waits_for) = if self.turn.is_out_of_turn() {
+            // It stays behind the events ahead of it.
+            (self.event.deadline, WaitsFor::Session)
+        } else if is_from_kafka && !is_gone {
+            (now, WaitsFor::Redelivery)
+        } else {
+            (now, WaitsFor::Time)
+        };
+        Park { record: is_gone.then(|| self.record.clone()), ..park(course, until, waits_for) }
     }
 
     /// Publish an interim outcome, at most once per event.

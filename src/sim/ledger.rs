@@ -210,6 +210,7 @@ impl Ledger for MemoryLedger {
         let identity = |StoredEntry { key, entry }: StoredEntry| {
             Some(StoredIdentity {
                 offset: entry.source.offset,
+                recorded_at: entry.recorded_at,
                 key,
                 is_answered: entry.is_settled(),
                 session_id: entry.session_id?,

@@ -21,7 +21,7 @@ use rdkafka::consumer::{BaseConsumer, Consumer as _, ConsumerContext};
 use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
 use rdkafka::statistics::Topic;
 use rdkafka::types::RDKafkaRespErr;
-use rdkafka::{ClientContext, Statistics, TopicPartitionList};
+use rdkafka::{ClientConfig, ClientContext, Statistics, TopicPartitionList};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -40,6 +40,7 @@ use super::removed_records::RemovedRecords;
 use super::stalled_partitions::StalledPartitions;
 use super::start_checks::StartChecks;
 use super::starting_offsets::StartingOffsets;
+use super::topic_look::look_at;
 use crate::consume::Inbound;
 use crate::health::{Fault, FaultKind, Health};
 use crate::lease::Lease;
@@ -90,6 +91,10 @@ pub(super) struct ConsumerCallbacks {
     pub(super) starting_offsets: StartingOffsets,
     pub(super) start_checks: StartChecks,
     pub(super) readings: Readings,
+    /// For clients that only read.
+    reader_config: ClientConfig,
+    /// The topic was deleted when partitions were revoked last.
+    topic_is_gone: AtomicBool,
     /// Whether a silent coordinator has been reported.
     cut_off: AtomicBool,
     watch: ConsumerWatch,
@@ -143,6 +148,8 @@ impl ConsumerCallbacks {
             metrics: deps.metrics,
             open_transactions: Mutex::default(),
             throttle,
+            reader_config: settings.reader_config(),
+            topic_is_gone: AtomicBool::new(false),
             cut_off: AtomicBool::new(false),
         }
     }
@@ -188,6 +195,7 @@ impl ConsumerCallbacks {
 
     /// Drain and commit everything before the consumer closes; `consume` hears nothing afterwards.
     pub(super) fn end(&self, client: &BaseConsumer<Self>, lost: bool) {
+        self.look_for_topic();
         let end = self.drain(client, lost, |lost, done| Inbound::Ending { lost, done });
         if !end.lost {
             self.commit();
@@ -206,7 +214,8 @@ impl ConsumerCallbacks {
     }
 
     fn revoke(&self, client: &BaseConsumer<Self>, partitions: Vec<i32>) {
-        let lost = client.assignment_lost();
+        self.look_for_topic();
+        let lost = self.is_lost(client);
         if is_incremental(client) && !lost {
             let (done, drained) = sync_channel(1);
             let message = Inbound::Revoked { partitions: partitions.clone(), lost, done };
@@ -227,6 +236,24 @@ impl ConsumerCallbacks {
         self.release(client, &partitions);
     }
 
+    /// Where the topic was deleted, let `consume` know before its partitions drain. The group may
+    /// react to that sooner than [`Self::follow_topic`]. An error here costs little: the events that are
+    /// released are stored with their records.
+    fn look_for_topic(&self) {
+        let present = look_at(self.reader_config.clone(), self.topic.clone(), &self.lease);
+        let is_gone = present.is_some_and(|present| self.readings.has_other_topic(&present));
+        self.topic_is_gone.store(is_gone, Ordering::Relaxed);
+        if is_gone {
+            drop(self.inbound.send(Inbound::TopicGone));
+        }
+    }
+
+    /// Whether other members may own our partitions. librdkafka says so too when their topic was
+    /// deleted; then nobody else is given the records that we have.
+    fn is_lost(&self, client: &BaseConsumer<Self>) -> bool {
+        client.assignment_lost() && !self.topic_is_gone.load(Ordering::Relaxed)
+    }
+
     /// Ask `consume` to drain and wait for the end of that, at most for the budget and a margin.
     fn drain(
         &self,
@@ -234,7 +261,7 @@ impl ConsumerCallbacks {
         lost: bool,
         request: impl Fn(bool, SyncSender<()>) -> Inbound,
     ) -> DrainEnd {
-        let mut lost = lost || client.assignment_lost();
+        let mut lost = lost || self.is_lost(client);
         let (done, drained) = sync_channel(1);
         if self.inbound.send(request(lost, done)).is_err() {
             return DrainEnd { requested: false, lost };
@@ -242,7 +269,7 @@ impl ConsumerCallbacks {
         let until = Instant::now() + self.drain + DRAIN_MARGIN;
         let ended = wait_for(&drained, until, &self.lease, || {
             // This thread does not poll now, so no callback would report the loss.
-            if !lost && client.assignment_lost() {
+            if !lost && self.is_lost(client) {
                 warn!("partitions lost while draining, fencing their events");
                 lost = true;
                 // The first request is answered as soon as `consume` has fenced.

@@ -42,6 +42,7 @@ mod start_checks;
 mod starting_offsets;
 mod topic_client;
 mod topic_identity;
+mod topic_look;
 mod topics;
 mod unacknowledged;
 

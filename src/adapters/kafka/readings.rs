@@ -15,6 +15,7 @@ use rdkafka::{Offset, TopicPartitionList};
 
 use super::partition_start::{PartitionStart, UnknownStart};
 use super::starting_offsets::StartingOffsets;
+use super::topic_look::PresentTopic;
 use crate::consume::ReadingStart;
 
 /// What becomes of a record.
@@ -96,6 +97,14 @@ impl Readings {
         for reading in self.0.lock().partitions.values_mut().filter(|reading| reading.has_begun) {
             reading.topic_id.get_or_insert_with(|| topic_id.clone());
         }
+    }
+
+    /// Whether what is read is another topic than the present one of its name.
+    pub(super) fn has_other_topic(&self, present: &PresentTopic) -> bool {
+        let PresentTopic::Id(id) = present else { return true };
+        let is_other =
+            |reading: &PartitionReading| reading.topic_id.as_ref().is_some_and(|read| read != id);
+        self.0.lock().partitions.values().any(is_other)
     }
 
     /// End the readings of another topic than the one with this id.

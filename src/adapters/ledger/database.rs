@@ -40,6 +40,7 @@ pub(super) struct StoredRow {
 #[derive(Debug)]
 pub(super) struct IdentityRow {
     pub(super) offset: i64,
+    pub(super) recorded_us: Option<i64>,
     pub(super) key: Arc<str>,
     pub(super) session_id: Arc<str>,
     pub(super) first_seen_us: i64,

@@ -85,6 +85,7 @@ pub(super) fn identities(rows: Vec<IdentityRow>) -> Vec<StoredIdentity> {
     let identity = |row: IdentityRow| {
         Some(StoredIdentity {
             offset: row.offset,
+            recorded_at: row.recorded_us.map(parse_time).transpose().ok()?,
             key: row.key,
             session_id: row.session_id,
             first_seen: parse_time(row.first_seen_us).ok()?,

@@ -47,7 +47,7 @@ pub(super) struct AssignedRecord {
 pub(super) struct AssignmentState {
     /// Cancelled when the partition is being revoked.
     pub(super) draining: CancellationToken,
-    /// Set when the topic was created again: Kafka does not deliver the record any more.
+    /// Set when the topic was deleted: Kafka does not deliver the record any more.
     pub(super) record_is_gone: Arc<AtomicBool>,
     /// Every record below this offset that Kafka still has to deliver was started.
     pub(super) started_below: Arc<watch::Sender<i64>>,
@@ -268,6 +268,13 @@ impl Assignments {
             self.partitions.insert(partition, Assignment::new(id, paused));
         }
         self.last_epoch
+    }
+
+    /// Kafka delivers none of the records again that are in memory.
+    pub(super) fn set_records_gone(&mut self) {
+        for assignment in self.partitions.values() {
+            assignment.state.record_is_gone.store(true, Ordering::Relaxed);
+        }
     }
 
     /// Start to drain these partitions, or all for `None`. Their waiting records are dropped: the

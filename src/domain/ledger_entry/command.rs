@@ -33,6 +33,8 @@ pub struct Claim {
     pub session_id: Option<Arc<str>>,
     /// The position of the record.
     pub source: Position,
+    /// The timestamp of the record: a topic that is created again has others at its positions.
+    pub recorded_at: Option<Timestamp>,
     /// When an instance read the record for the first time.
     pub first_seen: Timestamp,
     /// After this time no transfer is requested; `None` for a dead letter.
@@ -296,6 +298,7 @@ fn new_entry(claim: &Claim, owner: &Arc<str>) -> LedgerEntry {
     LedgerEntry {
         session_id: claim.session_id.clone(),
         source: claim.source.clone(),
+        recorded_at: claim.recorded_at,
         record: None,
         first_seen: claim.first_seen,
         deadline: claim.deadline,

@@ -5,21 +5,19 @@
 //! another event: Desk would be asked twice for one escalation. So what was stored first decides.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use jiff::Timestamp;
 
-use super::{EntryState, RecoveredEntry, key};
+use super::{EntryState, RecoveredEntry};
 use crate::domain::record::Record;
-
-/// How far the clocks of publishers and workers may differ.
-const MAX_CLOCK_SKEW: Duration = Duration::from_secs(300);
 
 /// The identity of an event in the ledger.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StoredIdentity {
     /// The offset of the record under which the event was claimed.
     pub offset: i64,
+    /// The timestamp of that record.
+    pub recorded_at: Option<Timestamp>,
     /// The key of the entry.
     pub key: Arc<str>,
     /// The session.
@@ -34,15 +32,9 @@ pub struct StoredIdentity {
 
 impl StoredIdentity {
     /// Whether it is that of this record, and not of one that had its offset before the topic was
-    /// deleted and created again: an entry is younger than its record.
+    /// deleted and created again.
     pub fn is_of(&self, record: &Record) -> bool {
-        let is_younger = record.timestamp.is_none_or(|recorded| {
-            recorded.saturating_sub(MAX_CLOCK_SKEW).unwrap_or(Timestamp::MIN) <= self.first_seen
-        });
-        // A key that names the record has its exact timestamp.
-        let is_key_of = !key::is_of_record(&self.key)
-            || *self.key == *key::of_event(key::name_of(&self.key), record);
-        self.offset == record.position.offset && is_younger && is_key_of
+        (self.offset, self.recorded_at) == (record.position.offset, record.timestamp)
     }
 
     /// Whether the event is past its deadline, so that no call will be made.
@@ -56,6 +48,7 @@ impl RecoveredEntry {
     pub fn identity(&self) -> Option<StoredIdentity> {
         Some(StoredIdentity {
             offset: self.record.position.offset,
+            recorded_at: self.record.timestamp,
             key: self.key.clone(),
             session_id: self.session_id.clone()?,
             first_seen: self.first_seen,
@@ -81,18 +74,17 @@ mod tests {
             let timestamp = Some(at(second));
             Record { position, timestamp, key: None, value: None, headers: vec![] }
         };
-        let identity = |key: &str| StoredIdentity {
+        let identity = StoredIdentity {
             offset: 7,
-            key: key.into(),
+            recorded_at: Some(at(999)),
+            key: "id:evt-1".into(),
             session_id: "s".into(),
             first_seen: at(1000),
             deadline: at(2000),
             is_answered: false,
         };
-        let by_id = identity("id:evt-1");
-        assert!(by_id.is_of(&record(7, 999)) && by_id.is_of(&record(7, 1300)), "clocks differ");
-        assert!(!by_id.is_of(&record(7, 1301)) && !by_id.is_of(&record(8, 999)));
-        let by_record = identity("record:t/3/7@999000");
-        assert!(by_record.is_of(&record(7, 999)) && !by_record.is_of(&record(7, 998)));
+        assert!(identity.is_of(&record(7, 999)));
+        assert!(!identity.is_of(&record(7, 1001)), "the topic may have been deleted just now");
+        assert!(!identity.is_of(&record(8, 999)));
     }
 }

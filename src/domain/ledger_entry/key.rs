@@ -39,11 +39,6 @@ fn of_record(kind: &str, FirstRecord { position, timestamp }: &FirstRecord) -> S
     format!("{kind}:{position}@{timestamp}")
 }
 
-/// Whether a key names the record of its event, because the event has no id of its own.
-pub fn is_of_record(key: &str) -> bool {
-    key.split_once(':').is_some_and(|(kind, _)| kind == RECORD)
-}
-
 /// The id or position in a key, as an operator types it.
 pub fn name_of(key: &str) -> &str {
     let (kind, name) = key.split_once(':').unwrap_or_default();

@@ -42,6 +42,8 @@ pub struct LedgerEntry {
     pub session_id: Option<Arc<str>>,
     /// The position of its record in the escalations topic.
     pub source: Position,
+    /// The timestamp of its record: a topic that is created again has others at its positions.
+    pub recorded_at: Option<Timestamp>,
     /// The record itself: stored when the event is parked, dropped when its answer is published.
     /// `None` also where the ledger did not load it.
     pub record: Option<Record>,

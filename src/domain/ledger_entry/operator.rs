@@ -150,6 +150,7 @@ mod tests {
         LedgerEntry {
             session_id: Some("s".into()),
             source: Position { topic: "t".into(), partition: 1, offset: 2 },
+            recorded_at: None,
             record: None,
             first_seen: at(0),
             deadline: Some(at(600)),

@@ -19,6 +19,7 @@ fn claim(session: Option<&str>, offset: i64) -> Claim {
         key: "k".into(),
         session_id,
         source,
+        recorded_at: None,
         first_seen: at(0),
         deadline: None,
         at: at(1),

@@ -3,16 +3,21 @@
 //! Once an event without an id got no outcome, because the ledger had the answer of the old record at its
 //! position; a malformed record got no dead letter; new events vanished behind parked ones of the old
 //! topic; a running worker went on at the old offset; and an offset that was committed beyond the end
-//! skipped events when the topic had grown.
+//! skipped events when the topic had grown. Within five minutes a malformed record, and an event of the
+//! same session, were taken for the event that had been at their position, which had a final outcome or
+//! held them back until its deadline. And what was claimed had no final outcome if the group took the
+//! partitions of the deleted topic from its member.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::process::Command;
 
-use handoff::sim::desk::{InjectedFault, LatencyRange, SimulatedDeskSettings};
+use handoff::sim::desk::{ApiCommand, InjectedFault, LatencyRange, SimulatedDeskSettings};
 use serde_json::json;
 
 use super::beside::{finals, outcomes, until};
-use crate::support::kafka::{Record, commit, read_to_end, recreate_topic};
+use crate::support::kafka::{
+    Record, commit, create_deleted_topic, delete_topic, read_to_end, recreate_topic,
+};
 use crate::support::worker::{Process, World, by_event, escalation};
 
 #[tokio::test(flavor = "multi_thread")]
@@ -49,6 +54,28 @@ async fn records_without_an_id_are_answered_at_their_old_positions() {
     assert!(shown.contains("1 older at this position"), "{shown}");
     let session = shown.lines().find(|line| line.contains("session")).unwrap();
     assert!(session.contains("new"), "the newest is shown: {shown}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_event_of_the_old_topic_is_no_record_of_the_new_one() {
+    let world = world("again-at-once").await;
+    let worker = world.process();
+    world.desk.schedule(InjectedFault::error(60_014).session("unfinished").times(0));
+    let old = ["answered", "again", "unfinished"].map(|id| escalation(id, id));
+    world.publish(old).await;
+    assert_eq!(world.outcomes(2).await.len(), 2);
+    worker.kill().await;
+
+    recreate_topic(&world.bootstrap, &world.topic("in"), 1).await;
+    let other = escalation("other", "again").to_string();
+    let values = ["not json".to_owned(), other, "not json".to_owned()];
+    world.publish_raw(values.map(|value| Record::new("key", value))).await;
+    let worker = world.process();
+    assert_eq!(world.dead_letters(2).await.len(), 2);
+    assert!(by_event(world.outcomes(3).await).contains_key("other"));
+    world.all_is_committed().await;
+    worker.terminate().await;
+    world.assert_all_committed().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -90,6 +117,41 @@ async fn a_running_worker_reads_the_new_topic_from_its_start_under_kip_848() {
     let mut world = world("again-running-848").await;
     world.set("KAFKA__CONSUMER_PROPERTIES__GROUP_PROTOCOL", "consumer");
     runs_on(&world).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_claimed_is_answered_although_the_topic_is_deleted() {
+    let mut world = world("again-claimed").await;
+    // Else the client learns of it only after ten seconds.
+    world.set("KAFKA__CONSUMER_PROPERTIES__TOPIC_METADATA_REFRESH_INTERVAL_MS", "500");
+    answers_what_is_claimed(&mut world).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_claimed_is_answered_although_the_topic_is_deleted_under_kip_848() {
+    let mut world = world("again-claimed-848").await;
+    world.set("KAFKA__CONSUMER_PROPERTIES__GROUP_PROTOCOL", "consumer");
+    answers_what_is_claimed(&mut world).await;
+}
+
+async fn answers_what_is_claimed(world: &mut World) {
+    world.set("RETRY__INITIAL_MS", "8000").set("RETRY__MAX_MS", "8000");
+    world.set("DRAIN__TIMEOUT_MS", "2000");
+    let worker = started(world).await;
+    world.desk.schedule(InjectedFault::error(60_014).session("s").times(0));
+    world.publish(["first", "second"].map(|id| escalation(id, "s"))).await;
+    let calls = || world.desk.stats().of(ApiCommand::Transfer).calls;
+    until("the first one is called", async || calls() > 0).await;
+
+    delete_topic(&world.bootstrap, &world.topic("in")).await;
+    until("they are revoked", async || worker.log().contains("partitions revoked")).await;
+    create_deleted_topic(&world.bootstrap, &world.topic("in"), 1, &[]).await;
+    world.desk.clear_faults();
+    world.publish([escalation("new", "new")]).await;
+    let answered = by_event(world.outcomes(3).await);
+    assert!(answered.values().all(|outcome| outcome["status"] == "assigned"), "{answered:#?}");
+    world.all_is_committed().await;
+    worker.terminate().await;
 }
 
 async fn runs_on(world: &World) {

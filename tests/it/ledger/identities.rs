@@ -30,6 +30,7 @@ pub(super) async fn events_are_found_by_their_records_whatever_became_of_them(
     assert_eq!(keys, [("open", false), ("parked", false), ("published", true), ("settled", true)]);
     let first = StoredIdentity {
         offset: 1,
+        recorded_at: Some(at(1)),
         key: "open".into(),
         session_id: "s".into(),
         first_seen: at(0),

@@ -163,10 +163,21 @@ pub(super) fn position(partition: i32, offset: i64) -> Position {
 /// A claim of session `s`, whose record stands at partition 0 and this offset.
 pub(super) fn claim(key: &str, offset: i64) -> Claim {
     let source = position(0, offset);
+    let recorded_at = Some(at(offset));
     let (first_seen, deadline) = (at(0), Some(at(600)));
     let (session_id, origin) = (Some("s".into()), RecordOrigin::Ledger);
     let (key, at, expected_version) = (key.into(), at(1), None);
-    Claim { key, session_id, source, first_seen, deadline, at, origin, expected_version }
+    Claim {
+        key,
+        session_id,
+        source,
+        recorded_at,
+        first_seen,
+        deadline,
+        at,
+        origin,
+        expected_version,
+    }
 }
 
 /// The record of a claim; its only header names the entry's key.

@@ -8,7 +8,7 @@ use super::reader::PostgresReader;
 use super::row::EventRow;
 
 // Both repeat the predicate of their index word for word.
-const UNFINISHED: &str = r#"SELECT key, session_id, topic, partition, "offset", state, owner, version,
+const UNFINISHED: &str = r#"SELECT key, session_id, topic, partition, "offset", recorded_us, state, owner, version,
   first_seen_us, deadline_us, claimed_at_us, from_ledger, parked_until_us, waits_for, settled_at_us,
   published_at_us, published_to, NULL AS record, snapshot, answer, history
 FROM handoff_events
@@ -16,7 +16,7 @@ WHERE state <> 'published' AND (topic, partition, "offset", key) > ($1, $2, $3, 
   AND ($5::text IS NULL OR state = $5) AND ($6::text IS NULL OR session_id = $6)
 ORDER BY topic, partition, "offset", key LIMIT $7"#;
 
-const PUBLISHED: &str = r#"SELECT key, session_id, topic, partition, "offset", state, owner, version,
+const PUBLISHED: &str = r#"SELECT key, session_id, topic, partition, "offset", recorded_us, state, owner, version,
   first_seen_us, deadline_us, claimed_at_us, from_ledger, parked_until_us, waits_for, settled_at_us,
   published_at_us, published_to, NULL AS record, snapshot, answer, history
 FROM handoff_events

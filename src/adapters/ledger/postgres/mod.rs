@@ -39,7 +39,7 @@ use crate::domain::ledger_entry::WakeSession;
 const MIGRATION_TIMEOUT: Duration = Duration::from_secs(300);
 
 /// Without records, which no command needs, and without answers, which few need.
-const ROWS: &str = r#"SELECT key, session_id, topic, partition, "offset", state, owner, version,
+const ROWS: &str = r#"SELECT key, session_id, topic, partition, "offset", recorded_us, state, owner, version,
   first_seen_us, deadline_us, claimed_at_us, from_ledger, parked_until_us, waits_for, settled_at_us,
   published_at_us, published_to, NULL AS record, snapshot, NULL AS answer, history
 FROM handoff_events WHERE key = ANY($1)"#;

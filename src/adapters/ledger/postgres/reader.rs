@@ -32,11 +32,11 @@ const FORGOT: &str = "SELECT EXISTS (SELECT 1 FROM handoff_pruned WHERE publishe
 
 // One index has the unfinished events, another one the others: the conditions name them.
 const IDENTITIES: &str = r#"SELECT * FROM (
-  SELECT "offset", key, session_id, first_seen_us, deadline_us, state = 'settled' AS is_answered
+  SELECT "offset", recorded_us, key, session_id, first_seen_us, deadline_us, state = 'settled' AS is_answered
   FROM handoff_events WHERE state <> 'published'
     AND topic = $1 AND partition = $2 AND "offset" >= $3 AND "offset" < $4
   UNION ALL
-  SELECT "offset", key, session_id, first_seen_us, deadline_us, true
+  SELECT "offset", recorded_us, key, session_id, first_seen_us, deadline_us, true
   FROM handoff_events WHERE state = 'published'
     AND topic = $1 AND partition = $2 AND "offset" >= $3 AND "offset" < $4) AS e
 WHERE session_id IS NOT NULL ORDER BY "offset""#;
@@ -105,6 +105,7 @@ impl PostgresReader {
         let identity = |row: &PgRow| -> sqlx::Result<_> {
             Ok(IdentityRow {
                 offset: row.try_get("offset")?,
+                recorded_us: row.try_get("recorded_us")?,
                 key: text(row, "key")?,
                 session_id: text(row, "session_id")?,
                 first_seen_us: row.try_get("first_seen_us")?,

@@ -33,10 +33,10 @@ const LOCK_NOT_AVAILABLE: &str = "55P03";
 // trip, and a setting of the session would not survive a pooler. It ends with the transaction. The
 // table is locked before it is set, so it does not apply to locks on the whole table.
 const WRITE: &str = r#"INSERT INTO handoff_events AS e (key, session_id, topic, partition,
-  "offset", state, owner, version, first_seen_us, deadline_us, claimed_at_us, from_ledger,
+  "offset", recorded_us, state, owner, version, first_seen_us, deadline_us, claimed_at_us, from_ledger,
   parked_until_us, waits_for, settled_at_us, published_at_us, published_to, record, snapshot, answer, history)
-SELECT change.* FROM (SELECT set_config('lock_timeout', $22, true) AS lock_timeout) AS setting,
-UNNEST($1::text[], $2::text[], $3::text[], $4::int[], $5::bigint[], $6::text[],
+SELECT change.* FROM (SELECT set_config('lock_timeout', $23, true) AS lock_timeout) AS setting,
+UNNEST($1::text[], $2::text[], $3::text[], $4::int[], $5::bigint[], $22::bigint[], $6::text[],
   $7::text[], $8::bigint[], $9::bigint[], $10::bigint[], $11::bigint[], $12::boolean[],
   $13::bigint[], $14::text[], $15::bigint[], $16::bigint[], $17::text[], $18::text[], $19::text[],
   $20::text[], $21::text[]) AS change
@@ -222,6 +222,7 @@ async fn write(
         .bind(column(rows, |row| row.snapshot.as_deref()))
         .bind(column(rows, |row| row.answer.as_deref()))
         .bind(column(rows, |row| &*row.history))
+        .bind(column(rows, |row| row.recorded_us))
         .bind(lock_wait.as_millis().to_string());
     let returned = connection.fetch_all(query).await?;
     let written: HashSet<Arc<str>> =

@@ -10,7 +10,7 @@ use super::reader::SqliteReader;
 use super::rows::stored_row;
 
 /// Without the records, which may be large. A query reads on until its page is full.
-const LIST: &str = r#"SELECT event, key, session_id, topic, partition, "offset", state, owner,
+const LIST: &str = r#"SELECT event, key, session_id, topic, partition, "offset", recorded_us, state, owner,
   version, first_seen_us, deadline_us, claimed_at_us, from_ledger, parked_until_us, waits_for,
   settled_at_us, published_at_us, published_to, NULL AS record, snapshot, channel, answer_key,
   answer_value, answer_headers, history, settled_by, label, published_by

@@ -42,7 +42,7 @@ const WRITE_MARK: &str = "PRAGMA application_id = 0x68616e64";
 const CHECKPOINT: &str = "PRAGMA wal_checkpoint(TRUNCATE)";
 
 /// Without the records, which no command needs.
-const ROWS: &str = r#"SELECT key, session_id, topic, partition, "offset", state, owner, version,
+const ROWS: &str = r#"SELECT key, session_id, topic, partition, "offset", recorded_us, state, owner, version,
   first_seen_us, deadline_us, claimed_at_us, from_ledger, parked_until_us, waits_for,
   settled_at_us, published_at_us, published_to, NULL AS record, snapshot, channel, answer_key, answer_value, answer_headers,
   history, settled_by, label, published_by

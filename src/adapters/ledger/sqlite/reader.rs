@@ -27,7 +27,7 @@ WHERE key = ? OR key >= ? AND key < ? OR key >= ? AND key < ? ORDER BY first_see
 const FORGOT: &str = "SELECT EXISTS (SELECT 1 FROM handoff_pruned WHERE published_until_us >= ?)
   AND NOT EXISTS (SELECT 1 FROM handoff_events WHERE key = ?)";
 
-const IDENTITIES: &str = r#"SELECT "offset", key, session_id, first_seen_us, deadline_us,
+const IDENTITIES: &str = r#"SELECT "offset", recorded_us, key, session_id, first_seen_us, deadline_us,
   EXISTS (SELECT 1 FROM handoff_answers AS a WHERE a.event = e.event)
 FROM handoff_events AS e INDEXED BY handoff_events_position
 WHERE topic = ? AND partition = ? AND "offset" >= ? AND "offset" < ? AND session_id IS NOT NULL
@@ -110,11 +110,12 @@ impl SqliteReader {
                 let rows = query.query_map(values, |row| {
                     Ok(IdentityRow {
                         offset: row.get(0)?,
-                        key: row.get(1)?,
-                        session_id: row.get(2)?,
-                        first_seen_us: row.get(3)?,
-                        deadline_us: row.get(4)?,
-                        is_answered: row.get(5)?,
+                        recorded_us: row.get(1)?,
+                        key: row.get(2)?,
+                        session_id: row.get(3)?,
+                        first_seen_us: row.get(4)?,
+                        deadline_us: row.get(5)?,
+                        is_answered: row.get(6)?,
                     })
                 })?;
                 rows.collect()

@@ -41,6 +41,7 @@ fn entry(row: &Row<'_>) -> anyhow::Result<LedgerEntry> {
     Ok(LedgerEntry {
         session_id: row.get("session_id")?,
         source,
+        recorded_at: row.get::<_, Option<i64>>("recorded_us")?.map(parse_time).transpose()?,
         record,
         first_seen: parse_time(row.get("first_seen_us")?)?,
         deadline: row.get::<_, Option<i64>>("deadline_us")?.map(parse_time).transpose()?,

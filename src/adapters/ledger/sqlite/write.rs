@@ -14,8 +14,8 @@ use super::super::database::RowChange;
 use crate::domain::ledger_entry::{EntryState, HistoryItem, HistoryKind, LedgerEntry, WakeSession};
 
 const CLAIM: &str = r#"INSERT INTO handoff_events (key, session_id, topic, partition, "offset",
-  owner, version, first_seen_us, deadline_us, claimed_at_us, from_ledger)
-VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING"#;
+  recorded_us, owner, version, first_seen_us, deadline_us, claimed_at_us, from_ledger)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING"#;
 
 const CLAIM_AGAIN_OR_PARK: &str = "UPDATE handoff_events SET owner = ?, version = ?,
   deadline_us = ?, claimed_at_us = ?, from_ledger = ?, parked_until_us = ?, waits_for = ?,
@@ -85,6 +85,7 @@ fn claim(
         next.source.topic,
         next.source.partition,
         next.source.offset,
+        next.recorded_at.map(Timestamp::as_microsecond),
         next.owner,
         next.version,
         next.first_seen.as_microsecond(),

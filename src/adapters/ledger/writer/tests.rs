@@ -61,6 +61,7 @@ fn claim(number: usize) -> (WriterRequest, oneshot::Receiver<CommandResult>) {
         key: key.clone(),
         session_id: None,
         source: Position { topic: "t".into(), partition: 0, offset: 0 },
+        recorded_at: None,
         first_seen: Timestamp::UNIX_EPOCH,
         deadline: None,
         at: Timestamp::UNIX_EPOCH,
