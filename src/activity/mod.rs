@@ -1,16 +1,16 @@
 //! What the service is doing and has done lately, for people: `/status` and the page show it.
 //!
-//! Written from the hot path, so everything here is a counter or bounded: [`open_events`] has the
+//! Written from the hot path, so everything here is a counter or bounded: [`unfinished_events`] has the
 //! unfinished events in memory, `recent` the last outcomes and counts per piece of time. Nothing is
 //! computed before somebody asks. It decides nothing, with one exception: an operator's pause of
 //! the intake is kept here.
 
 mod histogram;
-mod open_events;
 mod recent;
 #[cfg(test)]
 mod tests;
 mod time_ring;
+mod unfinished_events;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -20,8 +20,10 @@ use jiff::Timestamp;
 use parking_lot::Mutex;
 use tokio::time::{Instant, sleep_until};
 
-pub use self::open_events::{DeliveryPhase, OpenEvent, OpenEventEntry, OpenEvents, OpenState};
 pub use self::recent::{RecentDeadLetter, RecentOutcome, STEP_S};
+pub use self::unfinished_events::{
+    DeliveryPhase, UnfinishedEntry, UnfinishedEvent, UnfinishedEvents, UnfinishedState,
+};
 
 use self::histogram::MillisHistogram;
 use self::recent::{CallEnded, HOUR, Recent, STEP, STEPS};
@@ -37,7 +39,7 @@ pub struct Activity {
     clock: Clock,
     started_at: Timestamp,
     epoch: Instant,
-    open: Arc<OpenEvents>,
+    open: Arc<UnfinishedEvents>,
     recent: Mutex<Recent>,
     assigned: Mutex<AssignedPartitions>,
     /// When an operator paused the intake, and who.
@@ -119,7 +121,7 @@ pub struct History {
     /// Calls to Desk.
     pub calls: Vec<u32>,
     /// Unfinished events.
-    pub open: Vec<u64>,
+    pub unfinished: Vec<u64>,
 }
 
 impl Activity {
@@ -143,7 +145,7 @@ impl Activity {
     }
 
     /// The unfinished events in memory.
-    pub fn open_events(&self) -> &Arc<OpenEvents> {
+    pub fn unfinished_events(&self) -> &Arc<UnfinishedEvents> {
         &self.open
     }
 
@@ -215,14 +217,14 @@ impl Activity {
             let end = self.epoch + STEP * step;
             // Just before its end, so that it belongs to this point.
             sleep_until(end - STEP / 100).await;
-            self.sample_open(open());
+            self.sample_unfinished(open());
             step += 1;
             // After a suspension of the machine no time is made up for.
             step = step.max((self.epoch.elapsed().as_millis() / STEP.as_millis()) as u32 + 1);
         }
     }
 
-    fn sample_open(&self, open: u64) {
+    fn sample_unfinished(&self, open: u64) {
         self.recent.lock().steps.present(self.epoch.elapsed()).open = Some(open);
     }
 
@@ -303,7 +305,7 @@ impl Activity {
             until: self.started_at.saturating_add(until).unwrap_or(Timestamp::MAX),
             answered: vec![],
             calls: vec![],
-            open: vec![],
+            unfinished: vec![],
         };
         let mut open = 0;
         for step in steps {
@@ -311,7 +313,7 @@ impl Activity {
             history.answered.push(counts.map_or(0, |counts| counts.answered));
             history.calls.push(counts.map_or(0, |counts| counts.calls));
             open = counts.and_then(|counts| counts.open).unwrap_or(open);
-            history.open.push(open);
+            history.unfinished.push(open);
         }
         history
     }

@@ -38,7 +38,7 @@ pub struct RecentOutcome {
     /// Its route.
     pub route: Option<String>,
     /// Transfers sent.
-    pub tries: u32,
+    pub attempts: u32,
     /// Desk's last code.
     pub code: Option<i64>,
     /// The agent who was assigned.
@@ -195,7 +195,7 @@ impl RecentOutcome {
             session_id: outcome.session_id.clone(),
             status: outcome.status,
             route: outcome.route.clone(),
-            tries: outcome.attempts,
+            attempts: outcome.attempts,
             code: outcome.desk.as_ref().map(|desk| desk.code),
             agent_id: outcome.agent_id.clone(),
             reason: outcome.reason.clone(),

@@ -84,9 +84,9 @@ async fn the_charts_have_the_number_of_unfinished_events() {
     let activity = activity();
     let _sampling = crate::task::spawn_owned(activity.clone().sample(|| 7));
     tokio::time::sleep(Duration::from_secs(21)).await;
-    assert_eq!(activity.history().open, [7, 7]);
+    assert_eq!(activity.history().unfinished, [7, 7]);
     tokio::time::sleep(Duration::from_secs(3_600)).await;
-    assert_eq!(activity.history().open, [7; 180], "half an hour is kept");
+    assert_eq!(activity.history().unfinished, [7; 180], "half an hour is kept");
 }
 
 #[tokio::test(start_paused = true)]
@@ -107,15 +107,17 @@ async fn memory_is_bounded() {
 #[test]
 fn an_event_is_open_until_its_entry_is_dropped() {
     let activity = activity();
-    let (first, second) =
-        (activity.open_events().add(&event(), now()), activity.open_events().add(&event(), now()));
+    let (first, second) = (
+        activity.unfinished_events().add(&event(), now()),
+        activity.unfinished_events().add(&event(), now()),
+    );
     first.enter(DeliveryPhase::Publishing);
-    assert_eq!(activity.open_events().all().len(), 2);
+    assert_eq!(activity.unfinished_events().all().len(), 2);
     drop(first);
-    let left = activity.open_events().all();
+    let left = activity.unfinished_events().all();
     assert_eq!((left.len(), left[0].state().phase), (1, DeliveryPhase::Queued));
     drop(second);
-    assert!(activity.open_events().all().is_empty());
+    assert!(activity.unfinished_events().all().is_empty());
 }
 
 #[test]

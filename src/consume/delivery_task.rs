@@ -10,7 +10,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::assignment::{AssignedRecord, AssignmentState};
 use super::task_events::TaskEventSender;
-use crate::activity::OpenEventEntry;
+use crate::activity::UnfinishedEntry;
 use crate::deliver::{Context, Delivery, Ended, Ports, ReadBefore, Turn};
 use crate::domain::course::Policy;
 use crate::domain::event::Event;
@@ -164,7 +164,7 @@ pub(super) struct DeliveryTask<P: Ports> {
     pub(super) room: Option<RoomName>,
     pub(super) retry_slots: Arc<Semaphore>,
     pub(super) turn: Turn,
-    pub(super) progress: OpenEventEntry,
+    pub(super) progress: UnfinishedEntry,
     pub(super) events: TaskEventSender,
 }
 

@@ -240,7 +240,7 @@ impl<P: Ports> Tasks<P> {
             _retry_slot: if source.takes_slot() { slots.try_acquire_owned().ok() } else { None },
             origin,
         };
-        let progress = self.context.activity.open_events().add(&event, received_at);
+        let progress = self.context.activity.unfinished_events().add(&event, received_at);
         let task = DeliveryTask {
             progress,
             context: self.context.clone(),

@@ -36,7 +36,7 @@ use self::call::DeskCall;
 use self::claim::Hold;
 use self::publish::Unpublished;
 use self::wait::Start;
-use crate::activity::{DeliveryPhase, OpenEvent};
+use crate::activity::{DeliveryPhase, UnfinishedEvent};
 use crate::domain::course::{Course, Policy, Snapshot, Step};
 use crate::domain::event::{Event, Malformed, MalformedClass};
 use crate::domain::ledger_entry::{
@@ -84,7 +84,7 @@ pub(crate) struct Delivery<'a, P: Ports> {
     /// Set when Kafka does not deliver the record any more, because its topic was deleted.
     pub(crate) record_is_gone: &'a AtomicBool,
     /// Where it notes how far it is, for `/status`.
-    pub(crate) progress: &'a OpenEvent,
+    pub(crate) progress: &'a UnfinishedEvent,
     /// Receives the events of the delivery. It must not block.
     pub(crate) on_event: &'a EventSink<'a>,
     /// Of this try.

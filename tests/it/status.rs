@@ -33,11 +33,14 @@ fn the_samples_are_valid_and_their_numbers_agree() {
         assert_eq!(errors(&status), [""; 0], "{name}");
         let by_problem = status["now"]["by_problem"].as_object().unwrap();
         let sum: u64 = by_problem.values().filter_map(Value::as_u64).sum();
-        assert_eq!(json!(sum), status["now"]["open"], "{name}");
-        assert_eq!(status["headline"]["waiting"], status["now"]["open"], "{name}");
+        assert_eq!(json!(sum), status["now"]["unfinished"], "{name}");
+        assert_eq!(status["headline"]["waiting"], status["now"]["unfinished"], "{name}");
         let history = &status["history"];
         let points = |name: &str| history[name].as_array().unwrap().len();
-        assert_eq!((points("answered"), points("calls")), (points("open"), points("open")));
+        assert_eq!(
+            (points("answered"), points("calls")),
+            (points("unfinished"), points("unfinished"))
+        );
     }
 }
 
@@ -49,8 +52,8 @@ fn the_schema_refuses_what_a_reader_could_misunderstand() {
         ("/headline/since", json!("an hour ago")),
         ("/now/lag", json!(9_007_199_254_740_993_u64)),
         ("/now/lag", json!(-1)),
-        ("/open_events/0/problem", json!("running")),
-        ("/open_events/0/ref", json!("evt-1")),
+        ("/unfinished_events/0/problem", json!("running")),
+        ("/unfinished_events/0/record/partition", json!(-1)),
     ];
     for (pointer, value) in changes {
         let mut status = sample("busy.json");
@@ -65,6 +68,6 @@ fn the_words_of_the_schema_are_those_of_the_service() {
     let statuses = json!(Status::ALL.map(Status::as_str));
     assert_eq!(schema["$defs"]["last_outcome"]["properties"]["status"]["enum"], statuses);
     let now = &schema["properties"]["now"]["properties"];
-    let problems = &schema["$defs"]["open_event"]["properties"]["problem"]["enum"];
+    let problems = &schema["$defs"]["unfinished_event"]["properties"]["problem"]["enum"];
     assert_eq!(&now["by_problem"]["required"], problems);
 }

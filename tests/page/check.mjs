@@ -12,7 +12,7 @@ const { page, complaints } = await open(browser, base);
 
 const text = (selector) => page.locator(selector).first().innerText();
 const shows = (...expected) => showsOn(page, ...expected);
-const rows = () => page.locator('#open-body tr[data-event]').count();
+const rows = () => page.locator('#events-body tr[data-event]').count();
 async function hasRows(expected) {
   for (const until = Date.now() + 20_000; (await rows()) !== expected; await page.waitForTimeout(50)) {
     assert.ok(Date.now() < until, `${await rows()} rows instead of ${expected}`);
@@ -70,12 +70,12 @@ const checks = {
   async 'numbers beyond 2^53 are exact'() {
     await shows('#partitions-body', /9\u202f007\u202f199\u202f254\u202f740\u202f993/);
     await shows('#now', /9\u202f007\u202f199\u202f254\u202f742\u202f623/);
-    assert.match(await text('#open-body'), /handoff\.escalations\/1\/9007199254740993/);
+    assert.match(await text('#events-body'), /handoff\.escalations\/1\/9007199254740993/);
   },
 
   async 'every table has a caption, and every section says what it covers'() {
     assert.equal(await page.locator('table').count(), await page.locator('table > caption').count());
-    for (const section of ['routes', 'open', 'outcomes', 'partitions', 'dead-letters']) {
+    for (const section of ['routes', 'events', 'outcomes', 'partitions', 'dead-letters']) {
       assert.match(await text(`#${section}-covers`), /this instance, 6 of 12 partitions/);
     }
   },
@@ -86,24 +86,24 @@ const checks = {
     assert.equal(await page.evaluate(() => document.querySelectorAll('script').length), 1);
     assert.equal(await page.locator('img, iframe, object').count(), 0);
     assert.doesNotMatch(await page.title(), /stolen/);
-    const sessions = await page.locator('#open-body td[data-name=session]').allInnerTexts();
+    const sessions = await page.locator('#events-body td[data-name=session]').allInnerTexts();
     assert.ok(sessions.includes('\\u202egnp.exe'), 'what turns the direction of text is shown by its number');
     assert.ok(sessions.includes('x'.repeat(256)), 'in full for those who copy it');
-    assert.equal(await page.locator('#open-body td[data-name=session] > bdi').count(), sessions.length);
-    await page.locator('#open-body tr[data-event] a').first().click();
+    assert.equal(await page.locator('#events-body td[data-name=session] > bdi').count(), sessions.length);
+    await page.locator('#events-body tr[data-event] a').first().click();
     await shows('#event .command code', "handoff events show <script>document.title='stolen'</script>");
     assert.deepEqual(await accessibility(page), []);
     await page.keyboard.press('Escape');
   },
 
-  async 'five thousand open events are shown page by page'() {
+  async 'five thousand unfinished events are shown page by page'() {
     server.show('many');
-    await shows('#open-foot', /^100 of 5\u202f000 shown/);
+    await shows('#events-foot', /^100 of 5\u202f000 shown/);
     await hasRows(100);
     await page.locator('[data-do=more]').click();
     await hasRows(200);
     await page.locator('#problems a', { hasText: 'waiting retry' }).click();
-    await shows('#open-foot', /^33 shown/);
+    await shows('#events-foot', /^33 shown/);
     assert.match(page.url(), /\?problem=waiting_retry$/);
     await page.reload();
     await hasRows(33);
@@ -115,8 +115,8 @@ const checks = {
     await page.keyboard.press('Escape');
     await page.locator('[data-do=clear]').click();
     await hasRows(100);
-    await page.locator('#sort').selectOption('tries');
-    assert.equal(await text('#open-body td[data-name=tries]'), '5');
+    await page.locator('#sort').selectOption('attempts');
+    assert.equal(await text('#events-body td[data-name=attempts]'), '5');
     await page.locator('[data-do=clear]').click();
   },
 
@@ -125,11 +125,11 @@ const checks = {
     await page.evaluate(() => document.activeElement.blur());
     for (const key of ['j', 'j', 'j', 'k']) await page.keyboard.press(key);
     const second = await focused();
-    assert.equal(second, await page.locator('#open-body a').nth(1).innerText());
+    assert.equal(second, await page.locator('#events-body a').nth(1).innerText());
     await page.keyboard.press('Enter');
     await shows('#event-title', second);
     await page.keyboard.press('j');
-    await shows('#event-title', await page.locator('#open-body a').nth(2).innerText());
+    await shows('#event-title', await page.locator('#events-body a').nth(2).innerText());
     await page.keyboard.press('Escape');
     await page.locator('#event').waitFor({ state: 'hidden' });
     assert.notEqual(await focused(), second, 'the focus is back at the event that was open');
@@ -144,8 +144,8 @@ const checks = {
 
   async 'one event has its history, its decision and its commands'() {
     server.show('misconfigured');
-    await shows('#open-foot', /of 212 shown/);
-    await page.locator('#open-body tr[data-event]').first().click();
+    await shows('#events-foot', /of 212 shown/);
+    await page.locator('#events-body tr[data-event]').first().click();
     await shows('#event', /received[^]*claimed[^]*parked[^]*next: called when the gate opens/);
     await shows('#event', /anna@example\.com in group 2473 \u2192 141001/);
     await shows('#event', /vip-german: used/);
@@ -224,7 +224,7 @@ const checks = {
   async 'actions say how many, ask, and are sent one by one'() {
     server.show('misconfigured');
     await page.locator('#problems a', { hasText: 'gate shut' }).click();
-    await shows('#open-foot', /Retry \d+ \u2026/);
+    await shows('#events-foot', /Retry \d+ \u2026/);
     const count = await rows();
     server.posted.length = 0;
     await page.locator('[data-do=give-up-shown]').click();
@@ -234,11 +234,11 @@ const checks = {
     await shows('#ask-title', 'Done');
     assert.match(await text('#ask-body'), new RegExp(`${count} × it is given up`));
     assert.equal(server.posted.length, count);
-    assert.match(server.posted[0].path, /^events\/~[0-9a-f]{16}\/give-up$/);
+    assert.match(server.posted[0].path, /^events\/handoff\.escalations\/\d+\/\d+\/give-up$/);
     assert.deepEqual(JSON.parse(server.posted[0].body), { reason: 'a test', by: 'ann' });
     await page.keyboard.press('Escape');
     await page.locator('[data-do=clear]').click();
-    await page.locator('#open-body tr[data-event]').first().click();
+    await page.locator('#events-body tr[data-event]').first().click();
     await page.locator('[data-do=retry-one]').click();
     await page.locator('#ask-yes').click();
     await shows('#ask-body', /1 × it is in work/);
@@ -263,11 +263,11 @@ const checks = {
     assert.deepEqual(await accessibility(page), []);
     await page.setViewportSize({ width: 2560, height: 1440 });
     await page.evaluate(() => (location.hash = '#floor'));
-    await page.locator('#open').waitFor({ state: 'hidden' });
+    await page.locator('#events').waitFor({ state: 'hidden' });
     assert.ok(await page.locator('#routes').isVisible());
     assert.equal(await page.locator('button:visible, input:visible').count(), 0);
     await page.keyboard.press('Escape');
-    await page.locator('#open').waitFor();
+    await page.locator('#events').waitFor();
   },
 
   async 'without JavaScript there is a table'() {

@@ -17,8 +17,8 @@ const checks = {
     await shows('#line', /gate is shut/i);
     assert.equal(await page.evaluate(() => document.documentElement.dataset.level), 'critical');
     await shows('#more', /70009[^]*secret key/);
-    await page.locator('#open-body tr[data-event]').nth(2).waitFor();
-    await page.locator('#open-body a', { hasText: '<script>' }).click();
+    await page.locator('#events-body tr[data-event]').nth(2).waitFor();
+    await page.locator('#events-body a', { hasText: '<script>' }).click();
     await shows('#event', /received[^]*next:/);
     await page.keyboard.press('Escape');
   },

@@ -6,6 +6,7 @@ import { launch, open } from './browser.mjs';
 import { Server } from './server.mjs';
 
 const [documents, folder, to] = process.argv.slice(2);
+const position = ({ topic, partition, offset }) => `${topic}/${partition}/${offset}`;
 const server = new Server(documents, folder);
 const base = await server.listen();
 const browser = await launch();
@@ -19,7 +20,7 @@ for (const status of Object.values(server.documents).filter((document) => docume
 const PICTURES = [
   { name: 'page', state: 'misconfigured', height: 1080 },
   { name: 'calm', state: 'calm', scheme: 'dark', height: 760 },
-  { name: 'event', state: 'misconfigured', query: (status) => `?event=${status.open_events[1].ref}`, height: 1080 },
+  { name: 'event', state: 'misconfigured', query: (status) => `?event=${position(status.unfinished_events[1].record)}`, height: 1080 },
   { name: 'wall', state: 'nobody', scheme: 'dark', width: 1920, height: 1080, query: () => '#floor' },
   { name: 'phone', state: 'outage', width: 360, height: 780 },
 ];
@@ -27,7 +28,7 @@ for (const { name, state, scheme, width = 1440, height, query = () => '' } of PI
   server.show(state);
   const { page } = await open(browser, base + query(server.status), { width, scheme });
   await page.setViewportSize({ width, height });
-  await page.locator('#open-body tr[data-event]').first().waitFor({ state: 'attached' });
+  await page.locator('#events-body tr[data-event]').first().waitFor({ state: 'attached' });
   await page.waitForTimeout(1000);
   const session = await page.context().newCDPSession(page);
   const { data } = await session.send('Page.captureScreenshot', { format: 'webp', quality: 80 });

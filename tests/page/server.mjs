@@ -94,8 +94,8 @@ export class Server {
     if (path === 'status') return json(this.status);
     if (path === 'live') return this.hasStream ? this.stream(response) : send(503, 'text/plain', 'too many listeners');
     if (path === 'events') return json(this.list(url.searchParams));
-    const story = path.startsWith('events/') && this.story(decodeURIComponent(path.slice(7)));
-    return story ? json(story) : send(404, 'text/plain', 'no such event');
+    const event = path.startsWith('events/') && this.event(decodeURIComponent(path.slice(7)));
+    return event ? json(event) : send(404, 'text/plain', 'no such event');
   }
 
   stream(response) {
@@ -107,7 +107,7 @@ export class Server {
   }
 
   get events() {
-    return current({ as_of: this.documents[this.state].as_of, events: this.documents[`events-${this.state}`] ?? this.documents[this.state].open_events }).events;
+    return current({ as_of: this.documents[this.state].as_of, events: this.documents[`events-${this.state}`] ?? this.documents[this.state].unfinished_events }).events;
   }
 
   list(query) {
@@ -119,13 +119,14 @@ export class Server {
     return { format: 1, events: events.slice(from, to), next: to < events.length ? String(to) : null, is_complete: to >= events.length };
   }
 
-  story(ref) {
-    const open = this.events.find((event) => event.ref === ref) ?? null;
-    const outcome = this.status.last_outcomes.find((event) => event.ref === ref) ?? null;
-    const known = open ?? outcome;
+  event(name) {
+    const isIt = ({ record: { topic, partition, offset } }) => `${topic}/${partition}/${offset}` === name;
+    const unfinished = this.events.find(isIt) ?? null;
+    const outcome = this.status.last_outcomes.find(isIt) ?? null;
+    const known = unfinished ?? outcome;
     return known && {
-      ...current(this.documents.story), event: known.event, ref, session: known.session, open, outcome,
-      commands: [`handoff events show ${known.event}`], actions: open ? ['retry', 'give-up'] : [],
+      ...current(this.documents['event-detail']), event: known.event, record: known.record, session: known.session, unfinished, outcome,
+      commands: [`handoff events show ${known.event}`], actions: unfinished ? ['retry', 'give-up'] : [],
     };
   }
 

@@ -45,7 +45,7 @@ const explanation = {
   has_interim: true, ending: { then: 'tried_again', wait_s: 30 },
 };
 const item = (at, what, note = '') => ({ at: `2026-11-30T${at}Z`, what, owner: 'handoff-5c9d-x2k', note });
-const story = {
+const eventDetail = {
   format: 1, as_of: '2026-11-30T03:03:00Z', explanation,
   record: { topic: 'handoff.escalations', partition: 3, offset: 18402 },
   entry: {
@@ -55,9 +55,9 @@ const story = {
   },
 };
 
-const open = sample('busy.json').open_events;
+const unfinished = sample('busy.json').unfinished_events;
 const thousands = Array.from({ length: 5000 }, (_, number) => ({
-  ...open[number % open.length], event: `evt-${10_000 + number}`, ref: `~${number.toString(16).padStart(16, '0')}`,
+  ...unfinished[number % unfinished.length], event: `evt-${10_000 + number}`, record: { topic: 'handoff.escalations', partition: 0, offset: 20_000 + number },
   problem: number < 33 ? 'waiting_retry' : 'gate_shut',
 }));
 
@@ -88,7 +88,7 @@ const documents = {
       level: 'warning', what: 'nobody is online for the route billing', runbook: '#nobody-online',
       cost: '31 customers wait for an agent', repair: 'staff the groups of the route, or change its targets',
     });
-    for (const event of status.open_events) {
+    for (const event of status.unfinished_events) {
       Object.assign(event, { problem: 'no_agent_online', last: '141001: no suitable agent is online', next: 'its waiting room tries one of its events' });
     }
   }),
@@ -99,10 +99,10 @@ const documents = {
       repair: 'start the database, or repair the network to it; the service goes on by itself',
     });
     status.ready = false;
-    for (const event of status.open_events) event.problem = 'blocked';
+    for (const event of status.unfinished_events) event.problem = 'blocked';
   }),
   hostile: changed('busy.json', (status) => {
-    status.open_events.forEach((event, index) => {
+    status.unfinished_events.forEach((event, index) => {
       Object.assign(event, { event: hostile(index), session: hostile(index + 1), route: hostile(index + 2), next: hostile(index + 3) });
     });
     status.routes[0].name = hostile(0);
@@ -112,12 +112,12 @@ const documents = {
     status.service.group_id = hostile(6);
   }),
   many: changed('busy.json', (status) => {
-    status.now.open = status.headline.waiting = 5000;
-    status.open_events = thousands.slice(0, 100);
+    status.now.unfinished = status.headline.waiting = 5000;
+    status.unfinished_events = thousands.slice(0, 100);
   }),
 };
 
 mkdirSync(to, { recursive: true });
-const others = { 'events-many': thousands, story, explanation };
+const others = { 'events-many': thousands, 'event-detail': eventDetail, explanation };
 for (const [name, document] of Object.entries({ ...documents, ...others })) writeFileSync(join(to, `${name}.json`), JSON.stringify(document));
 writeFileSync(join(to, 'states.txt'), Object.keys(documents).join('\n'));

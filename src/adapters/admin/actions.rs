@@ -14,8 +14,8 @@ use serde::{Deserialize, Serialize};
 use tracing::info;
 
 use super::Admin;
+use super::event_history::no_such_event;
 use super::reply::AdminRefusal;
-use super::story::no_such_event;
 use crate::activity::IntakePause;
 use crate::adapters::ledger::{LedgerOperator, Operation};
 use crate::domain::ledger_entry::{
@@ -64,12 +64,11 @@ pub(super) async fn on_event(
         _ => return Err(AdminRefusal::new(StatusCode::NOT_FOUND, "an act is retry or give-up")),
     };
     let by: Arc<str> = name_of(by)?.into();
-    let id = admin.id_of(name)?;
     let now = admin.view.clock.now();
-    let done = LedgerOperator::perform_on(&admin.view.ledger, &id, &act, by.clone(), now).await;
+    let done = LedgerOperator::perform_on(&admin.view.ledger, name, &act, by.clone(), now).await;
     let done = done.map_err(|error| AdminRefusal::unavailable(&error))?;
     let Some(Operation { key, before, result }) = done else {
-        if admin.open_event(&id).is_none() {
+        if admin.unfinished_event(name).is_none() {
             return Err(no_such_event());
         }
         let text = "the ledger has no entry of this event: it was not called yet";

@@ -8,19 +8,19 @@ use jiff::Timestamp;
 use super::View;
 use super::document::{
     CallTimes, DeadLetterJson, DecisionTimes, DeskCalls, FORMAT, GateJson, HistoryJson, LastHour,
-    LastOutcome, NowCounts, OpenEventJson, ParkedJson, PartitionJson, RoomJson, RouteStatus,
-    ServiceStatus, StatusDocument,
+    LastOutcome, NowCounts, ParkedJson, PartitionJson, RoomJson, RouteStatus, ServiceStatus,
+    StatusDocument, UnfinishedJson,
 };
 use super::headline::{Headline, Situation};
 use super::ids::Ids;
 use super::obstacles::Obstacle;
-use super::open_sums::{OpenSums, ParkedSums};
 use super::parked::{GateView, ParkedRow, row_of_event};
 use super::reply::ExactNumber;
 use super::snapshot::{MAX_EVENTS, SteadyTimes};
+use super::unfinished_sums::{ParkedSums, UnfinishedSums};
 use crate::activity::{
-    AssignedPartitions, History, OpenEvent, RecentDeadLetter, RecentOutcome, RouteHour, STEP_S,
-    Totals,
+    AssignedPartitions, History, RecentDeadLetter, RecentOutcome, RouteHour, STEP_S, Totals,
+    UnfinishedEvent,
 };
 use crate::adapters::ledger::{LedgerUrl, ParkedWait};
 use crate::domain::wire::outcome::Status;
@@ -44,7 +44,7 @@ const SECTIONS: [&str; 10] = [
     "routes",
     "rooms",
     "partitions",
-    "open_events",
+    "unfinished_events",
     "last_outcomes",
     "dead_letters",
 ];
@@ -68,8 +68,8 @@ pub(super) struct Collector<'a> {
     gate: GateStatus,
     totals: Totals,
     hours: Vec<RouteHour>,
-    open: Vec<Arc<OpenEvent>>,
-    sums: OpenSums,
+    open: Vec<Arc<UnfinishedEvent>>,
+    sums: UnfinishedSums,
     assigned: AssignedPartitions,
 }
 
@@ -82,14 +82,14 @@ impl<'a> Collector<'a> {
     ) -> Self {
         let LedgerPart { urgent, waits } = *ledger;
         let (gate, activity) = (view.gate.status(), &view.activity);
-        let open = activity.open_events().all();
+        let open = activity.unfinished_events().all();
         // One that was read from the ledger and is being worked on is in both.
         let known: HashSet<_> = open.iter().map(|event| event.id.as_ref()).collect();
         let is_new = |entry: &&ParkedRow| !known.contains(entry.id.as_ref());
         let parked: Vec<_> = urgent.iter().filter(is_new).collect();
         let counted = view.metrics.parked();
         let sums = ParkedSums { counted, waits };
-        let sums = OpenSums::of(&open, &sums, gate.stage.is_held());
+        let sums = UnfinishedSums::of(&open, &sums, gate.stage.is_held());
         let (totals, hours) = (activity.totals(MAX_OUTCOMES), activity.routes());
         let assigned = activity.assigned();
         Self { view, ids, parked, now, gate, totals, hours, open, sums, assigned }
@@ -120,7 +120,7 @@ impl<'a> Collector<'a> {
             history: self.history(),
             routes: self.routes(),
             rooms: self.rooms(),
-            open_events: self.open_events(gate.next_probe_at),
+            unfinished_events: self.unfinished_events(gate.next_probe_at),
             last_outcomes: self.last_outcomes(),
             dead_letters: self.totals.dead_letters.iter().map(DeadLetterJson::from).collect(),
             partitions,
@@ -141,7 +141,7 @@ impl<'a> Collector<'a> {
             pause: activity.intake_pause(),
             is_full: counts.intake == BACKPRESSURE && (view.outage)().is_none(),
             reload_failed: view.metrics.reload_failed(),
-            open: counts.open,
+            open: counts.unfinished,
             unacknowledged: counts.unacknowledged,
             first_deadline_at: counts.first_deadline_at,
             last_answer_at: self.totals.last_answer_at,
@@ -163,7 +163,7 @@ impl<'a> Collector<'a> {
             _ => BACKPRESSURE,
         };
         NowCounts {
-            open: self.sums.by_problem.values().sum(),
+            unfinished: self.sums.by_problem.values().sum(),
             by_problem: self.sums.by_problem.clone(),
             oldest_received_at: self.sums.oldest,
             first_deadline_at: self.first_deadline(),
@@ -227,8 +227,8 @@ impl<'a> Collector<'a> {
     }
 
     fn history(&self) -> HistoryJson {
-        let History { until, answered, calls, open } = self.view.activity.history();
-        HistoryJson { step_s: STEP_S, until, answered, calls, open }
+        let History { until, answered, calls, unfinished } = self.view.activity.history();
+        HistoryJson { step_s: STEP_S, until, answered, calls, unfinished }
     }
 
     fn routes(&self) -> Vec<RouteStatus> {
@@ -278,7 +278,7 @@ impl<'a> Collector<'a> {
     }
 
     /// The most urgent ones, in memory and in the ledger.
-    fn open_events(&self, next_probe_at: Option<Timestamp>) -> Vec<OpenEventJson> {
+    fn unfinished_events(&self, next_probe_at: Option<Timestamp>) -> Vec<UnfinishedJson> {
         let gate = GateView { is_held: self.gate.stage.is_held(), next_probe_at };
         let mut open: Vec<_> = self.open.iter().collect();
         if open.len() > MAX_EVENTS {
@@ -308,16 +308,16 @@ impl<'a> Collector<'a> {
 pub(super) fn last_outcome(outcome: &RecentOutcome, ids: &Ids) -> LastOutcome {
     LastOutcome {
         event: ids.event(&outcome.event_id, &outcome.session_id),
-        reference: ids.reference(&outcome.event_id),
         session: ids.session(&outcome.session_id),
         status: outcome.status.as_str(),
         route: outcome.route.clone(),
-        tries: outcome.tries,
+        attempts: outcome.attempts,
         code: outcome.code,
         agent: outcome.agent_id.clone().filter(|_| ids.are_shown()),
         reason: outcome.reason.as_deref().map(|reason| ids.text(reason, &outcome.session_id)),
         elapsed_ms: outcome.elapsed_ms,
         decided_at: outcome.decided_at,
+        record: (&outcome.source).into(),
     }
 }
 

@@ -31,7 +31,7 @@ pub(super) struct StatusDocument {
     pub(super) routes: Vec<RouteStatus>,
     pub(super) rooms: Vec<RoomJson>,
     pub(super) partitions: Vec<PartitionJson>,
-    pub(super) open_events: Vec<OpenEventJson>,
+    pub(super) unfinished_events: Vec<UnfinishedJson>,
     pub(super) last_outcomes: Vec<LastOutcome>,
     pub(super) dead_letters: Vec<DeadLetterJson>,
 }
@@ -64,7 +64,7 @@ pub(super) struct GateJson {
 
 #[derive(Debug, Clone, Serialize)]
 pub(super) struct NowCounts {
-    pub(super) open: u64,
+    pub(super) unfinished: u64,
     pub(super) by_problem: BTreeMap<&'static str, u64>,
     pub(super) oldest_received_at: Option<Timestamp>,
     pub(super) first_deadline_at: Option<Timestamp>,
@@ -123,7 +123,7 @@ pub(super) struct HistoryJson {
     pub(super) until: Timestamp,
     pub(super) answered: Vec<u32>,
     pub(super) calls: Vec<u32>,
-    pub(super) open: Vec<u64>,
+    pub(super) unfinished: Vec<u64>,
 }
 
 #[derive(Debug, Clone, Serialize)]
@@ -159,17 +159,15 @@ pub(super) struct PartitionJson {
 
 /// An unfinished event.
 #[derive(Debug, Clone, Serialize)]
-pub(super) struct OpenEventJson {
+pub(super) struct UnfinishedJson {
     pub(super) event: String,
-    #[serde(rename = "ref")]
-    pub(super) reference: String,
     pub(super) session: String,
     #[serde(serialize_with = "word")]
     pub(super) problem: Problem,
     pub(super) received_at: Timestamp,
     pub(super) deadline_at: Option<Timestamp>,
     pub(super) route: Option<String>,
-    pub(super) tries: u32,
+    pub(super) attempts: u32,
     pub(super) last: Option<String>,
     pub(super) next: &'static str,
     pub(super) next_at: Option<Timestamp>,
@@ -179,17 +177,16 @@ pub(super) struct OpenEventJson {
 #[derive(Debug, Clone, Serialize)]
 pub(super) struct LastOutcome {
     pub(super) event: String,
-    #[serde(rename = "ref")]
-    pub(super) reference: String,
     pub(super) session: String,
     pub(super) status: &'static str,
     pub(super) route: Option<String>,
-    pub(super) tries: u32,
+    pub(super) attempts: u32,
     pub(super) code: Option<i64>,
     pub(super) agent: Option<String>,
     pub(super) reason: Option<String>,
     pub(super) elapsed_ms: u64,
     pub(super) decided_at: Timestamp,
+    pub(super) record: RecordJson,
 }
 
 #[derive(Debug, Clone, Serialize)]

@@ -13,10 +13,10 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::Admin;
-use super::document::{FORMAT, OpenEventJson};
+use super::document::{FORMAT, UnfinishedJson};
 use super::parked::{ParkedRow, row_of_entry, row_of_event};
 use super::reply::AdminRefusal;
-use crate::activity::OpenEvent;
+use crate::activity::UnfinishedEvent;
 use crate::adapters::ledger::{LedgerUrl, ListQuery, Listing};
 use crate::domain::problem::Problem;
 
@@ -46,7 +46,7 @@ pub(super) struct EventsPage {
     format: u32,
     as_of: Timestamp,
     covers: &'static str,
-    events: Vec<OpenEventJson>,
+    events: Vec<UnfinishedJson>,
     /// For `after`; absent at the end.
     next: Option<String>,
     /// False: the search stopped before the end of the ledger, or the page is full.
@@ -79,7 +79,7 @@ impl EventFilter {
         Ok(Self { problem, route, search: query.search.clone().unwrap_or_default() })
     }
 
-    fn accepts(&self, id: &str, session: &str, row: &OpenEventJson) -> bool {
+    fn accepts(&self, id: &str, session: &str, row: &UnfinishedJson) -> bool {
         self.problem.is_none_or(|problem| problem == row.problem)
             && (self.route.is_none() || self.route == row.route)
             && (id.contains(&self.search) || session.contains(&self.search))
@@ -104,7 +104,7 @@ pub(super) async fn list(
         next: None,
         is_complete: true,
     };
-    let open = admin.view.activity.open_events().all();
+    let open = admin.view.activity.unfinished_events().all();
     let wanted = Wanted { filter, limit };
     let after = query.after.as_deref().unwrap_or_default();
     if let Some(cursor) = after.strip_prefix(LEDGER) {
@@ -141,12 +141,12 @@ impl Admin {
     fn add_from_memory(
         &self,
         page: &mut EventsPage,
-        open: &[Arc<OpenEvent>],
+        open: &[Arc<UnfinishedEvent>],
         wanted: &Wanted,
         after: Option<MemoryCursor>,
     ) {
         let gate = self.gate_view();
-        let is_after = |event: &&Arc<OpenEvent>| {
+        let is_after = |event: &&Arc<UnfinishedEvent>| {
             let Some(MemoryCursor { deadline, id }) = &after else { return true };
             (event.deadline, event.id.as_ref()) > (*deadline, id.as_str())
         };
@@ -168,7 +168,7 @@ impl Admin {
     async fn add_from_ledger(
         &self,
         page: &mut EventsPage,
-        open: &[Arc<OpenEvent>],
+        open: &[Arc<UnfinishedEvent>],
         wanted: &Wanted,
         cursor: &str,
     ) -> Result<(), AdminRefusal> {

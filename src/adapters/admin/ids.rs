@@ -1,40 +1,21 @@
 //! Ids as people see them: those of sessions, and agents, are shortened unless `admin.show_ids`.
 //!
 //! An event's id names a request, not a person, and every command needs it, so it is shown; where it
-//! contains the id of the session, that part is shortened. A *ref* names an event in the paths of this
-//! port while the process runs.
+//! contains the id of the session, that part is shortened. The position of its record names it then.
 
-use std::collections::{HashMap, VecDeque};
-use std::hash::{BuildHasher as _, RandomState};
-use std::sync::Arc;
-
-use parking_lot::Mutex;
 use serde_json::Value;
 
 use crate::domain::ids::{shortened, without_session};
-
-/// Refs of entries of the ledger that are remembered: as many rows have links that work.
-const MAX_REMEMBERED: usize = 10_000;
 
 /// How ids are shown.
 #[derive(Debug)]
 pub(super) struct Ids {
     show: bool,
-    /// Randomly keyed, so that a ref says nothing about the id.
-    hasher: RandomState,
-    remembered: Mutex<RememberedRefs>,
-}
-
-#[derive(Debug, Default)]
-struct RememberedRefs {
-    ids: HashMap<String, Arc<str>>,
-    /// The oldest first.
-    order: VecDeque<String>,
 }
 
 impl Ids {
     pub(super) fn new(show: bool) -> Self {
-        Self { show, hasher: RandomState::new(), remembered: Mutex::default() }
+        Self { show }
     }
 
     /// Whether ids are shown in full.
@@ -64,32 +45,6 @@ impl Ids {
     /// An event's id.
     pub(super) fn event(&self, id: &str, session: &str) -> String {
         if self.show { id.to_owned() } else { without_session(id, session) }
-    }
-
-    /// The name of an event in paths.
-    pub(super) fn reference(&self, event_id: &str) -> String {
-        format!("~{:016x}", self.hasher.hash_one(event_id))
-    }
-
-    /// The same of an event that only the ledger has, so that [`Self::remembered`] finds it.
-    pub(super) fn reference_to_entry(&self, event_id: &str) -> String {
-        let reference = self.reference(event_id);
-        let mut remembered = self.remembered.lock();
-        let RememberedRefs { ids, order } = &mut *remembered;
-        if ids.insert(reference.clone(), event_id.into()).is_none() {
-            order.push_back(reference.clone());
-        }
-        if order.len() > MAX_REMEMBERED
-            && let Some(oldest) = order.pop_front()
-        {
-            ids.remove(&oldest);
-        }
-        reference
-    }
-
-    /// The id behind a ref of [`Self::reference_to_entry`].
-    pub(super) fn remembered(&self, reference: &str) -> Option<Arc<str>> {
-        self.remembered.lock().ids.get(reference).cloned()
     }
 
     /// Shortens the session id, and the agents, wherever they stand in a document.
@@ -164,21 +119,5 @@ mod tests {
             "target": {"agents": ["be.."], "group": 7}, "body": "{\"MemberList\":[\"be..\"],\"SessionId\":\"abcd..\"}"});
         assert_eq!(document, expected);
         assert_eq!(Ids::new(true).session("fd8a2e30-1111"), "fd8a2e30-1111");
-    }
-
-    #[test]
-    fn a_reference_names_one_event_of_one_process() {
-        let ids = Ids::new(true);
-        assert_eq!(ids.reference("evt-1"), ids.reference("evt-1"));
-        assert_ne!(ids.reference("evt-1"), ids.reference("evt-2"));
-        assert_ne!(ids.reference("evt-1"), Ids::new(true).reference("evt-1"));
-        assert_eq!(ids.reference("").len(), 17);
-        let first = ids.reference_to_entry("first");
-        assert_eq!(ids.remembered(&first).as_deref(), Some("first"));
-        for number in 0..MAX_REMEMBERED {
-            ids.reference_to_entry(&number.to_string());
-        }
-        assert_eq!(ids.remembered(&first), None, "memory is bounded");
-        assert_eq!(ids.remembered.lock().ids.len(), MAX_REMEMBERED);
     }
 }

@@ -3,7 +3,7 @@
 //! - `/health`, `/ready`, `/metrics` ([`probes`]): for machines, open to all who reach the port.
 //! - `/status`: everything at a glance ([`document`], filled by [`collect`]), built at most once a second for all who ask
 //!   ([`snapshot`]); `/live`: the same whenever it changes ([`live`]).
-//! - `/events` and `/events/ID`: unfinished events, and the whole story of one ([`events`], [`story`]).
+//! - `/events` and `/events/ID`: unfinished events, and the whole history of one ([`events`], [`event_history`]).
 //! - `/explain`: what would be done with a record ([`explain`]).
 //! - `/`: the page ([`page`]).
 //! - the actions of an operator ([`actions`]).
@@ -15,13 +15,13 @@ mod actions;
 mod collect;
 mod connections;
 mod document;
+mod event_history;
 mod events;
 mod explain;
 mod headline;
 mod ids;
 mod live;
 mod obstacles;
-mod open_sums;
 mod page;
 mod parked;
 mod parked_totals;
@@ -30,9 +30,9 @@ mod reply;
 mod security;
 mod shared_reader;
 mod snapshot;
-mod story;
 #[cfg(test)]
 mod tests;
+mod unfinished_sums;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -156,7 +156,7 @@ fn routes(address: SocketAddr, view: View, stop: CancellationToken) -> Router {
         .route("/status", get(snapshot::status))
         .route("/live", get(live::live))
         .route("/events", get(events::list))
-        .route("/events/{*id}", get(story::story).post(actions::on_event))
+        .route("/events/{*id}", get(event_history::event_history).post(actions::on_event))
         .route("/intake/{action}", post(actions::on_intake))
         .route("/explain", post(explain::explain))
         .layer(DefaultBodyLimit::max(max_record))

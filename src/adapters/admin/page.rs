@@ -43,7 +43,7 @@ fn table(status: &StatusDocument) -> String {
         ("cost", headline.cost.clone().unwrap_or_default()),
         ("do", headline.repair.clone().unwrap_or_default()),
         ("gate", status.gate.state.to_owned()),
-        ("unfinished", status.now.open.to_string()),
+        ("unfinished", status.now.unfinished.to_string()),
     ];
     for (problem, count) in &status.now.by_problem {
         if *count > 0 {

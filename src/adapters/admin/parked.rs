@@ -5,9 +5,9 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use serde_json::Value;
 
-use super::document::OpenEventJson;
+use super::document::UnfinishedJson;
 use super::ids::Ids;
-use crate::activity::{OpenEvent, OpenState};
+use crate::activity::{UnfinishedEvent, UnfinishedState};
 use crate::domain::codes::VerdictClass;
 use crate::domain::ledger_entry::{EntryState, LedgerEntry, key, snapshot_of};
 use crate::domain::problem::Problem;
@@ -24,24 +24,23 @@ pub(super) struct GateView {
 pub(super) struct ParkedRow {
     /// Its id, in full.
     pub(super) id: Arc<str>,
-    pub(super) row: OpenEventJson,
+    pub(super) row: UnfinishedJson,
 }
 
 /// The row of an event in memory.
-pub(super) fn row_of_event(event: &OpenEvent, ids: &Ids, gate: GateView) -> OpenEventJson {
+pub(super) fn row_of_event(event: &UnfinishedEvent, ids: &Ids, gate: GateView) -> UnfinishedJson {
     let state = event.state();
     let problem = state.problem(gate.is_held);
     let next_at = if problem == Problem::GateShut { gate.next_probe_at } else { state.next_at() };
-    let OpenState { received_at, route, tries, last, .. } = state;
-    OpenEventJson {
+    let UnfinishedState { received_at, route, attempts, last, .. } = state;
+    UnfinishedJson {
         event: ids.event(&event.id, &event.session_id),
-        reference: ids.reference(&event.id),
         session: ids.session(&event.session_id),
         problem,
         received_at,
         deadline_at: Some(event.deadline),
         route,
-        tries,
+        attempts,
         last: last.map(|last| ids.text(&last, &event.session_id)),
         next: problem.next(),
         next_at,
@@ -56,15 +55,17 @@ pub(super) fn row_of_entry(key: &str, entry: &LedgerEntry, ids: &Ids) -> Option<
     let (problem, next_at) = problem_of_entry(entry, &course);
     let text = |value: &Value| value.as_str().map(str::to_owned);
     let id = key::name_of(key);
-    let row = OpenEventJson {
+    let row = UnfinishedJson {
         event: ids.event(id, session),
-        reference: ids.reference_to_entry(id),
         session: ids.session(session),
         problem,
         received_at: entry.first_seen,
         deadline_at: entry.deadline,
         route: text(&course["route"]),
-        tries: course["attempts"].as_u64().and_then(|tries| tries.try_into().ok()).unwrap_or(0),
+        attempts: course["attempts"]
+            .as_u64()
+            .and_then(|attempts| attempts.try_into().ok())
+            .unwrap_or(0),
         last: text(&course["last_verdict"]["text"]).map(|last| ids.text(&last, session)),
         next: problem.next(),
         next_at,

@@ -5,7 +5,7 @@ use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::IntoResponse;
 
 use super::Admin;
-use super::open_sums::{OpenSums, ParkedSums};
+use super::unfinished_sums::{ParkedSums, UnfinishedSums};
 use crate::domain::problem::Problem;
 use crate::telemetry::MetricsFormat;
 
@@ -24,10 +24,10 @@ pub(super) async fn metrics(State(admin): State<Admin>, headers: HeaderMap) -> i
     view.metrics.ledger_up.set(i64::from((view.outage)().is_none()));
     view.metrics.paused_by_operator.set(i64::from(view.activity.intake_is_paused()));
     view.gate.report_rates();
-    let open = view.activity.open_events().all();
+    let open = view.activity.unfinished_events().all();
     let waits = admin.totals.current().await;
     let parked = ParkedSums { counted: view.metrics.parked(), waits: &waits };
-    let sums = OpenSums::of(&open, &parked, view.gate.status().stage.is_held());
+    let sums = UnfinishedSums::of(&open, &parked, view.gate.status().stage.is_held());
     let events = |problem: Problem| sums.by_problem.get(problem.as_str()).copied();
     view.metrics.unfinished_by_problem(|problem| events(problem).unwrap_or_default());
     let format = metrics_format(&headers);

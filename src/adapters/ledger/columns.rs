@@ -107,7 +107,8 @@ pub(super) fn parse_waits_for(text: &str) -> anyhow::Result<WaitsFor> {
     })
 }
 
-fn parse_position(text: &str) -> anyhow::Result<Position> {
+/// The way back from its `Display`.
+pub(super) fn parse_position(text: &str) -> anyhow::Result<Position> {
     let mut parts = text.rsplitn(3, '/');
     let (offset, partition, topic) = (parts.next(), parts.next(), parts.next());
     let missing = || anyhow!("{text:?} is not topic/partition/offset");

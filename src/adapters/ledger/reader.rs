@@ -1,11 +1,13 @@
 //! A ledger that is only read, also while the service has it open.
 
+use std::cmp::Reverse;
 use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
 
 use super::ListedEntry;
+use super::columns::parse_position;
 use super::database::{CountedRows, DueRows, IdentityRow, ParkedRows, StoredRow};
 use super::parked_waits::{self, ParkedWait};
 use super::postgres::PostgresReader;
@@ -73,11 +75,19 @@ impl LedgerReader {
     /// The entries with this id, and those of the records at this position, the first seen last:
     /// a position occurs again when its topic is created again.
     pub async fn entries(&self, name: &str) -> anyhow::Result<Vec<(Arc<str>, LedgerEntry)>> {
-        let name = key::of_name(name);
-        let keys = match self {
-            Self::Sqlite(reader) => reader.keys(name).await?,
-            Self::Postgres(reader) => reader.keys(name).await?,
+        let names = key::of_name(name);
+        let mut keys = match self {
+            Self::Sqlite(reader) => reader.keys(names).await?,
+            Self::Postgres(reader) => reader.keys(names).await?,
         };
+        // The key of an event with an id of its own does not name its record.
+        if let Ok(Position { topic, partition, offset }) = parse_position(name) {
+            let offsets = offset..offset.saturating_add(1);
+            let rows = self.identities(&RecordRange { topic, partition, offsets }).await?;
+            keys.extend(rows.into_iter().map(|row| row.key));
+            keys.sort_unstable();
+            keys.dedup();
+        }
         let mut entries = Vec::new();
         for key in keys {
             // One that was pruned since is gone.
@@ -85,6 +95,7 @@ impl LedgerReader {
                 entries.push((key, entry));
             }
         }
+        entries.sort_by_key(|(_, entry)| Reverse(entry.first_seen));
         Ok(entries)
     }
 

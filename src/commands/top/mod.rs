@@ -47,7 +47,7 @@ Exit codes: 0 ok, 69 an instance does not answer (--once), 70 bug, 78 bad config
 
 /// Show the service live in the terminal
 ///
-/// What is wrong and what to do, counts, the floor by routes, open events, partitions and the last
+/// What is wrong and what to do, counts, the floor by routes, unfinished events, partitions and the last
 /// outcomes, refreshed each second. Keys: q quit, p pause, Tab the next table, / filter, arrows, ? help.
 #[derive(Debug, clap::Args)]
 #[command(after_help = AFTER_HELP)]

@@ -30,7 +30,7 @@ pub(super) struct SeenStatus {
     pub(super) routes: Vec<SeenRoute>,
     pub(super) rooms: Vec<SeenRoom>,
     pub(super) partitions: Vec<SeenPartition>,
-    pub(super) open_events: Vec<SeenEvent>,
+    pub(super) unfinished_events: Vec<SeenEvent>,
     pub(super) last_outcomes: Vec<SeenOutcome>,
     pub(super) dead_letters: Vec<SeenDeadLetter>,
 }
@@ -77,7 +77,7 @@ pub(super) struct SeenGate {
 
 #[derive(Debug, Clone, Deserialize)]
 pub(super) struct SeenNow {
-    pub(super) open: u64,
+    pub(super) unfinished: u64,
     pub(super) by_problem: BTreeMap<String, u64>,
     pub(super) oldest_received_at: Option<Timestamp>,
     pub(super) lag: Option<SeenCount>,
@@ -119,7 +119,7 @@ pub(super) struct SeenDesk {
 pub(super) struct SeenHistory {
     pub(super) step_s: u64,
     pub(super) answered: Vec<u64>,
-    pub(super) open: Vec<u64>,
+    pub(super) unfinished: Vec<u64>,
 }
 
 #[derive(Debug, Clone, Deserialize)]
@@ -161,7 +161,7 @@ pub(super) struct SeenEvent {
     pub(super) received_at: Timestamp,
     pub(super) deadline_at: Option<Timestamp>,
     pub(super) route: Option<String>,
-    pub(super) tries: u64,
+    pub(super) attempts: u64,
     pub(super) last: Option<String>,
     pub(super) next: String,
     pub(super) next_at: Option<Timestamp>,
@@ -174,7 +174,7 @@ pub(super) struct SeenOutcome {
     pub(super) session: String,
     pub(super) status: String,
     pub(super) route: Option<String>,
-    pub(super) tries: u64,
+    pub(super) attempts: u64,
     pub(super) code: Option<i64>,
     pub(super) agent: Option<String>,
     pub(super) reason: Option<String>,

@@ -160,10 +160,10 @@ fn charts(overview: &Overview, width: usize) -> Vec<String> {
     let room = (width / 2).saturating_sub(12);
     let end = |points: &[u64]| bars(&points[points.len().saturating_sub(room)..]);
     let history = &overview.history;
-    if history.open.is_empty() {
+    if history.unfinished.is_empty() {
         return Vec::new();
     }
-    vec![format!("answered {}  open {}", end(&history.answered), end(&history.open))]
+    vec![format!("answered {}  unfinished {}", end(&history.answered), end(&history.unfinished))]
 }
 
 fn tabs(overview: &Overview, state: &ScreenState) -> Line<'static> {

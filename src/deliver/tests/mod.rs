@@ -320,7 +320,7 @@ async fn delivered(fault: PortFault) -> (Ended, Vec<TaskEvent>, PortUses) {
         attempt: Attempt::First,
         draining: &CancellationToken::new(),
         record_is_gone: &AtomicBool::new(false),
-        progress: &context.activity.open_events().add(&event(), RECEIVED),
+        progress: &context.activity.unfinished_events().add(&event(), RECEIVED),
         read_before: ReadBefore::Maybe,
         on_event: &move |event| receiver.lock().push(event),
         span: EventSpan::default(),

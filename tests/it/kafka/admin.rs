@@ -86,7 +86,7 @@ async fn the_port_shows_what_happens_and_takes_what_an_operator_wants() {
 
     let parked = |status: &Value| {
         // The rows of parked events are read every few seconds.
-        let are_listed = status["open_events"].as_array().unwrap().len() == 2;
+        let are_listed = status["unfinished_events"].as_array().unwrap().len() == 2;
         are_listed && status["now"]["parked"]["retry"] == 2 && status["last_hour"]["assigned"] == 1
     };
     let status = admin.status(parked).await;
@@ -97,21 +97,23 @@ async fn the_port_shows_what_happens_and_takes_what_an_operator_wants() {
     assert_eq!(errors, [""; 0], "{status:#}");
     assert_eq!((&status["ready"], &status["service"]["partitions"]), (&json!(true), &json!(2)));
     assert_eq!(status["headline"]["what"], "all well");
-    let open = status["open_events"].as_array().unwrap();
+    let open = status["unfinished_events"].as_array().unwrap();
     assert_eq!((open.len(), &open[0]["problem"]), (2, &json!("waiting_retry")), "{open:?}");
-    assert_eq!((&open[0]["tries"], &open[0]["session"]), (&json!(4), &json!("sess..")));
+    assert_eq!((&open[0]["attempts"], &open[0]["session"]), (&json!(4), &json!("sess..")));
     assert!(open[0]["last"].as_str().unwrap().starts_with("60014"), "{open:?}");
     assert_eq!(status["last_outcomes"][0]["event"], "ok");
 
-    // The story says the same as the commands.
+    // The history says the same as the commands.
     let row = open.iter().find(|row| row["event"] == "e-1").unwrap();
-    let reference = row["ref"].as_str().unwrap();
-    let story = admin.get(&format!("events/{reference}")).await;
-    assert_eq!(story["event"], "e-1");
+    let [partition, offset] = ["partition", "offset"].map(|field| &row["record"][field]);
+    let by_position =
+        format!("events/{}/{partition}/{offset}", row["record"]["topic"].as_str().unwrap());
+    let event = admin.get(&by_position).await;
+    assert_eq!(event["event"], "e-1");
     let (_, shown) = output(&world, &["events", "show", "e-1", "--json"]).await;
     let shown: Value = serde_json::from_str(&shown).unwrap();
-    assert_eq!(story["entry"]["history"], shown["history"]);
-    assert_eq!(story["explanation"]["result"], "call");
+    assert_eq!(event["entry"]["history"], shown["history"]);
+    assert_eq!(event["explanation"]["result"], "call");
     assert_eq!(admin.get("events/ok").await["entry"]["state"], "published");
     let filtered = admin.get("events?problem=waiting_retry&search=session-2").await;
     assert_eq!(filtered["events"].as_array().unwrap().len(), 1, "{filtered}");
@@ -126,7 +128,7 @@ async fn the_port_shows_what_happens_and_takes_what_an_operator_wants() {
     assert_eq!(admin.status(|_| true).await["last_hour"]["assigned"], 1);
     assert_eq!(admin.post("intake/resume", "").await["result"], "done");
 
-    let retried = admin.post(&format!("events/{reference}/retry"), r#"{"by":"ann"}"#).await;
+    let retried = admin.post(&format!("{by_position}/retry"), r#"{"by":"ann"}"#).await;
     assert_eq!(retried["result"], "done", "{retried}");
     let body = r#"{"by":"ann","reason":"called the hotline"}"#;
     let given_up = admin.post(&format!("events/{OF_SESSION_2}/give-up"), body).await;
@@ -140,8 +142,8 @@ async fn the_port_shows_what_happens_and_takes_what_an_operator_wants() {
     let expected = "it is answered: assigned";
     assert_eq!(again["result"], "refused");
     assert!(again["text"].as_str().unwrap().starts_with(expected), "{again}");
-    let story = admin.get("events/e-1").await;
-    let history = story["entry"]["history"].as_array().unwrap();
+    let event = admin.get("events/e-1").await;
+    let history = event["entry"]["history"].as_array().unwrap();
     let retried = history.iter().find(|item| item["what"] == "retried").unwrap();
     assert_eq!(retried["owner"], "ann");
     let log = worker.log();

@@ -332,8 +332,7 @@ impl Situation {
             what: "memory holds as many escalations as it may; new ones wait in Kafka".into(),
             since: None,
             cost: self.waiting("those behind them come later"),
-            repair: "look for what keeps them open; else more instances, or intake.max_events"
-                .into(),
+            repair: "look for what they wait for; else more instances, or intake.max_events".into(),
             runbook: "#memory-is-full",
         })
     }

@@ -1,6 +1,6 @@
 // The live page: docs/page.md says what each part means. Each part is a function from the document to
 // elements; `patch` changes the page only where it differs, so that focus and selection survive. Texts get in
-// as text nodes only. All addresses are relative. Filters, order and the open event are in the page's URL.
+// as text nodes only. All addresses are relative. Filters, order and the shown event are in the page's URL.
 
 // -- Elements
 
@@ -52,7 +52,7 @@ function patch(parent, ...fresh) {
     }
     if (match === at) at = at.nextSibling;
     else parent.insertBefore(match, at);
-    if (match !== child) liken(match, child);
+    if (match !== child) update(match, child);
   }
   while (at) {
     const next = at.nextSibling;
@@ -61,7 +61,7 @@ function patch(parent, ...fresh) {
   }
 }
 
-function liken(old, fresh) {
+function update(old, fresh) {
   if (old.nodeType === Node.TEXT_NODE) {
     if (old.data !== fresh.data) old.data = fresh.data;
     return;
@@ -106,9 +106,9 @@ function duration(seconds) {
 }
 
 /** Milliseconds that the server's clock is ahead of this one; while paused, the moment that is shown. */
-let skew = 0;
-let stopped = null;
-const now = () => stopped ?? Date.now() + skew;
+let ahead = 0;
+let pausedAt = null;
+const now = () => pausedAt ?? Date.now() + ahead;
 /** Seconds from `at` until now. */
 const since = (at) => (now() - Date.parse(at)) / 1000;
 
@@ -120,7 +120,7 @@ const MODES = {
 };
 
 /** A time that counts, in one of MODES. */
-function moment(at, mode) {
+function timer(at, mode) {
   if (!at) return '–';
   return ticked(h('time', { datetime: at, 'data-mode': mode, title: at }));
 }
@@ -129,7 +129,6 @@ function ticked(time) {
   const seconds = since(time.dateTime);
   const text = MODES[time.dataset.mode](seconds);
   if (time.textContent !== text) time.textContent = text;
-  // Marked where little is left.
   if (time.dataset.mode === 'left') time.className = seconds > -60 ? 'bad' : seconds > -180 ? 'odd' : '';
   return time;
 }
@@ -148,20 +147,20 @@ function printable(text) {
 }
 
 /** Text of others, isolated, so that its direction turns nothing around it. */
-const foreign = (text) => (isShown(text) ? h('bdi', printable(text)) : '–');
+const bdi = (text) => (isShown(text) ? h('bdi', printable(text)) : '–');
 const id = (text) => h('bdi.id.mono', printable(text));
 const clipped = (text) => h('bdi.id.mono.clip', { title: printable(text) }, printable(text));
 const position = ({ topic, partition, offset }) => `${topic}/${partition}/${offset}`;
-const spoken = (word) => String(word ?? '–').replaceAll('_', ' ');
+const words = (word) => String(word ?? '–').replaceAll('_', ' ');
 
-/** What an open event waits for, and how grave that is. */
+/** What an unfinished event waits for, and how grave that is. */
 const PROBLEMS = {
   calling: 1, rate_limited: 1, behind_in_session: 1, waiting_retry: 2, no_agent_online: 2, in_doubt: 2, unpublished: 2, gate_shut: 3, blocked: 3,
 };
 const STATUSES = ['assigned', 'queued', 'no_agent_online', 'rejected', 'expired', 'failed'];
 
-const problem = (name) => h('span.problem', { 'data-rank': PROBLEMS[name] }, spoken(name));
-const status = (name) => h('span.status', h(`span.swatch.fill-${name}`), spoken(name));
+const problem = (name) => h('span.problem', { 'data-rank': PROBLEMS[name] }, words(name));
+const status = (name) => h('span.status', h(`span.swatch.fill-${name}`), words(name));
 
 // -- Small charts; their labels say the same
 
@@ -177,7 +176,7 @@ function spark(values, label) {
 function stack(counts) {
   const all = STATUSES.reduce((sum, name) => sum + counts[name], 0) || 1;
   let x = 0;
-  return chart('stack', 1000, 12, STATUSES.map((name) => `${spoken(name)} ${counts[name]}`).join(', '), STATUSES.map((name) => {
+  return chart('stack', 1000, 12, STATUSES.map((name) => `${words(name)} ${counts[name]}`).join(', '), STATUSES.map((name) => {
     const [from, width] = [x, (counts[name] * 1000) / all];
     x += width;
     return counts[name] > 0 && svg(`rect.fill-${name}`, { x: from.toFixed(1), width: Math.max(2, width - 2).toFixed(1), height: 12 });
@@ -200,27 +199,27 @@ function address(changes) {
 }
 
 /** A link that changes parameters. */
-const jump = (selector, changes, attributes, ...content) => h(selector, { href: address(changes), 'data-go': 1, ...attributes }, content);
+const linkTo = (selector, changes, attributes, ...content) => h(selector, { href: address(changes), 'data-go': 1, ...attributes }, content);
 
-/** Goes to an address of this page. An event that is opened is a step of its own for the Back button. */
-function go(href) {
+/** Goes to an address of this page. The Back button closes an event. */
+function navigate(href) {
   const isNew = new URL(href).searchParams.has('event') && !param('event');
   history[isNew ? 'pushState' : 'replaceState'](null, '', href);
-  follow();
+  readUrl();
 }
 
 /** What the filters were when `listed` was asked for. */
 let filters = '';
 
-function follow() {
+function readUrl() {
   const wanted = JSON.stringify(['problem', 'route', 'q'].map(param));
   if (wanted !== filters) [filters, listed, pages] = [wanted, null, 1];
   fetchEvents();
-  fetchStory();
+  fetchEvent();
   show();
 }
 
-const change = (changes) => go(address(changes));
+const change = (changes) => navigate(address(changes));
 
 // -- The data
 
@@ -228,12 +227,12 @@ const change = (changes) => go(address(changes));
 let doc = null;
 let docAt = 0;
 let feedProblem = '';
-/** The open events, where the document's own list is not enough: as many pages of `events` as wanted. */
+/** Pages of `events`, where the document's own list is not enough. */
 let listed = null;
 let pages = 1;
-/** The answer to `events/REF`. */
-let story = null;
-/** For actions, and for reading where the port asks for it. Only the memory of this page has it. */
+/** The answer to `events/NAME`, and the name. */
+let detail = null;
+/** Only the memory of this page has it. */
 let token = '';
 let needsToken = false;
 let isRefused = false;
@@ -244,7 +243,7 @@ function accept(text) {
     const isFirst = !doc;
     doc = fresh;
     docAt = Date.now();
-    skew = Date.parse(doc.as_of) - docAt;
+    ahead = Date.parse(doc.as_of) - docAt;
     feedProblem = '';
     needsToken = false;
     if (isFirst) setTimeout(() => $(location.hash.slice(1))?.scrollIntoView());
@@ -295,11 +294,11 @@ async function listen() {
     wait = error.retryAfter || 20;
   }
   if (feed.stream !== stream) return;
-  hangUp();
+  disconnect();
   feed.streamAfter = Date.now() + wait * 1000;
 }
 
-function hangUp() {
+function disconnect() {
   feed.stream?.abort();
   feed.stream = null;
   feed.isOpen = false;
@@ -325,25 +324,25 @@ function feedState() {
 
 function pause(isPaused) {
   feed.isPaused = isPaused;
-  stopped = isPaused ? now() : null;
-  if (isPaused) hangUp();
-  else beat();
+  pausedAt = isPaused ? now() : null;
+  if (isPaused) disconnect();
+  else tick();
   show();
 }
 
-let beats = 0;
+let ticks = 0;
 
 /** Once per second. A hidden or paused page asks for nothing. */
-function beat() {
+function tick() {
   if (document.hidden || feed.isPaused) return;
   // The heartbeat comes every 15 s.
-  if (feed.stream && Date.now() - feed.heardAt > 35_000) hangUp();
+  if (feed.stream && Date.now() - feed.heardAt > 35_000) disconnect();
   if (!needsToken || token) {
     listen();
     if (Date.now() - docAt > (feed.isOpen ? 10_000 : 2500)) poll();
-    if (++beats % 3 === 0) fetchStory();
+    if (++ticks % 3 === 0) fetchEvent();
     // A filter may read much.
-    if (beats % (15 * pages) === 0) fetchEvents();
+    if (ticks % (15 * pages) === 0) fetchEvents();
   }
   $$('time[data-mode]').forEach(ticked);
   showFeed();
@@ -370,12 +369,15 @@ async function fetchEvents() {
   show();
 }
 
-async function fetchStory() {
-  const ref = param('event');
-  if (!ref) return;
-  const answer = await get(`events/${encodeURIComponent(ref)}`).then(parse, asProblem);
-  if (param('event') !== ref) return;
-  story = { ...answer, ref };
+// Some proxies refuse a slash that is encoded.
+const eventPath = (name) => `events/${name.split('/').map(encodeURIComponent).join('/')}`;
+
+async function fetchEvent() {
+  const name = param('event');
+  if (!name) return;
+  const answer = await get(eventPath(name)).then(parse, asProblem);
+  if (param('event') !== name) return;
+  detail = { ...answer, name };
   show();
 }
 
@@ -397,7 +399,7 @@ function headline() {
   if (feedState() === 'refused') return { level: 'warning', what: feedProblem, also: [] };
   if (feedState() !== 'away') return doc?.headline;
   return {
-    level: 'critical', what: 'this page gets no answer from handoff', since: doc && new Date(docAt + skew).toISOString(), also: [],
+    level: 'critical', what: 'this page gets no answer from handoff', since: doc && new Date(docAt + ahead).toISOString(), also: [],
     cost: doc && 'the numbers below are old', repair: `see whether the process runs and can be reached (${feedProblem})`,
   };
 }
@@ -408,17 +410,17 @@ function showHeadline(head) {
   // It is read aloud when it changes: with the state, not with the seconds.
   patch($('line'), sentence(head.what));
   if (head.level === 'well') {
-    return patch($('more'), soft(head.last_answer_at ? ['Last answer ', moment(head.last_answer_at, 'ago'), '.'] : 'No answer since the start.'));
+    return patch($('more'), soft(head.last_answer_at ? ['Last answer ', timer(head.last_answer_at, 'ago'), '.'] : 'No answer since the start.'));
   }
   patch($('more'),
     head.cost && h('p', sentence(head.cost)),
     head.repair && h('p', bold('Do: '), sentence(head.repair)),
     head.isLocked && button('actions', 'Enter the token', 'strong'),
     h('dl.facts',
-      head.since && fact('since', clock(head.since), ' (', moment(head.since, 'age'), ')'),
-      head.next_probe_at && fact('next probe', moment(head.next_probe_at, 'in')),
+      head.since && fact('since', clock(head.since), ' (', timer(head.since, 'age'), ')'),
+      head.next_probe_at && fact('next probe', timer(head.next_probe_at, 'in')),
       isShown(head.waiting) && fact('waiting', number(head.waiting)),
-      head.first_deadline_at && fact('first deadline in', moment(head.first_deadline_at, 'left')),
+      head.first_deadline_at && fact('first deadline in', timer(head.first_deadline_at, 'left')),
       head.runbook && fact('runbook', id(`docs/operations.md${head.runbook}`))),
     head.also.length > 0 && h('ul', head.also.map((also) => h('li', `Also: ${printable(also)}`))));
 }
@@ -432,16 +434,16 @@ function covers(section, what = doc.covers[section]) {
 
 function tile(name, value, note, { href, tone, to } = {}) {
   const content = [h('span', name), h(`b.${tone || ''}.${value.length > 9 ? 'long' : ''}`, { bad: '\u2715 ', odd: '\u25b2 ' }[tone], value), h('small', note)];
-  return to ? jump('a.tile', { problem: '', route: '', q: '', ...to }, {}, content) : h(href ? 'a.tile' : 'div.tile', { href }, content);
+  return to ? linkTo('a.tile', { problem: '', route: '', q: '', ...to }, {}, content) : h(href ? 'a.tile' : 'div.tile', { href }, content);
 }
 
 function showNumbers() {
   const counts = doc.now;
   const { by_problem: by, parked } = counts;
   patch($('now'),
-    tile('oldest open', moment(counts.oldest_received_at, 'age'), covers('now'), { to: { sort: 'oldest' } }),
-    tile('first deadline in', moment(counts.first_deadline_at, 'left'), 'of the open events', { to: { sort: '' } }),
-    tile('open', number(counts.open), `${number(counts.sessions)} sessions in memory`, { to: {} }),
+    tile('oldest unfinished', timer(counts.oldest_received_at, 'age'), covers('now'), { to: { sort: 'oldest' } }),
+    tile('first deadline in', timer(counts.first_deadline_at, 'left'), 'of all', { to: { sort: '' } }),
+    tile('unfinished', number(counts.unfinished), `${number(counts.sessions)} sessions in memory`, { to: {} }),
     tile('no agent online', number(by.no_agent_online), 'tried again', { to: { problem: 'no_agent_online' } }),
     tile('in doubt', number(by.in_doubt), 'looked up first', { to: { problem: 'in_doubt' } }),
     tile('parked', number(parked.retry + parked.session + parked.nobody_online), `${number(parked.nobody_online)} for an agent`),
@@ -455,29 +457,28 @@ function showRates() {
   const { last_hour: hour, desk, history: points } = doc;
   const all = STATUSES.reduce((sum, name) => sum + hour[name], 0);
   const isHour = Date.parse(doc.as_of) - Date.parse(hour.since) > 3_540_000;
-  const minutes = Math.max(1, Math.round((points.open.length * points.step_s) / 60));
+  const minutes = Math.max(1, Math.round((points.unfinished.length * points.step_s) / 60));
   const perMinute = (values) => `${Math.round(((values.at(-1) ?? 0) * 60) / points.step_s)} /min`;
   const panel = (cls, title, section, ...content) => h(`div.panel.${cls}`, h('header', h('h2', title), h('p.covers', covers(section))), content);
   const line = (name, text) => h('div.line', h('span', name), spark(points[name], `${name} in the last ${minutes} min, now ${text}`), bold(text));
   const pair = (name, value, note) => [h('dt', name), h('dd', value, note && h('small', ` of ${note}`))];
   patch($('rates'),
     panel('', isHour ? 'Answered in the last hour' : ['Answered since ', clock(hour.since)], 'last_hour', stack(hour),
-      h('ul.legend', STATUSES.map((name) => h('li', h(`span.swatch.fill-${name}`), spoken(name), bold(number(hour[name])), h('small', percent(hour[name], all))))),
+      h('ul.legend', STATUSES.map((name) => h('li', h(`span.swatch.fill-${name}`), words(name), bold(number(hour[name])), h('small', percent(hour[name], all))))),
       h('div.facts', soft('decided in'), ['p50', 'p95', 'p99'].map((key) => h('span', soft(`${key} `), bold(milliseconds(hour.decided_in_ms[key])))))),
     panel('technical', 'Calls to Desk', 'desk', h('dl.pairs',
-      pair('gate', h(`span.${{ shut: 'bad', limited: 'odd' }[doc.gate.state] ?? ''}`, doc.gate.state, doc.gate.reason && `: ${spoken(doc.gate.reason)}`)),
+      pair('gate', h(`span.${{ shut: 'bad', limited: 'odd' }[doc.gate.state] ?? ''}`, doc.gate.state, doc.gate.reason && `: ${words(doc.gate.reason)}`)),
       pair('calls', `${desk.calls_per_second} /s`, isShown(desk.limit_per_second) && desk.limit_per_second),
       pair('in flight', number(desk.in_flight), desk.concurrency),
       pair('took p50, p95', `${milliseconds(desk.latency_ms.p50)}, ${milliseconds(desk.latency_ms.p95)}`),
       pair('too fast', isShown(desk.throttled_percent) ? h(`span.${desk.throttled_percent > 5 ? 'odd' : ''}`, `${desk.throttled_percent} %`) : '–'))),
     panel('', `Last ${minutes} min`, 'history',
-      line('answered', perMinute(points.answered)), line('calls', perMinute(points.calls)), line('open', number(points.open.at(-1)))));
+      line('answered', perMinute(points.answered)), line('calls', perMinute(points.calls)), line('unfinished', number(points.unfinished.at(-1)))));
 }
 
 // -- Tables
 
-/** Puts heading, table and foot into a section. */
-function furnish(section) {
+function buildSection(section) {
   const { id: name, title } = section;
   section.setAttribute('aria-labelledby', `${name}-title`);
   section.removeAttribute('title');
@@ -488,8 +489,7 @@ function furnish(section) {
     h('thead', { id: `${name}-head` }), h('tbody', { id: `${name}-body` }))), h('div.foot', { id: `${name}-foot` }));
 }
 
-/** What a row was made from. */
-const origins = new WeakMap();
+const rowSources = new WeakMap();
 
 /** Fills a table, and makes a row again only when its item has changed. A column: name, cell, 'right' or 'lead' (the title of a card). */
 function table(name, columns, items, none, row) {
@@ -500,19 +500,19 @@ function table(name, columns, items, none, row) {
     const attributes = row(item);
     const origin = JSON.stringify([item, attributes, filters, param('sort')]);
     const old = known.get(attributes.key);
-    if (old && origins.get(old) === origin) return old;
+    if (old && rowSources.get(old) === origin) return old;
     const fresh = h('tr', { role: 'row', ...attributes }, columns.map(([title, cell, kind]) => {
       const content = [cell(item)].flat();
       return h(`td.${kind ?? ''}.${content[0] === '–' ? 'blank' : ''}`, { role: 'cell', 'data-name': title }, content);
     }));
-    if (old) liken(old, fresh);
-    origins.set(old ?? fresh, origin);
+    if (old) update(old, fresh);
+    rowSources.set(old ?? fresh, origin);
     return old ?? fresh;
   });
   patch(body, rows.length > 0 ? rows : h('tr', h('td.none', { colspan: columns.length }, none)));
 }
 
-const count = (name) => [spoken(name), (item) => number(item[name]), 'right'];
+const count = (name) => [words(name), (item) => number(item[name]), 'right'];
 const sessionColumn = ['session', ({ session }) => clipped(session)];
 const routeColumn = ['route', ({ route }) => (route ? clipped(route) : '–')];
 
@@ -524,9 +524,9 @@ function showRoutes() {
   };
   patch($('routes-covers'), `${covers('routes')}; waiting now, all else in the last hour`);
   table('routes', [
-    ['route', ({ name }) => (name === null ? soft('no route matches') : bold(foreign(name))), 'lead'],
+    ['route', ({ name }) => (name === null ? soft('no route matches') : bold(bdi(name))), 'lead'],
     count('waiting'),
-    ['longest wait', (route) => moment(route.longest_wait_since, 'age'), 'right'],
+    ['longest wait', (route) => timer(route.longest_wait_since, 'age'), 'right'],
     count('assigned'),
     count('queued'),
     ['no agent online', nobody, 'right'],
@@ -535,53 +535,53 @@ function showRoutes() {
     ['trend', (route) => spark(route.trend, `answers per 5 minutes: ${route.trend.join(', ')}`)],
   ], doc.routes, 'No routes are configured.', (route) => ({ key: `r-${route.name ?? ''}` }));
   patch($('routes-foot'), doc.rooms.length > 0 && soft('Waiting for an agent'), doc.rooms.map((room) => h('span', { key: room.name },
-    foreign(room.name), ': ', bold(room.waiting === null ? 'being counted' : number(room.waiting)), ', oldest ', moment(room.oldest_received_at, 'age'),
-    room.next_probe_at && [', probe ', moment(room.next_probe_at, 'in')])));
+    bdi(room.name), ': ', bold(room.waiting === null ? 'being counted' : number(room.waiting)), ', oldest ', timer(room.oldest_received_at, 'age'),
+    room.next_probe_at && [', probe ', timer(room.next_probe_at, 'in')])));
 }
 
 const ORDERS = {
   oldest: (event) => Date.parse(event.received_at),
-  tries: (event) => -event.tries,
+  attempts: (event) => -event.attempts,
 };
 
-function openEvents() {
-  const events = [...((needsList() && listed?.events) || (isFiltered() ? [] : doc.open_events))];
+function listedEvents() {
+  const events = [...((needsList() && listed?.events) || (isFiltered() ? [] : doc.unfinished_events))];
   const order = ORDERS[param('sort')];
   return order ? events.sort((a, b) => order(a) - order(b)) : events;
 }
 
-const eventLink = ({ ref, event }) => jump('a', { event: ref }, {}, clipped(event));
-const nextStep = (event) => [foreign(event.next), event.next_at && [' ', soft(moment(event.next_at, 'in'))]];
-const eventRow = ({ ref }) => ({ key: ref, 'data-event': ref, 'aria-current': ref === param('event') && 'true' });
+const eventLink = ({ record, event }) => linkTo('a', { event: position(record) }, {}, clipped(event));
+const nextStep = (event) => [bdi(event.next), event.next_at && [' ', soft(timer(event.next_at, 'in'))]];
+const eventRow = ({ record }, at = position(record)) => ({ key: at, 'data-event': at, 'aria-current': at === param('event') && 'true' });
 
-function showOpen() {
-  const [chosen, events] = [param('problem'), openEvents()];
-  const tab = (name, count) => jump(`a.${count ? '' : 'zero'}`, { problem: name },
-    { key: `p-${name}`, 'aria-current': chosen === name && 'true' }, spoken(name || 'all'), bold(number(count)));
-  patch($('problems'), tab('', doc.now.open), Object.keys(PROBLEMS).map((name) => tab(name, doc.now.by_problem[name])));
-  patch($('open-covers'), covers('open_events', listed?.covers));
+function showEvents() {
+  const [chosen, events] = [param('problem'), listedEvents()];
+  const tab = (name, count) => linkTo(`a.${count ? '' : 'zero'}`, { problem: name },
+    { key: `p-${name}`, 'aria-current': chosen === name && 'true' }, words(name || 'all'), bold(number(count)));
+  patch($('problems'), tab('', doc.now.unfinished), Object.keys(PROBLEMS).map((name) => tab(name, doc.now.by_problem[name])));
+  patch($('events-covers'), covers('unfinished_events', listed?.covers));
   const routes = new Set([...doc.routes.map((route) => route.name), param('route')].filter(Boolean));
   patch($('route'), h('option', { value: '' }, 'every route'), [...routes].map((name) => h('option', { value: name }, printable(name))));
   if (document.activeElement !== $('search')) $('search').value = param('q');
   $('route').value = param('route');
   $('sort').value = param('sort');
-  const none = !isFiltered() ? 'Nobody waits.' : !listed ? 'Looking …' : (listed.error ?? 'No open event matches.');
-  table('open', [
+  const none = !isFiltered() ? 'Nobody waits.' : !listed ? 'Looking …' : (listed.error ?? 'No event matches.');
+  table('events', [
     ['problem', (e) => problem(e.problem), 'lead'],
-    ['age', (e) => moment(e.received_at, 'age'), 'right'],
-    ['deadline in', (e) => moment(e.deadline_at, 'left'), 'right'],
+    ['age', (e) => timer(e.received_at, 'age'), 'right'],
+    ['deadline in', (e) => timer(e.deadline_at, 'left'), 'right'],
     sessionColumn,
     ['event', eventLink],
     routeColumn,
-    count('tries'),
-    ['last', (e) => foreign(e.last)],
+    count('attempts'),
+    ['last', (e) => bdi(e.last)],
     ['next', (e) => nextStep(e)],
   ], events, none, eventRow);
   const isCounted = !param('route') && !param('q');
-  const all = !isCounted ? null : chosen ? doc.now.by_problem[chosen] : doc.now.open;
+  const all = !isCounted ? null : chosen ? doc.now.by_problem[chosen] : doc.now.unfinished;
   const isMore = needsList() ? listed?.next : events.length < all;
   const bulk = (what, text) => token && isFiltered() && events.length > 0 && button(`${what}-shown`, `${text} ${number(events.length)} …`);
-  patch($('open-foot'),
+  patch($('events-foot'),
     soft(`${number(events.length)}${all > events.length ? ` of ${number(all)}` : ''} shown${param('sort') && isMore ? ', ordered among these' : ''}`),
     isMore && button('more', 'Show more'),
     bulk('retry', 'Retry'), bulk('give-up', 'Give up'));
@@ -595,25 +595,25 @@ function showOthers() {
     sessionColumn,
     ['event', eventLink],
     routeColumn,
-    count('tries'),
+    count('attempts'),
     ['code', (o) => o.code ?? '–', 'right'],
     ['took', (o) => h('span.nowrap', milliseconds(o.elapsed_ms)), 'right'],
-    ['agent or reason', (o) => foreign(o.agent ?? o.reason)],
+    ['agent or reason', (o) => bdi(o.agent ?? o.reason)],
   ], doc.last_outcomes, 'None since the start.', eventRow);
   patch($('partitions-covers'), covers('partitions'));
   table('partitions', [
     ['partition', (p) => id(`${p.topic}/${p.partition}`), 'lead'],
     count('lag'),
     count('unfinished'),
-    ['oldest', (p) => moment(p.oldest_received_at, 'age'), 'right'],
+    ['oldest', (p) => timer(p.oldest_received_at, 'age'), 'right'],
     ['state', (p) => (p.blocked ? h('span.bad.nowrap', '\u2715 blocked') : 'ok')],
   ], doc.partitions, 'The group has given this instance no partition.', (p) => ({ key: `${p.topic}/${p.partition}` }));
   patch($('dead-letters-covers'), `${covers('dead_letters')}; the newest ${doc.dead_letters.length}`);
   table('dead-letters', [
     ['when', (l) => clock(l.at)],
-    ['class', (l) => h('b.nowrap', spoken(l.class)), 'lead'],
+    ['class', (l) => h('b.nowrap', words(l.class)), 'lead'],
     ['record', (l) => id(position(l.record))],
-    ['error', (l) => foreign(l.error)],
+    ['error', (l) => bdi(l.error)],
   ], doc.dead_letters, 'None.', (l) => ({ key: position(l.record) }));
   patch($('dead-letters-foot'), doc.dead_letters.length > 0 && soft('All of them, and replay: ', h('code', 'handoff dead-letters')));
 }
@@ -631,50 +631,52 @@ const steps = (items) => h('ol.steps', items.map(({ at, tone, content }) => h(`l
 
 const TONES = { settled: 'good', published: 'good', parked: 'wait', retried: 'wait', given_up: 'wrong' };
 
-function timeline({ record, open, entry }) {
-  const received = open?.received_at ?? entry?.first_seen;
+function timeline({ record, entry }, waiting) {
+  const received = waiting?.received_at ?? entry?.first_seen;
   return steps([
     received && { at: received, content: [bold('received '), record && id(position(record))] },
     ...(entry?.history ?? []).map(({ at, what, owner, note }) => ({
-      at, tone: TONES[what], content: [bold(spoken(what)), note && [' ', foreign(note)], owner && soft(' by ', foreign(owner))],
+      at, tone: TONES[what], content: [bold(words(what)), note && [' ', bdi(note)], owner && soft(' by ', bdi(owner))],
     })),
-    open && { tone: 'wait', content: [bold('next: '), nextStep(open)] },
+    waiting && { tone: 'wait', content: [bold('next: '), nextStep(waiting)] },
   ].filter(Boolean));
 }
 
 const tried = (items) => steps(items.map(({ target: to, code }) => ({
-  tone: code === 0 ? 'good' : 'wait', content: [foreign(target(to)), ' \u2192 ', bold(code ?? 'no answer')],
+  tone: code === 0 ? 'good' : 'wait', content: [bdi(target(to)), ' \u2192 ', bold(code ?? 'no answer')],
 })));
 
-function showStory() {
-  const ref = param('event');
-  $('event').hidden = !ref;
-  if (!ref) return patch($('event'));
-  const told = story?.ref === ref ? story : {};
-  const open = told.open ?? doc.open_events.find((event) => event.ref === ref);
-  const answer = told.outcome ?? doc.last_outcomes.find((outcome) => outcome.ref === ref);
-  const { entry, error, explanation: why, event, session } = { ...answer, ...open, ...told };
-  const result = entry?.outcome ?? answer;
+function showEvent() {
+  const name = param('event');
+  $('event').hidden = !name;
+  if (!name) return patch($('event'));
+  const known = detail?.name === name ? detail : {};
+  const isIt = ({ record }) => position(record) === name;
+  const waiting = known.unfinished ?? doc.unfinished_events.find(isIt);
+  const outcome = known.outcome ?? doc.last_outcomes.find(isIt);
+  const shown = waiting ?? outcome;
+  const { entry, error, explanation: why, event, session } = { ...outcome, ...waiting, ...known };
+  const result = entry?.outcome ?? outcome;
   const attempts = result?.tried ?? entry?.course?.tried ?? [];
-  const act = (what, text) => token && told.actions?.includes(what) && button(`${what}-one`, text);
+  const act = (what, text) => token && known.actions?.includes(what) && button(`${what}-one`, text);
   patch($('event'),
-    h('header', h('h2', { id: 'event-title' }, id(event ?? ref)), button('close', 'Close (Esc)')),
-    error && h('p.told.bad', error),
+    h('header', h('h2', { id: 'event-title' }, id(event ?? name)), button('close', 'Close (Esc)')),
+    error && h('p.note.bad', error),
     h('dl.facts',
-      open && fact('waits:', problem(open.problem)),
+      waiting && fact('waits:', problem(waiting.problem)),
       result && fact('outcome', status(result.status)),
-      open && fact('deadline in', moment(open.deadline_at, 'left')),
+      waiting && fact('deadline in', timer(waiting.deadline_at, 'left')),
       session && fact('session', id(session)),
-      (open ?? answer) && [fact('route', foreign((open ?? answer).route)), fact('tries', number((open ?? answer).tries))]),
-    open?.last && h('p.told', 'Desk said: ', foreign(open.last)),
-    result?.reason && h('p.told', foreign(result.reason)),
+      shown && [fact('route', bdi(shown.route)), fact('attempts', number(shown.attempts))]),
+    waiting?.last && h('p.note', 'Desk said: ', bdi(waiting.last)),
+    result?.reason && h('p.note', bdi(result.reason)),
     h('p.buttons', act('retry', 'Retry now …'), act('give-up', 'Give up …')),
-    h('h3', 'What happened'), timeline({ ...told, open }),
+    h('h3', 'What happened'), timeline(known, waiting),
     attempts.length > 0 && [h('h3', 'Who was asked'), tried(attempts)],
     why && [h('h3', 'Why it goes where it goes'), explanation(why)],
-    told.commands?.length > 0 && [h('h3', 'On the command line'), told.commands.map((text) => h('div.command', h('code', { tabindex: '0' }, printable(text)),
+    known.commands?.length > 0 && [h('h3', 'On the command line'), known.commands.map((text) => h('div.command', h('code', { tabindex: '0' }, printable(text)),
       h('button.small', { type: 'button', 'data-copy': text }, copied === text ? 'Copied' : 'Copy')))],
-    json('Outcome as published', entry?.outcome), json('All of it as JSON', told));
+    json('Outcome as published', entry?.outcome), json('All of it as JSON', known));
 }
 
 /** The answer of `handoff explain --json`: how a record is read, routed and called for. */
@@ -682,30 +684,30 @@ function explanation({ result, why, reading, dead_letter: dead, escalation, rout
   // The members of a step are its words.
   const read = ({ step, result: found, why: because, found: isThere = true, ...rest }) => ({
     tone: found === 'recognised' || step !== 'tried' && isThere && !because ? 'good' : '',
-    content: printable([[step, ...Object.values(rest)].join(' '), !isThere && 'not there', found && spoken(found), because].filter(Boolean).join(', ')),
+    content: printable([[step, ...Object.values(rest)].join(' '), !isThere && 'not there', found && words(found), because].filter(Boolean).join(', ')),
   });
-  const text = (value) => foreign(value.join?.('; ') ?? (typeof value === 'object' ? JSON.stringify(value) : value));
+  const text = (value) => bdi(value.join?.('; ') ?? (typeof value === 'object' ? JSON.stringify(value) : value));
   const isFilled = ([, value]) => isShown(value) && (typeof value !== 'object' || Object.keys(value).length > 0);
-  const end = { outcome: `the outcome is ${spoken(ending?.status)}. ${ending?.reason ?? ''}`, tried_again: `it is tried again after ${duration(ending?.wait_s)}.`,
+  const end = { outcome: `the outcome is ${words(ending?.status)}. ${ending?.reason ?? ''}`, tried_again: `it is tried again after ${duration(ending?.wait_s)}.`,
     parked: `it is parked for ${duration(ending?.wait_s)}, until its route opens.` }[ending?.then];
   return [
-    why && h('p.told', result && bold(`${spoken(result)}: `), foreign(why)),
-    dead && h('p.told.bad', `${spoken(dead.class)}: `, foreign(dead.error)),
+    why && h('p.note', result && bold(`${words(result)}: `), bdi(why)),
+    dead && h('p.note.bad', `${words(dead.class)}: `, bdi(dead.error)),
     reading?.length > 0 && [h('h3', 'How it is read'), steps(reading.map(read))],
-    escalation && h('dl.pairs', Object.entries({ ...escalation, hours }).filter(isFilled).map(([key, value]) => [h('dt', spoken(key)), h('dd', text(value))])),
+    escalation && h('dl.pairs', Object.entries({ ...escalation, hours }).filter(isFilled).map(([key, value]) => [h('dt', words(key)), h('dd', text(value))])),
     routes?.length > 0 && [h('h3', 'Routes'), steps(routes.map((route) => ({
       tone: route.result === 'used' && 'good',
-      content: [bold(foreign(route.name)), `: ${spoken(route.result)}`, route.shadow && ' (shadow)', route.why && [', ', foreign(route.why)]],
+      content: [bold(bdi(route.name)), `: ${words(route.result)}`, route.shadow && ' (shadow)', route.why && [', ', bdi(route.why)]],
     })))],
     calls?.length > 0 && [h('h3', 'Calls, while nobody is online'),
       steps(calls.map((call) => ({ content: [bold(target(call.target)), ' ', h('code', printable(call.body))] })))],
-    end && h('p.told', calls?.length > 0 && 'If nobody is online for any of them, ', foreign(end)),
+    end && h('p.note', calls?.length > 0 && 'If nobody is online for any of them, ', bdi(end)),
   ];
 }
 
 async function explainRecord() {
   const explained = await get('explain', { method: 'POST', body: $('record').value }).then(parse, asProblem);
-  patch($('explained'), explained.error ? h('p.told.bad', explained.error) : h('div.panel', explanation(explained), json('As JSON', explained)));
+  patch($('explained'), explained.error ? h('p.note.bad', explained.error) : h('div.panel', explanation(explained), json('As JSON', explained)));
 }
 
 // -- Actions
@@ -743,7 +745,7 @@ async function askToken() {
     return poll();
   }
   const what = doc.now.intake === 'paused' ? 'resume' : 'pause';
-  const text = what === 'pause' ? `No new records are read; ${number(doc.now.open)} open events go on.` : 'Records are read again.';
+  const text = what === 'pause' ? `No new records are read; ${number(doc.now.unfinished)} unfinished events go on.` : 'Records are read again.';
   if (await dialog(`${what} intake?`, `${what} intake`, h('p', text))) await perform([`intake/${what}`]);
 }
 
@@ -773,7 +775,7 @@ async function onEvents(events, what) {
     ? await dialog(`Retry ${some} now?`, `Retry ${some}`, h('p', 'A parked event becomes due at once; others are refused.'), list)
     : await dialog(`Give up ${some}?`, `Give up ${some}`, h('p', 'The outcome is failed, without another transfer. This cannot be undone.'), list,
       field('Reason, for outcome and history', { name: 'reason' }));
-  if (form) await perform(events.map(({ ref }) => `events/${encodeURIComponent(ref)}/${what}`), form.get('reason') ? { reason: form.get('reason') } : undefined);
+  if (form) await perform(events.map(({ record }) => `${eventPath(position(record))}/${what}`), form.get('reason') ? { reason: form.get('reason') } : undefined);
 }
 
 // -- The whole page
@@ -787,16 +789,15 @@ function showFeed() {
   const head = headline();
   if (!head) return;
   showHeadline(head);
-  // A glance at the browser's tab is enough.
   const sign = { warning: '\u25b2', critical: '\u2715' }[head.level];
   document.title = `${sign ? `${sign} ${isShown(head.waiting) ? `${head.waiting} waiting` : head.what} · ` : ''}handoff ${doc?.service.group_id ?? ''}`;
 }
 
 function showService({ service }) {
-  patch($('service'), bold(foreign(service.group_id)), ' · instance ', foreign(service.instance), ` · ${service.partitions} of ${service.partitions_in_all ?? '?'} partitions · up `, moment(service.started_at, 'age'),
+  patch($('service'), bold(bdi(service.group_id)), ' · instance ', bdi(service.instance), ` · ${service.partitions} of ${service.partitions_in_all ?? '?'} partitions · up `, timer(service.started_at, 'age'),
     ` · v${service.version}`, service.revision && ` (${service.revision})`);
   patch($('foot'), `Reads ${service.topics.join(', ')}; outcomes to ${service.outcome_topic}, dead letters to ${service.dead_letter_topic}; ledger: ${service.ledger}; `,
-    `times of day of ${Intl.DateTimeFormat().resolvedOptions().timeZone}; ids are ${service.show_ids ? 'shown' : 'shortened'} (admin.show_ids). `,
+    `times of day of ${Intl.DateTimeFormat().resolvedOptions().timeZone}; ids are ${service.show_ids ? 'shown' : 'shortened'}. `,
     h('a', { href: 'status' }, 'status as JSON'));
 }
 
@@ -808,9 +809,9 @@ function show() {
   showNumbers();
   showRates();
   showRoutes();
-  showOpen();
+  showEvents();
   showOthers();
-  showStory();
+  showEvent();
 }
 
 // -- What the reader does
@@ -830,23 +831,23 @@ function theme(choice) {
   $('theme').value = THEMES[(THEMES.indexOf(choice) + 1) % 3];
 }
 
-/** Moves by one open event, from the one in focus or open. */
+/** Moves by one event, from the one in focus. */
 function move(step) {
-  const links = [...$$('#open-body tr[data-event] a')];
-  const refOf = (link) => link.closest('tr').dataset.event;
+  const links = [...$$('#events-body tr[data-event] a')];
+  const nameOf = (link) => link.closest('tr').dataset.event;
   const focused = links.indexOf(document.activeElement);
-  const from = focused >= 0 ? focused : links.findIndex((link) => refOf(link) === param('event'));
+  const from = focused >= 0 ? focused : links.findIndex((link) => nameOf(link) === param('event'));
   const link = links[Math.min(links.length - 1, Math.max(0, from + step))];
   if (!param('event')) return link?.focus();
   link?.scrollIntoView({ block: 'nearest' });
-  if (link) go(link.href);
+  if (link) navigate(link.href);
 }
 
 function close() {
-  const ref = param('event');
-  if (!ref) return location.hash === '#floor' && (location.hash = '');
+  const name = param('event');
+  if (!name) return location.hash === '#floor' && (location.hash = '');
   change({ event: '' });
-  $$(`tr[data-event="${CSS.escape(ref)}"] a`)[0]?.focus();
+  $$(`tr[data-event="${CSS.escape(name)}"] a`)[0]?.focus();
 }
 
 const HELP = {
@@ -873,10 +874,10 @@ const BUTTONS = {
     fetchEvents();
   },
   dismiss: () => $('ask').close(''),
-  'retry-one': () => onEvents([story], 'retry'),
-  'give-up-one': () => onEvents([story], 'give-up'),
-  'retry-shown': () => onEvents(openEvents(), 'retry'),
-  'give-up-shown': () => onEvents(openEvents(), 'give-up'),
+  'retry-one': () => onEvents([detail], 'retry'),
+  'give-up-one': () => onEvents([detail], 'give-up'),
+  'retry-shown': () => onEvents(listedEvents(), 'retry'),
+  'give-up-shown': () => onEvents(listedEvents(), 'give-up'),
 };
 
 let copied = '';
@@ -900,8 +901,8 @@ on(document, 'click', (event) => {
   const link = event.target.closest('a');
   if (link?.dataset.go) {
     event.preventDefault();
-    go(link.href);
-    if (link.className === 'tile') $('open').scrollIntoView();
+    navigate(link.href);
+    if (link.className === 'tile') $('events').scrollIntoView();
     return link.closest('tr') && $('event').focus();
   }
   const row = event.target.closest('tr[data-event]');
@@ -938,12 +939,12 @@ for (const name of ['route', 'sort']) on($(name), 'change', () => change({ [name
 
 const showView = () => (root.dataset.view = location.hash === '#floor' ? 'floor' : '');
 on(window, 'hashchange', showView);
-on(window, 'popstate', follow);
-on(document, 'visibilitychange', () => (document.hidden ? hangUp() : beat()));
+on(window, 'popstate', readUrl);
+on(document, 'visibilitychange', () => (document.hidden ? disconnect() : tick()));
 
-$$('.listing').forEach(furnish);
+$$('.listing').forEach(buildSection);
 theme();
 showView();
-follow();
-beat();
-setInterval(beat, 1000);
+readUrl();
+tick();
+setInterval(tick, 1000);

@@ -76,7 +76,7 @@ async fn deaf_listener(port: &Port) -> tokio::net::TcpStream {
 async fn a_listener_that_takes_nothing_loses_its_place() {
     let port = Port::within(SECOND, "127.0.0.1:0", AdminSettings::default()).await;
     // The document has to be larger than what the system of a listener takes unasked.
-    let events = port.view.activity.open_events().clone();
+    let events = port.view.activity.unfinished_events().clone();
     let _open: Vec<_> = (0..100).map(|n| events.add(&event(&format!("evt-{n}")), now())).collect();
     let mut deaf = Vec::new();
     for _ in 0..32 {

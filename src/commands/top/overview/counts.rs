@@ -25,7 +25,7 @@ fn now(reached: &[&SeenStatus]) -> Vec<String> {
     let lag = lag.map(|lag| lag.0).reduce(u64::saturating_add);
     let intake = statuses.iter().map(|status| &status.now.intake).find(|word| *word != "running");
     let parts = [
-        Some(format!("open {}", sum(|status| status.now.open))),
+        Some(format!("unfinished {}", sum(|status| status.now.unfinished))),
         oldest,
         gate(reached),
         intake.map(|word| format!("intake {word}")),
@@ -43,7 +43,7 @@ fn gate(reached: &[&SeenStatus]) -> Option<String> {
     Some(format!("gate {}{}", worst.state, reason.unwrap_or_default()))
 }
 
-/// What open events wait for, the most frequent first.
+/// What unfinished events wait for, the most frequent first.
 fn problems(reached: &[&SeenStatus]) -> Vec<String> {
     let mut sums: Vec<(&str, u64)> = Vec::new();
     for (word, count) in covering(reached, "now").iter().flat_map(|status| &status.now.by_problem) {

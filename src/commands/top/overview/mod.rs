@@ -44,7 +44,7 @@ pub(super) struct Overview {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct ShownHistory {
     pub(super) answered: Vec<u64>,
-    pub(super) open: Vec<u64>,
+    pub(super) unfinished: Vec<u64>,
 }
 
 impl Overview {
@@ -180,7 +180,7 @@ fn history(reached: &[&SeenStatus]) -> ShownHistory {
     let mut history = ShownHistory::default();
     for status in same {
         add_points(&mut history.answered, &status.history.answered);
-        add_points(&mut history.open, &status.history.open);
+        add_points(&mut history.unfinished, &status.history.unfinished);
     }
     history
 }

@@ -1,4 +1,4 @@
-//! The tables: floor, waiting rooms, open events, partitions, outcomes, dead letters, instances.
+//! The tables: floor, waiting rooms, unfinished events, partitions, outcomes, dead letters, instances.
 
 use std::cmp::Reverse;
 
@@ -63,7 +63,7 @@ const EVENTS: &[Column] = &[
     column("session", 10),
     column("event", 18),
     column("route", 10),
-    column("try", 3),
+    column("attempts", 8),
     wide("last", 24),
     wide("next", 30),
 ];
@@ -99,7 +99,7 @@ const OUTCOMES: &[Column] = &[
     column("session", 10),
     column("event", 18),
     column("route", 10),
-    column("try", 3),
+    column("attempts", 8),
     wide("code", 7),
     wide("reason", 40),
 ];
@@ -109,7 +109,7 @@ const INSTANCES: &[Column] = &[
     column("instance", 20),
     column("state", 12),
     column("parts", 8),
-    column("open", 7),
+    column("unfinished", 10),
     column("gate", 8),
     column("up", 8),
     column("version", 10),
@@ -121,7 +121,7 @@ pub(super) fn tables(polled: &[AskedInstance]) -> Vec<ShownTable> {
     let reached: Vec<_> = polled.iter().filter_map(|polled| polled.answer.as_ref().ok()).collect();
     let table = |title, columns, rows| ShownTable { title, columns, rows };
     vec![
-        table("events", EVENTS, events(&covering(&reached, "open_events"))),
+        table("events", EVENTS, events(&covering(&reached, "unfinished_events"))),
         table("floor", FLOOR, floor(&covering(&reached, "routes"))),
         table("rooms", ROOMS, rooms(&covering(&reached, "rooms"))),
         table("partitions", PARTITIONS, partitions(&covering(&reached, "partitions"))),
@@ -161,7 +161,7 @@ fn sorted_rows<'s, T: 's, O: Ord>(
 fn events(statuses: &[&SeenStatus]) -> Vec<ShownRow> {
     sorted_rows(
         statuses,
-        |status| &status.open_events,
+        |status| &status.unfinished_events,
         |status, event| {
             let next = match event.next_at {
                 Some(at) if at <= status.as_of => format!("{}, due now", event.next),
@@ -178,7 +178,7 @@ fn events(statuses: &[&SeenStatus]) -> Vec<ShownRow> {
                 event.session.clone(),
                 event.event.clone(),
                 or_dash(event.route.as_ref()),
-                event.tries.to_string(),
+                event.attempts.to_string(),
                 last,
                 next,
             ];
@@ -249,7 +249,7 @@ fn outcomes(statuses: &[&SeenStatus]) -> Vec<ShownRow> {
                 outcome.session.clone(),
                 outcome.event.clone(),
                 or_dash(outcome.route.as_ref()),
-                outcome.tries.to_string(),
+                outcome.attempts.to_string(),
                 code,
                 reason,
             ];
@@ -291,7 +291,7 @@ fn instance(polled: &AskedInstance) -> ShownRow {
         service.instance.clone(),
         state.to_owned(),
         format!("{}/{in_all}", service.partitions),
-        status.now.open.to_string(),
+        status.now.unfinished.to_string(),
         status.gate.state.clone(),
         between(service.started_at, status.as_of),
         service.version.clone(),

@@ -33,7 +33,7 @@ fn several_instances_are_added_up_and_the_worst_comes_first() {
     assert_eq!(overview.level, SeenLevel::Critical);
     assert!(overview.headline[0].starts_with("handoff-5c9d-x2k: the gate is shut"));
     assert!(overview.identity.starts_with("2 of 2 instances answer"), "{}", overview.identity);
-    assert_eq!(overview.counts[0][..2], ["open 214", "oldest 6:50"]);
+    assert_eq!(overview.counts[0][..2], ["unfinished 214", "oldest 6:50"]);
     let floor = &overview.tables[1].rows;
     let vip = floor.iter().find(|row| row.cells[0] == "vip-german").unwrap();
     assert_eq!(vip.cells[3], "820");
@@ -47,12 +47,12 @@ fn numbers_of_the_group_are_counted_once() {
     let of_group = BUSY.replace("\"now\": \"instance\"", "\"now\": \"group\"");
     assert_ne!(of_group, BUSY);
     let overview = Overview::new(&[polled(&of_group), polled(&of_group)]);
-    assert_eq!(overview.counts[0][0], "open 212");
+    assert_eq!(overview.counts[0][0], "unfinished 212");
     assert_eq!(overview.counts[2][0], "1 h: assigned 1624");
     let other_group = of_group.replace("\"group_id\": \"handoff\"", "\"group_id\": \"other\"");
     assert_ne!(other_group, of_group);
     let overview = Overview::new(&[polled(&of_group), polled(&other_group)]);
-    assert_eq!(overview.counts[0][0], "open 424");
+    assert_eq!(overview.counts[0][0], "unfinished 424");
 }
 
 #[test]

@@ -5,13 +5,13 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 
-use crate::activity::OpenEvent;
+use crate::activity::UnfinishedEvent;
 use crate::adapters::ledger::ParkedWait;
 use crate::domain::problem::Problem;
 
 /// The unfinished events, in memory and parked, added up.
 #[derive(Debug, Default)]
-pub(super) struct OpenSums {
+pub(super) struct UnfinishedSums {
     pub(super) by_problem: BTreeMap<&'static str, u64>,
     pub(super) oldest: Option<Timestamp>,
     /// Of those in memory.
@@ -43,9 +43,13 @@ impl WaitingSum {
     }
 }
 
-impl OpenSums {
+impl UnfinishedSums {
     /// Of all events in memory, and the parked ones.
-    pub(super) fn of(open: &[Arc<OpenEvent>], parked: &ParkedSums<'_>, gate_is_held: bool) -> Self {
+    pub(super) fn of(
+        open: &[Arc<UnfinishedEvent>],
+        parked: &ParkedSums<'_>,
+        gate_is_held: bool,
+    ) -> Self {
         let mut sums = Self::default();
         for problem in Problem::ALL {
             sums.by_problem.insert(problem.as_str(), 0);
@@ -62,7 +66,7 @@ impl OpenSums {
         sums
     }
 
-    fn add_event(&mut self, event: &OpenEvent, gate_is_held: bool) {
+    fn add_event(&mut self, event: &UnfinishedEvent, gate_is_held: bool) {
         let (problem, received_at, route, is_parked) = event.glance(|state| {
             let problem = state.problem(gate_is_held);
             (problem, state.received_at, state.route.clone(), state.is_parked)
@@ -127,7 +131,7 @@ mod tests {
             wait("night", Problem::BehindInSession, 1, 30),
         ];
         let parked = ParkedSums { counted: [307, 1, 4], waits: &waits };
-        let sums = OpenSums::of(&[], &parked, false);
+        let sums = UnfinishedSums::of(&[], &parked, false);
         let of = |problem: Problem| sums.by_problem[problem.as_str()];
         let words = [
             Problem::InDoubt,
@@ -143,7 +147,7 @@ mod tests {
         assert_eq!((sums.by_partition[&3], sums.oldest), (sum(308, 30), Some(at(30))));
         // Some were started since their entries were read.
         let parked = ParkedSums { counted: [1, 0, 0], waits: &waits };
-        let sums = OpenSums::of(&[], &parked, false);
+        let sums = UnfinishedSums::of(&[], &parked, false);
         assert_eq!(sums.by_problem.values().sum::<u64>(), 1);
     }
 }

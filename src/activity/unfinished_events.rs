@@ -1,7 +1,7 @@
 //! The unfinished events in memory, each with how far its delivery is.
 //!
-//! A delivery notes each of its phases in its own [`OpenEvent`], which nobody else waits for; to
-//! see them all, the list is copied. An event leaves the list when its [`OpenEventEntry`] drops.
+//! A delivery notes each of its phases in its own [`UnfinishedEvent`], which nobody else waits for; to
+//! see them all, the list is copied. An event leaves the list when its [`UnfinishedEntry`] drops.
 
 use std::collections::HashMap;
 use std::ops::Deref;
@@ -24,17 +24,17 @@ const LONG_CLAIM: Duration = Duration::from_secs(1);
 
 /// All unfinished events in memory.
 #[derive(Debug, Default)]
-pub struct OpenEvents(Mutex<OpenList>);
+pub struct UnfinishedEvents(Mutex<UnfinishedList>);
 
 #[derive(Debug, Default)]
-struct OpenList {
-    events: HashMap<u64, Arc<OpenEvent>>,
+struct UnfinishedList {
+    events: HashMap<u64, Arc<UnfinishedEvent>>,
     next: u64,
 }
 
 /// An unfinished event.
 #[derive(Debug)]
-pub struct OpenEvent {
+pub struct UnfinishedEvent {
     /// Its id.
     pub id: Arc<str>,
     /// Its session.
@@ -43,12 +43,12 @@ pub struct OpenEvent {
     pub source: Position,
     /// Its deadline.
     pub deadline: Timestamp,
-    state: Mutex<OpenState>,
+    state: Mutex<UnfinishedState>,
 }
 
 /// How far the delivery of an event is.
 #[derive(Debug, Clone)]
-pub struct OpenState {
+pub struct UnfinishedState {
     /// Where it is now.
     pub phase: DeliveryPhase,
     /// Since when.
@@ -58,7 +58,7 @@ pub struct OpenState {
     /// Its route; `None`: none matches, or it is not known yet.
     pub route: Option<String>,
     /// Transfers sent.
-    pub tries: u32,
+    pub attempts: u32,
     /// What came back last.
     pub last: Option<String>,
     /// A call may have taken effect.
@@ -88,21 +88,21 @@ pub enum DeliveryPhase {
     Blocked,
 }
 
-impl OpenEvents {
+impl UnfinishedEvents {
     /// An event that a task begins to work on.
-    pub fn add(self: &Arc<Self>, event: &Event, received_at: Timestamp) -> OpenEventEntry {
-        let state = OpenState {
+    pub fn add(self: &Arc<Self>, event: &Event, received_at: Timestamp) -> UnfinishedEntry {
+        let state = UnfinishedState {
             phase: DeliveryPhase::Queued,
             since: Instant::now(),
             received_at,
             route: None,
-            tries: 0,
+            attempts: 0,
             last: None,
             is_in_doubt: false,
             found_nobody: false,
             is_parked: false,
         };
-        let event = Arc::new(OpenEvent {
+        let event = Arc::new(UnfinishedEvent {
             id: event.id.clone(),
             session_id: event.session_id.clone(),
             source: event.source.clone(),
@@ -114,38 +114,38 @@ impl OpenEvents {
         list.next += 1;
         list.events.insert(number, event.clone());
         drop(list);
-        OpenEventEntry { events: self.clone(), number, event }
+        UnfinishedEntry { events: self.clone(), number, event }
     }
 
     /// All of them, in no order.
-    pub fn all(&self) -> Vec<Arc<OpenEvent>> {
+    pub fn all(&self) -> Vec<Arc<UnfinishedEvent>> {
         self.0.lock().events.values().cloned().collect()
     }
 }
 
 /// The entry of an event in the list: it is removed when this is dropped.
 #[derive(Debug)]
-pub struct OpenEventEntry {
-    events: Arc<OpenEvents>,
+pub struct UnfinishedEntry {
+    events: Arc<UnfinishedEvents>,
     number: u64,
-    event: Arc<OpenEvent>,
+    event: Arc<UnfinishedEvent>,
 }
 
-impl Deref for OpenEventEntry {
-    type Target = OpenEvent;
+impl Deref for UnfinishedEntry {
+    type Target = UnfinishedEvent;
 
-    fn deref(&self) -> &OpenEvent {
+    fn deref(&self) -> &UnfinishedEvent {
         &self.event
     }
 }
 
-impl Drop for OpenEventEntry {
+impl Drop for UnfinishedEntry {
     fn drop(&mut self) {
         self.events.0.lock().events.remove(&self.number);
     }
 }
 
-impl OpenEvent {
+impl UnfinishedEvent {
     /// Its delivery has come to this phase.
     pub fn enter(&self, phase: DeliveryPhase) {
         let mut state = self.state.lock();
@@ -172,7 +172,7 @@ impl OpenEvent {
         }
         let last = course.verdict();
         let mut state = self.state.lock();
-        state.tries = course.transfers();
+        state.attempts = course.transfers();
         state.is_in_doubt = course.in_doubt();
         state.found_nobody = last.is_some_and(|last| last.class == VerdictClass::NoAgent);
         if state.route.as_deref() != course.route().map(|route| route.name.as_str()) {
@@ -184,17 +184,17 @@ impl OpenEvent {
     }
 
     /// Looks at how far it is, without a copy of it.
-    pub fn glance<T>(&self, look: impl FnOnce(&OpenState) -> T) -> T {
+    pub fn glance<T>(&self, look: impl FnOnce(&UnfinishedState) -> T) -> T {
         look(&self.state.lock())
     }
 
     /// How far it is.
-    pub fn state(&self) -> OpenState {
+    pub fn state(&self) -> UnfinishedState {
         self.state.lock().clone()
     }
 }
 
-impl OpenState {
+impl UnfinishedState {
     /// What it waits for.
     pub fn problem(&self, gate_is_held: bool) -> Problem {
         match self.phase {
@@ -224,13 +224,13 @@ impl OpenState {
 mod tests {
     use super::*;
 
-    fn state(phase: DeliveryPhase) -> OpenState {
-        OpenState {
+    fn state(phase: DeliveryPhase) -> UnfinishedState {
+        UnfinishedState {
             phase,
             since: Instant::now(),
             received_at: Timestamp::UNIX_EPOCH,
             route: None,
-            tries: 0,
+            attempts: 0,
             last: None,
             is_in_doubt: false,
             found_nobody: false,
@@ -250,12 +250,12 @@ mod tests {
         assert_eq!(open(DeliveryPhase::Publishing), Problem::Unpublished);
         assert_eq!(open(DeliveryPhase::Blocked), Problem::Blocked);
         assert_eq!(state(DeliveryPhase::AwaitsPermit).problem(true), Problem::GateShut);
-        let in_doubt = |phase| OpenState { is_in_doubt: true, ..state(phase) }.problem(true);
+        let in_doubt = |phase| UnfinishedState { is_in_doubt: true, ..state(phase) }.problem(true);
         for phase in [waiting(), DeliveryPhase::AwaitsPermit, query()] {
             assert_eq!(in_doubt(phase), Problem::InDoubt, "{phase:?}");
         }
         assert_eq!(in_doubt(DeliveryPhase::Queued), Problem::BehindInSession);
-        let nobody = OpenState { found_nobody: true, ..state(waiting()) };
+        let nobody = UnfinishedState { found_nobody: true, ..state(waiting()) };
         assert_eq!(nobody.problem(false), Problem::NoAgentOnline);
         let claiming = state(DeliveryPhase::Claiming);
         assert_eq!(claiming.problem(false), Problem::RateLimited);

@@ -1,7 +1,7 @@
 //! `GET /events/ID`: everything that is known of one event: where it is now, its ledger entry with the
 //! history, its outcome, and why its record is read and routed as it is.
 //!
-//! ID is an event's id, the position of its record as TOPIC/PARTITION/OFFSET, or a ref.
+//! ID is an event's id, or the position of its record as TOPIC/PARTITION/OFFSET.
 
 use std::sync::Arc;
 
@@ -14,25 +14,23 @@ use serde_json::Value;
 
 use super::Admin;
 use super::collect::last_outcome;
-use super::document::{FORMAT, LastOutcome, OpenEventJson, RecordJson};
+use super::document::{FORMAT, LastOutcome, RecordJson, UnfinishedJson};
 use super::parked::{GateView, row_of_entry, row_of_event};
 use super::reply::AdminRefusal;
-use crate::activity::{OpenEvent, RecentOutcome};
+use crate::activity::{RecentOutcome, UnfinishedEvent};
 use crate::domain::explanation::RecordToExplain;
-use crate::domain::ledger_entry::{LedgerEntry, entry_json};
+use crate::domain::ledger_entry::{LedgerEntry, entry_json, key};
 use crate::domain::record::{Position, Record};
 
-/// The story of one event.
+/// What is known of one event, and what became of it.
 #[derive(Serialize)]
-pub(super) struct EventStory {
+pub(super) struct EventHistory {
     format: u32,
     as_of: Timestamp,
     event: String,
-    #[serde(rename = "ref")]
-    reference: String,
     session: Option<String>,
     record: Option<RecordJson>,
-    open: Option<OpenEventJson>,
+    unfinished: Option<UnfinishedJson>,
     outcome: Option<LastOutcome>,
     entry: Option<Value>,
     explanation: Option<Value>,
@@ -43,19 +41,18 @@ pub(super) struct EventStory {
 /// What is known of an event.
 struct KnownEvent {
     id: Arc<str>,
-    open: Option<Arc<OpenEvent>>,
+    open: Option<Arc<UnfinishedEvent>>,
     outcome: Option<RecentOutcome>,
     entry: Option<(Arc<str>, LedgerEntry)>,
 }
 
 /// `GET /events/ID`.
-pub(super) async fn story(
+pub(super) async fn event_history(
     State(admin): State<Admin>,
     Path(name): Path<String>,
-) -> Result<Json<EventStory>, AdminRefusal> {
-    let id = admin.id_of(&name)?;
-    let entries = admin.ledger.read(async |reader| reader.entries(&id).await).await;
-    let mut known = admin.known(id);
+) -> Result<Json<EventHistory>, AdminRefusal> {
+    let entries = admin.ledger.read(async |reader| reader.entries(&name).await).await;
+    let mut known = admin.known(name.into());
     known.entry = match entries {
         Ok(entries) => entries.into_iter().next(),
         // What is in memory is shown while the ledger is away.
@@ -65,7 +62,7 @@ pub(super) async fn story(
     if known.open.is_none() && known.outcome.is_none() && known.entry.is_none() {
         return Err(no_such_event());
     }
-    Ok(Json(admin.story_of(&known)))
+    Ok(Json(admin.history_of(&known)))
 }
 
 pub(super) fn no_such_event() -> AdminRefusal {
@@ -75,26 +72,9 @@ pub(super) fn no_such_event() -> AdminRefusal {
 }
 
 impl Admin {
-    /// The id of an event that is named by its id, its position or a ref.
-    pub(super) fn id_of(&self, name: &str) -> Result<Arc<str>, AdminRefusal> {
-        if !name.starts_with('~') {
-            return Ok(name.into());
-        }
-        let is_it = |id: &str| self.ids.reference(id) == name;
-        let open = self.view.activity.open_events().all();
-        if let Some(event) = open.iter().find(|event| is_it(&event.id)) {
-            return Ok(event.id.clone());
-        }
-        let outcome = self.view.activity.find_outcome(|outcome| is_it(&outcome.event_id));
-        if let Some(outcome) = outcome {
-            return Ok(outcome.event_id);
-        }
-        self.ids.remembered(name).ok_or_else(no_such_event)
-    }
-
     /// The event in memory with this id, or at this position.
-    pub(super) fn open_event(&self, id: &str) -> Option<Arc<OpenEvent>> {
-        let open = self.view.activity.open_events().all();
+    pub(super) fn unfinished_event(&self, id: &str) -> Option<Arc<UnfinishedEvent>> {
+        let open = self.view.activity.unfinished_events().all();
         open.into_iter().find(|event| *event.id == *id || event.source.to_string() == id)
     }
 
@@ -102,13 +82,17 @@ impl Admin {
         let is_it =
             |outcome: &RecentOutcome| outcome.event_id == id || outcome.source.to_string() == *id;
         let outcome = self.view.activity.find_outcome(is_it);
-        KnownEvent { open: self.open_event(&id), id, outcome, entry: None }
+        KnownEvent { open: self.unfinished_event(&id), id, outcome, entry: None }
     }
 
-    fn story_of(&self, known: &KnownEvent) -> EventStory {
+    fn history_of(&self, known: &KnownEvent) -> EventHistory {
         let KnownEvent { id, open, outcome, entry } = known;
         let entry = entry.as_ref();
-        let id = open.as_ref().map(|event| &event.id).unwrap_or(id);
+        // It may be named by its position.
+        let id: &str = (open.as_ref().map(|event| &*event.id))
+            .or_else(|| outcome.as_ref().map(|outcome| &*outcome.event_id))
+            .or_else(|| entry.map(|(key, _)| key::name_of(key)))
+            .unwrap_or(id);
         let session = (open.as_ref().map(|event| event.session_id.clone()))
             .or_else(|| outcome.as_ref().map(|outcome| outcome.session_id.clone()))
             .or_else(|| entry.and_then(|(_, entry)| entry.session_id.clone()));
@@ -129,20 +113,19 @@ impl Admin {
             _ => None,
         };
         let has_actions = entry.is_some() && row.is_some() && !is_settled && self.guard.has_token();
-        EventStory {
+        EventHistory {
             format: FORMAT,
             as_of: self.view.clock.now(),
             event: self.ids.event(id, full),
-            reference: self.ids.reference(id),
             session: session.as_deref().map(|session| self.ids.session(session)),
             record: source.map(RecordJson::from),
-            open: row,
+            unfinished: row,
             outcome: outcome.as_ref().map(|outcome| last_outcome(outcome, &self.ids)),
             entry: entry.map(|(key, entry)| hidden(entry_json(key, entry))),
             explanation: entry
                 .and_then(|(_, entry)| entry.record.as_ref())
                 .map(|record| hidden(self.explained(record))),
-            commands: commands(Some(&**id).filter(|id| self.ids.event(id, full) == *id), source),
+            commands: commands(Some(id).filter(|id| self.ids.event(id, full) == *id), source),
             actions: if has_actions { vec!["retry", "give-up"] } else { vec![] },
         }
     }
