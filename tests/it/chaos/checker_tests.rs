@@ -10,7 +10,7 @@ use super::checker::{
 use super::duty::TopicLife;
 use super::freshness::{Disturbance, freshness};
 
-fn sent(offset: i64, id: &str, session: &str, expected: ExpectedResult) -> SentRecord {
+pub(super) fn sent(offset: i64, id: &str, session: &str, expected: ExpectedResult) -> SentRecord {
     let kind = RecordKind::Event { id: id.into(), session: session.into(), expected };
     SentRecord {
         topic: 0,
@@ -21,7 +21,7 @@ fn sent(offset: i64, id: &str, session: &str, expected: ExpectedResult) -> SentR
     }
 }
 
-fn at(second: i64) -> Timestamp {
+pub(super) fn at(second: i64) -> Timestamp {
     Timestamp::from_second(1_000 + second).unwrap()
 }
 
@@ -41,12 +41,12 @@ fn outcome(offset: i64, event: &str, session: &str, status: &str) -> ObservedOut
     }
 }
 
-fn dead_letter(offset: i64) -> ObservedDeadLetter {
+pub(super) fn dead_letter(offset: i64) -> ObservedDeadLetter {
     let source = RecordPosition(0, offset);
     ObservedDeadLetter { source, source_arrived: at(offset), bytes: vec![] }
 }
 
-fn call(began: u64, command: ApiCommand, code: Option<i64>) -> CallRecord {
+pub(super) fn call(began: u64, command: ApiCommand, code: Option<i64>) -> CallRecord {
     CallRecord { seq: began, command, began_ns: began, ended_ns: Some(began + 5), code }
 }
 
@@ -99,7 +99,7 @@ fn found(findings: &Findings) -> Vec<&'static str> {
 }
 
 #[track_caller]
-fn check(change: impl FnOnce(&mut Evidence), expected: &[&str]) {
+pub(super) fn check(change: impl FnOnce(&mut Evidence), expected: &[&str]) {
     let mut evidence = without_findings();
     change(&mut evidence);
     let findings = run_checker(&evidence);
@@ -230,80 +230,6 @@ fn overlapping_calls_and_transfers_in_doubt_are_found() {
 fn a_partition_not_committed_to_its_end_is_found() {
     check(|e| e.offsets[0].1 = Some(7), &["uncommitted"]);
     check(|e| e.offsets[0].1 = None, &["uncommitted"]);
-}
-
-/// The records up to that of `d` were in a topic that was deleted, and whose positions occur again.
-fn made_again(e: &mut Evidence) {
-    e.topics = vec![TopicLife::default(); 2];
-    e.offsets[0] = (3, Some(3));
-    for sent in &mut e.sent[5..] {
-        (sent.topic, sent.position) = (1, RecordPosition(0, sent.position.1 - 5));
-    }
-    e.outcomes[4].source = RecordPosition(0, 1);
-    for dead_letter in &mut e.dead_letters {
-        dead_letter.source = RecordPosition(0, dead_letter.source.1 - 5);
-    }
-}
-
-#[test]
-fn what_was_not_claimed_may_be_gone_with_its_topic() {
-    let without = |id: &'static str, change: fn(&mut Evidence)| {
-        move |e: &mut Evidence| {
-            made_again(e);
-            e.outcomes.retain(|outcome| outcome.event != id);
-            change(e);
-        }
-    };
-    let unclaimed = |e: &mut Evidence| e.claimed.retain(|key| key != "id:c");
-    check(made_again, &[]);
-    check(without("c", |_| {}), &["lost"]);
-    check(without("c", unclaimed), &[]);
-    let read = |e: &mut Evidence| {
-        e.claimed.remove("id:c");
-        e.topics[0].required_below = vec![4];
-    };
-    check(without("c", read), &["lost"]);
-    check(without("c", |e| e.topics[0].killed = true), &[]);
-    // It was called although nobody had claimed it.
-    let called = |e: &mut Evidence| {
-        e.claimed.remove("id:c");
-        let calls = vec![call(1, ApiCommand::Transfer, Some(0))];
-        e.desk.insert("invalid".into(), DeskSession { transfers: 1, calls });
-    };
-    check(without("c", called), &["untrue", "transferred again"]);
-    // An event of the topic that is there is repeated in none that was before.
-    let again = |e: &mut Evidence| {
-        made_again(e);
-        e.sent.push(SentRecord { topic: 1, ..sent(3, "c", "invalid", ExpectedResult::Rejected) });
-        e.outcomes.remove(2);
-        e.claimed.remove("id:c");
-    };
-    check(again, &["lost"]);
-}
-
-#[test]
-fn dead_letters_of_a_deleted_topic_are_those_of_its_records() {
-    let malformed = |e: &mut Evidence| {
-        made_again(e);
-        let record = sent(0, "", "", ExpectedResult::FromDesk);
-        e.sent.push(SentRecord { kind: RecordKind::Malformed, arrived: at(-1), ..record });
-    };
-    check(malformed, &[]);
-    let claimed = |e: &mut Evidence| {
-        malformed(e);
-        e.claimed.insert(format!("dead-letter:in/0/0@{}", at(-1).as_millisecond()));
-    };
-    check(claimed, &["lost"]);
-    let sent = |e: &mut Evidence| {
-        claimed(e);
-        e.dead_letters.push(ObservedDeadLetter { source_arrived: at(-1), ..dead_letter(0) });
-    };
-    check(sent, &[]);
-    let of_valid_one = |e: &mut Evidence| {
-        made_again(e);
-        e.dead_letters.push(dead_letter(0));
-    };
-    check(of_valid_one, &["unexpected"]);
 }
 
 #[test]

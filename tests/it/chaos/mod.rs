@@ -9,6 +9,7 @@ mod checker;
 mod checker_tests;
 mod desk;
 mod duty;
+mod duty_tests;
 mod environment;
 mod escalations;
 mod evidence;
