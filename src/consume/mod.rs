@@ -40,7 +40,7 @@ use self::assignment::{AssignedRecord, AssignmentId, Assignments, WaitingRecord}
 use self::backpressure::{IntakeState, decide};
 use self::delivery_task::{TaskInput, TaskSource};
 use self::parked::ParkedEvents;
-use self::recovery::{Recovery, RecoveryResult};
+use self::recovery::Recovery;
 use self::tasks::{StartResult, Tasks};
 use crate::deliver::{Context, OutcomePublisher as _, Ports, SharedRules};
 use crate::domain::ledger_entry::StoredIdentity;
@@ -95,6 +95,9 @@ pub struct ReadingStart {
     pub partition: i32,
     /// Names this reading: what is stored for another one is ignored.
     pub reading: u64,
+    /// No record ahead of this offset will be delivered. `None`: the client has no offset, and
+    /// reports that as an error.
+    pub from: Option<i64>,
     /// No record from this offset on was ever read by the group, as far as its offsets prove that.
     pub unread_from: i64,
 }
@@ -143,7 +146,6 @@ pub async fn consume<P: Ports, S: Source>(
         tasks: Tasks::new(context.clone(), settings.rules.clone(), &settings.limits),
         parked: ParkedEvents::new(context.clone(), settings.topic.clone()),
         recovery: Recovery::new(context.clone(), settings.topic.clone()),
-        recovered: Vec::new(),
         assignments: Assignments::default(),
         revocations: Vec::new(),
         full_since: None,
@@ -175,7 +177,7 @@ pub async fn consume<P: Ports, S: Source>(
             }
         }
         event_loop.ask_identities();
-        event_loop.start_all_recovered();
+        event_loop.start_all_early();
         event_loop.start_waiting_records();
         event_loop.assignments.note_started();
         event_loop.read_due();
@@ -188,8 +190,6 @@ pub async fn consume<P: Ports, S: Source>(
 struct EventLoop<P: Ports, S> {
     tasks: Tasks<P>,
     recovery: Recovery<P>,
-    /// What is to be started as soon as it is known which records wait for it.
-    recovered: Vec<RecoveryResult>,
     parked: ParkedEvents<P>,
     assignments: Assignments,
     revocations: Vec<Revocation>,
@@ -282,6 +282,7 @@ impl<P: Ports, S: Source> EventLoop<P, S> {
                 }
             }
             identities = assignment.take_identities(record.position.offset);
+            self.start_early(partition);
         }
         self.start_task(record, &identities);
     }

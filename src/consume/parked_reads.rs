@@ -130,10 +130,8 @@ impl<P: Ports, S: Source> EventLoop<P, S> {
                 return StoredStart::InWork;
             }
             let (waits_for, is_overdue) = (entry.state.waits_for(), entry.is_overdue(now));
-            // It was read, and offsets have gone back since: Kafka may deliver events of its session
-            // that are ahead of it.
-            let may_be_ahead = waits_for == Some(&WaitsFor::Session) && !is_overdue;
-            if may_be_ahead && identity.offset > assignment.started_up_to() {
+            // Offsets may have gone back since it was read.
+            if assignment.is_early(&entry, now) {
                 return StoredStart::TooEarly;
             }
             let is_probe = matches!(waits_for, Some(WaitsFor::Agent(_)));

@@ -3,6 +3,9 @@
 //! Each assignment is recovered by a task of its own, because the ledger may be unavailable for
 //! hours. The records of a partition wait until its recovery is complete. Then another task counts
 //! its parked events, for which nothing waits.
+//!
+//! An event that was recovered waits, too: for the records ahead of it that Kafka delivers again.
+//! Both may be of one session, as when the process was killed during a call.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -139,24 +142,8 @@ impl<P: Ports, S: Source> EventLoop<P, S> {
     pub(super) fn on_recovery_step(&mut self, step: RecoveryStep) {
         match step {
             RecoveryStep::Identified(answer) => self.on_identities(answer),
-            RecoveryStep::Recovered(result) => self.recovered.push(result),
+            RecoveryStep::Recovered(result) => self.on_recovered(result),
             RecoveryStep::Counted(result) => self.on_counted(&result),
-        }
-    }
-
-    /// Start what was recovered, together with the records that wait for it: an event that comes from
-    /// the ledger must not begin while the one ahead of it in its session is still to be identified.
-    pub(super) fn start_all_recovered(&mut self) {
-        for result in std::mem::take(&mut self.recovered) {
-            let is_identified = result.partitions.iter().all(|partition| {
-                let assignment = self.assignments.of_epoch(*partition, result.epoch);
-                assignment.is_none_or(|assignment| assignment.is_identified())
-            });
-            if is_identified {
-                self.on_recovered(result);
-            } else {
-                self.recovered.push(result);
-            }
         }
     }
 
@@ -198,11 +185,32 @@ impl<P: Ports, S: Source> EventLoop<P, S> {
         }
     }
 
+    /// Start the recovered events that wait for no record any more.
+    pub(super) fn start_all_early(&mut self) {
+        for partition in self.assignments.with_early() {
+            self.start_early(partition);
+        }
+    }
+
+    /// The same in one partition: before the event of a record that was just started is queued.
+    pub(super) fn start_early(&mut self, partition: i32) {
+        let Some(assignment) = self.assignments.get_mut(partition) else { return };
+        let epoch = assignment.epoch();
+        for entry in assignment.take_early() {
+            self.start_recovered(entry, epoch);
+        }
+    }
+
     fn start_recovered(&mut self, entry: RecoveredEntry, epoch: u64) {
         let (partition, identity) = (entry.record.position.partition, entry.record.identity());
+        let now = self.context.clock.now();
         let Some(assignment) = self.assignments.of_epoch(partition, epoch) else { return };
+        if assignment.is_early(&entry, now) {
+            assignment.early.push(entry);
+            return;
+        }
         let (at, state) = (assignment.at(identity), assignment.state.clone());
-        let is_overdue = entry.is_overdue(self.context.clock.now());
+        let is_overdue = entry.is_overdue(now);
         let rooms = self.parked.rooms();
         let started = self.tasks.start_stored(entry, at, state, rooms, is_overdue);
         // One that is not read any more is reported by the sweeps, which try it again.

@@ -120,6 +120,16 @@ impl<P: Ports> Delivery<'_, P> {
         self.context.ledger.park(claim.key.clone(), park).await;
     }
 
+    /// Release an event that has not had its turn: the next owner does not start it either before
+    /// the events ahead of it, which Kafka may deliver to that one.
+    pub(super) async fn release_before_turn(&self, course: &Course<'_>, claim: &Claim) {
+        if self.origin == RecordOrigin::Kafka || self.turn.is_out_of_turn() {
+            return self.release(course, claim, claim.at).await;
+        }
+        let park = park(course, claim.at, WaitsFor::Session);
+        self.context.ledger.park(claim.key.clone(), park).await;
+    }
+
     /// Stored with its record where neither Kafka delivers that again nor the ledger has it.
     fn park_for_next_owner(&self, course: &Course<'_>, now: Timestamp) -> Park {
         let is_from_kafka = self.origin == RecordOrigin::Kafka;

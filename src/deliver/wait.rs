@@ -143,7 +143,7 @@ impl<P: Ports> Delivery<'_, P> {
         let turn = self.wait_for_turn(course.gives_up_at()).await;
         // In doubt, the entry stays open: its next owner reconciles the call.
         if turn.is_err() && !course.in_doubt() {
-            self.release(course, claim, claim.at).await;
+            self.release_before_turn(course, claim).await;
         }
         turn
     }

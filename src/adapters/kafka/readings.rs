@@ -148,7 +148,8 @@ impl Readings {
             ..PartitionReading::default()
         };
         self.0.lock().partitions.insert(due.partition, reading);
-        ReadingStart { partition: due.partition, reading: due.reading, unread_from: *unread_from }
+        let UnknownStart { partition, reading, .. } = *due;
+        ReadingStart { partition, reading, from: *offset, unread_from: *unread_from }
     }
 
     /// The client has delivered a record.

@@ -3,6 +3,8 @@
 //! Each assignment has an epoch of its own, so that a late result of an earlier assignment of the
 //! same partition is recognised and ignored.
 
+mod id;
+
 use std::collections::{BTreeMap, HashSet, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -13,34 +15,16 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
+pub(super) use self::id::{AssignedRecord, AssignmentId};
+
 use super::ReadingStart;
 use super::backpressure::PartitionState;
 use super::identities::{HeldRecord, IdentityQuestion, KnownIdentities};
 use crate::deliver::ReadBefore;
-use crate::domain::ledger_entry::StoredIdentity;
+use crate::domain::ledger_entry::{EntryState, RecoveredEntry, StoredIdentity, WaitsFor};
 use crate::domain::record::{Record, RecordIdentity};
 use crate::domain::watermark::{RecordStart, Watermark};
 use crate::ledger::DuePartition;
-
-/// One partition in one assignment.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct AssignmentId {
-    pub(super) partition: i32,
-    epoch: u64,
-}
-
-impl AssignmentId {
-    pub(super) fn epoch(self) -> u64 {
-        self.epoch
-    }
-}
-
-/// A record of a partition in one assignment.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct AssignedRecord {
-    pub(super) assignment: AssignmentId,
-    pub(super) record: RecordIdentity,
-}
 
 /// What a task has to know of the assignment of its record.
 #[derive(Debug, Clone, Default)]
@@ -72,6 +56,8 @@ struct AssignedReading {
     last_started: Option<i64>,
     /// No record from this offset on was read before, by this reading or by any of the group.
     unread_from: i64,
+    /// The first offset that Kafka delivers, once that is known.
+    from: Option<i64>,
     identities: KnownIdentities,
     held: Vec<HeldRecord>,
 }
@@ -84,6 +70,7 @@ impl AssignedReading {
             end_reached: false,
             last_started: None,
             unread_from,
+            from: None,
             identities: KnownIdentities::default(),
             held: Vec::new(),
         }
@@ -102,6 +89,8 @@ pub(super) struct Assignment {
     /// The records of the events in memory. Kafka may deliver the record of one that came from the
     /// ledger, and the ledger may show one that came from Kafka as parked.
     pub(super) in_memory: HashSet<RecordIdentity>,
+    /// Recovered events that wait for the records ahead of them, in their order.
+    pub(super) early: Vec<RecoveredEntry>,
     /// Records that have been read and not been started.
     waiting: VecDeque<Record>,
     /// How many of them, from the front, are of a topic that was deleted.
@@ -120,6 +109,7 @@ impl Assignment {
             state: AssignmentState::default(),
             recovered: false,
             in_memory: HashSet::new(),
+            early: Vec::new(),
             waiting: VecDeque::new(),
             waiting_of_old_topic: 0,
             waiting_bytes: 0,
@@ -216,15 +206,39 @@ impl Assignment {
         self.state.record_is_gone.store(true, Ordering::Relaxed);
         self.state.record_is_gone = Arc::default();
         self.reading = AssignedReading::new(start.reading, start.unread_from);
+        self.reading.from = start.from;
         self.waiting_of_old_topic = self.waiting.len();
     }
 
     /// Every record ahead of this offset that Kafka still has to deliver was started. Of an event that
-    /// was parked before the partition was assigned, none of those ahead of it may be missing.
+    /// was stored before the partition was assigned, none of those ahead of it may be missing.
     pub(super) fn started_up_to(&self) -> i64 {
+        let AssignedReading { from, last_started, end_reached, .. } = self.reading;
         let first_waiting = self.waiting.front().map(|record| record.position.offset);
-        let read_up_to = self.reading.end_reached.then(|| first_waiting.unwrap_or(i64::MAX));
-        self.reading.last_started.max(read_up_to).unwrap_or(-1)
+        let read_up_to = end_reached.then(|| first_waiting.unwrap_or(i64::MAX));
+        from.max(last_started).max(read_up_to).unwrap_or(-1)
+    }
+
+    /// Whether Kafka may still deliver events of the session of this event that are ahead of it. One
+    /// that is parked for a time or for an agent has had its turn; one that is answered, or past its
+    /// deadline, waits for no other.
+    pub(super) fn is_early(&self, entry: &RecoveredEntry, now: Timestamp) -> bool {
+        let has_order = match &entry.state {
+            EntryState::Open { .. } => true,
+            state => state.waits_for() == Some(&WaitsFor::Session),
+        };
+        let offset = entry.record.position.offset;
+        has_order && !entry.is_overdue(now) && offset > self.started_up_to()
+    }
+
+    /// The recovered events that waited for records until now. Those that have to go on waiting are
+    /// to be put back.
+    pub(super) fn take_early(&mut self) -> Vec<RecoveredEntry> {
+        std::mem::take(&mut self.early)
+    }
+
+    pub(super) fn epoch(&self) -> u64 {
+        self.id.epoch
     }
 
     pub(super) fn is(&self, id: AssignmentId) -> bool {
@@ -285,6 +299,7 @@ impl Assignments {
         let mut draining = Vec::new();
         for assignment in self.partitions.values_mut().filter(is_revoked) {
             assignment.state.draining.cancel();
+            assignment.early.clear();
             assignment.waiting.clear();
             assignment.waiting_of_old_topic = 0;
             assignment.waiting_bytes = 0;
@@ -325,6 +340,12 @@ impl Assignments {
         let staying = self.partitions.values_mut().filter(|a| !a.is_draining());
         let due = staying.flat_map(|a| a.reading.held.extract_if(.., |held| held.until <= now));
         due.collect()
+    }
+
+    /// The partitions with recovered events that wait for records.
+    pub(super) fn with_early(&self) -> Vec<i32> {
+        let waiting = self.partitions.iter().filter(|(_, a)| !a.early.is_empty());
+        waiting.map(|(partition, _)| *partition).collect()
     }
 
     /// Number of records that are held.

@@ -3,6 +3,7 @@
 use jiff::Timestamp;
 
 use super::*;
+use crate::domain::ledger_entry::RecordOrigin;
 use crate::domain::record::Position;
 
 fn record(partition: i32, offset: i64, second: i64) -> Record {
@@ -13,6 +14,10 @@ fn record(partition: i32, offset: i64, second: i64) -> Record {
         value: Some(vec![0; 10]),
         headers: vec![],
     }
+}
+
+fn start(reading: u64, from: Option<i64>, unread_from: i64) -> ReadingStart {
+    ReadingStart { partition: 0, reading, from, unread_from }
 }
 
 /// Every waiting record is one that no event was claimed with.
@@ -101,6 +106,40 @@ fn a_follower_waits_until_the_records_ahead_of_it_are_started() {
 }
 
 #[test]
+fn an_event_of_the_ledger_starts_once_kafka_delivers_nothing_ahead_of_it() {
+    let mut assignments = Assignments::default();
+    assignments.add(&[0]);
+    let now = Timestamp::from_second(10).unwrap();
+    let entry = |state, deadline: i64| RecoveredEntry {
+        key: "k".into(),
+        session_id: Some("s".into()),
+        record: record(0, 5, 1),
+        first_seen: now,
+        deadline: Some(Timestamp::from_second(deadline).unwrap()),
+        state,
+        version: 1,
+    };
+    let claimed = entry(EntryState::Open { origin: RecordOrigin::Ledger }, 20);
+    let parked = |waits_for| entry(EntryState::Parked { until: now, waits_for }, 20);
+    let is_early = |assignments: &mut Assignments, entry: &RecoveredEntry| {
+        assignments.get_mut(0).unwrap().is_early(entry, now)
+    };
+    assert!(is_early(&mut assignments, &claimed), "nobody knows what is delivered");
+    assignments.begin_reading(&[start(1, Some(4), 9)]);
+    assert!(is_early(&mut assignments, &claimed), "the event of offset 4 may be ahead of it");
+    assert!(is_early(&mut assignments, &parked(WaitsFor::Session)));
+    assert!(!is_early(&mut assignments, &parked(WaitsFor::Time)), "it had its turn");
+    let settled = entry(EntryState::Settled { at: now }, 20);
+    assert!(!is_early(&mut assignments, &settled), "it is not called any more");
+    let overdue = entry(EntryState::Open { origin: RecordOrigin::Ledger }, 10);
+    assert!(!is_early(&mut assignments, &overdue), "it waits for no other");
+    assignments.get_mut(0).unwrap().start(record(0, 5, 1).identity());
+    assert!(!is_early(&mut assignments, &claimed));
+    assignments.begin_reading(&[start(2, Some(5), 9)]);
+    assert!(!is_early(&mut assignments, &claimed), "the committed offset is its own");
+}
+
+#[test]
 fn records_of_an_old_topic_finish_no_offset_of_the_new_one() {
     let mut assignments = Assignments::default();
     assignments.add(&[0]);
@@ -111,7 +150,7 @@ fn records_of_an_old_topic_finish_no_offset_of_the_new_one() {
     let old_state = assignment.state.clone();
     assignments.push(waiting.clone());
     assignments.set_end_reached(0);
-    assignments.begin_reading(&[ReadingStart { partition: 0, reading: 2, unread_from: 0 }]);
+    assignments.begin_reading(&[start(2, Some(0), 0)]);
     assert!(old_state.record_is_gone.load(Ordering::Relaxed));
     assignments.push(new.clone());
     let popped = assignments.pop_oldest().unwrap();
@@ -119,7 +158,7 @@ fn records_of_an_old_topic_finish_no_offset_of_the_new_one() {
     assert!(!assignments.pop_oldest().unwrap().is_of_old_topic);
     let assignment = assignments.get_mut(0).unwrap();
     assert_eq!(assignment.reading(), 2);
-    assert_eq!(assignment.started_up_to(), -1, "the end was one of the old topic");
+    assert_eq!(assignment.started_up_to(), 0, "the end was one of the old topic");
     assert_eq!(assignment.start(new.identity()), RecordStart::New);
     assert_eq!(assignment.finish(old.identity()), None);
     assert_eq!(assignment.finish(waiting.identity()), None);
@@ -134,7 +173,7 @@ fn what_was_read_once_may_have_been_answered() {
         assignments.get_mut(0).unwrap().read_before(&record(0, offset, 1).identity())
     };
     assert_eq!(read_before(&mut assignments, 9), ReadBefore::Maybe, "nobody knows");
-    assignments.begin_reading(&[ReadingStart { partition: 0, reading: 1, unread_from: 5 }]);
+    assignments.begin_reading(&[start(1, Some(0), 5)]);
     assert_eq!(read_before(&mut assignments, 4), ReadBefore::Maybe);
     assert_eq!(read_before(&mut assignments, 5), ReadBefore::Never);
     let assignment = assignments.get_mut(0).unwrap();

@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
+use handoff::consume::ReadingStart;
 use handoff::domain::record::{Position, Record};
 use handoff::domain::wire::Message;
 use jiff::Timestamp;
@@ -322,4 +323,15 @@ pub(super) fn commit(process: &Arc<SimProcess>, stored: &BTreeMap<i32, i64>) {
             checks::check_commit(world, partition, offset);
         }
     }
+}
+
+/// Where a member reads its new partitions from. Every record may have been read before.
+pub(super) fn reading_starts(next: &BTreeMap<i32, i64>, partitions: &[i32]) -> Vec<ReadingStart> {
+    let start = |&partition: &i32| ReadingStart {
+        partition,
+        reading: 1,
+        from: next.get(&partition).copied(),
+        unread_from: i64::MAX,
+    };
+    partitions.iter().map(start).collect()
 }

@@ -26,7 +26,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::desk::SimDeskClient;
 use super::draining::Draining;
-use super::kafka::{GroupCommand, GroupMember, TOPIC, commit};
+use super::kafka::{self, GroupCommand, GroupMember, TOPIC, commit};
 use super::mutations;
 use super::ports::{SimLedger, SimProducer};
 use super::world::{SimProcess, SimWorld, lock};
@@ -161,8 +161,7 @@ fn context(
     let metrics = Arc::new(Metrics::new());
     let health = Arc::new(Health::new(lease.clone(), Duration::from_secs(3_600)));
     let (clock, rng) = (process.world.clock(), process.world.clone());
-    let activity_clock = process.world.clock();
-    let activity = Activity::new(Clock::from_fn(move || activity_clock.now()));
+    let activity = Activity::new(Clock::from_fn(move || clock.now()));
     let gate = gate(&process.world, 8, &metrics);
     *lock(&process.gate) = Some(gate.clone());
     Arc::new(Context {
@@ -283,7 +282,10 @@ impl PollLoop {
                 lock(&self.source.stored).retain(|partition, _| !partitions.contains(partition));
                 lock(&self.source.paused).retain(|partition| !partitions.contains(partition));
                 self.ends.retain(|partition| !partitions.contains(partition));
+                let starts = kafka::reading_starts(&self.next, &partitions);
                 self.send(Inbound::Assigned(partitions)).await;
+                self.source.process.delay_up_to(100).await;
+                self.send(Inbound::ReadingStarts(starts)).await;
             }
             GroupCommand::Revoke(mut partitions) => {
                 let process = self.source.process.clone();
