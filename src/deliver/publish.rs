@@ -14,7 +14,7 @@ use super::{
     Context, Delivery, Ended, OutcomePublisher as _, Ports, Published, PublishedBy, TaskEvent,
 };
 use crate::activity::DeliveryPhase;
-use crate::domain::ledger_entry::{Claim, RecordOrigin, Settle, WriteResult};
+use crate::domain::ledger_entry::{Claim, Settle, WriteResult};
 use crate::domain::record::Position;
 use crate::domain::wire::dead_letter::DeadLetter;
 use crate::domain::wire::outcome::{Outcome, Status};
@@ -110,31 +110,30 @@ impl<P: Ports> Delivery<'_, P> {
         &self,
         claim: Claim,
         mut stored: Unpublished,
-        mut published: bool,
+        published: bool,
     ) -> Result<(), Ended> {
         self.progress.enter(DeliveryPhase::Publishing);
         // Searched for before its turn, so that all stored answers of a session share one reading of the
         // topic. There may be hundreds, and each reading takes a second or more.
-        if !published {
-            let found = tokio::select! {
+        let found = if published {
+            None
+        } else {
+            tokio::select! {
                 biased;
                 () = self.draining.cancelled() => return Err(Ended::Released),
                 found = stored.search(self.context) => found,
-            };
-            published = found.is_some();
-            if published {
-                self.context.ledger.mark_published(claim.key.clone(), found).await;
             }
-        }
+        };
         self.wait_for_stored_ahead().await?;
-        // An answer that is found in the ledger may have been stored out of turn, ahead of events that
-        // Kafka has yet to deliver. One that Kafka delivers comes behind them.
-        if self.origin == RecordOrigin::Kafka {
-            self.wake_parked(false).await;
-        }
+        // A crash may have come between the answer and the waking. Nothing is woken too early: what
+        // Kafka has yet to deliver is waited for, and a woken event looks for those ahead of it.
+        self.wake_parked(false).await;
         let settled = TaskEvent::Settled { found_agent: false };
         if published {
             self.report(settled);
+        } else if found.is_some() {
+            self.report(settled);
+            self.context.ledger.mark_published(claim.key, found).await;
         } else {
             let settled = || self.report(settled);
             stored.publish_recovered(self.context, claim.key, settled).await;

@@ -85,9 +85,11 @@ impl<P: Ports> Delivery<'_, P> {
         }
     }
 
-    /// Whether an event that is ahead of this one in its session is parked.
+    /// Whether an event that is ahead of this one in its session is parked. One that was parked itself,
+    /// and not behind others, has had its turn.
     async fn is_behind_parked(&self) -> bool {
-        if self.origin == RecordOrigin::Ledger || !self.turn.may_be_behind_parked() {
+        let had_turn = self.origin == RecordOrigin::Ledger && !self.waited_for_session;
+        if had_turn || !self.turn.may_be_behind_parked() {
             return false;
         }
         let (session, position) = (self.event.session_id.clone(), self.record.position.clone());

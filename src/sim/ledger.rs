@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::ops::Deref;
 use std::sync::Arc;
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use parking_lot::Mutex;
 
 use crate::clock::Clock;
@@ -22,6 +22,9 @@ use crate::ledger::{
     CountQuery, DueEntries, DuePartition, DueQuery, Ledger, ParkedCount, ParkedGroup, RecordRange,
     Recovered, StoredEntries, WaitingQuery,
 };
+
+/// The resolution of the times that the databases store.
+const MICROSECOND: SignedDuration = SignedDuration::from_micros(1);
 
 /// The ledger in memory, as one owner sees it.
 #[derive(Clone)]
@@ -132,7 +135,8 @@ impl MemoryLedger {
         if let Some(first) = first.filter(is_ahead)
             && first.state.waits_for() == Some(&WaitsFor::Session)
         {
-            first.state = EntryState::Parked { until: now, waits_for: WaitsFor::Session };
+            let until = first.deadline.map_or(now, |deadline| now.min(deadline - MICROSECOND));
+            first.state = EntryState::Parked { until, waits_for: WaitsFor::Session };
         }
     }
 

@@ -114,6 +114,14 @@ fn the_events_behind_a_parked_one_must_park() {
 }
 
 #[test]
+fn an_event_that_came_back_behind_another_is_not_ahead_of_it_in_memory() {
+    let queues = queues(32, 32);
+    let [first, third] = [0, 2].map(|offset| enqueue_at(&queues, "a", offset));
+    let second = enqueue_at(&queues, "a", 1);
+    assert_eq!([&first, &second, &third].map(Turn::offsets_ahead), [vec![], vec![0], vec![0]]);
+}
+
+#[test]
 fn a_full_queue_parks_what_arrives() {
     let queues = queues(2, 3);
     let [_a1, a2, a3] = [(); 3].map(|()| enqueue(&queues, "a"));

@@ -102,10 +102,11 @@ impl Turn {
         self.queues.0.lock().parked_partitions.contains(&self.source.partition)
     }
 
-    /// The offsets of the events in memory whose records are ahead of this one.
+    /// The offsets of the events that are ahead of this one in its queue, and whose records are. One that
+    /// was parked, and has come back behind this one, is not: this one has to be parked behind it.
     pub fn offsets_ahead(&self) -> Vec<i64> {
-        let ahead = self.with_queue(|queue, _| {
-            let ahead = queue.iter().filter(|queued| queued.is_ahead_of(&self.source));
+        let ahead = self.with_queue(|queue, index| {
+            let ahead = queue.iter().take(index).filter(|queued| queued.is_ahead_of(&self.source));
             ahead.map(|queued| queued.source.offset).collect()
         });
         ahead.unwrap_or_default()

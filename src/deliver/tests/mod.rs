@@ -1,6 +1,7 @@
-//! What a delivery does after its process was paused during a ledger command or a topic search, and with
-//! answers that a previous incarnation stored ([`stored`]).
+//! What a delivery does after its process was paused during a ledger command or a topic search; with
+//! answers that a previous incarnation stored ([`stored`]); and for the order of its session ([`order`]).
 
+mod order;
 mod stored;
 
 use std::sync::Arc;
@@ -218,9 +219,7 @@ impl Ledger for FakeLedger {
 }
 
 async fn context(fault: PortFault) -> (Context<FakePorts>, Arc<ProcessUnderTest>) {
-    let lease = Arc::new(Lease::new(Duration::from_secs(30)));
-    tokio::time::advance(Duration::from_secs(1)).await;
-    lease.renew();
+    let lease = valid_lease().await;
     let process = Arc::new(ProcessUnderTest {
         lease: lease.clone(),
         fault: Mutex::new(fault),
@@ -228,8 +227,16 @@ async fn context(fault: PortFault) -> (Context<FakePorts>, Arc<ProcessUnderTest>
         calls: AtomicUsize::new(0),
         published: AtomicUsize::new(0),
     });
-    let (desk, outcomes) = (FakeDesk(process.clone()), FakeTopic(process.clone()));
-    (context_of(desk, outcomes, FakeLedger(process.clone()), lease), process)
+    let desk = FakeDesk(process.clone());
+    let (outcomes, ledger) = (FakeTopic(process.clone()), FakeLedger(process.clone()));
+    (context_of(desk, outcomes, ledger, lease), process)
+}
+
+async fn valid_lease() -> Arc<Lease> {
+    let lease = Arc::new(Lease::new(Duration::from_secs(30)));
+    tokio::time::advance(Duration::from_secs(1)).await;
+    lease.renew();
+    lease
 }
 
 fn context_of<P: Ports>(

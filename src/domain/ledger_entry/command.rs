@@ -71,6 +71,9 @@ pub struct Settle {
 }
 
 /// Makes the first parked event of a session due, if it [waits for its session](WaitsFor::Session).
+///
+/// It is then parked until a time before its deadline, even if it is woken after that: this tells it
+/// from one that nobody has woken.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct WakeSession {
     /// The session.

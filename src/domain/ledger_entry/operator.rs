@@ -12,6 +12,9 @@ use jiff::{SignedDuration, Timestamp};
 use super::command::changed;
 use super::{Actor, EntryState, HistoryKind, LedgerEntry, WaitsFor};
 
+/// The resolution of the times that the databases store.
+const MICROSECOND: SignedDuration = SignedDuration::from_micros(1);
+
 /// What an operator wants.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum OperatorAct {
@@ -122,12 +125,17 @@ fn give_up(entry: LedgerEntry, reason: &str, operator: Actor<'_>) -> OperatorRes
     // A deadline before it was first seen would mean that no call was ever made; the clocks of the
     // operator and the owner may differ.
     let first_seen = entry.first_seen;
-    let after_first_seen = first_seen.saturating_add(SignedDuration::from_micros(1));
+    let after_first_seen = first_seen.saturating_add(MICROSECOND);
     let now = operator.now.max(after_first_seen.unwrap_or(Timestamp::MAX));
     let deadline = entry.deadline.map_or(now, |deadline| deadline.min(now));
     let state = match entry.state {
         EntryState::Parked { until, waits_for } => {
-            EntryState::Parked { until: until.min(deadline), waits_for }
+            // One that was woken is still parked until a time before its deadline.
+            let is_woken = waits_for == WaitsFor::Session
+                && entry.deadline.is_some_and(|deadline| until < deadline);
+            let before = deadline.saturating_sub(MICROSECOND).unwrap_or(Timestamp::MIN);
+            let latest = if is_woken { before } else { deadline };
+            EntryState::Parked { until: until.min(latest), waits_for }
         }
         state => state,
     };
@@ -215,7 +223,7 @@ mod tests {
     fn giving_up_moves_the_deadline_once_and_keeps_what_the_event_waits_for() {
         let room = WaitsFor::Agent("room".into());
         for waits_for in [WaitsFor::Time, WaitsFor::Session, room, WaitsFor::Redelivery] {
-            let given_up = stored(operated(parked(90, waits_for.clone()), &give_up(), 30));
+            let given_up = stored(operated(parked(600, waits_for.clone()), &give_up(), 30));
             assert_eq!(given_up.deadline, Some(at(30)));
             assert_eq!(given_up.state, EntryState::Parked { until: at(30), waits_for });
             let expected = GivenUp { at: at(30), by: "ann".into(), reason: "why".into() };

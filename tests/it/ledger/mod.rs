@@ -71,6 +71,7 @@ on_every_ledger!(
     operator::a_retried_event_is_due_and_one_that_is_given_up_is_overdue,
     operator::an_event_in_work_stays_its_owners_after_it_was_given_up,
     operator::an_answer_ends_the_parking_of_an_event_that_is_given_up,
+    operator::an_event_that_is_given_up_shows_whether_it_was_woken,
     operator::every_entry_is_listed_once_whatever_its_state,
     crowd::commands_on_one_key_keep_their_order,
     crowd::ten_thousand_commands_at_once_are_all_stored,

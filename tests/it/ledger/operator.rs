@@ -9,7 +9,7 @@ use handoff::domain::ledger_entry::{
     OperatorResult, Park, WaitsFor,
 };
 
-use super::parked::{due_now, elsewhere, park, room};
+use super::parked::{DEADLINE, due_now, elsewhere, park, park_claim, room};
 use super::peer::{
     TestLedger, answer, at, claim, due_query, key_of, now, park_with_record, wake_of,
 };
@@ -119,6 +119,30 @@ pub(super) async fn an_answer_ends_the_parking_of_an_event_that_is_given_up(
 }
 
 /// The keys in the list, sorted.
+/// Both may happen at one moment, in either order.
+pub(super) async fn an_event_that_is_given_up_shows_whether_it_was_woken(test_ledger: &TestLedger) {
+    let peer = test_ledger.peer("a").await;
+    let parked = async |key: &str, offset: i64| {
+        let claim = Claim { session_id: Some(key.into()), ..elsewhere(key, 0, offset) };
+        park_claim(&peer, claim, DEADLINE, WaitsFor::Session).await
+    };
+    let is_woken = async |key: &str| {
+        let entry = peer.entry(key).await.unwrap();
+        let EntryState::Parked { until, .. } = entry.state else { panic!("{:?}", entry.state) };
+        until < entry.deadline.unwrap()
+    };
+    parked("never woken", 1).await;
+    let [before, after] = [parked("before", 2).await, parked("after", 3).await];
+    peer.wake_session(wake_of(&before)).await;
+    for key in ["never woken", "before", "after"] {
+        assert!(is_stored(operate(test_ledger, key, &give_up()).await));
+    }
+    peer.wake_session(wake_of(&after)).await;
+    assert!(!is_woken("never woken").await);
+    assert!(is_woken("before").await);
+    assert!(is_woken("after").await);
+}
+
 async fn listed(test_ledger: &TestLedger, query: ListQuery) -> Vec<String> {
     let url = LedgerUrl::parse(&test_ledger.url().unwrap()).unwrap();
     let reader = LedgerReader::open(&url).await.unwrap();

@@ -80,7 +80,7 @@ free AS (
   SELECT key FROM handoff_events WHERE key IN (SELECT key FROM first) AND waits_for = 'session'
   FOR NO KEY UPDATE SKIP LOCKED),
 woken AS (
-  UPDATE handoff_events AS e SET parked_until_us = $1
+  UPDATE handoff_events AS e SET parked_until_us = LEAST($1, e.deadline_us - 1)
   FROM free WHERE e.key = free.key AND e.waits_for = 'session')
 SELECT number FROM first WHERE key NOT IN (SELECT key FROM free)"#;
 

@@ -41,7 +41,7 @@ const END_PARKING: &str =
 
 // The first unfinished event of the session decides: if it is being worked on, waits for something
 // else, or is behind the one in memory, nothing changes.
-const WAKE: &str = r#"UPDATE handoff_events SET parked_until_us = ?
+const WAKE: &str = r#"UPDATE handoff_events SET parked_until_us = min(?, deadline_us - 1)
 WHERE waits_for = 'session' AND "offset" < ? AND event = (
   SELECT event FROM handoff_events AS e INDEXED BY handoff_events_session
   WHERE session_id = ? AND topic = ? AND partition = ? AND record IS NOT NULL
