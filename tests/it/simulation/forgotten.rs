@@ -64,8 +64,10 @@ fn limit(
     }
     let is_first = !entries.iter().any(|(_, other)| is_ahead(other, entry));
     if entry.deadline.is_some_and(|deadline| deadline <= now) {
-        // Where Kafka has delivered its record again, one that was given up waits for its turn.
-        return (is_first || entry.given_up().is_none()).then_some(LIMIT);
+        // One that was given up may be in memory with its old deadline: there it waits for its turn,
+        // behind events that were recovered before it as well.
+        let is_alone = is_first && !entries.iter().any(|(_, other)| is_in_work(other, entry));
+        return (is_alone || entry.given_up().is_none()).then_some(LIMIT);
     }
     match waits_for {
         // One that was woken may wait for the gate.
@@ -76,13 +78,7 @@ fn limit(
                 let kafka = lock(&world.kafka);
                 kafka.partitions[entry.source.partition as usize].committed > entry.source.offset
             };
-            // An answer out of turn wakes nobody, and a crash may have hidden the one that would: the
-            // known limit of ARCHITECTURE.md, which needs no luck where an operator gives events up.
-            let was_given_up = |other: &LedgerEntry| {
-                other.session_id == entry.session_id && other.given_up().is_some()
-            };
-            let may_be_hidden = entries.iter().any(|(_, other)| was_given_up(other));
-            (!is_woken && is_first && is_committed && !may_be_hidden).then_some(LIMIT)
+            (!is_woken && is_first && is_committed).then_some(LIMIT)
         }
         // Those in a room are tried one after the other: see `rooms`.
         WaitsFor::Time | WaitsFor::Agent(_) | WaitsFor::Redelivery => None,
@@ -94,6 +90,11 @@ fn is_ahead(other: &LedgerEntry, entry: &LedgerEntry) -> bool {
         && other.source.partition == entry.source.partition
         && other.source.offset < entry.source.offset
         && !other.is_settled()
+}
+
+/// Whether another event of the session is claimed.
+fn is_in_work(other: &LedgerEntry, entry: &LedgerEntry) -> bool {
+    other.session_id == entry.session_id && matches!(other.state, EntryState::Open { .. })
 }
 
 impl Forgotten {

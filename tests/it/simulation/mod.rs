@@ -21,6 +21,7 @@ mod rooms;
 mod schedule;
 mod world;
 
+use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -30,10 +31,12 @@ use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 
 use self::mutations::Mutation;
-use self::schedule::Schedule;
+use self::schedule::{NARROW, Schedule};
 use self::world::{SimWorld, lock};
 
 const SEEDS: u64 = 2000;
+/// Of [narrow](schedule::NARROW) worlds.
+const NARROW_SEEDS: u64 = 300;
 /// Each mutation must be detected within this many seeds.
 const MUTATED_SEEDS: u64 = 1000;
 
@@ -103,14 +106,14 @@ fn number_from_env(name: &str) -> Option<u64> {
 }
 
 /// The result of the lowest seed found that breaks a promise, and the number of seeds tried.
-fn search(mutation: Option<Mutation>, seeds: u64) -> (Option<RunResult>, u64) {
-    let next = AtomicU64::new(0);
+fn search(mutation: Option<Mutation>, seeds: Range<u64>) -> (Option<RunResult>, u64) {
+    let next = AtomicU64::new(seeds.start);
     let found = parking_lot::Mutex::new(None::<RunResult>);
     let threads = std::thread::available_parallelism().map_or(2, usize::from);
     let work = || {
         loop {
             let seed = next.fetch_add(1, Ordering::Relaxed);
-            if seed >= seeds || lock(&found).is_some() {
+            if seed >= seeds.end || lock(&found).is_some() {
                 return;
             }
             let result = simulate(seed, mutation, false);
@@ -126,7 +129,7 @@ fn search(mutation: Option<Mutation>, seeds: u64) -> (Option<RunResult>, u64) {
             scope.spawn(work);
         }
     });
-    (found.into_inner(), next.load(Ordering::Relaxed).min(seeds))
+    (found.into_inner(), next.load(Ordering::Relaxed).min(seeds.end) - seeds.start)
 }
 
 fn report(seed: u64, mutation: Option<Mutation>) -> String {
@@ -147,7 +150,14 @@ fn every_promise_holds_in_every_world() {
         return;
     }
     let seeds = number_from_env("HANDOFF_SIM_SEEDS").unwrap_or(SEEDS);
-    if let (Some(result), _) = search(None, seeds) {
+    if let (Some(result), _) = search(None, 0..seeds) {
+        panic!("{}", report(result.seed, None));
+    }
+}
+
+#[test]
+fn every_promise_holds_within_a_session() {
+    if let (Some(result), _) = search(None, NARROW..NARROW + NARROW_SEEDS) {
         panic!("{}", report(result.seed, None));
     }
 }
@@ -165,7 +175,7 @@ fn the_same_seed_is_the_same_world() {
 #[test]
 fn every_mutation_is_detected() {
     for mutation in Mutation::ALL {
-        let (found, tried) = search(Some(mutation), MUTATED_SEEDS);
+        let (found, tried) = search(Some(mutation), 0..MUTATED_SEEDS);
         let found =
             found.unwrap_or_else(|| panic!("{mutation:?} is not detected in {tried} seeds"));
         println!("{mutation:?}: seed {}, {}", found.seed, found.violations[0]);

@@ -236,9 +236,9 @@ impl Ledger for SimLedger {
 
     async fn recover(&self, topic: Arc<str>, partitions: Vec<i32>) -> Recovered {
         self.read().await;
-        rooms::on_recover(&self.process, &partitions);
-        let recovered = now(self.memory.recover(topic, partitions));
+        let recovered = now(self.memory.recover(topic, partitions.clone()));
         let recovered = outdated::before_rooms(&self.process, recovered);
+        rooms::on_recover(&self.process, &partitions, &recovered.parked);
         self.process.world.log(|| {
             let entries = recovered.entries.iter();
             let offsets: Vec<_> = entries.map(|entry| entry.record.position.offset).collect();
@@ -350,6 +350,10 @@ impl SimProducerQueue {
         while let Some(queued) = self.messages.recv().await {
             self.process.crash_point("a message is enqueued and not sent").await;
             self.process.delay_up_to(200).await;
+            // Purged: its delivery was aborted when its partition had not drained in time.
+            if queued.acknowledged.is_closed() {
+                continue;
+            }
             let world = &self.process.world;
             let description = world.describe(&queued.message);
             // The documented hole: a pause between enqueueing and sending a message.
@@ -372,14 +376,18 @@ impl OutcomePublisher for SimProducer {
     ) -> impl Future<Output = Published> + Send {
         let (acknowledged, acknowledgement) = oneshot::channel();
         let enqueued_at = Instant::now();
-        for _ in 0..mutations::extra_copies(&self.process) {
-            let (unused, _) = oneshot::channel();
-            let message = message.clone();
-            drop(self.messages.send(QueuedMessage { message, enqueued_at, acknowledged: unused }));
-        }
+        let copies: Vec<_> = (0..mutations::extra_copies(&self.process))
+            .map(|_| {
+                let (acknowledged, wanted) = oneshot::channel();
+                let message = message.clone();
+                drop(self.messages.send(QueuedMessage { message, enqueued_at, acknowledged }));
+                wanted
+            })
+            .collect();
         drop(self.messages.send(QueuedMessage { message, enqueued_at, acknowledged }));
         async move {
             let position = acknowledgement.await;
+            drop(copies);
             self.process.until_running().await;
             match position {
                 Ok(position) => Published { position, by: PublishedBy::Us },
@@ -388,7 +396,8 @@ impl OutcomePublisher for SimProducer {
         }
     }
 
-    /// Does nothing: messages wait only while the process is paused, and it cannot purge then.
+    /// Nothing is left to do: a message whose delivery was aborted is not sent, and the others are
+    /// enqueued again.
     fn purge(&self) {}
 
     async fn find_published(&self, message: &Message, since: Timestamp) -> Option<Position> {

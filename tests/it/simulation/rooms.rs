@@ -9,6 +9,7 @@ use std::time::Duration;
 use handoff::domain::ledger_entry::{
     Claim, EntryState, LedgerEntry, Park, RecordOrigin, RoomName, WaitsFor,
 };
+use handoff::ledger::ParkedGroup;
 use jiff::Timestamp;
 use tokio::time::Instant;
 
@@ -53,21 +54,35 @@ impl RoomProbes {
         let unknown = || Probes { next: Timestamp::MIN, extra: 0 };
         self.rooms.entry(room.clone()).or_insert_with(unknown)
     }
+
+    /// The events that were taken from rooms in these partitions are no probes any more.
+    fn end_taken(&mut self, process: &SimProcess, is_over: impl Fn(i32) -> bool) {
+        let Self { rooms, taken } = self;
+        taken.retain(|key, room| {
+            let entry = process.world.ledger.entry(key);
+            let is_over = entry.is_none_or(|entry| is_over(entry.source.partition));
+            if is_over && let Some(of_room) = rooms.get_mut(room) {
+                of_room.next = Timestamp::MIN;
+            }
+            !is_over
+        });
+    }
 }
 
-/// The process recovers these partitions. What it knew of their events before is over, so one that was
-/// taken from a room is no probe of it any more.
-pub(super) fn on_recover(process: &Arc<SimProcess>, partitions: &[i32]) {
+/// The process recovers these partitions, and finds these groups of parked events. What it knew of
+/// their events before is over, so one that was taken from a room is no probe of it any more.
+pub(super) fn on_recover(process: &Arc<SimProcess>, partitions: &[i32], parked: &[ParkedGroup]) {
     let mut probes = lock(&process.room_probes);
-    let RoomProbes { rooms, taken } = &mut *probes;
-    taken.retain(|key, room| {
-        let entry = process.world.ledger.entry(key);
-        let is_over = entry.is_none_or(|entry| partitions.contains(&entry.source.partition));
-        if is_over && let Some(of_room) = rooms.get_mut(room) {
-            of_room.next = Timestamp::MIN;
+    probes.end_taken(process, |partition| partitions.contains(&partition));
+    let now = process.world.now();
+    for group in parked {
+        let WaitsFor::Agent(room) = &group.waits_for else { continue };
+        // It is known from now on: an event that joins it does not put its probe off.
+        let of_room = probes.room(room);
+        if of_room.next == Timestamp::MIN {
+            of_room.next = now.min(group.oldest_until);
         }
-        !is_over
-    });
+    }
 }
 
 /// A claim is applied to this entry.
@@ -85,6 +100,8 @@ pub(super) fn on_claim(process: &Arc<SimProcess>, before: Option<&LedgerEntry>, 
         return;
     }
     let mut probes = lock(&process.room_probes);
+    // A probe whose partition is being revoked may have ended without a word.
+    probes.end_taken(process, |partition| !process.stays_owner_of(partition));
     probes.taken.insert(claim.key.clone(), room.clone());
     let of_room = probes.room(room);
     if of_room.extra > 0 {
@@ -160,6 +177,11 @@ pub(super) fn check_tried(world: &SimWorld) {
 }
 
 impl SimProcess {
+    fn stays_owner_of(self: &Arc<Self>, partition: i32) -> bool {
+        let owner = lock(&self.world.kafka).staying_owner(partition);
+        owner.is_some_and(|owner| Arc::ptr_eq(&owner, self))
+    }
+
     /// Whether it need not try an event of this room now.
     fn is_excused(&self, room: &RoomName) -> bool {
         let probes = lock(&self.room_probes);

@@ -18,6 +18,10 @@ use serde_json::json;
 
 use super::world::START;
 
+/// Seeds from here on make worlds of one partition and one or two sessions, in which processes crash.
+/// There nearly everything happens within a session.
+pub(super) const NARROW: u64 = 1_000_000;
+
 #[derive(Debug, Clone)]
 pub(super) struct Schedule {
     pub(super) seed: u64,
@@ -95,6 +99,10 @@ impl Schedule {
             sessions: rng.usize(1..8),
             desk_faults: Vec::new(),
         };
+        if seed >= NARROW {
+            (schedule.partitions, schedule.sessions) = (1, rng.usize(1..=2));
+            schedule.crashes = true;
+        }
         schedule.desk_faults =
             (0..rng.usize(0..3)).map(|_| desk_fault(&mut rng, fault_period)).collect();
         schedule.inputs = inputs(&schedule, &mut rng);
