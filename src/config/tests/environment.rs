@@ -55,7 +55,8 @@ fn a_variable_that_looks_like_a_key_is_read_or_refused() {
 fn an_unknown_parameter_of_the_ledger_is_refused_without_its_value() {
     let url = "postgres://u:p@h/d?sslmode=require&pasword=s3cr3t";
     let error = load(None, owned(&[("HANDOFF__LEDGER__URL", url)])).unwrap_err().to_string();
-    assert!(error.contains("`ledger.url` has an unknown parameter; there are "), "{error}");
+    let refused = "`ledger.url` in the environment has an unknown parameter; there are ";
+    assert!(error.contains(refused), "{error}");
     assert!(!error.contains("s3cr3t"), "{error}");
     for options in ["options[search_path]=x", "options%5Bsearch_path%5D=x"] {
         let known = format!("postgres://u:p@h/d?sslmode=require&{options}&application_name=a");
