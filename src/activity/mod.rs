@@ -39,7 +39,7 @@ pub struct Activity {
     clock: Clock,
     started_at: Timestamp,
     epoch: Instant,
-    open: Arc<UnfinishedEvents>,
+    unfinished: Arc<UnfinishedEvents>,
     recent: Mutex<Recent>,
     assigned: Mutex<AssignedPartitions>,
     /// When an operator paused the intake, and who.
@@ -131,7 +131,7 @@ impl Activity {
             started_at: clock.now(),
             clock,
             epoch: Instant::now(),
-            open: Arc::default(),
+            unfinished: Arc::default(),
             recent: Mutex::default(),
             assigned: Mutex::default(),
             paused: Mutex::default(),
@@ -146,7 +146,7 @@ impl Activity {
 
     /// The unfinished events in memory.
     pub fn unfinished_events(&self) -> &Arc<UnfinishedEvents> {
-        &self.open
+        &self.unfinished
     }
 
     /// A final outcome was published.
@@ -211,21 +211,21 @@ impl Activity {
     }
 
     /// Note how many events are unfinished at the end of each point of the charts; never returns.
-    pub async fn sample(self: Arc<Self>, open: impl Fn() -> u64) {
+    pub async fn sample(self: Arc<Self>, unfinished: impl Fn() -> u64) {
         let mut step = 1;
         loop {
             let end = self.epoch + STEP * step;
             // Just before its end, so that it belongs to this point.
             sleep_until(end - STEP / 100).await;
-            self.sample_unfinished(open());
+            self.sample_unfinished(unfinished());
             step += 1;
             // After a suspension of the machine no time is made up for.
             step = step.max((self.epoch.elapsed().as_millis() / STEP.as_millis()) as u32 + 1);
         }
     }
 
-    fn sample_unfinished(&self, open: u64) {
-        self.recent.lock().steps.present(self.epoch.elapsed()).open = Some(open);
+    fn sample_unfinished(&self, unfinished: u64) {
+        self.recent.lock().steps.present(self.epoch.elapsed()).unfinished = Some(unfinished);
     }
 
     /// When the first of the minutes began that [`Self::totals`] counts as the last hour.
@@ -307,13 +307,13 @@ impl Activity {
             calls: vec![],
             unfinished: vec![],
         };
-        let mut open = 0;
+        let mut unfinished = 0;
         for step in steps {
             let counts = recent.steps.get(step);
             history.answered.push(counts.map_or(0, |counts| counts.answered));
             history.calls.push(counts.map_or(0, |counts| counts.calls));
-            open = counts.and_then(|counts| counts.open).unwrap_or(open);
-            history.unfinished.push(open);
+            unfinished = counts.and_then(|counts| counts.unfinished).unwrap_or(unfinished);
+            history.unfinished.push(unfinished);
         }
         history
     }

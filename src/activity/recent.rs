@@ -108,7 +108,7 @@ pub(super) struct StepCounts {
     pub(super) answered: u32,
     pub(super) calls: u32,
     /// Unfinished events at its end; `None`: nobody has looked.
-    pub(super) open: Option<u64>,
+    pub(super) unfinished: Option<u64>,
 }
 
 /// The calls to Desk of a minute.

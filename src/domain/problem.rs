@@ -12,7 +12,7 @@ pub enum Problem {
     Calling,
     /// A call may have taken effect: the session's state is queried first.
     InDoubt,
-    /// A call failed, or its route is closed: it waits for its next try.
+    /// A call failed, or its route is closed: it waits for its next attempt.
     WaitingRetry,
     /// Nobody suitable is online: it is tried again.
     NoAgentOnline,

@@ -68,7 +68,7 @@ pub(super) struct Collector<'a> {
     gate: GateStatus,
     totals: Totals,
     hours: Vec<RouteHour>,
-    open: Vec<Arc<UnfinishedEvent>>,
+    unfinished: Vec<Arc<UnfinishedEvent>>,
     sums: UnfinishedSums,
     assigned: AssignedPartitions,
 }
@@ -82,17 +82,17 @@ impl<'a> Collector<'a> {
     ) -> Self {
         let LedgerPart { urgent, waits } = *ledger;
         let (gate, activity) = (view.gate.status(), &view.activity);
-        let open = activity.unfinished_events().all();
+        let unfinished = activity.unfinished_events().all();
         // One that was read from the ledger and is being worked on is in both.
-        let known: HashSet<_> = open.iter().map(|event| event.id.as_ref()).collect();
+        let known: HashSet<_> = unfinished.iter().map(|event| event.id.as_ref()).collect();
         let is_new = |entry: &&ParkedRow| !known.contains(entry.id.as_ref());
         let parked: Vec<_> = urgent.iter().filter(is_new).collect();
         let counted = view.metrics.parked();
         let sums = ParkedSums { counted, waits };
-        let sums = UnfinishedSums::of(&open, &sums, gate.stage.is_held());
+        let sums = UnfinishedSums::of(&unfinished, &sums, gate.stage.is_held());
         let (totals, hours) = (activity.totals(MAX_OUTCOMES), activity.routes());
         let assigned = activity.assigned();
-        Self { view, ids, parked, now, gate, totals, hours, open, sums, assigned }
+        Self { view, ids, parked, now, gate, totals, hours, unfinished, sums, assigned }
     }
 
     /// The document; `steady` has the times of the one before.
@@ -280,12 +280,12 @@ impl<'a> Collector<'a> {
     /// The most urgent ones, in memory and in the ledger.
     fn unfinished_events(&self, next_probe_at: Option<Timestamp>) -> Vec<UnfinishedJson> {
         let gate = GateView { is_held: self.gate.stage.is_held(), next_probe_at };
-        let mut open: Vec<_> = self.open.iter().collect();
-        if open.len() > MAX_EVENTS {
-            open.select_nth_unstable_by_key(MAX_EVENTS, |event| event.deadline);
-            open.truncate(MAX_EVENTS);
+        let mut events: Vec<_> = self.unfinished.iter().collect();
+        if events.len() > MAX_EVENTS {
+            events.select_nth_unstable_by_key(MAX_EVENTS, |event| event.deadline);
+            events.truncate(MAX_EVENTS);
         }
-        let in_memory = open.into_iter().map(|event| row_of_event(event, self.ids, gate));
+        let in_memory = events.into_iter().map(|event| row_of_event(event, self.ids, gate));
         let mut rows: Vec<_> = in_memory.collect();
         rows.extend(self.parked.iter().map(|entry| entry.row.clone()));
         rows.sort_by(|one, other| {

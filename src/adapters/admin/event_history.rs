@@ -41,7 +41,7 @@ pub(super) struct EventHistory {
 /// What is known of an event.
 struct KnownEvent {
     id: Arc<str>,
-    open: Option<Arc<UnfinishedEvent>>,
+    unfinished: Option<Arc<UnfinishedEvent>>,
     outcome: Option<RecentOutcome>,
     entry: Option<(Arc<str>, LedgerEntry)>,
 }
@@ -56,10 +56,10 @@ pub(super) async fn event_history(
     known.entry = match entries {
         Ok(entries) => entries.into_iter().next(),
         // What is in memory is shown while the ledger is away.
-        Err(_) if known.open.is_some() || known.outcome.is_some() => None,
+        Err(_) if known.unfinished.is_some() || known.outcome.is_some() => None,
         Err(error) => return Err(AdminRefusal::unavailable(&error)),
     };
-    if known.open.is_none() && known.outcome.is_none() && known.entry.is_none() {
+    if known.unfinished.is_none() && known.outcome.is_none() && known.entry.is_none() {
         return Err(no_such_event());
     }
     Ok(Json(admin.history_of(&known)))
@@ -74,26 +74,26 @@ pub(super) fn no_such_event() -> AdminRefusal {
 impl Admin {
     /// The event in memory with this id, or at this position.
     pub(super) fn unfinished_event(&self, id: &str) -> Option<Arc<UnfinishedEvent>> {
-        let open = self.view.activity.unfinished_events().all();
-        open.into_iter().find(|event| *event.id == *id || event.source.to_string() == id)
+        let unfinished = self.view.activity.unfinished_events().all();
+        unfinished.into_iter().find(|event| *event.id == *id || event.source.to_string() == id)
     }
 
     fn known(&self, id: Arc<str>) -> KnownEvent {
         let is_it =
             |outcome: &RecentOutcome| outcome.event_id == id || outcome.source.to_string() == *id;
         let outcome = self.view.activity.find_outcome(is_it);
-        KnownEvent { open: self.unfinished_event(&id), id, outcome, entry: None }
+        KnownEvent { unfinished: self.unfinished_event(&id), id, outcome, entry: None }
     }
 
     fn history_of(&self, known: &KnownEvent) -> EventHistory {
-        let KnownEvent { id, open, outcome, entry } = known;
+        let KnownEvent { id, unfinished, outcome, entry } = known;
         let entry = entry.as_ref();
         // It may be named by its position.
-        let id: &str = (open.as_ref().map(|event| &*event.id))
+        let id: &str = (unfinished.as_ref().map(|event| &*event.id))
             .or_else(|| outcome.as_ref().map(|outcome| &*outcome.event_id))
             .or_else(|| entry.map(|(key, _)| key::name_of(key)))
             .unwrap_or(id);
-        let session = (open.as_ref().map(|event| event.session_id.clone()))
+        let session = (unfinished.as_ref().map(|event| event.session_id.clone()))
             .or_else(|| outcome.as_ref().map(|outcome| outcome.session_id.clone()))
             .or_else(|| entry.and_then(|(_, entry)| entry.session_id.clone()));
         let full = session.as_deref().unwrap_or_default();
@@ -101,11 +101,11 @@ impl Admin {
             self.ids.hide(&mut document, full);
             document
         };
-        let source = (open.as_ref().map(|event| &event.source))
+        let source = (unfinished.as_ref().map(|event| &event.source))
             .or_else(|| outcome.as_ref().map(|outcome| &outcome.source))
             .or_else(|| entry.map(|(_, entry)| &entry.source));
         let is_settled = entry.is_some_and(|(_, entry)| entry.is_settled());
-        let row = match (open, entry) {
+        let row = match (unfinished, entry) {
             (Some(event), _) => Some(row_of_event(event, &self.ids, self.gate_view())),
             (None, Some((key, entry))) if !entry.is_settled() => {
                 row_of_entry(key, entry, &self.ids).map(|parked| parked.row)

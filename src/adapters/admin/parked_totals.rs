@@ -21,7 +21,7 @@ const MIN_PAUSE: Duration = Duration::from_secs(5);
 const PAUSE_FACTOR: u32 = 30;
 /// The first sums are waited for, because nothing else is known; a small ledger has them in
 /// milliseconds.
-const FIRST_WAIT: Duration = Duration::from_millis(500);
+pub(super) const FIRST_WAIT: Duration = Duration::from_millis(500);
 
 /// The sums.
 pub(super) struct ParkedTotals {
@@ -47,8 +47,9 @@ impl ParkedTotals {
         Self { view, ledger, inner: Mutex::default() }
     }
 
-    /// The sums of the last reading; starts the next one when it is time for it.
-    pub(super) async fn current(&self) -> Arc<[ParkedWait]> {
+    /// The sums of the last reading; starts the next one when it is time for it. The first one is
+    /// waited for no longer than `first_wait`.
+    pub(super) async fn current(&self, first_wait: Duration) -> Arc<[ParkedWait]> {
         let partitions = self.view.activity.assigned().partitions;
         let mut totals = self.inner.lock().await;
         if self.view.metrics.parked() == [0; 3] || partitions.is_empty() {
@@ -60,7 +61,7 @@ impl ParkedTotals {
         if reading.is_none() && is_due {
             *reading = Some(self.read(partitions.clone()));
         }
-        let wait = if known.is_none() { FIRST_WAIT } else { Duration::ZERO };
+        let wait = if known.is_none() { first_wait } else { Duration::ZERO };
         if let Some(TotalsReading { began, task }) = reading
             && let Ok(read) = timeout(wait, task).await
         {

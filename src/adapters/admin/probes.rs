@@ -1,5 +1,7 @@
 //! What machines ask: `/health`, `/ready` and `/metrics`. They need no token and no name of the host.
 
+use std::time::Duration;
+
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::IntoResponse;
@@ -24,10 +26,10 @@ pub(super) async fn metrics(State(admin): State<Admin>, headers: HeaderMap) -> i
     view.metrics.ledger_up.set(i64::from((view.outage)().is_none()));
     view.metrics.paused_by_operator.set(i64::from(view.activity.intake_is_paused()));
     view.gate.report_rates();
-    let open = view.activity.unfinished_events().all();
-    let waits = admin.totals.current().await;
+    let unfinished = view.activity.unfinished_events().all();
+    let waits = admin.totals.current(Duration::ZERO).await;
     let parked = ParkedSums { counted: view.metrics.parked(), waits: &waits };
-    let sums = UnfinishedSums::of(&open, &parked, view.gate.status().stage.is_held());
+    let sums = UnfinishedSums::of(&unfinished, &parked, view.gate.status().stage.is_held());
     let events = |problem: Problem| sums.by_problem.get(problem.as_str()).copied();
     view.metrics.unfinished_by_problem(|problem| events(problem).unwrap_or_default());
     let format = metrics_format(&headers);

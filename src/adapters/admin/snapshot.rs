@@ -16,7 +16,7 @@ use super::collect::{Collector, LedgerPart};
 use super::document::StatusDocument;
 use super::ids::Ids;
 use super::parked::{ParkedRow, row_of_entry};
-use super::parked_totals::ParkedTotals;
+use super::parked_totals::{FIRST_WAIT, ParkedTotals};
 use super::shared_reader::SharedReader;
 use super::{Admin, View};
 
@@ -115,7 +115,7 @@ impl Snapshots {
             *parked_at = Some(Instant::now());
         }
         let as_of = self.view.clock.now();
-        let waits = self.totals.current().await;
+        let waits = self.totals.current(FIRST_WAIT).await;
         let part = LedgerPart { urgent: parked, waits: &waits };
         let document = Collector::new(&self.view, &self.ids, &part, as_of).document(steady);
         let body = serde_json::to_string(&document).expect("texts and numbers are always JSON");

@@ -46,7 +46,7 @@ impl WaitingSum {
 impl UnfinishedSums {
     /// Of all events in memory, and the parked ones.
     pub(super) fn of(
-        open: &[Arc<UnfinishedEvent>],
+        unfinished: &[Arc<UnfinishedEvent>],
         parked: &ParkedSums<'_>,
         gate_is_held: bool,
     ) -> Self {
@@ -54,7 +54,7 @@ impl UnfinishedSums {
         for problem in Problem::ALL {
             sums.by_problem.insert(problem.as_str(), 0);
         }
-        for event in open {
+        for event in unfinished {
             sums.add_event(event, gate_is_held);
         }
         sums.add_counted(parked);

@@ -28,7 +28,7 @@ pub struct ListQuery {
 pub enum ListedState {
     /// Claimed: a call may be in flight.
     Open,
-    /// Waits for its next try.
+    /// Waits for its next attempt.
     Parked,
     /// Answered, and not known to be published.
     Settled,

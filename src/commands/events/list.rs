@@ -18,7 +18,15 @@ use crate::domain::ledger_entry::{
 };
 
 const COLUMNS: &[&str] = &[
-    "ID", "SESSION", "STATE", "SINCE", "DEADLINE", "ATTEMPTS", "CODE", "ROUTE", "NEXT TRY",
+    "ID",
+    "SESSION",
+    "STATE",
+    "SINCE",
+    "DEADLINE",
+    "ATTEMPTS",
+    "CODE",
+    "ROUTE",
+    "NEXT ATTEMPT",
     "PROBLEM",
 ];
 
@@ -142,7 +150,7 @@ impl<'a> ListItem<'a> {
             number(self.attempts.map(|attempts| attempts.to_string())),
             number(self.code.map(|code| code.to_string())),
             Cell::new(self.route.as_deref().unwrap_or_default()),
-            Cell::new(next_try(entry).unwrap_or_default()),
+            Cell::new(next_attempt(entry).unwrap_or_default()),
             problem_cell(self.problem.as_deref()),
         ]
     }
@@ -153,7 +161,7 @@ impl<'a> ListItem<'a> {
             EntryState::Parked { until, waits_for } => Some((*until, waits_for.to_string())),
             _ => None,
         });
-        let (next_try, waits_for) = parked.unzip();
+        let (next_attempt, waits_for) = parked.unzip();
         json!({
             "key": self.key,
             "id": key::name_of(self.key),
@@ -164,7 +172,7 @@ impl<'a> ListItem<'a> {
             "attempts": self.attempts,
             "code": self.code,
             "route": self.route,
-            "next_try": next_try,
+            "next_attempt": next_attempt,
             "waits_for": waits_for,
             "source": entry.map(|entry| &entry.source),
             "owner": entry.map(|entry| &entry.owner),
@@ -193,7 +201,7 @@ fn since(entry: &LedgerEntry) -> Timestamp {
 }
 
 /// When it is tried again, for people.
-fn next_try(entry: &LedgerEntry) -> Option<String> {
+fn next_attempt(entry: &LedgerEntry) -> Option<String> {
     let EntryState::Parked { until, waits_for } = &entry.state else { return None };
     let until = format!("{until:.0}");
     Some(match waits_for {

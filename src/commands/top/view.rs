@@ -32,7 +32,7 @@ up, down      the next row: its whole text is below the table
 PgUp, PgDn, Home, End
 ?             this help
 
-open          escalations without a final, acknowledged outcome
+unfinished    escalations without a final, acknowledged outcome
 left          time until the deadline; with a minus: past it
 share         part of the outcomes of the last hour with nobody online
 1st           part of the transfers that the first target of the route took

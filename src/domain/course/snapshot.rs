@@ -20,7 +20,7 @@ use crate::domain::wire::outcome::Tried;
 #[serde(default)]
 pub struct Snapshot {
     attempts: u32,
-    /// The route so far, for people. The next try may find another one.
+    /// The route so far, for people. The next attempt may find another one.
     #[serde(skip_deserializing)]
     route: Option<String>,
     /// The route was closed, and opens then; for the note.

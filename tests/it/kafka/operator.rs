@@ -80,7 +80,7 @@ async fn the_worker_does_what_the_operator_stores(mut world: World) {
         (&"e-1".into(), &60014.into(), &4.into())
     );
 
-    // The event waits for minutes; its next try comes now.
+    // The event waits for minutes; its next attempt comes now.
     let retried = run(&world, &["events", "retry", "e-1", "--by", "ann"]).await;
     assert_eq!(retried.status.code(), Some(0), "{}", text(&retried));
     assert!(text(&retried).contains("e-1: it is due"), "{}", text(&retried));

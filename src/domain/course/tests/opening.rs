@@ -180,7 +180,7 @@ fn stored(course: &Course<'_>) -> Snapshot {
 }
 
 #[test]
-fn a_parked_event_meets_the_routes_of_its_next_try_and_its_note_names_the_last() {
+fn a_parked_event_meets_the_routes_of_its_next_attempt_and_its_note_names_the_last() {
     let closed = open_at(&["10:05-18:00"], OutsideHours::ParkUntilOpen);
     let event = event("");
     let mut course = Course::new(&event, &closed, START);
