@@ -103,7 +103,7 @@ impl<P: Ports, S: Source> EventLoop<P, S> {
     /// Start the records that were held until now, or all, where new rules may read them.
     pub(super) fn start_held(&mut self) {
         let now = self.context.clock.now();
-        let until = if self.tasks.renew_rules() { Timestamp::MAX } else { now };
+        let until = if self.tasks.rules.renew() { Timestamp::MAX } else { now };
         for HeldRecord { record, identity, .. } in self.assignments.take_held(until) {
             self.start_task(record, &[identity]);
         }

@@ -22,7 +22,8 @@ use super::task_events::TaskEvents;
 use super::unreadable::report_not_read;
 use super::waiting_rooms::WaitingRooms;
 use crate::deliver::{
-    Context, Ended, Ports, QueueLimits, SessionQueues, SharedRules, TaskEvent, send_dead_letter,
+    Context, Ended, Ports, QueueLimits, SessionArrival, SessionQueues, SharedRules, TaskEvent,
+    send_dead_letter,
 };
 use crate::domain::course;
 use crate::domain::event::{Event, Malformed};
@@ -71,7 +72,7 @@ pub(super) enum StoredResult {
 /// All tasks.
 pub(super) struct Tasks<P: Ports> {
     context: Arc<Context<P>>,
-    rules: CurrentRules,
+    pub(super) rules: CurrentRules,
     repeats: SessionRepeats,
     skipped_kinds: SkippedKinds,
     tasks: JoinSet<Ended>,
@@ -111,11 +112,6 @@ impl<P: Ports> Tasks<P> {
             blocked: HashSet::new(),
             load: MemoryLoad::default(),
         }
-    }
-
-    /// Take the present version of the rules. Returns whether it is a new one.
-    pub(super) fn renew_rules(&mut self) -> bool {
-        self.rules.renew()
     }
 
     /// Start a task for a record from Kafka.
@@ -215,13 +211,13 @@ impl<P: Ports> Tasks<P> {
     fn spawn_delivery(&mut self, event: Event, input: TaskInput, rooms: &WaitingRooms) {
         let (at, size_bytes) = (input.at, input.record.size_bytes());
         let (source, origin) = (&input.source, input.source.origin());
-        let turn = self.session_queues.enqueue(
-            &event.session_id,
-            event.requested_at,
-            &input.record.position,
+        let arrival = SessionArrival {
+            requested_at: event.requested_at,
+            source: &input.record.position,
             origin,
-        );
-        turn.set_stored(source.is_answered());
+            is_stored: source.is_answered(),
+        };
+        let turn = self.session_queues.enqueue(&event.session_id, &arrival);
         // One version of the rules for all of its delivery.
         let policy = self.context.policy.current();
         let now = self.context.clock.now();

@@ -30,7 +30,7 @@ use tracing::{Instrument as _, error, info_span, warn};
 pub(crate) use self::dead_letter::send_dead_letter;
 pub use self::ports::{Context, DeskApi, OutcomePublisher, Ports, Published, PublishedBy};
 pub use self::reloadable::{SharedPolicy, SharedRules};
-pub use self::session_queues::{QueueLimits, SessionQueues, Turn};
+pub use self::session_queues::{QueueLimits, SessionArrival, SessionQueues, Turn};
 
 use self::call::DeskCall;
 use self::claim::Hold;

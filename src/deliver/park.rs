@@ -120,24 +120,30 @@ impl<P: Ports> Delivery<'_, P> {
         self.context.ledger.park(claim.key.clone(), park).await;
     }
 
-    /// Release an event that has not had its turn: the next owner does not start it either before
-    /// the events ahead of it, which Kafka may deliver to that one.
+    /// Release an event whose turn has not come. If it never had one, and Kafka does not deliver it
+    /// to the next owner, that one starts it behind the events ahead of it all the same.
     pub(super) async fn release_before_turn(&self, course: &Course<'_>, claim: &Claim) {
-        if self.origin == RecordOrigin::Kafka || self.turn.is_out_of_turn() {
+        let is_gone = self.record_is_gone();
+        if !(self.waited_for_session || is_gone) || self.turn.is_out_of_turn() {
             return self.release(course, claim, claim.at).await;
         }
+        // As one that was woken.
         let park = park(course, claim.at, WaitsFor::Session);
-        self.context.ledger.park(claim.key.clone(), park).await;
+        let record = is_gone.then(|| self.record.clone());
+        self.context.ledger.park(claim.key.clone(), Park { record, ..park }).await;
     }
 
-    /// Stored with its record where neither Kafka delivers that again nor the ledger has it.
+    /// Whether neither Kafka delivers the record again nor the ledger has it.
+    fn record_is_gone(&self) -> bool {
+        self.origin == RecordOrigin::Kafka && self.record_is_gone.load(Ordering::Relaxed)
+    }
+
     fn park_for_next_owner(&self, course: &Course<'_>, now: Timestamp) -> Park {
-        let is_from_kafka = self.origin == RecordOrigin::Kafka;
-        let is_gone = is_from_kafka && self.record_is_gone.load(Ordering::Relaxed);
+        let is_gone = self.record_is_gone();
         let (until, waits_for) = if self.turn.is_out_of_turn() {
             // It stays behind the events ahead of it.
             (self.event.deadline, WaitsFor::Session)
-        } else if is_from_kafka && !is_gone {
+        } else if self.origin == RecordOrigin::Kafka && !is_gone {
             (now, WaitsFor::Redelivery)
         } else {
             (now, WaitsFor::Time)

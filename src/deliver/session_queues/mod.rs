@@ -50,6 +50,19 @@ pub struct QueueLimits {
     pub behind: usize,
 }
 
+/// An event that joins the queue of its session.
+#[derive(Debug, Clone, Copy)]
+pub struct SessionArrival<'a> {
+    /// When its escalation was requested.
+    pub requested_at: Timestamp,
+    /// The position of its record.
+    pub source: &'a Position,
+    /// Where its record was read.
+    pub origin: RecordOrigin,
+    /// Its answer is known to be stored: those behind it wait for it from the moment it joins.
+    pub is_stored: bool,
+}
+
 struct Queues {
     limits: QueueLimits,
     /// Sorted by ticket, because tickets ascend and events join at the back. Never empty.
@@ -140,13 +153,8 @@ impl SessionQueues {
     }
 
     /// Append an event to the queue of its session.
-    pub fn enqueue(
-        &self,
-        session: &Arc<str>,
-        requested_at: Timestamp,
-        source: &Position,
-        origin: RecordOrigin,
-    ) -> Turn {
+    pub fn enqueue(&self, session: &Arc<str>, arrival: &SessionArrival<'_>) -> Turn {
+        let SessionArrival { requested_at, source, origin, is_stored } = *arrival;
         let changed = Arc::new(Notify::new());
         let mut queues = self.0.lock();
         queues.last_ticket += 1;
@@ -166,7 +174,7 @@ impl SessionQueues {
             is_next: queue.back().is_some_and(|ahead| ahead.calling),
             must_park,
             parked: false,
-            stored: false,
+            stored: is_stored,
             out_of_turn: false,
             answered: false,
             wake_after: false,

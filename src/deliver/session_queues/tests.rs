@@ -13,7 +13,25 @@ fn enqueue(queues: &SessionQueues, session: &str) -> Turn {
 
 fn enqueue_at(queues: &SessionQueues, session: &str, offset: i64) -> Turn {
     let source = Position { topic: "t".into(), partition: 0, offset };
-    queues.enqueue(&session.into(), Timestamp::UNIX_EPOCH, &source, RecordOrigin::Kafka)
+    queues.enqueue(&session.into(), &arrival(&source))
+}
+
+fn arrival(source: &Position) -> SessionArrival<'_> {
+    let (requested_at, origin) = (Timestamp::UNIX_EPOCH, RecordOrigin::Kafka);
+    SessionArrival { requested_at, source, origin, is_stored: false }
+}
+
+#[test]
+fn a_stored_answer_is_ahead_of_those_behind_it_from_the_moment_it_joins() {
+    let queues = queues(32, 32);
+    let behind = enqueue_at(&queues, "a", 2);
+    behind.set_stored(true);
+    let source = Position { topic: "t".into(), partition: 0, offset: 1 };
+    let joined = SessionArrival { is_stored: true, ..arrival(&source) };
+    let ahead = queues.enqueue(&"a".into(), &joined);
+    assert_eq!(behind.follows_stored().now_or_never(), None);
+    ahead.leave();
+    assert_eq!(behind.follows_stored().now_or_never(), Some(()));
 }
 
 fn queues(per_session: usize, behind: usize) -> SessionQueues {

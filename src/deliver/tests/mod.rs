@@ -294,6 +294,10 @@ fn record() -> Record {
     }
 }
 
+fn arrival(record: &Record, origin: RecordOrigin) -> SessionArrival<'_> {
+    SessionArrival { requested_at: RECEIVED, source: &record.position, origin, is_stored: false }
+}
+
 fn event() -> Event {
     let rules = DecodeRules {
         types: vec!["escalation".to_owned()],
@@ -309,7 +313,7 @@ fn event() -> Event {
 async fn delivered(fault: PortFault) -> (Ended, Vec<TaskEvent>, PortUses) {
     let (context, process) = context(fault).await;
     let queues = SessionQueues::new(QueueLimits { per_session: 9, behind: 9 });
-    let turn = queues.enqueue(&"s".into(), RECEIVED, &record().position, RecordOrigin::Kafka);
+    let turn = queues.enqueue(&"s".into(), &arrival(&record(), RecordOrigin::Kafka));
     let reported = Arc::new(Mutex::new(Vec::new()));
     let receiver = reported.clone();
     let delivery = Delivery {

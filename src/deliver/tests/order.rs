@@ -67,11 +67,37 @@ async fn park_at(ledger: &MemoryLedger, offset: i64, until: Timestamp, waits_for
 }
 
 fn enqueue(queues: &SessionQueues, offset: i64, origin: RecordOrigin) -> Turn {
-    queues.enqueue(&"s".into(), RECEIVED, &record_at(offset).position, origin)
+    queues.enqueue(&"s".into(), &arrival(&record_at(offset), origin))
+}
+
+/// Where an event comes from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum CameFrom {
+    /// It was parked behind others.
+    BehindOthers,
+    /// It was parked for its retry.
+    Retry,
+    /// Kafka has delivered it, and its topic was deleted.
+    DeletedTopic,
+}
+
+impl CameFrom {
+    fn origin(self) -> RecordOrigin {
+        if self == Self::DeletedTopic { RecordOrigin::Kafka } else { RecordOrigin::Ledger }
+    }
 }
 
 /// Deliver an event that was parked behind others, until its partition has drained if it waits.
 async fn delivered_from_ledger(context: &Context<OrderPorts>, turn: &Turn, offset: i64) -> Ended {
+    delivered_from(CameFrom::BehindOthers, context, turn, offset).await
+}
+
+async fn delivered_from(
+    from: CameFrom,
+    context: &Context<OrderPorts>,
+    turn: &Turn,
+    offset: i64,
+) -> Ended {
     let (event, record, draining) = (event_at(offset), record_at(offset), CancellationToken::new());
     let delivery = Delivery {
         context,
@@ -79,15 +105,15 @@ async fn delivered_from_ledger(context: &Context<OrderPorts>, turn: &Turn, offse
         event: &event,
         record: &record,
         turn,
-        origin: RecordOrigin::Ledger,
+        origin: from.origin(),
         expected_version: None,
-        waited_for_session: true,
+        waited_for_session: from == CameFrom::BehindOthers,
         room: None,
         retry_slots: &Semaphore::new(1),
         needs_call: true,
         attempt: Attempt::First,
         draining: &draining,
-        record_is_gone: &AtomicBool::new(false),
+        record_is_gone: &AtomicBool::new(from == CameFrom::DeletedTopic),
         progress: &context.activity.unfinished_events().add(&event, RECEIVED),
         read_before: ReadBefore::Never,
         on_event: &|_| {},
@@ -117,6 +143,32 @@ async fn an_event_that_is_released_before_its_turn_stays_behind_those_that_kafka
     ahead.call_started();
     assert_eq!(delivered_from_ledger(&context, &turn, 9).await, Ended::Released);
     assert_eq!(parked_until(&context.ledger, 9), RECEIVED, "its session was woken");
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_event_of_a_deleted_topic_is_released_behind_those_ahead_of_it() {
+    let (context, queues) = session().await;
+    let ahead = enqueue(&queues, 8, RecordOrigin::Kafka);
+    let turn = enqueue(&queues, 9, RecordOrigin::Kafka);
+    ahead.call_started();
+    let ended = delivered_from(CameFrom::DeletedTopic, &context, &turn, 9).await;
+    assert_eq!(ended, Ended::Released);
+    // By its time it would be due before the one ahead of it.
+    assert_eq!(parked_until(&context.ledger, 9), RECEIVED, "its session was woken");
+    assert!(context.ledger.entry(&key_at(9)).unwrap().record.is_some());
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_event_that_has_had_its_turn_stays_one_of_those_that_are_retried() {
+    let (context, queues) = session().await;
+    park_at(&context.ledger, 9, RECEIVED, WaitsFor::Time).await;
+    let ahead = enqueue(&queues, 8, RecordOrigin::Kafka);
+    let turn = enqueue(&queues, 9, RecordOrigin::Ledger);
+    ahead.call_started();
+    let ended = delivered_from(CameFrom::Retry, &context, &turn, 9).await;
+    assert_eq!(ended, Ended::Released);
+    let state = context.ledger.entry(&key_at(9)).unwrap().state;
+    assert_eq!(state, EntryState::Parked { until: RECEIVED, waits_for: WaitsFor::Time });
 }
 
 #[tokio::test(start_paused = true)]

@@ -100,9 +100,8 @@ async fn recovered(stored: &[StoredAnswer], origin: RecordOrigin) -> (Duration, 
     let context: Context<StoredPorts> = context_of(SilentDesk, topic, ledger, lease);
     let queues = SessionQueues::new(QueueLimits { per_session: 32, behind: 64 });
     let turns = stored.iter().map(|StoredAnswer { event, record, .. }| {
-        let turn = queues.enqueue(&event.session_id, RECEIVED, &record.position, origin);
-        turn.set_stored(true);
-        turn
+        let arrival = SessionArrival { is_stored: true, ..arrival(record, origin) };
+        queues.enqueue(&event.session_id, &arrival)
     });
     let turns: Vec<_> = turns.collect();
     let (policy, draining) = (context.policy.current(), CancellationToken::new());

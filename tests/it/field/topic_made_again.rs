@@ -148,8 +148,11 @@ async fn answers_what_is_claimed(world: &mut World) {
     create_deleted_topic(&world.bootstrap, &world.topic("in"), 1, &[]).await;
     world.desk.clear_faults();
     world.publish([escalation("new", "new")]).await;
-    let answered = by_event(world.outcomes(3).await);
-    assert!(answered.values().all(|outcome| outcome["status"] == "assigned"), "{answered:#?}");
+    let answered = world.outcomes(3).await;
+    assert!(answered.iter().all(|outcome| outcome["status"] == "assigned"), "{answered:#?}");
+    let of_session = answered.iter().filter(|outcome| outcome["session_id"] == "s");
+    let order: Vec<_> = of_session.map(|outcome| outcome["event_id"].clone()).collect();
+    assert_eq!(order, ["first", "second"], "in the order of their records");
     world.all_is_committed().await;
     worker.terminate().await;
 }

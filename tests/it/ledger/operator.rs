@@ -118,7 +118,6 @@ pub(super) async fn an_answer_ends_the_parking_of_an_event_that_is_given_up(
     assert!(matches!(entry.state, EntryState::Settled { .. }), "{:?}", entry.state);
 }
 
-/// The keys in the list, sorted.
 /// Both may happen at one moment, in either order.
 pub(super) async fn an_event_that_is_given_up_shows_whether_it_was_woken(test_ledger: &TestLedger) {
     let peer = test_ledger.peer("a").await;
@@ -143,6 +142,7 @@ pub(super) async fn an_event_that_is_given_up_shows_whether_it_was_woken(test_le
     assert!(is_woken("after").await);
 }
 
+/// The keys in the list, sorted.
 async fn listed(test_ledger: &TestLedger, query: ListQuery) -> Vec<String> {
     let url = LedgerUrl::parse(&test_ledger.url().unwrap()).unwrap();
     let reader = LedgerReader::open(&url).await.unwrap();
