@@ -24,10 +24,6 @@ use crate::telemetry::traces::EventSpan;
 const RECLAIM_AFTER_SETTLE_TIMES: u32 = 3;
 const MIN_RECLAIM_DELAY: Duration = Duration::from_secs(1);
 
-/// A stored answer waits no longer than this for the records ahead of it. They are delivered within a
-/// second or two, unless memory is full of events that wait for Desk.
-const MAX_WAIT_FOR_RECORDS: Duration = Duration::from_secs(5);
-
 /// What every task needs.
 pub(super) struct TaskInput {
     pub(super) record: Record,
@@ -92,12 +88,10 @@ impl TaskSource {
 
     /// Whether the answer is stored, so that Desk need not be called.
     pub(super) fn is_answered(&self) -> bool {
-        self.is_stored_answer() || matches!(self, Self::Kafka { is_answered: true, .. })
-    }
-
-    /// Whether it is an answer of the ledger. Those of records that Kafka delivers again may be ahead.
-    fn is_stored_answer(&self) -> bool {
-        matches!(self, Self::Ledger { state: EntryState::Settled { .. }, .. })
+        match self {
+            Self::Kafka { is_answered, .. } => *is_answered,
+            Self::Ledger { state, .. } => matches!(state, EntryState::Settled { .. }),
+        }
     }
 
     /// Whether Desk was called for the event before.
@@ -171,9 +165,6 @@ pub(super) struct DeliveryTask<P: Ports> {
 impl<P: Ports> DeliveryTask<P> {
     pub(super) async fn run(self) -> Ended {
         self.progress.set_parked(self.input.source.waits_for().is_some());
-        if self.input.source.is_stored_answer() && !self.wait_for_records_ahead().await {
-            return Ended::Released;
-        }
         let mut delivery = Delivery {
             context: &self.context,
             policy: &self.policy,
@@ -203,20 +194,6 @@ impl<P: Ports> DeliveryTask<P> {
             // What was read of the entry is outdated by now.
             delivery.expected_version = None;
             delivery.span = self.context.traces.begin(&self.event, &self.input.record);
-        }
-    }
-
-    /// Wait until the records ahead of this one are started that Kafka delivers again: the answers of
-    /// their events may be unpublished as well. Returns false where the partition drains.
-    async fn wait_for_records_ahead(&self) -> bool {
-        let TaskInput { record, state, .. } = &self.input;
-        let mut started_below = state.started_below.subscribe();
-        tokio::select! {
-            biased;
-            () = state.draining.cancelled() => false,
-            // No error: the sender lives as long as `state`.
-            _ = started_below.wait_for(|below| *below >= record.position.offset) => true,
-            () = sleep(MAX_WAIT_FOR_RECORDS) => true,
         }
     }
 }

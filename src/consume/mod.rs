@@ -177,9 +177,9 @@ pub async fn consume<P: Ports, S: Source>(
             }
         }
         event_loop.ask_identities();
+        event_loop.assignments.note_silence(event_loop.context.activity.intake_is_paused());
         event_loop.start_all_early();
         event_loop.start_waiting_records();
-        event_loop.assignments.note_started();
         event_loop.read_due();
         event_loop.complete_revocations();
         event_loop.apply_backpressure();
@@ -282,7 +282,7 @@ impl<P: Ports, S: Source> EventLoop<P, S> {
                 }
             }
             identities = assignment.take_identities(record.position.offset);
-            self.start_early(partition);
+            self.start_early(&record.position);
         }
         self.start_task(record, &identities);
     }
@@ -415,7 +415,8 @@ impl<P: Ports, S: Source> EventLoop<P, S> {
         if self.slowly_reported.is_none_or(|last| now - last >= SLOW_REPORT_INTERVAL) {
             self.slowly_reported = Some(now);
             self.context.health.set_rooms(self.parked.room_status());
-            let oldest = [self.tasks.oldest_received_at(), self.parked.oldest.oldest()];
+            let in_tasks = self.tasks.oldest_received_at();
+            let oldest = [in_tasks, self.parked.oldest.oldest(), self.assignments.oldest_early()];
             let oldest = oldest.into_iter().flatten().min();
             self.context.metrics.oldest_unfinished(oldest);
         }
@@ -439,7 +440,8 @@ impl<P: Ports, S: Source> EventLoop<P, S> {
         health.set_blocked_events(self.tasks.blocked() + self.assignments.held());
         let metrics = &self.context.metrics;
         metrics.partitions.set(self.assignments.len() as i64);
-        metrics.in_memory.set(self.tasks.load().events() as i64);
+        let in_memory = self.tasks.load().events() + self.assignments.early();
+        metrics.in_memory.set(in_memory as i64);
         metrics.sessions.set(self.tasks.sessions() as i64);
         metrics.parked_events(self.parked.counts());
     }

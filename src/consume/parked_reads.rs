@@ -131,7 +131,7 @@ impl<P: Ports, S: Source> EventLoop<P, S> {
             }
             let (waits_for, is_overdue) = (entry.state.waits_for(), entry.is_overdue(now));
             // Offsets may have gone back since it was read.
-            if assignment.is_early(&entry, now) {
+            if assignment.is_early(&entry, now) || assignment.is_behind_early(&entry, now) {
                 return StoredStart::TooEarly;
             }
             let is_probe = matches!(waits_for, Some(WaitsFor::Agent(_)));

@@ -4,8 +4,8 @@
 //! hours. The records of a partition wait until its recovery is complete. Then another task counts
 //! its parked events, for which nothing waits.
 //!
-//! An event that was recovered waits, too: for the records ahead of it that Kafka delivers again.
-//! Both may be of one session, as when the process was killed during a call.
+//! An event that was recovered waits, too: for the records ahead of it that Kafka delivers again
+//! ([`EarlyEvent`]).
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,11 +14,14 @@ use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::sleep;
 use tracing::error;
 
+use super::assignment::EarlyEvent;
 use super::identities::{IdentityAnswer, IdentityQuestion};
 use super::tasks::StoredResult;
 use super::{EventLoop, Source};
 use crate::deliver::{Context, Ports};
 use crate::domain::ledger_entry::RecoveredEntry;
+use crate::domain::record::Position;
+use crate::domain::wire::escalation::{StoredRecord, decode_stored};
 use crate::ledger::{CountQuery, Ledger as _, ParkedCount, RecordRange, Recovered};
 
 /// Entries that cannot be read are read again after this time: an operator may have repaired them.
@@ -149,6 +152,11 @@ impl<P: Ports, S: Source> EventLoop<P, S> {
 
     fn on_recovered(&mut self, result: RecoveryResult) {
         let RecoveryResult { partitions, epoch, found } = result;
+        for partition in &partitions {
+            if let Some(assignment) = self.assignments.of_epoch(*partition, epoch) {
+                assignment.begin_recovery();
+            }
+        }
         for entry in found.entries {
             self.start_recovered(entry, epoch);
         }
@@ -187,17 +195,17 @@ impl<P: Ports, S: Source> EventLoop<P, S> {
 
     /// Start the recovered events that wait for no record any more.
     pub(super) fn start_all_early(&mut self) {
-        for partition in self.assignments.with_early() {
-            self.start_early(partition);
+        for (entry, epoch) in self.assignments.take_ready(self.context.clock.now()) {
+            self.start_now(entry, epoch);
         }
     }
 
-    /// The same in one partition: before the event of a record that was just started is queued.
-    pub(super) fn start_early(&mut self, partition: i32) {
-        let Some(assignment) = self.assignments.get_mut(partition) else { return };
+    /// Start those that are ahead of a record that was just started, before its event is queued.
+    pub(super) fn start_early(&mut self, record: &Position) {
+        let Some(assignment) = self.assignments.get_mut(record.partition) else { return };
         let epoch = assignment.epoch();
-        for entry in assignment.take_early() {
-            self.start_recovered(entry, epoch);
+        for entry in assignment.take_early_up_to(record.offset) {
+            self.start_now(entry, epoch);
         }
     }
 
@@ -205,12 +213,29 @@ impl<P: Ports, S: Source> EventLoop<P, S> {
         let (partition, identity) = (entry.record.position.partition, entry.record.identity());
         let now = self.context.clock.now();
         let Some(assignment) = self.assignments.of_epoch(partition, epoch) else { return };
-        if assignment.is_early(&entry, now) {
-            assignment.early.push(entry);
+        // A partition with entries that cannot be read is read more than once.
+        if assignment.in_memory.contains(&identity) {
             return;
         }
+        if assignment.is_early(&entry, now) {
+            let unfinished = match decode_stored(&entry, &self.tasks.rules.of_accepted, now) {
+                StoredRecord::Event(event) => {
+                    let list = self.context.activity.unfinished_events();
+                    Some(list.add(&event, entry.first_seen))
+                }
+                StoredRecord::DeadLetter(_) | StoredRecord::Unreadable(_) => None,
+            };
+            assignment.early.push(EarlyEvent { entry, _unfinished: unfinished });
+        } else {
+            self.start_now(entry, epoch);
+        }
+    }
+
+    fn start_now(&mut self, entry: RecoveredEntry, epoch: u64) {
+        let (partition, identity) = (entry.record.position.partition, entry.record.identity());
+        let Some(assignment) = self.assignments.of_epoch(partition, epoch) else { return };
         let (at, state) = (assignment.at(identity), assignment.state.clone());
-        let is_overdue = entry.is_overdue(now);
+        let is_overdue = entry.is_overdue(self.context.clock.now());
         let rooms = self.parked.rooms();
         let started = self.tasks.start_stored(entry, at, state, rooms, is_overdue);
         // One that is not read any more is reported by the sweeps, which try it again.

@@ -3,6 +3,7 @@
 //! Each assignment has an epoch of its own, so that a late result of an earlier assignment of the
 //! same partition is recognised and ignored.
 
+mod early;
 mod id;
 
 use std::collections::{BTreeMap, HashSet, VecDeque};
@@ -10,18 +11,18 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use jiff::Timestamp;
-use tokio::sync::watch;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
+pub(super) use self::early::EarlyEvent;
 pub(super) use self::id::{AssignedRecord, AssignmentId};
 
 use super::ReadingStart;
 use super::backpressure::PartitionState;
 use super::identities::{HeldRecord, IdentityQuestion, KnownIdentities};
 use crate::deliver::ReadBefore;
-use crate::domain::ledger_entry::{EntryState, RecoveredEntry, StoredIdentity, WaitsFor};
+use crate::domain::ledger_entry::StoredIdentity;
 use crate::domain::record::{Record, RecordIdentity};
 use crate::domain::watermark::{RecordStart, Watermark};
 use crate::ledger::DuePartition;
@@ -33,8 +34,6 @@ pub(super) struct AssignmentState {
     pub(super) draining: CancellationToken,
     /// Set when the topic was deleted: Kafka does not deliver the record any more.
     pub(super) record_is_gone: Arc<AtomicBool>,
-    /// Every record below this offset that Kafka still has to deliver was started.
-    pub(super) started_below: Arc<watch::Sender<i64>>,
 }
 
 /// A record that may be started.
@@ -82,15 +81,19 @@ impl AssignedReading {
 pub(super) struct Assignment {
     id: AssignmentId,
     since: Instant,
+    /// When Kafka has delivered a record last, or could not, because we held it back.
+    silent_since: Instant,
     reading: AssignedReading,
     pub(super) state: AssignmentState,
     /// Recovery is complete; no record is started before that.
     pub(super) recovered: bool,
+    /// When the ledger was read for the first time; `None`: it was not.
+    recovered_since: Option<Instant>,
     /// The records of the events in memory. Kafka may deliver the record of one that came from the
     /// ledger, and the ledger may show one that came from Kafka as parked.
     pub(super) in_memory: HashSet<RecordIdentity>,
     /// Recovered events that wait for the records ahead of them, in their order.
-    pub(super) early: Vec<RecoveredEntry>,
+    pub(super) early: Vec<EarlyEvent>,
     /// Records that have been read and not been started.
     waiting: VecDeque<Record>,
     /// How many of them, from the front, are of a topic that was deleted.
@@ -104,10 +107,12 @@ impl Assignment {
         Self {
             id,
             since: Instant::now(),
+            silent_since: Instant::now(),
             // Until the consumer says where it reads from, every record may be one that was read.
             reading: AssignedReading::new(0, i64::MAX),
             state: AssignmentState::default(),
             recovered: false,
+            recovered_since: None,
             in_memory: HashSet::new(),
             early: Vec::new(),
             waiting: VecDeque::new(),
@@ -178,6 +183,9 @@ impl Assignment {
         reading.last_started = reading.last_started.max(Some(record.offset));
         if let RecordStart::Rewound { from, .. } = started {
             reading.last_started = Some(record.offset);
+            // What was known of the records between here and there has become wrong.
+            reading.from = Some(record.offset);
+            reading.end_reached = false;
             reading.unread_from = reading.unread_from.max(from);
             reading.identities = KnownIdentities::default();
             warn!(
@@ -207,34 +215,8 @@ impl Assignment {
         self.state.record_is_gone = Arc::default();
         self.reading = AssignedReading::new(start.reading, start.unread_from);
         self.reading.from = start.from;
+        self.silent_since = Instant::now();
         self.waiting_of_old_topic = self.waiting.len();
-    }
-
-    /// Every record ahead of this offset that Kafka still has to deliver was started. Of an event that
-    /// was stored before the partition was assigned, none of those ahead of it may be missing.
-    pub(super) fn started_up_to(&self) -> i64 {
-        let AssignedReading { from, last_started, end_reached, .. } = self.reading;
-        let first_waiting = self.waiting.front().map(|record| record.position.offset);
-        let read_up_to = end_reached.then(|| first_waiting.unwrap_or(i64::MAX));
-        from.max(last_started).max(read_up_to).unwrap_or(-1)
-    }
-
-    /// Whether Kafka may still deliver events of the session of this event that are ahead of it. One
-    /// that is parked for a time or for an agent has had its turn; one that is answered, or past its
-    /// deadline, waits for no other.
-    pub(super) fn is_early(&self, entry: &RecoveredEntry, now: Timestamp) -> bool {
-        let has_order = match &entry.state {
-            EntryState::Open { .. } => true,
-            state => state.waits_for() == Some(&WaitsFor::Session),
-        };
-        let offset = entry.record.position.offset;
-        has_order && !entry.is_overdue(now) && offset > self.started_up_to()
-    }
-
-    /// The recovered events that waited for records until now. Those that have to go on waiting are
-    /// to be put back.
-    pub(super) fn take_early(&mut self) -> Vec<RecoveredEntry> {
-        std::mem::take(&mut self.early)
     }
 
     pub(super) fn epoch(&self) -> u64 {
@@ -342,26 +324,9 @@ impl Assignments {
         due.collect()
     }
 
-    /// The partitions with recovered events that wait for records.
-    pub(super) fn with_early(&self) -> Vec<i32> {
-        let waiting = self.partitions.iter().filter(|(_, a)| !a.early.is_empty());
-        waiting.map(|(partition, _)| *partition).collect()
-    }
-
     /// Number of records that are held.
     pub(super) fn held(&self) -> usize {
         self.partitions.values().map(|a| a.reading.held.len()).sum()
-    }
-
-    /// Note for the tasks which records are started.
-    pub(super) fn note_started(&self) {
-        for assignment in self.partitions.values() {
-            let below = assignment.started_up_to().saturating_add(1);
-            assignment
-                .state
-                .started_below
-                .send_if_modified(|known| std::mem::replace(known, below) != below);
-        }
     }
 
     /// Partitions are read from these starts. Those that drain are not read any more.
@@ -437,7 +402,7 @@ impl Assignments {
     pub(super) fn due_partitions(&self) -> Vec<DuePartition> {
         let due = |a: &Assignment| DuePartition {
             partition: a.id.partition,
-            woken_up_to: a.started_up_to(),
+            woken_up_to: a.nothing_ahead_below(),
         };
         self.readable().map(due).collect()
     }
