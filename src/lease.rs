@@ -5,7 +5,7 @@
 //! Desk nor publish. Each poll of the Kafka client renews the lease, and so does each sign of life
 //! of the group's coordinator. A renewal that comes too late makes the lease invalid for
 //! [`REJOIN_TIME`], in which the client finds out what it still owns. Fencing tokens from before
-//! are refused from then on.
+//! are refused from then on. A client that has lost its partitions interrupts the lease the same way.
 //!
 //! Written from the hot path with plain atomics. Read [`crate::health`] for what `/ready` says.
 
@@ -85,6 +85,14 @@ impl Lease {
             self.term.fetch_add(1, Ordering::AcqRel);
         }
         last_ms.store(at_ms.max(last), Ordering::Release);
+    }
+
+    /// Another process may own the partitions: the tokens so far are refused for good, and new ones are
+    /// issued after [`REJOIN_TIME`].
+    pub fn interrupt(&self) {
+        let until_ms = self.elapsed_ms() + millis(REJOIN_TIME);
+        self.invalid_until_ms.fetch_max(until_ms, Ordering::AcqRel);
+        self.term.fetch_add(1, Ordering::AcqRel);
     }
 
     /// Whether this process was neither paused nor cut off until now, so that the partitions it
@@ -167,6 +175,19 @@ mod tests {
         let after = lease.token().await;
         assert!(!lease.accepts(token), "a token from before a pause is refused for good");
         assert!(lease.accepts(after));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_interruption_ends_all_tokens_at_once_whatever_renews_the_lease() {
+        let lease = Lease::new(Duration::from_secs(30));
+        let token = lease.token().await;
+        lease.interrupt();
+        lease.renew();
+        assert!(!lease.valid() && !lease.accepts(token));
+        let start = Instant::now();
+        let after = lease.token().await;
+        assert!(start.elapsed() >= REJOIN_TIME);
+        assert!(lease.accepts(after) && !lease.accepts(token));
     }
 
     #[tokio::test(start_paused = true)]

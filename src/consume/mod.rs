@@ -19,6 +19,7 @@ mod parked;
 mod parked_reads;
 mod recovery;
 mod reports;
+mod revocations;
 mod running;
 mod skipped_kinds;
 mod task_events;
@@ -32,15 +33,16 @@ use std::time::Duration;
 
 use tokio::sync::mpsc;
 use tokio::time::{Instant, MissedTickBehavior, interval};
-use tracing::{error, info};
+use tracing::info;
 
 pub use self::backpressure::IntakeLimits;
 
-use self::assignment::{AssignedRecord, AssignmentId, Assignments, WaitingRecord};
+use self::assignment::{AssignedRecord, Assignments, WaitingRecord};
 use self::backpressure::{IntakeState, decide};
 use self::delivery_task::{TaskInput, TaskSource};
 use self::parked::ParkedEvents;
 use self::recovery::Recovery;
+use self::revocations::Revocation;
 use self::tasks::{StartResult, Tasks};
 use crate::deliver::{Context, OutcomePublisher as _, Ports, SharedRules};
 use crate::domain::ledger_entry::StoredIdentity;
@@ -64,11 +66,17 @@ pub enum Inbound {
     ReadingStarts(Vec<ReadingStart>),
     /// Every record that this partition had when its reading began was sent. Once per reading.
     EndReached(i32),
-    /// The group's coordinator has been silent for so long that another instance may soon own the
-    /// partitions.
-    CoordinatorSilent,
-    /// The topic was deleted: Kafka delivers none of the records again that it has delivered so far.
-    TopicGone,
+    /// Another instance may own the partitions, or may soon: the group's coordinator has been silent for
+    /// long, or the client has lost them.
+    OwnershipInDoubt,
+    /// Kafka delivers none of the records of these partitions again that it has delivered so far, because
+    /// their topic was deleted. Sent before they are revoked.
+    TopicGone {
+        /// The partitions.
+        partitions: Vec<i32>,
+        /// It was deleted; otherwise it may have been.
+        is_certain: bool,
+    },
     /// These partitions are being revoked.
     Revoked {
         /// The partitions.
@@ -206,16 +214,6 @@ struct EventLoop<P: Ports, S> {
     context: Arc<Context<P>>,
 }
 
-/// Assignments that drain.
-#[derive(Debug)]
-struct Revocation {
-    assignments: Vec<AssignmentId>,
-    /// When the tasks that still run are aborted.
-    deadline: Instant,
-    lost: bool,
-    done: SyncSender<()>,
-}
-
 impl<P: Ports, S: Source> EventLoop<P, S> {
     fn on_inbound(&mut self, message: Inbound) {
         match message {
@@ -239,25 +237,16 @@ impl<P: Ports, S: Source> EventLoop<P, S> {
             Inbound::ReadingStarts(starts) => self.assignments.begin_reading(&starts),
             // Unsent messages would leave when the network is back, perhaps after another instance
             // has answered. Their deliveries look into the topic first and publish again.
-            Inbound::CoordinatorSilent => self.context.outcomes.purge(),
-            Inbound::TopicGone => self.assignments.set_records_gone(),
+            Inbound::OwnershipInDoubt => self.context.outcomes.purge(),
+            Inbound::TopicGone { partitions, is_certain } => {
+                self.on_topic_gone(&partitions, is_certain);
+            }
             Inbound::Revoked { partitions, lost, done } => {
                 info!(kafka.partitions = ?partitions, lost, "partitions revoked");
                 self.drain(Some(&partitions), lost, done);
             }
             Inbound::Ending { lost, done } => self.drain(None, lost, done),
         }
-    }
-
-    fn drain(&mut self, partitions: Option<&[i32]>, lost: bool, done: SyncSender<()>) {
-        let kind = if lost { RebalanceKind::Lost } else { RebalanceKind::Revoked };
-        self.context.metrics.rebalanced(kind);
-        let assignments = self.assignments.drain(partitions);
-        // Our share of the quota must end before that of the next owner begins.
-        self.share_quota();
-        let time = if lost { Duration::ZERO } else { self.settings.drain };
-        let deadline = Instant::now() + time;
-        self.revocations.push(Revocation { assignments, deadline, lost, done });
     }
 
     fn start_waiting_records(&mut self) {
@@ -329,49 +318,6 @@ impl<P: Ports, S: Source> EventLoop<P, S> {
         {
             self.source.store(partition, assignment.reading(), watermark);
         }
-    }
-
-    /// Complete the revocations of which nothing runs any more, or whose time is up.
-    fn complete_revocations(&mut self) {
-        let now = Instant::now();
-        for revocation in std::mem::take(&mut self.revocations) {
-            let running = self.tasks.running_in(&revocation.assignments);
-            if running > 0 && now < revocation.deadline {
-                self.revocations.push(revocation);
-            } else {
-                self.complete(revocation, running);
-            }
-        }
-    }
-
-    fn complete(&mut self, revocation: Revocation, running: usize) {
-        if running > 0 && !revocation.lost {
-            let unacknowledged = self.context.metrics.unacknowledged.get();
-            error!(
-                events = running,
-                unacknowledged, "drain time exceeded; unfinished events are fenced"
-            );
-        }
-        if self.tasks.abort(&revocation.assignments) > 0 {
-            // The next owner publishes what has not been sent.
-            self.context.outcomes.purge();
-        }
-        for id in &revocation.assignments {
-            if self.assignments.is_current(*id) {
-                self.parked.remove_partition(id.partition);
-                self.tasks.forget_partition(id.partition);
-            }
-        }
-        let paused = self.assignments.remove(&revocation.assignments);
-        self.recovery.retain(|epoch| self.assignments.has_epoch(epoch));
-        self.share_quota();
-        if !paused.is_empty() {
-            // The client keeps a partition paused across assignments, but a new assignment starts
-            // unpaused here.
-            self.source.resume(&paused);
-        }
-        // Fails where the consumer has stopped to wait; the partitions are fenced all the same.
-        revocation.done.send(()).unwrap_or_default();
     }
 
     /// Tell the gate our share of the group's quota: transfers for the partitions that stay, state

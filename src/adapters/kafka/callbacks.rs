@@ -3,8 +3,8 @@
 //! - Incremental rebalances: revoked partitions drain while polling goes on for the others; then
 //!   their offsets are committed and they are released.
 //! - Eager rebalances: all partitions drain inside the callback.
-//! - Lost partitions belong to another member already: their events are fenced at once, and nothing
-//!   is committed.
+//! - Lost partitions belong to another member already: the lease is interrupted and unsent messages are
+//!   purged at once, then their events are fenced, and nothing is committed.
 //!
 //! A partition is released only after `consume` has reported it drained, or after its time is up.
 //! How partitions begin to be read is in `reading_starts`, how offsets are committed in
@@ -40,7 +40,7 @@ use super::removed_records::RemovedRecords;
 use super::stalled_partitions::StalledPartitions;
 use super::start_checks::StartChecks;
 use super::starting_offsets::StartingOffsets;
-use super::topic_look::look_at;
+use super::topic_look::{Departure, Loss, depart, look_at};
 use crate::consume::Inbound;
 use crate::health::{Fault, FaultKind, Health};
 use crate::lease::Lease;
@@ -93,8 +93,6 @@ pub(super) struct ConsumerCallbacks {
     pub(super) readings: Readings,
     /// For clients that only read.
     reader_config: ClientConfig,
-    /// The topic was deleted when partitions were revoked last.
-    topic_is_gone: AtomicBool,
     /// Whether a silent coordinator has been reported.
     cut_off: AtomicBool,
     watch: ConsumerWatch,
@@ -149,7 +147,6 @@ impl ConsumerCallbacks {
             open_transactions: Mutex::default(),
             throttle,
             reader_config: settings.reader_config(),
-            topic_is_gone: AtomicBool::new(false),
             cut_off: AtomicBool::new(false),
         }
     }
@@ -195,8 +192,9 @@ impl ConsumerCallbacks {
 
     /// Drain and commit everything before the consumer closes; `consume` hears nothing afterwards.
     pub(super) fn end(&self, client: &BaseConsumer<Self>, lost: bool) {
-        self.look_for_topic();
-        let end = self.drain(client, lost, |lost, done| Inbound::Ending { lost, done });
+        let loss = if lost { Loss::ClientFailed } else { loss_of(client) };
+        let departure = self.depart(client, loss, &self.readings.partitions());
+        let end = self.drain(client, &departure, |lost, done| Inbound::Ending { lost, done });
         if !end.lost {
             self.commit();
         }
@@ -214,18 +212,17 @@ impl ConsumerCallbacks {
     }
 
     fn revoke(&self, client: &BaseConsumer<Self>, partitions: Vec<i32>) {
-        self.look_for_topic();
-        let lost = self.is_lost(client);
-        if is_incremental(client) && !lost {
+        let departure = self.depart(client, loss_of(client), &partitions);
+        if is_incremental(client) && !departure.lost {
             let (done, drained) = sync_channel(1);
-            let message = Inbound::Revoked { partitions: partitions.clone(), lost, done };
+            let message = Inbound::Revoked { partitions: partitions.clone(), lost: false, done };
             if self.inbound.send(message).is_ok() {
                 let until = Instant::now() + self.drain + DRAIN_MARGIN;
                 *self.draining.lock() = Some(Draining { partitions, drained, until });
                 return;
             }
         } else {
-            let end = self.drain(client, lost, |lost, done| {
+            let end = self.drain(client, &departure, |lost, done| {
                 let partitions = partitions.clone();
                 Inbound::Revoked { partitions, lost, done }
             });
@@ -236,32 +233,48 @@ impl ConsumerCallbacks {
         self.release(client, &partitions);
     }
 
-    /// Where the topic was deleted, let `consume` know before its partitions drain. The group may
-    /// react to that sooner than [`Self::follow_topic`]. An error here costs little: the events that are
-    /// released are stored with their records.
-    fn look_for_topic(&self) {
-        let present = look_at(self.reader_config.clone(), self.topic.clone(), &self.lease);
-        let is_gone = present.is_some_and(|present| self.readings.has_other_topic(&present));
-        self.topic_is_gone.store(is_gone, Ordering::Relaxed);
-        if is_gone {
-            drop(self.inbound.send(Inbound::TopicGone));
+    /// Fence what may be lost, then find out whether Kafka delivers the records of these partitions
+    /// again; where it may not, `consume` learns that before they drain. The group may react to a deleted
+    /// topic sooner than [`Self::follow_topic`].
+    fn depart(&self, client: &BaseConsumer<Self>, loss: Loss, partitions: &[i32]) -> Departure {
+        let read = self.readings.topics_read(partitions);
+        let look = || look_at(self.reader_config.clone(), self.topic.clone(), &read, &self.lease);
+        let mut departure = depart(loss, &read, || self.fence(), look);
+        if self.was_lost(client, &departure) {
+            departure.lost = true;
         }
+        for (partitions, is_certain) in [(&departure.gone, true), (&departure.in_doubt, false)] {
+            if !partitions.is_empty() {
+                let partitions = partitions.clone();
+                drop(self.inbound.send(Inbound::TopicGone { partitions, is_certain }));
+            }
+        }
+        departure
     }
 
-    /// Whether other members may own our partitions. librdkafka says so too when their topic was
-    /// deleted; then nobody else is given the records that we have.
-    fn is_lost(&self, client: &BaseConsumer<Self>) -> bool {
-        client.assignment_lost() && !self.topic_is_gone.load(Ordering::Relaxed)
+    /// Whether partitions that were ours have been lost since, in which case they are fenced now.
+    fn was_lost(&self, client: &BaseConsumer<Self>, departure: &Departure) -> bool {
+        let was_lost = !departure.lost && !departure.is_gone && client.assignment_lost();
+        if was_lost {
+            self.fence();
+        }
+        was_lost
+    }
+
+    /// Others may own our partitions: call and publish nothing more, not even what is enqueued.
+    fn fence(&self) {
+        self.lease.interrupt();
+        drop(self.inbound.send(Inbound::OwnershipInDoubt));
     }
 
     /// Ask `consume` to drain and wait for the end of that, at most for the budget and a margin.
     fn drain(
         &self,
         client: &BaseConsumer<Self>,
-        lost: bool,
+        departure: &Departure,
         request: impl Fn(bool, SyncSender<()>) -> Inbound,
     ) -> DrainEnd {
-        let mut lost = lost || self.is_lost(client);
+        let mut lost = departure.lost;
         let (done, drained) = sync_channel(1);
         if self.inbound.send(request(lost, done)).is_err() {
             return DrainEnd { requested: false, lost };
@@ -269,7 +282,7 @@ impl ConsumerCallbacks {
         let until = Instant::now() + self.drain + DRAIN_MARGIN;
         let ended = wait_for(&drained, until, &self.lease, || {
             // This thread does not poll now, so no callback would report the loss.
-            if !lost && self.is_lost(client) {
+            if !lost && self.was_lost(client, departure) {
                 warn!("partitions lost while draining, fencing their events");
                 lost = true;
                 // The first request is answered as soon as `consume` has fenced.
@@ -328,12 +341,16 @@ impl ConsumerCallbacks {
         match (self.cut_off.swap(problem.is_some(), Ordering::Relaxed), problem) {
             (false, Some(problem)) => {
                 warn!(error = problem, "group coordinator silent, purging unsent messages");
-                drop(self.inbound.send(Inbound::CoordinatorSilent));
+                drop(self.inbound.send(Inbound::OwnershipInDoubt));
             }
             (true, None) => info!("group coordinator answers again"),
             _ => {}
         }
     }
+}
+
+fn loss_of(client: &BaseConsumer<ConsumerCallbacks>) -> Loss {
+    if client.assignment_lost() { Loss::Reported } else { Loss::Kept }
 }
 
 impl ClientContext for ConsumerCallbacks {

@@ -15,7 +15,7 @@ use rdkafka::{Offset, TopicPartitionList};
 
 use super::partition_start::{PartitionStart, UnknownStart};
 use super::starting_offsets::StartingOffsets;
-use super::topic_look::PresentTopic;
+use super::topic_look::TopicsRead;
 use crate::consume::ReadingStart;
 
 /// What becomes of a record.
@@ -99,12 +99,19 @@ impl Readings {
         }
     }
 
-    /// Whether what is read is another topic than the present one of its name.
-    pub(super) fn has_other_topic(&self, present: &PresentTopic) -> bool {
-        let PresentTopic::Id(id) = present else { return true };
-        let is_other =
-            |reading: &PartitionReading| reading.topic_id.as_ref().is_some_and(|read| read != id);
-        self.0.lock().partitions.values().any(is_other)
+    /// The topics that were read, of those of these partitions from which records may have come.
+    pub(super) fn topics_read(&self, partitions: &[i32]) -> TopicsRead {
+        let state = self.0.lock();
+        let may_have_records = |(partition, reading): &(&i32, &PartitionReading)| {
+            partitions.contains(partition) && (reading.has_begun || reading.topic_id.is_some())
+        };
+        let read = state.partitions.iter().filter(may_have_records);
+        read.map(|(partition, reading)| (*partition, reading.topic_id.clone())).collect()
+    }
+
+    /// The assigned partitions.
+    pub(super) fn partitions(&self) -> Vec<i32> {
+        self.0.lock().partitions.keys().copied().collect()
     }
 
     /// End the readings of another topic than the one with this id.
@@ -274,6 +281,19 @@ mod tests {
         assert!(readings.reach_end(0), "it has an end of its own");
         readings.remove(&[0]);
         assert_eq!(readings.receive(0, 1), Receipt::Dropped);
+    }
+
+    #[test]
+    fn a_partition_whose_topic_is_made_again_was_read_from_the_old_one() {
+        let readings = Readings::default();
+        let due = readings.add(&[0, 1]);
+        assert!(readings.topics_read(&[0, 1]).is_empty(), "nothing was read");
+        begin(&readings, &due, 5, "one");
+        let one = TopicsRead::from([(0, Some("one".into()))]);
+        assert_eq!(readings.topics_read(&[0, 1]), one);
+        assert!(readings.topics_read(&[1]).is_empty(), "the other one stays");
+        readings.end_of_other_topics(&"two".into());
+        assert_eq!(readings.topics_read(&[0, 1]), one, "its events are in memory");
     }
 
     #[test]

@@ -4,6 +4,7 @@
 //! same partition is recognised and ignored.
 
 mod early;
+mod gone;
 mod id;
 
 use std::collections::{BTreeMap, HashSet, VecDeque};
@@ -32,7 +33,7 @@ use crate::ledger::DuePartition;
 pub(super) struct AssignmentState {
     /// Cancelled when the partition is being revoked.
     pub(super) draining: CancellationToken,
-    /// Set when the topic was deleted: Kafka does not deliver the record any more.
+    /// Set when the topic was deleted, or may have been: Kafka may not deliver the record any more.
     pub(super) record_is_gone: Arc<AtomicBool>,
 }
 
@@ -264,13 +265,6 @@ impl Assignments {
             self.partitions.insert(partition, Assignment::new(id, paused));
         }
         self.last_epoch
-    }
-
-    /// Kafka delivers none of the records again that are in memory.
-    pub(super) fn set_records_gone(&mut self) {
-        for assignment in self.partitions.values() {
-            assignment.state.record_is_gone.store(true, Ordering::Relaxed);
-        }
     }
 
     /// Start to drain these partitions, or all for `None`. Their waiting records are dropped: the

@@ -300,6 +300,23 @@ fn records_of_an_old_topic_finish_no_offset_of_the_new_one() {
 }
 
 #[test]
+fn only_the_partitions_that_are_named_keep_their_records() {
+    let mut assignments = Assignments::default();
+    assignments.add(&[0, 1]);
+    assignments.push(record(0, 4, 1));
+    assignments.push(record(1, 4, 1));
+    let state = |assignments: &mut Assignments, partition| {
+        assignments.get_mut(partition).unwrap().state.clone()
+    };
+    let [revoked, stays] = [0, 1].map(|partition| state(&mut assignments, partition));
+    assert_eq!(assignments.set_records_gone(&[0, 7]), 1, "of a partition that is assigned");
+    assert!(revoked.record_is_gone.load(Ordering::Relaxed));
+    assert!(!stays.record_is_gone.load(Ordering::Relaxed), "its next owner is given its records");
+    let [gone, kept] = [[0], [1]].map(|partitions| assignments.of(&partitions));
+    assert!(assignments.is_record_gone(&gone) && !assignments.is_record_gone(&kept));
+}
+
+#[test]
 fn what_was_read_once_may_have_been_answered() {
     let mut assignments = Assignments::default();
     assignments.add(&[0]);
