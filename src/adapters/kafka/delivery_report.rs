@@ -35,6 +35,37 @@ pub(super) struct Undelivered {
     pub(super) is_possibly_persisted: bool,
 }
 
+/// In which partition attempts of a message may have arrived.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) enum Attempted {
+    /// None may have.
+    #[default]
+    Nowhere,
+    In(i32),
+    /// In several, or it is not known in which.
+    Anywhere,
+}
+
+impl Attempted {
+    /// One more attempt has failed. A message without a key has another partition each time.
+    #[must_use]
+    pub(super) fn and(self, failure: &Undelivered) -> Self {
+        match (self, failure.partition) {
+            _ if !failure.may_have_arrived() => self,
+            // It has waited for a partition and has not left.
+            (_, None) if !failure.is_possibly_persisted => self,
+            (Self::Nowhere, Some(partition)) => Self::In(partition),
+            (Self::In(before), Some(partition)) if before == partition => self,
+            _ => Self::Anywhere,
+        }
+    }
+
+    /// The only partition where the message can be, if at all.
+    pub(super) fn partition(self) -> Option<i32> {
+        if let Self::In(partition) = self { Some(partition) } else { None }
+    }
+}
+
 pub(super) type DeliveryReport = Result<Acknowledgement, Undelivered>;
 
 /// Who waits for the report of a message.
@@ -210,6 +241,24 @@ mod tests {
             assert!(resent.may_have_arrived(), "{code}: the first request may have been appended");
             assert_eq!(resent.may_be_hidden_in(), Some(3), "{code}: or may be appended yet");
         }
+    }
+
+    #[test]
+    fn only_attempts_that_agree_show_where_a_message_can_be() {
+        let at = |partition| Undelivered { partition, ..failed(Code::PurgeInflight, true) };
+        let after = |failures: &[Undelivered]| {
+            failures.iter().fold(Attempted::default(), Attempted::and).partition()
+        };
+        assert_eq!(after(&[]), None);
+        assert_eq!(after(&[at(Some(3)), at(Some(3))]), Some(3));
+        assert_eq!(after(&[at(Some(3)), at(Some(4))]), None, "it has no key");
+        assert_eq!(after(&[at(Some(3)), at(Some(4)), at(Some(4))]), None, "the first one counts");
+        assert_eq!(after(&[at(Some(3)), Undelivered::unanswered()]), None);
+        assert_eq!(after(&[Undelivered::unanswered(), at(Some(3))]), None);
+        let refused = Undelivered { partition: Some(4), ..failed(Code::InvalidTimestamp, false) };
+        assert_eq!(after(&[at(Some(3)), refused]), Some(3), "it is not there");
+        let unassigned = Undelivered { partition: None, ..failed(Code::PurgeQueue, false) };
+        assert_eq!(after(&[at(Some(3)), unassigned]), Some(3), "it has not left");
     }
 
     #[test]

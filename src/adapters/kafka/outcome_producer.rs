@@ -21,7 +21,7 @@ use rdkafka::producer::BaseRecord;
 use tokio::time::{Instant, sleep, timeout};
 use tracing::error;
 
-use super::delivery_report::{Acknowledgement, Undelivered};
+use super::delivery_report::{Acknowledgement, Attempted, Undelivered};
 use super::hidden_records::{HiddenRecords, PossiblyAppended, TopicPartition};
 use super::publish_order::{OrderEntry, PublishOrder};
 use super::published_lookup::{LookupStart, PublishedLookup};
@@ -206,8 +206,8 @@ struct Publication<'p> {
     batching: Batching,
     /// An attempt of ours has failed in a way that leaves open whether the message arrived.
     may_have_arrived: bool,
-    /// The partition of the last of these.
-    partition: Option<i32>,
+    /// Where these may have arrived.
+    attempted: Attempted,
     pending: PendingMessage<'p>,
     /// An attempt may have left a record that is not visible yet, and nothing has proved that it has
     /// not.
@@ -238,7 +238,7 @@ impl<'p> Publication<'p> {
             order,
             batching: Batching::Batched,
             may_have_arrived: false,
-            partition: None,
+            attempted: Attempted::default(),
             doubt: None,
             pending,
         };
@@ -277,7 +277,7 @@ impl<'p> Publication<'p> {
                         Ok(acknowledged) => return self.published(acknowledged, client),
                         Err(failure) => {
                             self.may_have_arrived |= failure.may_have_arrived();
-                            self.partition = failure.partition.or(self.partition);
+                            self.attempted = self.attempted.and(&failure);
                             if let Some(doubt) = self.doubt(&failure, client) {
                                 self.doubt = Some(doubt);
                             }
@@ -381,7 +381,7 @@ impl<'p> Publication<'p> {
             let is_resolved =
                 self.doubt.as_mut().is_none_or(PossiblyAppended::is_resolved_by_lookup);
             // What another instance publishes can be elsewhere.
-            let partition = self.partition.filter(|_| is_accepted);
+            let partition = self.attempted.partition().filter(|_| is_accepted);
             let (settings, message) = (&producer.settings, &self.whole);
             let found = producer.lookup.find(settings, message, &self.unread, partition).await;
             if let Some(position) = found.position {
