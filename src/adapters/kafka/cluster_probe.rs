@@ -19,7 +19,7 @@ use tokio::time::{Instant, sleep};
 use tracing::debug;
 
 use super::client_errors::{ThrottledErrors, bare_text};
-use super::range_reader::{Boundary, TopicFollower};
+use super::range_reader::{Boundary, Leaderless, TopicFollower};
 use super::{KafkaSettings, plain};
 
 const POLL: Duration = Duration::from_millis(100);
@@ -133,7 +133,8 @@ impl ClusterProbe {
     /// Whether we may read this topic: fetches at its end.
     pub(crate) fn can_read(&self, topic: &str) -> Result<(), ProbeError> {
         let until = Instant::now() + self.limit;
-        let mut follower = TopicFollower::open(&self.settings, topic, &[Boundary::End], self.limit)
+        let (settings, end) = (&self.settings, [Boundary::End]);
+        let mut follower = TopicFollower::open(settings, topic, &end, self.limit, Leaderless::Wait)
             .map_err(|error| self.reader_error(&error))?;
         while !follower.is_at_end() {
             follower.next(POLL).map_err(|error| self.reader_error(&error))?;

@@ -20,7 +20,7 @@ use tokio::time::{Instant, sleep};
 use tracing::debug;
 
 use super::KafkaSettings;
-use super::range_reader::{Boundary, TopicFollower};
+use super::range_reader::{Boundary, Leaderless, TopicFollower};
 use super::remedy::{TopicUse, remedy};
 use crate::clock::millis;
 use crate::domain::record::{Position, Record};
@@ -232,8 +232,9 @@ fn read_topics(
         let topic = settings.topics.of(channel);
         let failure = |error| LookupFailure { topic: topic.to_owned(), error };
         let (began, mut records) = (Instant::now(), 0_u64);
-        let mut follower = TopicFollower::open_where_led(settings, topic, &starts, REQUEST_LIMIT)
-            .map_err(failure)?;
+        let mut follower =
+            TopicFollower::open(settings, topic, &starts, REQUEST_LIMIT, Leaderless::Skip)
+                .map_err(failure)?;
         while !follower.is_at_end() {
             let Some(record) = follower.next(POLL).map_err(failure)? else { continue };
             records += 1;

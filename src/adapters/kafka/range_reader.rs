@@ -43,6 +43,15 @@ pub(crate) enum Boundary {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct NoSuchPartition(pub i32);
 
+/// What is done about partitions that have no leader now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Leaderless {
+    /// Wait for one; without one it is an error.
+    Wait,
+    /// Read the others.
+    Skip,
+}
+
 /// Reads a fixed range of a topic.
 pub(crate) struct RangeReader {
     client: TopicClient,
@@ -64,28 +73,22 @@ impl RangeReader {
         topic: &str,
         limit: Duration,
     ) -> anyhow::Result<Self> {
-        let client = TopicClient::connect(settings, topic)?;
-        let found = client.partitions(settings, limit)?;
-        Self::begin(client, TopicPartitions { leaderless: BTreeSet::new(), ..found }, limit)
+        Self::open_with(settings, topic, limit, Leaderless::Wait)
     }
 
-    /// The same without the partitions that have no leader now.
-    fn open_where_led(
+    fn open_with(
         settings: &KafkaSettings,
         topic: &str,
         limit: Duration,
+        leaderless: Leaderless,
     ) -> anyhow::Result<Self> {
         let client = TopicClient::connect(settings, topic)?;
         let found = client.partitions(settings, limit)?;
-        Self::begin(client, found, limit)
-    }
-
-    fn begin(
-        client: TopicClient,
-        partitions: TopicPartitions,
-        limit: Duration,
-    ) -> anyhow::Result<Self> {
-        let TopicPartitions { numbers, leaderless, has_replicas } = partitions;
+        let TopicPartitions { numbers, leaderless: unled, has_replicas } = found;
+        let leaderless = match leaderless {
+            Leaderless::Wait => BTreeSet::new(),
+            Leaderless::Skip => unled,
+        };
         let (topic, mut available) = (client.topic.clone(), BTreeMap::new());
         for partition in numbers.into_iter().filter(|number| !leaderless.contains(number)) {
             let watermarks = || client.consumer.fetch_watermarks(&topic, partition, limit);
@@ -291,21 +294,9 @@ impl TopicFollower {
         topic: &str,
         starts: &[Boundary],
         limit: Duration,
+        leaderless: Leaderless,
     ) -> anyhow::Result<Self> {
-        Self::begin(RangeReader::open(settings, topic, limit)?, starts)
-    }
-
-    /// The same without the partitions that have no leader now.
-    pub(super) fn open_where_led(
-        settings: &KafkaSettings,
-        topic: &str,
-        starts: &[Boundary],
-        limit: Duration,
-    ) -> anyhow::Result<Self> {
-        Self::begin(RangeReader::open_where_led(settings, topic, limit)?, starts)
-    }
-
-    fn begin(mut range: RangeReader, starts: &[Boundary]) -> anyhow::Result<Self> {
+        let mut range = RangeReader::open_with(settings, topic, limit, leaderless)?;
         range.start_at_first(starts)?;
         let RangeReader { client, limit, ranges, leaderless, has_replicas, .. } = range;
         client.assign(&ranges)?;

@@ -12,7 +12,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::published::PublishedRecord;
-use crate::adapters::kafka::{Boundary, KafkaSettings, TopicFollower};
+use crate::adapters::kafka::{Boundary, KafkaSettings, Leaderless, TopicFollower};
 use crate::domain::record::{Position, Record};
 
 const POLL_TIMEOUT: Duration = Duration::from_millis(20);
@@ -34,7 +34,7 @@ impl PublishedReader {
         let stop = CancellationToken::new();
         let mut readers = JoinSet::new();
         for topic in [&settings.topics.outcomes, &settings.topics.dead_letters] {
-            let mut reader = TopicFollower::open(settings, topic, &[Boundary::Oldest], LIMIT)?;
+            let mut reader = follow(settings, topic)?;
             let (send, stop) = (send.clone(), stop.clone());
             readers.spawn_blocking(move || {
                 while !stop.is_cancelled() {
@@ -91,9 +91,13 @@ impl Drop for PublishedReader {
     }
 }
 
+fn follow(settings: &KafkaSettings, topic: &str) -> anyhow::Result<TopicFollower> {
+    TopicFollower::open(settings, topic, &[Boundary::Oldest], LIMIT, Leaderless::Wait)
+}
+
 fn read_to_end(settings: &KafkaSettings, topic: &str) -> anyhow::Result<Vec<Record>> {
     let deadline = Instant::now() + LIMIT;
-    let mut reader = TopicFollower::open(settings, topic, &[Boundary::Oldest], LIMIT)?;
+    let mut reader = follow(settings, topic)?;
     let mut all = Vec::new();
     while !reader.is_at_end() {
         all.extend(reader.next(POLL_TIMEOUT)?);

@@ -17,7 +17,7 @@ use super::lines::{StdoutLines, print_error};
 use super::table::{self, Table};
 use super::values::{TimeArg, parse_time, whole};
 use super::{CHECK_HEADER, Failure, load_for_tools, start_log_of_warnings};
-use crate::adapters::kafka::{Boundary, KafkaSettings, TopicFollower};
+use crate::adapters::kafka::{Boundary, KafkaSettings, Leaderless, TopicFollower};
 use crate::clock::Clock;
 use crate::domain::record::Record;
 use crate::domain::wire::outcome::Status;
@@ -151,7 +151,8 @@ impl OutcomesView {
     fn show(mut self, settings: &KafkaSettings) -> Result<(), Failure> {
         let topics = &settings.topics;
         let topic = if self.args.dead_letters { &topics.dead_letters } else { &topics.outcomes };
-        let mut reader = TopicFollower::open(settings, topic, &[self.args.start()], TIMEOUT)
+        let start = [self.args.start()];
+        let mut reader = TopicFollower::open(settings, topic, &start, TIMEOUT, Leaderless::Wait)
             .map_err(Failure::Unavailable)?;
         let shown = self.show_existing(&mut reader)?;
         if shown == 0 && !self.args.follow {

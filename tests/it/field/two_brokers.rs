@@ -126,13 +126,16 @@ async fn a_leader_that_hangs_is_named_beside_a_coordinator_that_answers() {
 
 /// Events of the partition with a leader while the other one has none.
 const EVENTS: usize = 3000;
+/// Logged for each reading of the outcome topic.
+const LOOKED_UP: &str = "read a topic for messages";
 /// One of so many is of the other partition.
 const OTHERS: usize = 100;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_partition_without_a_leader_holds_back_its_own_outcomes_only() {
     let (first, mut second) = Broker::start_two(&[]).await;
-    let (world, _port) = world(&first, &[&[1]]).await;
+    let (mut world, _port) = world(&first, &[&[1]]).await;
+    world.set("LOG__LEVEL", "info,handoff::adapters::kafka::published_lookup=debug");
     let answers = world.topic("answers");
     create_topic_on(first.bootstrap(), &answers, &[&[1], &[2]], &[]).await;
     let worker = world.process();
@@ -157,6 +160,8 @@ async fn a_partition_without_a_leader_holds_back_its_own_outcomes_only() {
     let end = async || high_watermark(&world.bootstrap, &answers, 0).await;
     let waited = until("the other partition has its outcomes", async || end().await >= all).await;
     println!("{all} outcomes after {waited:?}");
+    // After a purge some of them were looked up, beside the partition that nobody leads.
+    until("messages were looked up", async || worker.log().contains(LOOKED_UP)).await;
 
     second.start_again().await;
     published(&world, 20 + EVENTS).await;
