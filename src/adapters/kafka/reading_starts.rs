@@ -21,6 +21,9 @@ use crate::domain::record::Record;
 
 /// Time limit of a seek, which no broker has to answer.
 const SEEK_LIMIT: Duration = Duration::from_secs(1);
+/// A partition of a new topic that has records is read within this time: three seconds until its id is
+/// believed, and some requests.
+const UNREAD_LIMIT: Duration = Duration::from_secs(8);
 
 impl ConsumerCallbacks {
     /// Where the topic was created again, find out where to read it from; and begin the readings of
@@ -41,6 +44,26 @@ impl ConsumerCallbacks {
         if !starts.is_empty() {
             self.seek(client, starts);
         }
+    }
+
+    /// Whether only a new client reads the topic that was created again. librdkafka keeps the leader
+    /// epochs of the old topic; where its brokers had been restarted, they are higher than those of the
+    /// new one: the broker refuses every fetch, and librdkafka takes its metadata for outdated.
+    pub(super) fn needs_new_client(&self) -> bool {
+        let mut unread = Vec::new();
+        if self.starting_offsets.identity().has_changed() {
+            unread = self.readings.unread_for(UNREAD_LIMIT);
+            unread.retain(|partition| !self.stalled.is_paused(*partition));
+        }
+        if !unread.is_empty() {
+            let topic = self.topic.as_ref();
+            warn!(
+                kafka.topic = topic,
+                kafka.partitions = ?unread,
+                "nothing is read of the topic that was created again, replacing the consumer client"
+            );
+        }
+        !unread.is_empty()
     }
 
     fn find_starts(&self, due: Vec<UnknownStart>, delay: Duration) {

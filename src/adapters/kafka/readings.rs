@@ -8,10 +8,12 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use parking_lot::Mutex;
 use rdkafka::error::KafkaResult;
 use rdkafka::{Offset, TopicPartitionList};
+use tokio::time::Instant;
 
 use super::partition_start::{PartitionStart, UnknownStart};
 use super::starting_offsets::StartingOffsets;
@@ -38,10 +40,12 @@ struct ReadingsState {
     last_number: u64,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct PartitionReading {
     number: u64,
     has_begun: bool,
+    /// When it has begun, or began to wait for its start.
+    since: Instant,
     /// The topic that is read; each commit names it.
     topic_id: Option<Arc<str>>,
     /// No record from this offset on was ever read by the group.
@@ -55,6 +59,24 @@ struct PartitionReading {
     finished: Option<i64>,
     /// What would be committed now is not what was committed last.
     is_uncommitted: bool,
+}
+
+impl PartitionReading {
+    /// One whose start is unknown.
+    fn unknown() -> Self {
+        Self {
+            number: 0,
+            has_begun: false,
+            since: Instant::now(),
+            topic_id: None,
+            unread_from: 0,
+            end: 0,
+            end_reported: false,
+            received: None,
+            finished: None,
+            is_uncommitted: false,
+        }
+    }
 }
 
 impl ReadingsState {
@@ -76,7 +98,7 @@ impl Readings {
             let number = state.next_number();
             state
                 .partitions
-                .insert(partition, PartitionReading { number, ..PartitionReading::default() });
+                .insert(partition, PartitionReading { number, ..PartitionReading::unknown() });
             UnknownStart::new(partition, number, None)
         };
         partitions.iter().map(|partition| add(*partition)).collect()
@@ -129,6 +151,7 @@ impl Readings {
             ended.push(UnknownStart::new(partition, *last_number, read_before));
             reading.number = *last_number;
             reading.has_begun = false;
+            reading.since = Instant::now();
         }
         ended
     }
@@ -152,7 +175,7 @@ impl Readings {
             end: *end,
             finished: *offset,
             is_uncommitted: *is_new,
-            ..PartitionReading::default()
+            ..PartitionReading::unknown()
         };
         self.0.lock().partitions.insert(due.partition, reading);
         let UnknownStart { partition, reading, .. } = *due;
@@ -177,6 +200,18 @@ impl Readings {
         let mut state = self.0.lock();
         let reading = state.begun(partition);
         reading.is_some_and(|reading| !std::mem::replace(&mut reading.end_reported, true))
+    }
+
+    /// The partitions whose start is unknown for this long, or of which nothing has come although they
+    /// had records when their readings began.
+    pub(super) fn unread_for(&self, time: Duration) -> Vec<i32> {
+        let state = self.0.lock();
+        let is_unread = |(_, reading): &(&i32, &PartitionReading)| {
+            let is_at_end = reading.finished.is_none_or(|finished| finished >= reading.end);
+            let is_read = reading.has_begun && (reading.received.is_some() || is_at_end);
+            !is_read && reading.since.elapsed() >= time
+        };
+        state.partitions.iter().filter(is_unread).map(|(partition, _)| *partition).collect()
     }
 
     /// Everything below this offset is finished, in the reading with this number.
@@ -308,6 +343,23 @@ mod tests {
         readings.set_unknown_topics(&"two".into());
         assert!(readings.end_of_other_topics(&"one".into()).is_empty());
         assert_eq!(readings.end_of_other_topics(&"two".into()).len(), 1);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_partition_of_which_nothing_comes_is_unread() {
+        const TIME: Duration = Duration::from_secs(5);
+        let readings = Readings::default();
+        let due = readings.add(&[0, 1, 2]);
+        begin(&readings, &due, 5, "one");
+        begin(&readings, &due[1..], 10, "one");
+        tokio::time::advance(TIME).await;
+        assert_eq!(readings.unread_for(TIME), [0, 2], "1 is at its end, 2 has no start");
+        begin(&readings, &due[2..], 5, "one");
+        readings.pass(0, 9);
+        assert_eq!(readings.unread_for(TIME), [0]);
+        assert!(readings.unread_for(TIME * 2).is_empty());
+        readings.receive(0, 9);
+        assert!(readings.unread_for(TIME).is_empty());
     }
 
     #[test]

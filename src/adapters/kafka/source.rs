@@ -1,8 +1,9 @@
 //! The service's consumer: a thread that polls, hands records to `consume` and serves rebalances.
 //!
 //! Polling never waits for a delivery. What a rebalance does is in `callbacks`. A client that has
-//! failed for good is closed as if all partitions were lost, and after a wait a new one is made:
-//! only a configuration that the brokers refuse at the start ends the service.
+//! failed for good is closed as if all partitions were lost, and after a wait a new one is made, at
+//! once where the topic was created again and is not read. Only a configuration that the brokers
+//! refuse at the start ends the service.
 
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::{Arc, Weak};
@@ -127,6 +128,8 @@ struct Clients {
 enum ClientEnd {
     /// The service stops, or `consume` has ended.
     Stopped,
+    /// It does not read the topic that was created again.
+    Outdated,
     Failed(ConsumerFailure),
 }
 
@@ -137,7 +140,11 @@ impl Clients {
         let throttle = LogThrottle::default();
         loop {
             let made = Instant::now();
-            let ClientEnd::Failed(failure) = self.run_client() else { return Ok(()) };
+            let failure = match self.run_client() {
+                ClientEnd::Stopped => return Ok(()),
+                ClientEnd::Outdated => continue,
+                ClientEnd::Failed(failure) => failure,
+            };
             let problem = failure.problem(&self.settings.group_id);
             if failure.is_configuration() && !self.deps.health.has_joined() {
                 return Err(RefusedConfiguration(problem));
@@ -170,7 +177,8 @@ impl Clients {
             self.report(failure);
         }
         *self.current.write() = Weak::new();
-        close(client, !matches!(ended, Ok(ClientEnd::Stopped)));
+        let lost = !matches!(ended, Ok(ClientEnd::Stopped | ClientEnd::Outdated));
+        close(client, lost);
         ended.unwrap_or_else(|panic| resume_unwind(panic))
     }
 
@@ -210,6 +218,9 @@ impl Clients {
             callbacks.check_coordinator();
             callbacks.release_drained(client);
             callbacks.follow_topic(client);
+            if callbacks.needs_new_client() {
+                return ClientEnd::Outdated;
+            }
             if committed.elapsed() >= self.settings.commit_interval() {
                 committed = Instant::now();
                 callbacks.commit_soon(client);

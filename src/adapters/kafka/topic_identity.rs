@@ -25,6 +25,8 @@ pub(super) struct TopicIdentity {
 }
 
 struct SeenId {
+    /// Of the topic that this client has known first.
+    first: Arc<str>,
     id: Arc<str>,
     since: Instant,
 }
@@ -41,13 +43,20 @@ impl TopicIdentity {
         let is_zero = new.bytes().all(|byte| byte == b'A');
         let mut seen = self.seen.lock();
         if !is_zero && seen.as_ref().is_none_or(|seen| *seen.id != *new) {
-            *seen = Some(SeenId { id: new.into(), since: Instant::now() });
+            let id: Arc<str> = new.into();
+            let first = seen.as_ref().map_or_else(|| id.clone(), |seen| seen.first.clone());
+            *seen = Some(SeenId { first, id, since: Instant::now() });
         }
     }
 
     /// The id that was seen last; `None`: unknown.
     pub(super) fn id(&self) -> Option<Arc<str>> {
         self.seen.lock().as_ref().map(|seen| seen.id.clone())
+    }
+
+    /// Whether the client has known another topic of this name before.
+    pub(super) fn has_changed(&self) -> bool {
+        self.seen.lock().as_ref().is_some_and(|seen| seen.id != seen.first)
     }
 
     /// The id, if it has not changed for a while.
@@ -79,8 +88,10 @@ mod tests {
         tokio::time::advance(SETTLED_AFTER).await;
         log(&identity, "in", NONE, "idOne");
         assert_eq!(identity.settled_id().as_deref(), Some("idOne"), "the same again");
+        assert!(!identity.has_changed());
         log(&identity, "in", NONE, "idTwo");
         assert_eq!(identity.id().as_deref(), Some("idTwo"));
+        assert!(identity.has_changed());
     }
 
     #[tokio::test(start_paused = true)]

@@ -16,7 +16,7 @@ use serde_json::json;
 
 use super::beside::{finals, outcomes, until};
 use crate::support::kafka::{
-    Record, commit, create_deleted_topic, delete_topic, read_to_end, recreate_topic,
+    Broker, Record, commit, create_deleted_topic, delete_topic, read_to_end, recreate_topic,
 };
 use crate::support::worker::{Process, World, by_event, escalation};
 
@@ -155,6 +155,40 @@ async fn answers_what_is_claimed(world: &mut World) {
     assert_eq!(order, ["first", "second"], "in the order of their records");
     world.all_is_committed().await;
     worker.terminate().await;
+}
+
+/// A leader epoch grows with each restart of its broker, and begins at 0 again in a new topic: the client
+/// took its metadata for outdated, and was refused each fetch with the epoch of the old topic. Nothing
+/// was read any more, and nothing said so.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_running_worker_reads_the_new_topic_although_the_broker_was_restarted() {
+    restarts("again-restarted", "classic").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_running_worker_reads_the_new_topic_although_the_broker_was_restarted_under_kip_848() {
+    restarts("again-restarted-848", "consumer").await;
+}
+
+async fn restarts(name: &str, protocol: &str) {
+    let mut broker = Broker::start().await;
+    let mut world = World::on(broker.bootstrap(), name, 1, SimulatedDeskSettings::default()).await;
+    world.set("KAFKA__CONSUMER_PROPERTIES__GROUP_PROTOCOL", protocol);
+    let worker = started(&world).await;
+    for round in 0..2 {
+        broker.kill().await;
+        broker.start_again().await;
+        let id = format!("old-{round}");
+        world.publish([escalation(&id, &id)]).await;
+        assert_eq!(world.outcomes(round + 1).await.len(), round + 1);
+    }
+    world.all_is_committed().await;
+    recreate_topic(&world.bootstrap, &world.topic("in"), 1).await;
+    world.publish(["new-0", "new-1"].map(|id| escalation(id, id))).await;
+    assert_eq!(by_event(world.outcomes(4).await).len(), 4, "{}", worker.log());
+    world.all_is_committed().await;
+    worker.terminate().await;
+    world.assert_all_committed().await;
 }
 
 async fn runs_on(world: &World) {
