@@ -4,7 +4,7 @@ use std::sync::mpsc::SyncSender;
 use std::time::Duration;
 
 use tokio::time::Instant;
-use tracing::{error, warn};
+use tracing::{error, info, warn};
 
 use super::assignment::AssignmentId;
 use super::{EventLoop, Source};
@@ -31,14 +31,22 @@ impl<P: Ports, S: Source> EventLoop<P, S> {
         let waiting = self.assignments.set_records_gone(partitions);
         let events = self.tasks.running_in(&self.assignments.of(partitions));
         let topic = &*self.settings.topic;
-        warn!(
-            kafka.topic = topic,
-            kafka.partitions = ?partitions,
-            certain = is_certain,
-            events,
-            waiting,
-            "topic deleted; claimed events are released with their records"
-        );
+        if is_certain {
+            warn!(
+                kafka.topic = topic,
+                kafka.partitions = ?partitions,
+                events,
+                waiting,
+                "topic deleted; claimed events are released with their records"
+            );
+        } else {
+            info!(
+                kafka.topic = topic,
+                kafka.partitions = ?partitions,
+                events,
+                "no broker says whether the topic is there; events are released with their records"
+            );
+        }
     }
 
     pub(super) fn drain(&mut self, partitions: Option<&[i32]>, lost: bool, done: SyncSender<()>) {
