@@ -225,6 +225,7 @@ impl<P: Ports, S: Source> EventLoop<P, S> {
                 info!(kafka.partitions = ?partitions, "partitions assigned");
                 self.context.metrics.rebalanced(RebalanceKind::Assigned);
                 let epoch = self.assignments.add(&partitions);
+                self.tasks.session_queues.begin_assignment(&partitions);
                 self.recovery.retain(|epoch| self.assignments.has_epoch(epoch));
                 self.share_quota();
                 self.recovery.start(partitions, epoch, Duration::ZERO);

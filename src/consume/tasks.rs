@@ -78,7 +78,7 @@ pub(super) struct Tasks<P: Ports> {
     tasks: JoinSet<Ended>,
     running: HashMap<task::Id, RunningTask>,
     events: TaskEvents,
-    session_queues: SessionQueues,
+    pub(super) session_queues: SessionQueues,
     retry_slots: Arc<Semaphore>,
     /// Events in memory that came from the ledger.
     from_ledger: usize,

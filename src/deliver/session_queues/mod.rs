@@ -111,6 +111,8 @@ struct QueuedEvent {
     answered: bool,
     /// An event behind it was parked, perhaps after the answer of this one was stored.
     wake_after: bool,
+    /// Its partition has been assigned again since: the event is delivered once more.
+    is_of_earlier_assignment: bool,
     changed: Arc<Notify>,
 }
 
@@ -178,6 +180,7 @@ impl SessionQueues {
             out_of_turn: false,
             answered: false,
             wake_after: false,
+            is_of_earlier_assignment: false,
             changed: changed.clone(),
         });
         queues.events += 1;
@@ -187,6 +190,14 @@ impl SessionQueues {
         drop(queues);
         let (session, source) = (session.clone(), source.clone());
         Turn::new(self.clone(), session, source, rank, changed)
+    }
+
+    /// These partitions are assigned from now on. What is queued of them is of an earlier assignment.
+    pub fn begin_assignment(&self, partitions: &[i32]) {
+        let mut queues = self.0.lock();
+        let queued = queues.by_session.values_mut().flatten();
+        let theirs = queued.filter(|queued| partitions.contains(&queued.source.partition));
+        theirs.for_each(|queued| queued.is_of_earlier_assignment = true);
     }
 
     /// Whether the ledger holds parked events of this partition, at the start of its assignment.

@@ -219,6 +219,20 @@ fn an_event_that_was_still_parked_at_its_deadline_wakes_nobody() {
 }
 
 #[test]
+fn an_event_that_is_released_after_its_partition_was_assigned_again_keeps_nobody_parked() {
+    let queues = queues(32, 32);
+    let first = enqueue_at(&queues, "a", 1);
+    queues.begin_assignment(&[0]);
+    queues.set_parked(0, true);
+    first.release();
+    assert_eq!(queues.sessions(), 0);
+    let second = enqueue_at(&queues, "a", 2);
+    assert_eq!(woken(second.wake()), Woken::All);
+    second.release();
+    assert_eq!(woken(enqueue_at(&queues, "a", 3).wake()), Woken::None, "it is of this assignment");
+}
+
+#[test]
 fn a_stored_answer_waits_for_those_of_earlier_records_only() {
     let queues = queues(2, 32);
     // Kafka delivers the record of the first again after the ledger has given back the others.

@@ -205,11 +205,14 @@ impl Turn {
     /// Remove the event, which is left to the next owner of its partition: until then it is ahead of
     /// the parked events behind it.
     pub fn release(&self) {
-        // One that has left its queue is settled.
-        if self.with_queue(|_, _| ()).is_some() {
+        // One that has left its queue is settled. And if the partition is assigned again, nothing would
+        // forget the release: the wake of each later event of the session would be left out.
+        let is_left =
+            self.with_queue(|queue, index| !queue[index].is_of_earlier_assignment).unwrap_or(false);
+        if is_left {
             self.queues.0.lock().release(&self.session, &self.source);
-            self.leave();
         }
+        self.leave();
     }
 
     fn remove(&self, then: impl FnOnce(&mut VecDeque<QueuedEvent>)) {
