@@ -25,7 +25,7 @@ use tokio::time::{Instant, sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
 
 use super::desk::SimDeskClient;
-use super::draining::Draining;
+use super::draining::{self, Draining};
 use super::kafka::{self, GroupCommand, GroupMember, TOPIC, commit};
 use super::mutations;
 use super::ports::{SimLedger, SimProducer};
@@ -311,13 +311,12 @@ impl PollLoop {
             return;
         }
         let (done, drained) = sync_channel(1);
-        // A client that has failed for good loses everything, and a new one goes on.
-        let message = if lost && self.source.process.world.one_in(2) {
-            Inbound::Ending { lost, done }
-        } else {
-            Inbound::Revoked { partitions: partitions.clone(), lost, done }
-        };
-        self.send(message).await;
+        if lost {
+            self.lease.interrupt();
+        }
+        for message in draining::revocation(&self.source.process.world, &partitions, lost, done) {
+            self.send(message).await;
+        }
         let until = Instant::now() + self.source.process.world.schedule.drain + DRAIN_MARGIN;
         self.draining.push(Draining { partitions, lost, drained, until });
     }
