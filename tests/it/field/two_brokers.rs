@@ -125,7 +125,7 @@ async fn a_leader_that_hangs_is_named_beside_a_coordinator_that_answers() {
 }
 
 /// Events of the partition with a leader while the other one has none.
-const EVENTS: usize = 3000;
+const EVENTS: usize = 800;
 /// Logged for each reading of the outcome topic.
 const LOOKED_UP: &str = "read a topic for messages";
 /// One of so many is of the other partition.
