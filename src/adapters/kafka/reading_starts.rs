@@ -21,8 +21,8 @@ use crate::domain::record::Record;
 
 /// Time limit of a seek, which no broker has to answer.
 const SEEK_LIMIT: Duration = Duration::from_secs(1);
-/// A partition of a new topic that has records is read within this time: three seconds until its id is
-/// believed, and some requests.
+/// A partition of a new topic is fetched within this time: three seconds until its id is believed, and
+/// some requests.
 const UNREAD_LIMIT: Duration = Duration::from_secs(8);
 
 impl ConsumerCallbacks {
@@ -50,20 +50,20 @@ impl ConsumerCallbacks {
     /// epochs of the old topic; where its brokers had been restarted, they are higher than those of the
     /// new one: the broker refuses every fetch, and librdkafka takes its metadata for outdated.
     pub(super) fn needs_new_client(&self) -> bool {
-        let mut unread = Vec::new();
-        if self.starting_offsets.identity().has_changed() {
-            unread = self.readings.unread_for(UNREAD_LIMIT);
-            unread.retain(|partition| !self.stalled.is_paused(*partition));
+        if !self.starting_offsets.identity().has_changed() {
+            return false;
         }
-        if !unread.is_empty() {
-            let topic = self.topic.as_ref();
-            warn!(
-                kafka.topic = topic,
-                kafka.partitions = ?unread,
-                "nothing is read of the topic that was created again, replacing the consumer client"
-            );
+        let mut unread = self.readings.unread_for(UNREAD_LIMIT);
+        unread.retain(|partition| !self.stalled.is_paused(*partition));
+        if unread.is_empty() {
+            return false;
         }
-        !unread.is_empty()
+        warn!(
+            kafka.topic = %self.topic,
+            kafka.partitions = ?unread,
+            "nothing is read of the topic that was created again, replacing the consumer client"
+        );
+        true
     }
 
     fn find_starts(&self, due: Vec<UnknownStart>, delay: Duration) {
@@ -143,6 +143,12 @@ impl ConsumerCallbacks {
         if receipt == Receipt::KeptAtEnd {
             self.on_partition_end(partition);
         }
+    }
+
+    /// The client has fetched at the end of a partition.
+    pub(super) fn on_fetched_end(&self, partition: i32) {
+        self.readings.set_fetched(partition);
+        self.on_partition_end(partition);
     }
 
     /// Every record of a partition was polled. librdkafka says so at each fetch that reaches another

@@ -53,6 +53,8 @@ struct PartitionReading {
     /// The end of the partition when the reading began.
     end: i64,
     end_reported: bool,
+    /// The client has fetched: a record, or that there is none.
+    is_fetched: bool,
     /// The last offset that was received.
     received: Option<i64>,
     /// Everything below this offset is finished.
@@ -72,6 +74,7 @@ impl PartitionReading {
             unread_from: 0,
             end: 0,
             end_reported: false,
+            is_fetched: false,
             received: None,
             finished: None,
             is_uncommitted: false,
@@ -186,6 +189,7 @@ impl Readings {
     pub(super) fn receive(&self, partition: i32, offset: i64) -> Receipt {
         let mut state = self.0.lock();
         let Some(reading) = state.begun(partition) else { return Receipt::Dropped };
+        reading.is_fetched = true;
         reading.received = Some(offset);
         if offset >= reading.unread_from {
             reading.unread_from = offset + 1;
@@ -202,14 +206,18 @@ impl Readings {
         reading.is_some_and(|reading| !std::mem::replace(&mut reading.end_reported, true))
     }
 
-    /// The partitions whose start is unknown for this long, or of which nothing has come although they
-    /// had records when their readings began.
+    /// The client has fetched at the end of a partition.
+    pub(super) fn set_fetched(&self, partition: i32) {
+        if let Some(reading) = self.0.lock().begun(partition) {
+            reading.is_fetched = true;
+        }
+    }
+
+    /// The partitions whose start is unknown for this long, or of which nothing was fetched since.
     pub(super) fn unread_for(&self, time: Duration) -> Vec<i32> {
         let state = self.0.lock();
         let is_unread = |(_, reading): &(&i32, &PartitionReading)| {
-            let is_at_end = reading.finished.is_none_or(|finished| finished >= reading.end);
-            let is_read = reading.has_begun && (reading.received.is_some() || is_at_end);
-            !is_read && reading.since.elapsed() >= time
+            !(reading.has_begun && reading.is_fetched) && reading.since.elapsed() >= time
         };
         state.partitions.iter().filter(is_unread).map(|(partition, _)| *partition).collect()
     }
@@ -352,9 +360,11 @@ mod tests {
         let due = readings.add(&[0, 1, 2]);
         begin(&readings, &due, 5, "one");
         begin(&readings, &due[1..], 10, "one");
+        readings.reach_end(1);
         tokio::time::advance(TIME).await;
-        assert_eq!(readings.unread_for(TIME), [0, 2], "1 is at its end, 2 has no start");
+        assert_eq!(readings.unread_for(TIME), [0, 1, 2], "1 began at its end, 2 has no start");
         begin(&readings, &due[2..], 5, "one");
+        readings.set_fetched(1);
         readings.pass(0, 9);
         assert_eq!(readings.unread_for(TIME), [0]);
         assert!(readings.unread_for(TIME * 2).is_empty());

@@ -239,7 +239,7 @@ impl Clients {
                         }
                     }
                     Err(KafkaError::PartitionEOF(partition)) => {
-                        callbacks.on_partition_end(partition);
+                        callbacks.on_fetched_end(partition);
                         wait = Duration::ZERO;
                         continue;
                     }
