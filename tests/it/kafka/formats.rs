@@ -352,8 +352,8 @@ async fn an_unfinished_event_whose_mapping_is_gone_is_not_skipped() {
 async fn a_repetition_without_an_id_is_not_answered_and_the_log_names_the_first() {
     let mut world = World::new("formats-again", 1, SimulatedDeskSettings::default()).await;
     world.set("INPUT__SAME_SESSION_WITHIN_S", "60");
+    let now = handoff::clock::Clock::system().now().as_millisecond();
     let at = |second: i64| {
-        let now = handoff::clock::Clock::system().now().as_millisecond();
         let record = value(json!({"session_id": "s"}));
         Record { timestamp: Some(now - 200_000 + second * 1_000), ..record }
     };
