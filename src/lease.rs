@@ -81,8 +81,7 @@ impl Lease {
         // The first renewal cannot be late, and one that is itself too old renews nothing.
         if last > 0 && now_ms - last > millis(limit) && now_ms - at_ms <= millis(limit) {
             // Before the renewal is stored: no reader may see it without the invalid time it starts.
-            self.invalid_until_ms.store(now_ms + millis(REJOIN_TIME), Ordering::Release);
-            self.term.fetch_add(1, Ordering::AcqRel);
+            self.end_term(now_ms);
         }
         last_ms.store(at_ms.max(last), Ordering::Release);
     }
@@ -90,8 +89,11 @@ impl Lease {
     /// Another process may own the partitions: the tokens so far are refused for good, and new ones are
     /// issued after [`REJOIN_TIME`].
     pub fn interrupt(&self) {
-        let until_ms = self.elapsed_ms() + millis(REJOIN_TIME);
-        self.invalid_until_ms.fetch_max(until_ms, Ordering::AcqRel);
+        self.end_term(self.elapsed_ms());
+    }
+
+    fn end_term(&self, now_ms: u64) {
+        self.invalid_until_ms.fetch_max(now_ms + millis(REJOIN_TIME), Ordering::AcqRel);
         self.term.fetch_add(1, Ordering::AcqRel);
     }
 
