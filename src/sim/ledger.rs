@@ -8,23 +8,20 @@ use std::collections::BTreeMap;
 use std::ops::Deref;
 use std::sync::Arc;
 
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 use parking_lot::Mutex;
 
 use crate::clock::Clock;
 use crate::domain::ledger_entry::{
     Actor, Claim, ClaimResult, CommandResult, EntryState, LedgerCommand, LedgerEntry, OperatorAct,
     OperatorResult, Park, RecordOrigin, Settle, StoredIdentity, WaitsFor, WakeSession, WriteResult,
-    apply, operate,
+    apply, just_before, operate,
 };
 use crate::domain::record::Position;
 use crate::ledger::{
     CountQuery, DueEntries, DuePartition, DueQuery, Ledger, ParkedCount, ParkedGroup, RecordRange,
     Recovered, StoredEntries, WaitingQuery,
 };
-
-/// The resolution of the times that the databases store.
-const MICROSECOND: SignedDuration = SignedDuration::from_micros(1);
 
 /// The ledger in memory, as one owner sees it.
 #[derive(Clone)]
@@ -135,7 +132,7 @@ impl MemoryLedger {
         if let Some(first) = first.filter(is_ahead)
             && first.state.waits_for() == Some(&WaitsFor::Session)
         {
-            let until = first.deadline.map_or(now, |deadline| now.min(deadline - MICROSECOND));
+            let until = first.deadline.map_or(now, |deadline| now.min(just_before(deadline)));
             first.state = EntryState::Parked { until, waits_for: WaitsFor::Session };
         }
     }

@@ -25,7 +25,9 @@ pub use self::command::{
 };
 pub use self::identity::StoredIdentity;
 pub use self::json::{entry_json, outcome_of, snapshot_of, unreadable_parts};
-pub use self::operator::{GivenUp, OperatorAct, OperatorRefusal, OperatorResult, operate};
+pub use self::operator::{
+    GivenUp, OperatorAct, OperatorRefusal, OperatorResult, just_before, operate,
+};
 pub use self::words::{operator_words, parse_operator_line, state_text};
 use super::record::{Position, Record};
 use super::wire::Message;

@@ -15,6 +15,11 @@ use super::{Actor, EntryState, HistoryKind, LedgerEntry, WaitsFor};
 /// The resolution of the times that the databases store.
 const MICROSECOND: SignedDuration = SignedDuration::from_micros(1);
 
+/// The last time before this deadline: until then an event that was woken is parked at the latest.
+pub fn just_before(deadline: Timestamp) -> Timestamp {
+    deadline.saturating_sub(MICROSECOND).unwrap_or(Timestamp::MIN)
+}
+
 /// What an operator wants.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum OperatorAct {
@@ -133,8 +138,7 @@ fn give_up(entry: LedgerEntry, reason: &str, operator: Actor<'_>) -> OperatorRes
             // One that was woken is still parked until a time before its deadline.
             let is_woken = waits_for == WaitsFor::Session
                 && entry.deadline.is_some_and(|deadline| until < deadline);
-            let before = deadline.saturating_sub(MICROSECOND).unwrap_or(Timestamp::MIN);
-            let latest = if is_woken { before } else { deadline };
+            let latest = if is_woken { just_before(deadline) } else { deadline };
             EntryState::Parked { until: until.min(latest), waits_for }
         }
         state => state,
