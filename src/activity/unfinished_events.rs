@@ -91,17 +91,7 @@ pub enum DeliveryPhase {
 impl UnfinishedEvents {
     /// An event that a task begins to work on.
     pub fn add(self: &Arc<Self>, event: &Event, received_at: Timestamp) -> UnfinishedEntry {
-        let state = UnfinishedState {
-            phase: DeliveryPhase::Queued,
-            since: Instant::now(),
-            received_at,
-            route: None,
-            attempts: 0,
-            last: None,
-            is_in_doubt: false,
-            found_nobody: false,
-            is_parked: false,
-        };
+        let state = UnfinishedState::begun(received_at);
         let event = Arc::new(UnfinishedEvent {
             id: event.id.clone(),
             session_id: event.session_id.clone(),
@@ -195,6 +185,21 @@ impl UnfinishedEvent {
 }
 
 impl UnfinishedState {
+    /// Of an event that a task begins to work on.
+    fn begun(received_at: Timestamp) -> Self {
+        Self {
+            phase: DeliveryPhase::Queued,
+            since: Instant::now(),
+            received_at,
+            route: None,
+            attempts: 0,
+            last: None,
+            is_in_doubt: false,
+            found_nobody: false,
+            is_parked: false,
+        }
+    }
+
     /// What it waits for.
     pub fn problem(&self, gate_is_held: bool) -> Problem {
         match self.phase {
@@ -225,17 +230,7 @@ mod tests {
     use super::*;
 
     fn state(phase: DeliveryPhase) -> UnfinishedState {
-        UnfinishedState {
-            phase,
-            since: Instant::now(),
-            received_at: Timestamp::UNIX_EPOCH,
-            route: None,
-            attempts: 0,
-            last: None,
-            is_in_doubt: false,
-            found_nobody: false,
-            is_parked: false,
-        }
+        UnfinishedState { phase, ..UnfinishedState::begun(Timestamp::UNIX_EPOCH) }
     }
 
     #[tokio::test(start_paused = true)]
