@@ -179,16 +179,11 @@ impl PostgresReader {
     ) -> anyhow::Result<Vec<CountedRows>> {
         let CountQuery { topic, partitions, seen_before } = query;
         let seen_before = seen_before.as_microsecond();
-        let mut cursors: BTreeMap<i32, Cursor> =
-            partitions.iter().map(|partition| (*partition, Cursor::START)).collect();
+        let mut cursors = start_cursors(partitions);
         let mut counts = Vec::new();
         while !cursors.is_empty() {
-            let limit = COUNT_ROWS.div_ceil(cursors.len()) as i64;
-            let partitions: Vec<i32> = cursors.keys().copied().collect();
-            let (waits_for, times): (Vec<_>, Vec<_>) =
-                cursors.into_values().map(|cursor| (cursor.waits_for, cursor.us)).unzip();
-            let count = sqlx::query(COUNT).bind(&**topic).bind(partitions).bind(waits_for);
-            let rows = self.rows(count.bind(times).bind(seen_before).bind(limit)).await?;
+            let (count, limit) = behind(COUNT, topic, cursors);
+            let rows = self.rows(count.bind(seen_before).bind(limit)).await?;
             // A partition that is not among them has no more rows.
             cursors = BTreeMap::new();
             for row in &rows {
@@ -210,16 +205,11 @@ impl PostgresReader {
         topic: &str,
         partitions: &[i32],
     ) -> anyhow::Result<Vec<WaitRows>> {
-        let mut cursors: BTreeMap<i32, Cursor> =
-            partitions.iter().map(|partition| (*partition, Cursor::START)).collect();
+        let mut cursors = start_cursors(partitions);
         let mut waits = Vec::new();
         while !cursors.is_empty() {
-            let limit = COUNT_ROWS.div_ceil(cursors.len()) as i64;
-            let partitions: Vec<i32> = cursors.keys().copied().collect();
-            let (waits_for, times): (Vec<_>, Vec<_>) =
-                cursors.into_values().map(|cursor| (cursor.waits_for, cursor.us)).unzip();
-            let query = sqlx::query(WAITS).bind(topic).bind(partitions).bind(waits_for);
-            let rows = self.rows(query.bind(times).bind(limit)).await?;
+            let (query, limit) = behind(WAITS, topic, cursors);
+            let rows = self.rows(query.bind(limit)).await?;
             // A partition that is not among them has no more rows; its last one is where it ended.
             cursors = BTreeMap::new();
             for row in &rows {
@@ -290,8 +280,22 @@ struct Cursor {
     us: i64,
 }
 
-impl Cursor {
-    const START: Self = Self { waits_for: String::new(), us: i64::MIN };
+fn start_cursors(partitions: &[i32]) -> BTreeMap<i32, Cursor> {
+    let start = |partition: &i32| (*partition, Cursor { waits_for: String::new(), us: i64::MIN });
+    partitions.iter().map(start).collect()
+}
+
+/// A query of the rows behind the cursors, and how many of each partition it reads.
+fn behind<'q>(
+    sql: &'static str,
+    topic: &'q str,
+    cursors: BTreeMap<i32, Cursor>,
+) -> (Query<'q>, i64) {
+    let limit = COUNT_ROWS.div_ceil(cursors.len()) as i64;
+    let partitions: Vec<i32> = cursors.keys().copied().collect();
+    let (waits_for, times): (Vec<_>, Vec<_>) =
+        cursors.into_values().map(|cursor| (cursor.waits_for, cursor.us)).unzip();
+    (sqlx::query(sql).bind(topic).bind(partitions).bind(waits_for).bind(times), limit)
 }
 
 fn wait_rows(row: &PgRow) -> sqlx::Result<WaitRows> {
