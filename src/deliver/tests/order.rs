@@ -4,8 +4,14 @@ use super::*;
 use crate::domain::ledger_entry::EntryState;
 use crate::sim::ledger::MemoryLedger;
 
-/// Desk, which is not to be called.
-struct UncalledDesk;
+/// Desk, which nobody may call.
+pub(super) struct UncalledDesk;
+
+impl DeskApi for UncalledDesk {
+    async fn call(&self, _: DeskCommand, _: Vec<u8>, _: Option<Timestamp>) -> Reply {
+        unreachable!("the answer is stored, or it is not the event's turn")
+    }
+}
 
 /// A topic that acknowledges everything.
 struct OpenTopic;
@@ -16,12 +22,6 @@ impl Ports for OrderPorts {
     type Desk = UncalledDesk;
     type Outcomes = OpenTopic;
     type Ledger = MemoryLedger;
-}
-
-impl DeskApi for UncalledDesk {
-    async fn call(&self, _: DeskCommand, _: Vec<u8>, _: Option<Timestamp>) -> Reply {
-        unreachable!("it is not its turn")
-    }
 }
 
 impl OutcomePublisher for OpenTopic {

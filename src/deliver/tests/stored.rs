@@ -8,15 +8,13 @@ use std::collections::VecDeque;
 use futures_util::future::join_all;
 use tokio::time::{sleep, timeout};
 
+use super::order::UncalledDesk;
 use super::*;
 use crate::domain::wire::Channel;
 use crate::sim::ledger::MemoryLedger;
 
 const STORED: i64 = 200;
 const READING: Duration = Duration::from_secs(1);
-
-/// Desk, which nobody may call.
-struct SilentDesk;
 
 /// A topic that takes a second to read. Later searches are answered a bit earlier.
 #[derive(Default)]
@@ -28,15 +26,9 @@ struct SlowTopic {
 struct StoredPorts;
 
 impl Ports for StoredPorts {
-    type Desk = SilentDesk;
+    type Desk = UncalledDesk;
     type Outcomes = SlowTopic;
     type Ledger = MemoryLedger;
-}
-
-impl DeskApi for SilentDesk {
-    async fn call(&self, _: DeskCommand, _: Vec<u8>, _: Option<Timestamp>) -> Reply {
-        unreachable!("the answers are stored")
-    }
 }
 
 impl OutcomePublisher for SlowTopic {
@@ -97,7 +89,7 @@ async fn recovered(stored: &[StoredAnswer], origin: RecordOrigin) -> (Duration, 
     }
     let lease = Arc::new(Lease::new(HOUR));
     let (topic, ledger) = (SlowTopic::default(), previous.as_owner("now"));
-    let context: Context<StoredPorts> = context_of(SilentDesk, topic, ledger, lease);
+    let context: Context<StoredPorts> = context_of(UncalledDesk, topic, ledger, lease);
     let queues = SessionQueues::new(QueueLimits { per_session: 32, behind: 64 });
     let turns = stored.iter().map(|StoredAnswer { event, record, .. }| {
         let arrival = SessionArrival { is_stored: true, ..arrival(record, origin) };
