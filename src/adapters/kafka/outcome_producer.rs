@@ -108,7 +108,12 @@ impl OutcomeProducer {
     /// Show what is not acknowledged in the metrics, and report it where it waits for too long. Does
     /// not end.
     pub(crate) async fn watch(self) {
-        self.unacknowledged.watch(&self.settings).await;
+        let replace_clients = |channel| {
+            for batching in [Batching::Batched, Batching::Unbatched] {
+                self.client(channel, batching).replace_silent();
+            }
+        };
+        self.unacknowledged.watch(&self.settings, replace_clients).await;
     }
 
     /// Wait at most `limit` per client until everything enqueued is acknowledged.

@@ -22,7 +22,7 @@ use rdkafka::util::Timeout;
 use tokio::sync::{oneshot, watch};
 use tokio::task::spawn_blocking;
 use tokio::time::{Instant, sleep_until};
-use tracing::error;
+use tracing::{error, warn};
 
 use super::delivery_report::{
     DeliveryReport, DeliveryReporter, LastRefusal, ReportSender, Undelivered, is_refused,
@@ -74,8 +74,8 @@ struct Shared {
     config: ClientConfig,
     keep: KeepTimes,
     current: RwLock<Option<Arc<ProducerClient>>>,
-    /// A client whose epoch the brokers refuse.
-    fenced: Mutex<Option<ProducerClientId>>,
+    /// A client that cannot go on although librdkafka reports no fatal error, and why.
+    unusable: Mutex<Option<(ProducerClientId, Unusable)>>,
     /// Held by the thread that creates a new client, so that only one is created.
     creating: Mutex<()>,
 }
@@ -87,9 +87,15 @@ struct ProducerClient {
 }
 
 /// Why a new client has to be created.
+#[derive(Clone)]
 enum Unusable {
     NotCreatedYet,
-    Failed { code: RDKafkaErrorCode, reason: String },
+    Failed {
+        code: RDKafkaErrorCode,
+        reason: String,
+    },
+    /// The brokers are well, and it gets no acknowledgement.
+    Silent,
 }
 
 impl ReplaceableProducer {
@@ -107,7 +113,7 @@ impl ReplaceableProducer {
             config,
             keep,
             current: RwLock::default(),
-            fenced: Mutex::default(),
+            unusable: Mutex::default(),
             creating: Mutex::default(),
         }))
     }
@@ -162,7 +168,21 @@ impl ReplaceableProducer {
     /// goes back to 0 after 32,767: what is sent then is refused until the epoch has been raised as
     /// often again.
     pub(super) fn set_fenced(&self, client: ProducerClientId) {
-        *self.0.fenced.lock() = Some(client);
+        let reason = "the brokers know a later epoch of it".into();
+        let failed = Unusable::Failed { code: RDKafkaErrorCode::InvalidProducerEpoch, reason };
+        *self.0.unusable.lock() = Some((client, failed));
+    }
+
+    /// Replace the client, which gets no acknowledgement from brokers that are well. librdkafka can stay
+    /// with the leaders of a topic that was deleted and created again, and send to them for ever.
+    /// Does not wait for the new one.
+    pub(super) fn replace_silent(&self) {
+        let current = self.0.current.read().as_ref().map(|client| client.id);
+        if let Some(current) = current {
+            *self.0.unusable.lock() = Some((current, Unusable::Silent));
+            let shared = self.0.clone();
+            drop(spawn_blocking(move || shared.ensure_usable()));
+        }
     }
 
     /// Create the client if there is none, or replace it if it cannot go on; else do nothing.
@@ -199,9 +219,10 @@ impl Shared {
     fn unusable(&self) -> Option<Unusable> {
         let current = self.current.read();
         let Some(client) = &*current else { return Some(Unusable::NotCreatedYet) };
-        if *self.fenced.lock() == Some(client.id) {
-            let reason = "the brokers know a later epoch of it".into();
-            return Some(Unusable::Failed { code: RDKafkaErrorCode::InvalidProducerEpoch, reason });
+        if let Some((id, unusable)) = &*self.unusable.lock()
+            && *id == client.id
+        {
+            return Some(unusable.clone());
         }
         let (code, reason) = client.native.client().fatal_error()?;
         Some(Unusable::Failed { code, reason })
@@ -211,8 +232,14 @@ impl Shared {
         let _creating = self.creating.lock();
         // Another thread may have replaced it while this one waited for the lock.
         let Some(unusable) = self.unusable() else { return };
-        if let Unusable::Failed { code, reason } = unusable {
-            error!(error = %code, reason, "Kafka producer failed for good, replacing it");
+        match unusable {
+            Unusable::NotCreatedYet => {}
+            Unusable::Failed { code, reason } => {
+                error!(error = %code, reason, "Kafka producer failed for good, replacing it");
+            }
+            Unusable::Silent => {
+                warn!("brokers that are well acknowledge nothing, replacing the Kafka producer");
+            }
         }
         match ProducerClient::create(&self.config) {
             Ok(client) => drop(self.replace(client)),
@@ -313,5 +340,19 @@ mod tests {
         producer.set_fenced(first);
         producer.ensure_usable().await;
         assert_eq!(current(), second);
+    }
+
+    #[tokio::test]
+    async fn a_silent_client_is_replaced_and_gives_up_its_messages() {
+        let producer = without_brokers(HOUR, HOUR);
+        let waiting = enqueue(&producer);
+        producer.replace_silent();
+        let client = waiting.client;
+        let report = producer.report(waiting).await;
+        assert_eq!(report, never_sent(RDKafkaErrorCode::PurgeQueue));
+        assert_ne!(producer.0.current.read().as_ref().unwrap().id, client);
+        let lazy = ReplaceableProducer::lazy(ClientConfig::new(), producer.0.keep);
+        lazy.replace_silent();
+        assert!(lazy.0.current.read().is_none(), "nobody has needed it");
     }
 }

@@ -4,13 +4,17 @@
 //! outcome came; a partition whose leader hung was not read. Both times `/ready` said 200, because the
 //! other broker, and the coordinator on it, were well. With one partition of the outcome topic without a
 //! leader the outcomes of the other partitions were not published either: they had to be looked up, and
-//! that read all partitions.
+//! that read all partitions. And an outcome topic that was made again with its leader on the other broker
+//! got nothing more from a running worker: librdkafka took its leader epoch for an outdated one.
+
+use std::time::Duration;
 
 use handoff::sim::desk::SimulatedDeskSettings;
+use tokio::time::sleep;
 
 use super::beside::{not_ready, until};
 use crate::support::kafka::{
-    Broker, Record, create_topic_on, high_watermark, produce, read_to_end,
+    Broker, Record, create_topic_on, delete_topic, high_watermark, produce, read_to_end,
 };
 use crate::support::worker::{World, ask_admin, by_event, escalation, free_port};
 
@@ -165,5 +169,33 @@ async fn a_partition_without_a_leader_holds_back_its_own_outcomes_only() {
 
     second.start_again().await;
     published(&world, 20 + EVENTS).await;
+    worker.terminate().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn outcomes_are_published_to_a_topic_that_was_created_again_on_the_other_broker() {
+    let (first, mut second) = Broker::start_two(&[]).await;
+    let (world, _port) = world(&first, &[&[1]]).await;
+    let answers = world.topic("answers");
+    create_topic_on(first.bootstrap(), &answers, &[&[2]], &[]).await;
+    let worker = world.process();
+    publish(&world, 0, ["old".to_owned()]).await;
+    published(&world, 1).await;
+    // The leader epoch grows, and the client asks for the leader until there is one.
+    second.stop().await;
+    publish(&world, 0, ["older".to_owned()]).await;
+    sleep(Duration::from_secs(2)).await;
+    second.start_again().await;
+    published(&world, 2).await;
+
+    // The client sees the new topic only.
+    worker.signal("STOP");
+    delete_topic(first.bootstrap(), &answers).await;
+    create_topic_on(first.bootstrap(), &answers, &[&[1]], &[]).await;
+    worker.signal("CONT");
+    publish(&world, 0, (0..20).map(|n| format!("e{n}"))).await;
+    published(&world, 20).await;
+    let log = worker.log();
+    assert!(log.contains("acknowledge nothing, replacing the Kafka producer"), "{log}");
     worker.terminate().await;
 }
