@@ -9,7 +9,7 @@ use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::consumer::ConsumerContext;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::{ClientContext, Statistics};
-use tracing::debug;
+use tracing::{debug, trace};
 
 use crate::telemetry::log_throttle::{LogThrottle, warn_throttled};
 
@@ -56,8 +56,12 @@ pub(super) fn bare_text(message: &str) -> &str {
 impl ConsumerContext for ThrottledErrors {}
 
 impl ClientContext for ThrottledErrors {
-    fn log(&self, _level: RDKafkaLogLevel, facility: &str, message: &str) {
-        debug!(facility, "{message}");
+    fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
+        if matches!(level, RDKafkaLogLevel::Debug) {
+            trace!(facility, "{message}");
+        } else {
+            debug!(facility, "{message}");
+        }
     }
 
     fn stats(&self, statistics: Statistics) {

@@ -17,6 +17,7 @@ use tokio::sync::{oneshot, watch};
 use tokio::time::Instant;
 
 use super::client_errors::ThrottledErrors;
+use super::topic_identity::TopicIdentity;
 
 /// Where an acknowledged message is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -155,15 +156,22 @@ pub(super) fn is_refused(last: LastRefusal) -> bool {
     last.is_some_and(|at| at.elapsed() < REFUSED_FOR)
 }
 
-/// The context of the service's producers: sends each report to who waits for it.
+/// The context of the service's producers, of which each has one topic: sends each report to who waits
+/// for it.
 pub(super) struct DeliveryReporter {
     errors: ThrottledErrors,
+    topic: TopicIdentity,
     refusal: watch::Sender<LastRefusal>,
 }
 
 impl DeliveryReporter {
-    pub(super) fn new(refusal: watch::Sender<LastRefusal>) -> Self {
-        Self { errors: ThrottledErrors::default(), refusal }
+    pub(super) fn new(topic: &str, refusal: watch::Sender<LastRefusal>) -> Self {
+        Self { errors: ThrottledErrors::default(), topic: TopicIdentity::new(topic), refusal }
+    }
+
+    /// Of the topic that the client publishes to.
+    pub(super) fn topic(&self) -> &TopicIdentity {
+        &self.topic
     }
 
     /// The brokers refused a message. Who waits is notified of the first refusal only, or thousands
@@ -179,6 +187,7 @@ impl DeliveryReporter {
 
 impl ClientContext for DeliveryReporter {
     fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
+        self.topic.on_log(message);
         self.errors.log(level, facility, message);
     }
 

@@ -28,6 +28,7 @@ use super::published_lookup::{LookupStart, PublishedLookup};
 use super::replaceable_producer::{
     EnqueuedMessage, KeepTimes, ProducerClientId, ReplaceableProducer,
 };
+use super::topic_identity::log_topic_ids;
 use super::unacknowledged::{PendingMessage, Unacknowledged};
 use super::{KafkaSettings, plain};
 use crate::clock::Clock;
@@ -71,14 +72,16 @@ struct TopicProducers {
 }
 
 impl TopicProducers {
-    fn new(settings: &KafkaSettings) -> anyhow::Result<Self> {
-        let (config, keep) = (settings.producer_config(), KeepTimes::new(settings));
+    fn new(settings: &KafkaSettings, channel: Channel) -> anyhow::Result<Self> {
+        let (topic, keep) = (settings.topics.of(channel), KeepTimes::new(settings));
+        let mut config = settings.producer_config();
+        log_topic_ids(&mut config);
         let mut unbatched = config.clone();
         unbatched.set("batch.num.messages", "1");
-        let batched = ReplaceableProducer::new(config, keep)
+        let batched = ReplaceableProducer::new(topic, config, keep)
             .map_err(plain)
             .context("failed to create the Kafka producer")?;
-        Ok(Self { batched, unbatched: ReplaceableProducer::lazy(unbatched, keep) })
+        Ok(Self { batched, unbatched: ReplaceableProducer::lazy(topic, unbatched, keep) })
     }
 }
 
@@ -92,8 +95,8 @@ impl OutcomeProducer {
         metrics: Arc<Metrics>,
     ) -> anyhow::Result<Self> {
         Ok(Self {
-            outcomes: TopicProducers::new(settings)?,
-            dead_letters: TopicProducers::new(settings)?,
+            outcomes: TopicProducers::new(settings, Channel::Outcomes)?,
+            dead_letters: TopicProducers::new(settings, Channel::DeadLetters)?,
             throttle: Arc::default(),
             settings: settings.clone(),
             lookup: Arc::new(PublishedLookup::new(health.clone())),
@@ -108,12 +111,7 @@ impl OutcomeProducer {
     /// Show what is not acknowledged in the metrics, and report it where it waits for too long. Does
     /// not end.
     pub(crate) async fn watch(self) {
-        let replace_clients = |channel| {
-            for batching in [Batching::Batched, Batching::Unbatched] {
-                self.client(channel, batching).replace_silent();
-            }
-        };
-        self.unacknowledged.watch(&self.settings, replace_clients).await;
+        self.unacknowledged.watch(&self.settings).await;
     }
 
     /// Wait at most `limit` per client until everything enqueued is acknowledged.

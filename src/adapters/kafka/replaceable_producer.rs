@@ -10,8 +10,8 @@
 //! broker appended without an answer is then appended twice. So a client is purged before that happens
 //! ([`KeepTimes`]), and what may have arrived is looked up.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use parking_lot::{Mutex, RwLock};
@@ -71,11 +71,10 @@ pub(super) struct EnqueuedMessage {
 pub(super) struct ReplaceableProducer(Arc<Shared>);
 
 struct Shared {
+    topic: String,
     config: ClientConfig,
     keep: KeepTimes,
     current: RwLock<Option<Arc<ProducerClient>>>,
-    /// A client that cannot go on although librdkafka reports no fatal error, and why.
-    unusable: Mutex<Option<(ProducerClientId, Unusable)>>,
     /// Held by the thread that creates a new client, so that only one is created.
     creating: Mutex<()>,
 }
@@ -84,6 +83,8 @@ struct ProducerClient {
     id: ProducerClientId,
     refusal: watch::Sender<LastRefusal>,
     native: ThreadedProducer<DeliveryReporter>,
+    /// Why it cannot go on, where librdkafka does not say so.
+    unusable: OnceLock<Unusable>,
 }
 
 /// Why a new client has to be created.
@@ -94,26 +95,31 @@ enum Unusable {
         code: RDKafkaErrorCode,
         reason: String,
     },
-    /// The brokers are well, and it gets no acknowledgement.
-    Silent,
+    /// Its topic was created again, and it has kept a message for too long. librdkafka keeps the leader
+    /// epochs of the old topic. Where those of the new one are lower, it takes the metadata for outdated,
+    /// and sends to the old leaders for ever.
+    Outdated,
 }
 
 impl ReplaceableProducer {
     /// Create the client now; it connects to the brokers in the background.
-    pub(super) fn new(config: ClientConfig, keep: KeepTimes) -> Result<Self, KafkaError> {
-        let client = ProducerClient::create(&config)?;
-        let producer = Self::lazy(config, keep);
-        producer.0.replace(client);
+    pub(super) fn new(
+        topic: &str,
+        config: ClientConfig,
+        keep: KeepTimes,
+    ) -> Result<Self, KafkaError> {
+        let producer = Self::lazy(topic, config, keep);
+        producer.0.replace(producer.0.create()?);
         Ok(producer)
     }
 
     /// Create no client until [`Self::ensure_usable`] is called.
-    pub(super) fn lazy(config: ClientConfig, keep: KeepTimes) -> Self {
+    pub(super) fn lazy(topic: &str, config: ClientConfig, keep: KeepTimes) -> Self {
         Self(Arc::new(Shared {
+            topic: topic.to_owned(),
             config,
             keep,
             current: RwLock::default(),
-            unusable: Mutex::default(),
             creating: Mutex::default(),
         }))
     }
@@ -157,8 +163,12 @@ impl ReplaceableProducer {
                 // A client that was replaced purges what it has when it is dropped.
                 changed = refusal.changed(), if is_alive => is_alive = changed.is_ok(),
                 () = sleep_until(overdue) => {
+                    // It was destroyed while this process was paused, and the report with it.
+                    if !is_alive {
+                        return Err(unanswered());
+                    }
                     is_purged = true;
-                    self.0.purge(Some(client));
+                    self.0.give_up(client);
                 }
             }
         }
@@ -170,18 +180,8 @@ impl ReplaceableProducer {
     pub(super) fn set_fenced(&self, client: ProducerClientId) {
         let reason = "the brokers know a later epoch of it".into();
         let failed = Unusable::Failed { code: RDKafkaErrorCode::InvalidProducerEpoch, reason };
-        *self.0.unusable.lock() = Some((client, failed));
-    }
-
-    /// Replace the client, which gets no acknowledgement from brokers that are well. librdkafka can stay
-    /// with the leaders of a topic that was deleted and created again, and send to them for ever.
-    /// Does not wait for the new one.
-    pub(super) fn replace_silent(&self) {
-        let current = self.0.current.read().as_ref().map(|client| client.id);
-        if let Some(current) = current {
-            *self.0.unusable.lock() = Some((current, Unusable::Silent));
-            let shared = self.0.clone();
-            drop(spawn_blocking(move || shared.ensure_usable()));
+        if let Some(client) = self.0.client(client) {
+            client.unusable.get_or_init(|| failed);
         }
     }
 
@@ -196,7 +196,8 @@ impl ReplaceableProducer {
 
     /// Fail all messages that are queued or not acknowledged yet. Does not wait.
     pub(super) fn purge(&self) {
-        self.0.purge(None);
+        let current = self.0.current.read().clone();
+        current.iter().for_each(|client| client.purge());
     }
 
     /// Wait at most `limit` until all messages are acknowledged.
@@ -207,41 +208,46 @@ impl ReplaceableProducer {
 }
 
 impl Shared {
-    /// Purge the client, or only the one that is named.
-    fn purge(&self, only: Option<ProducerClientId>) {
-        let current = self.current.read().clone();
-        let client = current.filter(|client| only.is_none_or(|only| only == client.id));
-        if let Some(client) = client {
-            client.native.purge(PurgeConfig::default().queue().inflight().non_blocking());
+    /// The client in use, if it is this one.
+    fn client(&self, id: ProducerClientId) -> Option<Arc<ProducerClient>> {
+        self.current.read().clone().filter(|client| client.id == id)
+    }
+
+    /// A client has kept a message for too long.
+    fn give_up(&self, client: ProducerClientId) {
+        let Some(client) = self.client(client) else { return };
+        if client.native.context().topic().has_changed() {
+            client.unusable.get_or_init(|| Unusable::Outdated);
         }
+        client.purge();
     }
 
     fn unusable(&self) -> Option<Unusable> {
         let current = self.current.read();
         let Some(client) = &*current else { return Some(Unusable::NotCreatedYet) };
-        if let Some((id, unusable)) = &*self.unusable.lock()
-            && *id == client.id
-        {
-            return Some(unusable.clone());
-        }
-        let (code, reason) = client.native.client().fatal_error()?;
-        Some(Unusable::Failed { code, reason })
+        client.unusable.get().cloned().or_else(|| {
+            let (code, reason) = client.native.client().fatal_error()?;
+            Some(Unusable::Failed { code, reason })
+        })
     }
 
     fn ensure_usable(&self) {
         let _creating = self.creating.lock();
         // Another thread may have replaced it while this one waited for the lock.
         let Some(unusable) = self.unusable() else { return };
+        let topic = &*self.topic;
         match unusable {
             Unusable::NotCreatedYet => {}
             Unusable::Failed { code, reason } => {
                 error!(error = %code, reason, "Kafka producer failed for good, replacing it");
             }
-            Unusable::Silent => {
-                warn!("brokers that are well acknowledge nothing, replacing the Kafka producer");
-            }
+            Unusable::Outdated => warn!(
+                kafka.topic = topic,
+                "nothing is acknowledged by the topic that was created again, replacing the producer \
+                 client"
+            ),
         }
-        match ProducerClient::create(&self.config) {
+        match self.create() {
             Ok(client) => drop(self.replace(client)),
             Err(error) => {
                 error!(
@@ -252,6 +258,15 @@ impl Shared {
         }
     }
 
+    fn create(&self) -> Result<ProducerClient, KafkaError> {
+        static NEXT: AtomicU64 = AtomicU64::new(0);
+        let refusal = watch::Sender::new(None);
+        let reporter = DeliveryReporter::new(&self.topic, refusal.clone());
+        let native = self.config.create_with_context(reporter)?;
+        let id = ProducerClientId(NEXT.fetch_add(1, Ordering::Relaxed));
+        Ok(ProducerClient { id, refusal, native, unusable: OnceLock::new() })
+    }
+
     /// Returns the previous client, so that the caller drops it outside the lock.
     fn replace(&self, client: ProducerClient) -> Option<Arc<ProducerClient>> {
         self.current.write().replace(Arc::new(client))
@@ -259,11 +274,9 @@ impl Shared {
 }
 
 impl ProducerClient {
-    fn create(config: &ClientConfig) -> Result<Self, KafkaError> {
-        static NEXT: AtomicU64 = AtomicU64::new(0);
-        let refusal = watch::Sender::new(None);
-        let native = config.create_with_context(DeliveryReporter::new(refusal.clone()))?;
-        Ok(Self { id: ProducerClientId(NEXT.fetch_add(1, Ordering::Relaxed)), refusal, native })
+    /// Fail all messages that are queued or not acknowledged yet. Does not wait.
+    fn purge(&self) {
+        self.native.purge(PurgeConfig::default().queue().inflight().non_blocking());
     }
 }
 
@@ -282,7 +295,7 @@ mod tests {
     /// Without an address it connects to nobody.
     fn without_brokers(usually: Duration, while_refused: Duration) -> ReplaceableProducer {
         let keep = KeepTimes { usually, while_refused };
-        ReplaceableProducer::new(ClientConfig::new(), keep).unwrap()
+        ReplaceableProducer::new("topic", ClientConfig::new(), keep).unwrap()
     }
 
     fn enqueue(producer: &ReplaceableProducer) -> EnqueuedMessage {
@@ -326,6 +339,27 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn an_overdue_message_replaces_a_client_whose_topic_was_created_again() {
+        let producer = without_brokers(SOON, HOUR);
+        let current = || producer.0.current.read().clone().unwrap();
+        let first = current().id;
+        let changed = |from, to| {
+            let line = format!("[thrd:main]: Topic topic changed id from {from} to {to}");
+            current().native.context().topic().on_log(&line);
+        };
+        changed("AAAA", "one");
+        drop(producer.report(enqueue(&producer)).await);
+        producer.ensure_usable().await;
+        assert_eq!(current().id, first, "it is the topic that the client has known");
+        changed("one", "two");
+        producer.ensure_usable().await;
+        assert_eq!(current().id, first, "it may go on");
+        drop(producer.report(enqueue(&producer)).await);
+        producer.ensure_usable().await;
+        assert_ne!(current().id, first);
+    }
+
+    #[tokio::test]
     async fn a_client_whose_epoch_is_refused_is_replaced_once() {
         let producer = without_brokers(HOUR, HOUR);
         let current = || producer.0.current.read().as_ref().unwrap().id;
@@ -340,19 +374,5 @@ mod tests {
         producer.set_fenced(first);
         producer.ensure_usable().await;
         assert_eq!(current(), second);
-    }
-
-    #[tokio::test]
-    async fn a_silent_client_is_replaced_and_gives_up_its_messages() {
-        let producer = without_brokers(HOUR, HOUR);
-        let waiting = enqueue(&producer);
-        producer.replace_silent();
-        let client = waiting.client;
-        let report = producer.report(waiting).await;
-        assert_eq!(report, never_sent(RDKafkaErrorCode::PurgeQueue));
-        assert_ne!(producer.0.current.read().as_ref().unwrap().id, client);
-        let lazy = ReplaceableProducer::lazy(ClientConfig::new(), producer.0.keep);
-        lazy.replace_silent();
-        assert!(lazy.0.current.read().is_none(), "nobody has needed it");
     }
 }

@@ -9,12 +9,11 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use rdkafka::ClientConfig;
-use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::consumer::BaseConsumer;
 use rdkafka::error::KafkaResult;
 
 use super::plain;
-use super::topic_identity::DEBUG_CONTEXT;
+use super::topic_identity::log_topic_ids;
 use crate::domain::wire::Channel;
 use crate::telemetry::TracedNames;
 
@@ -166,10 +165,7 @@ impl KafkaSettings {
         config.set("statistics.interval.ms", "1000");
         // Events that the previous owner woke wait until the records ahead of them are read.
         config.set("enable.partition.eof", "true");
-        // The client logs a change of the topic's id there: see `topic_identity`.
-        let debug = config.get("debug").map(|contexts| format!("{contexts},{DEBUG_CONTEXT}"));
-        config.set("debug", debug.as_deref().unwrap_or(DEBUG_CONTEXT));
-        config.set_log_level(RDKafkaLogLevel::Debug);
+        log_topic_ids(&mut config);
         // We commit only below the watermark, also lower offsets than before, with the topic's id:
         // see `readings`.
         config.set("enable.auto.commit", "false").set("enable.auto.offset.store", "false");

@@ -9,10 +9,19 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::Mutex;
+use rdkafka::ClientConfig;
+use rdkafka::config::RDKafkaLogLevel;
 use tokio::time::Instant;
 
 /// The value of librdkafka's property `debug` that the identity needs.
-pub(super) const DEBUG_CONTEXT: &str = "metadata";
+const DEBUG_CONTEXT: &str = "metadata";
+
+/// Let a client log the ids of its topics, besides what its own `debug` asks for.
+pub(super) fn log_topic_ids(config: &mut ClientConfig) {
+    let debug = config.get("debug").map(|contexts| format!("{contexts},{DEBUG_CONTEXT}"));
+    config.set("debug", debug.as_deref().unwrap_or(DEBUG_CONTEXT));
+    config.set_log_level(RDKafkaLogLevel::Debug);
+}
 
 /// An id that has been the same for this long is believed. A broker with outdated metadata may name
 /// a deleted topic; reading fails with its id, so the client asks again within a second.

@@ -18,7 +18,7 @@ use rdkafka::{ClientConfig, ClientContext};
 use tokio::time::Instant;
 
 use super::rebalance::wait_for;
-use super::topic_identity::{DEBUG_CONTEXT, TopicIdentity};
+use super::topic_identity::{TopicIdentity, log_topic_ids};
 use crate::lease::Lease;
 
 /// How long the brokers may take to answer once.
@@ -143,7 +143,7 @@ fn confirmed(ask: impl Fn() -> Option<PresentTopic>, read: &[Arc<str>]) -> Optio
 }
 
 fn client(mut config: ClientConfig, topic: &str) -> Option<BaseConsumer<IdentityLog>> {
-    config.set("debug", DEBUG_CONTEXT).set_log_level(RDKafkaLogLevel::Debug);
+    log_topic_ids(&mut config);
     config.create_with_context(IdentityLog(TopicIdentity::new(topic))).ok()
 }
 

@@ -27,9 +27,6 @@ const CHECK_INTERVAL: Duration = Duration::from_secs(1);
 const LOOK_INTERVAL: Duration = Duration::from_secs(10);
 /// How long one request to the brokers may take, for such a look.
 const LOOK_LIMIT: Duration = Duration::from_secs(3);
-/// From one replacement of a channel's clients to the next: a new one may find messages in doubt, which
-/// wait this long.
-const REPLACE_INTERVAL: Duration = Duration::from_secs(60);
 
 /// The messages, by their order.
 pub(super) struct Unacknowledged {
@@ -45,13 +42,6 @@ struct PendingSince {
     since: Instant,
     /// The last error that the brokers gave.
     error: Option<Code>,
-}
-
-/// A look at the topic of a message that waits for too long.
-struct Look {
-    at: Instant,
-    /// `None`: nothing is wrong with it.
-    fault: Option<Fault>,
 }
 
 /// A message on its way; dropped when it is acknowledged, or when its publication is cancelled.
@@ -79,13 +69,11 @@ impl Unacknowledged {
         self.pending.lock().first_key_value().map(|(_, oldest)| oldest.clone())
     }
 
-    /// Report a message that waits for too long, for as long as this future is polled. Where the brokers
-    /// are well, it is the clients of the channel that are not: replace them.
-    pub(super) async fn watch(&self, settings: &KafkaSettings, replace_clients: impl Fn(Channel)) {
+    /// Report a message that waits for too long, for as long as this future is polled.
+    pub(super) async fn watch(&self, settings: &KafkaSettings) {
         let mut ticks = interval(CHECK_INTERVAL);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut look: Option<Look> = None;
-        let mut replaced_at: Option<Instant> = None;
+        let mut look: Option<(Instant, Channel, Fault)> = None;
         loop {
             ticks.tick().await;
             let oldest = self.oldest();
@@ -101,19 +89,15 @@ impl Unacknowledged {
             let fault = match oldest.error {
                 Some(code) => refused(topic, code),
                 None => {
-                    let last = look.take().filter(|look| look.at.elapsed() < LOOK_INTERVAL);
+                    let channel = oldest.channel;
+                    let last = look
+                        .take()
+                        .filter(|(at, of, _)| at.elapsed() < LOOK_INTERVAL && *of == channel);
                     let last = match last {
                         Some(last) => last,
-                        None => Look { at: Instant::now(), fault: look_at(settings, topic).await },
+                        None => (Instant::now(), channel, look_at(settings, topic).await),
                     };
-                    let fault = look.insert(last).fault.clone();
-                    let is_due =
-                        replaced_at.is_none_or(|at: Instant| at.elapsed() >= REPLACE_INTERVAL);
-                    if fault.is_none() && is_due {
-                        replaced_at = Some(Instant::now());
-                        replace_clients(oldest.channel);
-                    }
-                    fault.unwrap_or_else(|| unexplained(topic))
+                    look.insert(last).2.clone()
                 }
             };
             faults.report(FaultKind::Unacknowledged, oldest.since, fault);
@@ -152,32 +136,19 @@ fn refused(topic: &str, code: Code) -> Fault {
     }
 }
 
-fn unacknowledged(topic: &str) -> String {
-    format!("the brokers do not acknowledge a message for {topic}")
-}
-
-fn unexplained(topic: &str) -> Fault {
-    Fault {
-        cause: format!("{}, and report no error", unacknowledged(topic)),
-        remedy: "the producer was replaced; if this lasts, the brokers' logs may say more".into(),
-    }
-}
-
-/// Why the topic acknowledges nothing although the client has reported no error; `None`: it has leaders
-/// and enough replicas.
-async fn look_at(settings: &KafkaSettings, topic: &str) -> Option<Fault> {
+/// Why the topic acknowledges nothing although the client has reported no error.
+async fn look_at(settings: &KafkaSettings, topic: &str) -> Fault {
     let (settings, name) = (settings.clone(), topic.to_owned());
-    let cause = unacknowledged(topic);
-    let unknown = |error| Fault { cause: format!("{cause}: {error:#}"), remedy: String::new() };
+    let cause = format!("the brokers do not acknowledge a message for {topic}");
     let probe = match ClusterProbe::new(settings, LOOK_LIMIT) {
         Ok(probe) => probe,
-        Err(error) => return Some(unknown(error)),
+        Err(error) => return Fault { cause: format!("{cause}: {error:#}"), remedy: String::new() },
     };
     let asked = probe.clone();
     let found = match spawn_blocking(move || asked.topic(&name)).await {
         Ok(Ok(found)) => found,
-        Ok(Err(error)) => return Some(unknown_topic(cause, topic, &error)),
-        Err(error) => return Some(unknown(error.into())),
+        Ok(Err(error)) => return unknown_topic(cause, topic, &error),
+        Err(error) => return Fault { cause: format!("{cause}: {error}"), remedy: String::new() },
     };
     let minimum = match probe.topic_limits(&[topic]).await {
         Ok(limits) => limits.get(topic).and_then(|limits| limits.min_in_sync),
@@ -186,23 +157,25 @@ async fn look_at(settings: &KafkaSettings, topic: &str) -> Option<Fault> {
     let (in_sync, replicas, leaderless) = (found.in_sync, found.replicas, found.leaderless);
     if !leaderless.is_empty() {
         let cause = format!("{cause}: its partitions {leaderless:?} have no leader");
-        let remedy = "start the brokers that have their replicas".into();
-        return Some(Fault { cause, remedy });
+        return Fault { cause, remedy: "start the brokers that have their replicas".into() };
     }
     let start = "start the brokers that have its other replicas";
     match minimum {
-        Some(minimum) if in_sync < minimum => Some(Fault {
+        Some(minimum) if in_sync < minimum => Fault {
             cause: format!(
                 "{cause}: it has {in_sync} replicas in sync, and its min.insync.replicas is \
                  {minimum}"
             ),
             remedy: format!("{start}, or lower its min.insync.replicas"),
-        }),
-        None if in_sync < replicas => Some(Fault {
+        },
+        None if in_sync < replicas => Fault {
             cause: format!("{cause}: only {in_sync} of its {replicas} replicas are in sync"),
             remedy: start.into(),
-        }),
-        _ => None,
+        },
+        _ => Fault {
+            cause: format!("{cause}, and report no error"),
+            remedy: "the brokers' logs may say more".into(),
+        },
     }
 }
 

@@ -196,6 +196,6 @@ async fn outcomes_are_published_to_a_topic_that_was_created_again_on_the_other_b
     publish(&world, 0, (0..20).map(|n| format!("e{n}"))).await;
     published(&world, 20).await;
     let log = worker.log();
-    assert!(log.contains("acknowledge nothing, replacing the Kafka producer"), "{log}");
+    assert!(log.contains("created again, replacing the producer client"), "{log}");
     worker.terminate().await;
 }
