@@ -8,8 +8,9 @@ use std::time::Duration;
 
 use handoff::sim::desk::SimulatedDeskSettings;
 use rdkafka::ClientConfig;
-use rdkafka::producer::{BaseProducer, BaseRecord, Producer as _};
+use rdkafka::producer::{BaseProducer, BaseRecord, FutureProducer, FutureRecord, Producer as _};
 use tokio::task::spawn_blocking;
+use tokio::time::Instant;
 
 use super::beside::{finals, until};
 use crate::support::kafka::unique;
@@ -110,4 +111,49 @@ async fn an_open_transaction_is_lag_and_the_log_says_so_after_half_a_minute() {
     until("no lag", async || field.lag().await == Some(0)).await;
     assert_eq!(worker.log().matches(HELD).count(), 1, "{}", worker.log());
     worker.terminate().await;
+}
+
+/// Outcomes that are published one after the other, so that each pays for its own commit.
+const MEASURED: u32 = 200;
+
+/// The time of one outcome, from the enqueuing to the acknowledgement or to the commit.
+async fn measure(bootstrap: &str, topic: &str, transactional_id: Option<&str>) -> Duration {
+    let mut config = ClientConfig::new();
+    config.set("bootstrap.servers", bootstrap).set("enable.idempotence", "true");
+    config.set("linger.ms", "0");
+    if let Some(id) = transactional_id {
+        config.set("transactional.id", id);
+    }
+    let producer: FutureProducer = config.create().expect("a producer");
+    if transactional_id.is_some() {
+        producer.init_transactions(LIMIT).expect("an id");
+    }
+    let mut begun = Instant::now();
+    // The first one also connects.
+    for outcome in 0..=MEASURED {
+        if transactional_id.is_some() {
+            producer.begin_transaction().expect("a transaction");
+        }
+        let record = FutureRecord::to(topic).key("k").payload("outcome");
+        producer.send(record, LIMIT).await.expect("acknowledged");
+        if transactional_id.is_some() {
+            producer.commit_transaction(LIMIT).expect("committed");
+        }
+        if outcome == 0 {
+            begun = Instant::now();
+        }
+    }
+    begun.elapsed() / MEASURED
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "a measurement that ARCHITECTURE.md quotes: scripts/field transactions"]
+async fn the_cost_of_a_transaction_per_outcome() {
+    let world = World::new("cost", 1, SimulatedDeskSettings::default()).await;
+    let topic = world.topic("in");
+    for round in 1..=3 {
+        let plain = measure(&world.bootstrap, &topic, None).await;
+        let transaction = measure(&world.bootstrap, &topic, Some(&unique("cost"))).await;
+        println!("round {round}: {plain:.1?} without, {transaction:.1?} with a transaction");
+    }
 }
