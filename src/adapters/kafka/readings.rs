@@ -213,6 +213,15 @@ impl Readings {
         }
     }
 
+    /// These partitions are fetched again after a pause.
+    pub(super) fn resume(&self, partitions: &[i32]) {
+        for (partition, reading) in &mut self.0.lock().partitions {
+            if partitions.contains(partition) {
+                reading.since = Instant::now();
+            }
+        }
+    }
+
     /// The partitions whose start is unknown for this long, or of which nothing was fetched since.
     pub(super) fn unread_for(&self, time: Duration) -> Vec<i32> {
         let state = self.0.lock();
@@ -368,6 +377,11 @@ mod tests {
         readings.pass(0, 9);
         assert_eq!(readings.unread_for(TIME), [0]);
         assert!(readings.unread_for(TIME * 2).is_empty());
+        readings.resume(&[0]);
+        assert!(readings.unread_for(TIME).is_empty(), "it was paused until now");
+        readings.set_fetched(2);
+        tokio::time::advance(TIME).await;
+        assert_eq!(readings.unread_for(TIME), [0]);
         readings.receive(0, 9);
         assert!(readings.unread_for(TIME).is_empty());
     }

@@ -108,6 +108,7 @@ impl Source for KafkaSource {
 
     fn resume(&self, partitions: &[i32]) {
         self.with_partitions(partitions, |client, list| {
+            client.context().readings.resume(partitions);
             client.context().stalled.set_paused(partitions, false);
             client.resume(list)
         });
@@ -218,9 +219,6 @@ impl Clients {
             callbacks.check_coordinator();
             callbacks.release_drained(client);
             callbacks.follow_topic(client);
-            if callbacks.needs_new_client() {
-                return ClientEnd::Outdated;
-            }
             if committed.elapsed() >= self.settings.commit_interval() {
                 committed = Instant::now();
                 callbacks.commit_soon(client);
@@ -256,6 +254,10 @@ impl Clients {
             }
             if callbacks.flush().is_err() {
                 break;
+            }
+            // After the poll, which takes what has come while this thread did not run.
+            if callbacks.needs_new_client() {
+                return ClientEnd::Outdated;
             }
         }
         ClientEnd::Stopped
