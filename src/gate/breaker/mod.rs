@@ -299,9 +299,14 @@ impl CircuitBreaker {
         if hold.stage == Stage::Suspected {
             return None;
         }
-        // From here the slow start counts; it needs no state of its own.
-        self.opened_at = Some(now);
-        Some(BreakerChange::Opened { after: now.saturating_sub(hold.since) })
+        let after = now.saturating_sub(hold.since);
+        // From here the slow start counts; it needs no state of its own. A moment is no outage: beside
+        // sessions whose calls hang the first answer may come right behind the last time-out, and those
+        // that Desk answers would wait for seconds.
+        if after >= SLOW_START_STEP {
+            self.opened_at = Some(now);
+        }
+        Some(BreakerChange::Opened { after })
     }
 }
 

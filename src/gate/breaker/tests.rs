@@ -254,3 +254,15 @@ fn after_an_outage_the_call_limit_doubles_each_second() {
     assert_eq!(breaker.call_limit(2, S(6)), full(2));
     assert_eq!(breaker.call_limit(10_000, S(100_000)), full(10_000));
 }
+
+#[test]
+fn a_gate_that_was_shut_for_a_moment_opens_at_once() {
+    let mut breaker = breaker();
+    for ticket in 1..=3 {
+        call(&mut breaker, ticket, &no_response(), S(1));
+    }
+    let moment = Duration::from_millis(20);
+    let opened = Some(BreakerChange::Opened { after: moment });
+    assert_eq!(probe(&mut breaker, 4, &Signal::Success, S(1) + moment), opened);
+    assert_eq!(breaker.call_limit(64, S(1) + moment).calls, 64);
+}

@@ -60,7 +60,9 @@ impl<C> CallPermits<C> {
         if command != DeskCommand::TransferToHuman || self.first_attempt(caller.rank).is_some() {
             return self.start_in_lane(search, command, caller);
         }
-        if search.control.next_at(DeskCommand::TransferToHuman, search.now)? > search.now {
+        let next_at = search.control.next_at(DeskCommand::TransferToHuman, search.now)?;
+        if next_at > search.now {
+            search.look_again_at(Some(next_at));
             return None;
         }
         self.lane.reserve(caller.rank, search.now);
