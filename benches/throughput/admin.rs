@@ -1,4 +1,4 @@
-//! Load on the admin port of a contestant: more than any monitoring makes.
+//! Load on the admin port of a contestant: as monitoring makes it, or far more.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -7,7 +7,10 @@ use tokio::task::JoinSet;
 use tokio::time::{Duration, sleep};
 
 const PATHS: [&str; 4] = ["metrics", "status", "ready", "health"];
-const PAUSE: Duration = Duration::from_millis(10);
+/// From one request to the next: more than any monitoring asks.
+pub(crate) const BUSY: Duration = Duration::from_millis(10);
+/// Each path once a second, as an open page and a scraper do.
+pub(crate) const WATCHED: Duration = Duration::from_millis(250);
 
 /// Requests one after the other, until dropped.
 pub(crate) struct AdminLoad {
@@ -16,8 +19,8 @@ pub(crate) struct AdminLoad {
 }
 
 impl AdminLoad {
-    /// Asks this address.
-    pub(crate) fn start(address: &str) -> Self {
+    /// Asks this address, with this pause between two requests.
+    pub(crate) fn start(address: &str, pause: Duration) -> Self {
         let answered = Arc::new(AtomicU64::new(0));
         let (counter, address) = (answered.clone(), address.to_owned());
         let mut task = JoinSet::new();
@@ -29,7 +32,7 @@ impl AdminLoad {
                 {
                     counter.fetch_add(1, Ordering::Relaxed);
                 }
-                sleep(PAUSE).await;
+                sleep(pause).await;
             }
         });
         Self { answered, _task: task }

@@ -2,7 +2,7 @@
 //!
 //! Each pile is one kind: people who wait for a group without agents, events whose calls always fail,
 //! parked events, many events of one session, sessions whose calls hang. The worker is restarted once
-//! beside its pile. Large piles of parked events are made in the ledger ([`crate::parked_rows`]).
+//! beside its pile, and its admin port is asked all the time, as by an open page and a scraper. Large piles of parked events are made in the ledger ([`crate::parked_rows`]).
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -16,6 +16,7 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::time::{Instant, sleep};
 
+use crate::admin::{self, AdminLoad};
 use crate::contestant::{Contestant, Kind};
 use crate::desk::Desk;
 use crate::kafka::{Topics, now_us};
@@ -25,6 +26,7 @@ use crate::parked_rows;
 use crate::scenario::{LedgerKind, Pile, Run, Scenario};
 use crate::support::kafka::{Record, read_to_end};
 use crate::support::postgres;
+use crate::support::worker::free_port;
 
 const LIMIT: Duration = Duration::from_secs(120);
 const OTHERS: usize = 10;
@@ -46,9 +48,10 @@ pub(crate) async fn run(
     run.figures.insert("pile_made_s", begun.elapsed().as_secs_f64());
     let waits = beside.answer_times("steady", &mut worker).await?;
     run.figures.insert("pile", beside.size as f64);
+    run.figures.insert("admin_requests", beside.watcher.answered() as f64);
     run.figures.insert("others_p50_ms", quantile(&waits, 0.5));
     run.figures.insert("others_max_ms", quantile(&waits, 1.0));
-    if matches!(pile, Pile::Room | Pile::Crowd) {
+    if matches!(pile, Pile::Room | Pile::Crowd(_)) {
         let before = beside.transfers().await?;
         sleep(beside.interval * INTERVALS).await;
         let calls = beside.transfers().await? - before;
@@ -81,18 +84,23 @@ struct BesidePile {
     producer: FutureProducer,
     settings: Vec<(&'static str, String)>,
     folder: TempDir,
+    watcher: AdminLoad,
 }
 
 impl BesidePile {
     async fn prepare(pile: Pile, scenario: &Scenario, bootstrap: &str, scale: f64) -> Result<Self> {
         let folder = tempfile::tempdir()?;
         let ledger = match pile {
-            Pile::Parked(LedgerKind::Postgres) => postgres::schema().await,
+            Pile::Parked(LedgerKind::Postgres) | Pile::Crowd(LedgerKind::Postgres) => {
+                postgres::schema().await
+            }
             _ => format!("sqlite://{}", folder.path().join("ledger.db").display()),
         };
         let mut settings = scenario.settings();
         settings.push(("LEDGER__URL", ledger.clone()));
         settings.push(("DESK__QUOTA_PER_SECOND", "100".into()));
+        let address = format!("127.0.0.1:{}", free_port());
+        settings.push(("ADMIN__LISTEN", address.clone()));
         let beside = Self {
             pile,
             size: ((scenario.count as f64 * scale) as usize).max(5),
@@ -105,10 +113,11 @@ impl BesidePile {
                 .create()?,
             settings,
             folder,
+            watcher: AdminLoad::start(&address, admin::WATCHED),
         };
         std::fs::write(beside.folder.path().join("handoff.toml"), beside.routes())?;
         beside.prepare_desk().await?;
-        if matches!(pile, Pile::Parked(_) | Pile::Crowd) {
+        if matches!(pile, Pile::Parked(_) | Pile::Crowd(_)) {
             beside.park_template().await?;
             let rows = parked_rows::copy(&ledger, beside.size, beside.topics.partitions).await?;
             ensure!(rows == beside.size as u64, "{rows} rows of {} are copied", beside.size);
@@ -135,7 +144,7 @@ impl BesidePile {
             Pile::Retries => InjectedFault::error(141_002),
             Pile::Hanging => InjectedFault::hang(),
             Pile::Parked(_) => InjectedFault::error(60_014),
-            Pile::Room | Pile::Crowd | Pile::Flood => return Ok(()),
+            Pile::Room | Pile::Crowd(_) | Pile::Flood => return Ok(()),
         };
         let sessions = match self.pile {
             Pile::Parked(_) => vec![parked_rows::TEMPLATE.to_owned()],
@@ -159,7 +168,7 @@ impl BesidePile {
             [("RETRY__QUICK_ATTEMPTS", "1".into()), ("RETRY__PARK_MS", "14400000".to_owned())];
         let mut worker = self.worker(&park)?;
         let fields = match self.pile {
-            Pile::Crowd => json!({"attributes": {"room": "night"}}),
+            Pile::Crowd(_) => json!({"attributes": {"room": "night"}}),
             _ => json!({}),
         };
         self.publish([event(parked_rows::TEMPLATE, parked_rows::TEMPLATE, fields)]).await;
@@ -188,7 +197,7 @@ impl BesidePile {
             }
             Pile::Hanging => self.publish(ids.map(|id| event(&id, &id, json!({})))).await,
             Pile::Flood => self.publish(ids.map(|id| event(&id, "flood", json!({})))).await,
-            Pile::Parked(_) | Pile::Crowd => {}
+            Pile::Parked(_) | Pile::Crowd(_) => {}
         }
         // Calls hang, and old events are tried again.
         sleep(Duration::from_secs(2)).await;

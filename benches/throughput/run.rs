@@ -7,7 +7,7 @@ use std::time::Duration;
 use anyhow::Result;
 use tokio::time::Instant;
 
-use crate::admin::AdminLoad;
+use crate::admin::{self, AdminLoad};
 use crate::contestant::{Contestant, Kind};
 use crate::kafka::Topics;
 use crate::measure::{answered, finish};
@@ -59,13 +59,13 @@ async fn drain(scenario: &Scenario, bootstrap: &str, kind: Kind, work: &Work) ->
     topics.fill(work).await;
     let mut desk = scenario.desk()?;
     let mut settings = scenario.settings();
-    let mut admin = None;
+    let mut load = None;
     match scenario.beside {
         Beside::Nothing => {}
         Beside::Tls => desk.put_behind_tls().await?,
         Beside::Admin => {
             let address = format!("127.0.0.1:{}", free_port());
-            admin = Some(AdminLoad::start(&address));
+            load = Some(AdminLoad::start(&address, admin::BUSY));
             settings.push(("ADMIN__LISTEN", address));
         }
     }
@@ -79,8 +79,8 @@ async fn drain(scenario: &Scenario, bootstrap: &str, kind: Kind, work: &Work) ->
     let cpu = contestant.cpu()? - cpu;
     let looked = begun.elapsed();
     let mut run = Run::new(kind);
-    if let Some(admin) = admin {
-        run.figures.insert("admin_requests", admin.answered() as f64);
+    if let Some(load) = load {
+        run.figures.insert("admin_requests", load.answered() as f64);
     }
     let rest = work.events.len().saturating_sub(first).max(1) as f64;
     run.figures.insert("cpu_ms_per_event", cpu.as_secs_f64() * 1e3 / rest);

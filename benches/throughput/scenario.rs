@@ -48,7 +48,7 @@ pub(crate) enum Pile {
     /// Calls get no answer.
     Hanging,
     /// As `Room`, but far more, who have waited since before the start.
-    Crowd,
+    Crowd(LedgerKind),
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -262,7 +262,8 @@ fn beside_piles(base: &Scenario) -> Vec<Scenario> {
         ("pile-parked-pg", "parked events in PostgreSQL", Pile::Parked(Postgres), 1_000_000),
         ("pile-flood", "events of one session", Pile::Flood, 5_000),
         ("pile-hanging", "sessions whose calls hang", Pile::Hanging, 300),
-        ("pile-crowd", "people have waited for that group since long ago", Pile::Crowd, 100_000),
+        ("pile-crowd", "people waited for it long ago, SQLite", Pile::Crowd(Sqlite), 100_000),
+        ("pile-crowd-pg", "the same in PostgreSQL", Pile::Crowd(Postgres), 100_000),
     ];
     let scenario = |(name, what, pile, count)| Scenario {
         name,
