@@ -10,7 +10,7 @@ use anyhow::{Context as _, anyhow};
 use rdkafka::error::RDKafkaErrorCode;
 use rdkafka::message::{Header as KafkaHeader, OwnedHeaders};
 use rdkafka::producer::future_producer::DeliveryFuture;
-use rdkafka::producer::{FutureProducer, FutureRecord};
+use rdkafka::producer::{FutureProducer, FutureRecord, Producer as _};
 use tokio::time::{Instant, sleep};
 
 use super::client_errors::ThrottledErrors;
@@ -66,11 +66,14 @@ impl RecordPublisher {
         Ok(Self { client, errors, limit })
     }
 
-    /// Wait, at most `limit`, until the client can send at once. An idempotent producer needs half a
-    /// second for that, in which a record would age: its timestamp is the time of the enqueuing.
+    /// Wait, at most `limit`, until the client can send at once, or never will. An idempotent producer
+    /// sends nothing without an id from a broker. librdkafka asks for it first 500 ms after its start,
+    /// with a timer, because it has no connection yet. A record would age meanwhile: its timestamp is
+    /// the time of the enqueuing.
     pub(crate) async fn warm_up(&self) {
         let until = Instant::now() + self.limit;
-        while !self.errors.has_producer_id() && Instant::now() < until {
+        let has_failed = || self.client.client().fatal_error().is_some();
+        while !self.errors.has_producer_id() && !has_failed() && Instant::now() < until {
             sleep(WARM_UP_STEP).await;
         }
     }

@@ -51,6 +51,9 @@ an id, the position of the record is the identity, and publishing the same file 
 transfers. Each published record is a line on standard output: topic/partition/offset, event id,
 session.
 
+The first record takes about half a second: the producer is idempotent, and librdkafka asks for its
+id with a timer of 500 ms. The record's timestamp and --expires-in count from the end of that.
+
 Exit codes: 0 all published, 2 some refused (the others are published), 69 Kafka did not
 acknowledge all of them, 78 bad configuration.";
 
@@ -117,6 +120,14 @@ pub(crate) async fn run(
             Ok(())
         }
     }
+}
+
+/// Returns a producer that can send at once.
+async fn connect(settings: &kafka::KafkaSettings) -> Result<RecordPublisher, Failure> {
+    check_topic(settings).await.map_err(Failure::Unavailable)?;
+    let publisher = RecordPublisher::start(settings, TIMEOUT).map_err(Failure::Configuration)?;
+    publisher.warm_up().await;
+    Ok(publisher)
 }
 
 /// Fails if the topic does not exist. Without this check the error would come only after the
@@ -217,35 +228,30 @@ impl PublishRun {
         for field in &examined.ignored {
             print_error(&format!("{origin}: {}", sanitize(&field.to_string())));
         }
+        // Connect on first use: a run without valid escalations needs no broker.
+        let publisher = match &mut self.publisher {
+            Some(publisher) => publisher,
+            none => none.insert(connect(&self.settings).await?),
+        };
+        let value = match item.line {
+            Some(_) => item.value,
+            // Connecting took time: --expires-in counts from now, as the record's timestamp does.
+            None => self.args.escalation.to_json(Clock::system().now()),
+        };
         let record = OutgoingRecord {
             topic: self.settings.topics.escalations.clone(),
             // Kafka keeps the order within a partition, and the key decides the partition.
             key: examined.session_id.as_ref().map(|session| session.as_bytes().to_vec()),
-            value: item.value,
+            value,
             headers: vec![(headers::CONTENT_TYPE.to_owned(), Some(b"application/json".to_vec()))],
         };
-        match self.publisher().await?.enqueue(&record).await {
+        match publisher.enqueue(&record).await {
             Ok(receipt) => Ok(Some((examined, receipt))),
             Err(error) => {
                 self.count_unacknowledged(&examined, &error);
                 Ok(None)
             }
         }
-    }
-
-    /// Connects on first use: a run without valid escalations needs no broker.
-    async fn publisher(&mut self) -> Result<&RecordPublisher, Failure> {
-        let publisher = match self.publisher.take() {
-            Some(publisher) => publisher,
-            None => {
-                check_topic(&self.settings).await.map_err(Failure::Unavailable)?;
-                let publisher = RecordPublisher::start(&self.settings, TIMEOUT)
-                    .map_err(Failure::Configuration)?;
-                publisher.warm_up().await;
-                publisher
-            }
-        };
-        Ok(self.publisher.insert(publisher))
     }
 
     fn report(
