@@ -37,4 +37,14 @@ pub(super) struct PartitionStart {
     pub(super) topic_id: Option<Arc<str>>,
     /// The offset is not the committed one.
     pub(super) is_new: bool,
+    /// The committed offset, where it does not count and nothing has been logged about that yet.
+    pub(super) discarded: Option<DiscardedOffset>,
+}
+
+/// A committed offset of an earlier topic, or beyond the end.
+#[derive(Debug)]
+pub(super) struct DiscardedOffset {
+    pub(super) committed: i64,
+    /// The end of the partition.
+    pub(super) end: i64,
 }

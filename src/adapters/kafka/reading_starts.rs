@@ -36,7 +36,12 @@ impl ConsumerCallbacks {
         if let Some(topic_id) = identity.settled_id() {
             let due = self.readings.end_of_other_topics(&topic_id);
             if !due.is_empty() {
-                warn!(kafka.topic = %self.topic, "the topic was created again; reading it from its start");
+                let partitions: Vec<_> = due.iter().map(|due| due.partition).collect();
+                warn!(
+                    kafka.topic = %self.topic,
+                    kafka.partitions = ?partitions,
+                    "the topic was created again; reading it from its start"
+                );
                 self.find_starts(due, Duration::ZERO);
             }
         }

@@ -169,7 +169,7 @@ impl Readings {
     /// The client reads this partition from its start: whatever it delivers now belongs to this
     /// reading.
     pub(super) fn begin(&self, start: &PartitionStart) -> ReadingStart {
-        let PartitionStart { due, offset, end, unread_from, topic_id, is_new } = start;
+        let PartitionStart { due, offset, end, unread_from, topic_id, is_new, .. } = start;
         let reading = PartitionReading {
             number: due.reading,
             has_begun: true,
@@ -290,16 +290,21 @@ impl Readings {
 mod tests {
     use super::*;
 
-    /// Begins a reading of partition 0 at this offset.
-    fn begin(readings: &Readings, due: &[UnknownStart], offset: i64, id: &str) -> u64 {
-        let start = PartitionStart {
-            due: due[0].clone(),
+    fn start(due: &UnknownStart, offset: i64, id: Option<&str>) -> PartitionStart {
+        PartitionStart {
+            due: due.clone(),
             offset: Some(offset),
             end: 10,
             unread_from: offset,
-            topic_id: Some(id.into()),
+            topic_id: id.map(Arc::from),
             is_new: true,
-        };
+            discarded: None,
+        }
+    }
+
+    /// Begins a reading of partition 0 at this offset.
+    fn begin(readings: &Readings, due: &[UnknownStart], offset: i64, id: &str) -> u64 {
+        let start = start(&due[0], offset, Some(id));
         assert!(readings.is_due(&due[0]));
         readings.begin(&start).reading
     }
@@ -351,10 +356,8 @@ mod tests {
     #[test]
     fn an_id_that_is_learned_late_counts_at_once() {
         let readings = Readings::default();
-        let due = readings.add(&[0]).remove(0);
-        let (offset, topic_id) = (Some(0), None);
-        let start = PartitionStart { due, offset, end: 0, unread_from: 0, topic_id, is_new: false };
-        readings.begin(&start);
+        let due = readings.add(&[0]);
+        readings.begin(&start(&due[0], 0, None));
         assert!(readings.end_of_other_topics(&"one".into()).is_empty());
         readings.set_unknown_topics(&"one".into());
         readings.set_unknown_topics(&"two".into());

@@ -14,11 +14,11 @@ use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
 use rdkafka::metadata::MetadataTopic;
 use tokio::time::Instant;
-use tracing::debug;
+use tracing::{debug, warn};
 
 use super::callbacks::ConsumerCallbacks;
 use super::consumer_failure;
-use super::partition_start::{PartitionStart, UnknownStart};
+use super::partition_start::{DiscardedOffset, PartitionStart, UnknownStart};
 use super::remedy::{TopicUse, remedy};
 use crate::health::{Fault, FaultKind, Health};
 
@@ -57,8 +57,8 @@ impl StartChecks {
         due: Vec<UnknownStart>,
         delay: Duration,
     ) {
-        let check =
-            StartCheck { client, due, answers: self.answers.clone(), health: self.health.clone() };
+        let (answers, health) = (self.answers.clone(), self.health.clone());
+        let check = StartCheck { client, due, answers, discarded: BTreeMap::new(), health };
         let since = Instant::now();
         let thread = thread::Builder::new().name("kafka-starts".into()).spawn(move || {
             thread::sleep(delay);
@@ -77,6 +77,8 @@ struct StartCheck {
     client: Weak<BaseConsumer<ConsumerCallbacks>>,
     due: Vec<UnknownStart>,
     answers: Sender<PartitionStart>,
+    /// By partition, since the last line about them in the log.
+    discarded: BTreeMap<i32, DiscardedOffset>,
     health: Arc<Health>,
 }
 
@@ -87,6 +89,7 @@ impl StartCheck {
         self.wait_for_id();
         loop {
             let error = self.ask_by_leader();
+            self.log_discarded();
             if self.due.is_empty() {
                 break;
             }
@@ -134,6 +137,24 @@ impl StartCheck {
         last
     }
 
+    /// One line for all partitions of a look: what made the topic again has made all of them again.
+    fn log_discarded(&mut self) {
+        let discarded = std::mem::take(&mut self.discarded);
+        if let Some(client) = self.client.upgrade()
+            && !discarded.is_empty()
+        {
+            let committed: Vec<_> = discarded.values().map(|offset| offset.committed).collect();
+            let ends: Vec<_> = discarded.values().map(|offset| offset.end).collect();
+            warn!(
+                kafka.topic = %client.context().topic,
+                kafka.partitions = ?discarded.keys(),
+                committed_offsets = ?committed,
+                end_offsets = ?ends,
+                "committed offsets of an earlier topic or beyond the end; reading from a new start"
+            );
+        }
+    }
+
     /// The partitions by the broker that leads them; `None`: nobody does.
     fn due_by_leader(&mut self) -> KafkaResult<BTreeMap<Option<i32>, Vec<UnknownStart>>> {
         let Some(client) = self.client.upgrade() else {
@@ -167,8 +188,10 @@ impl StartCheck {
         }
         match callbacks.starting_offsets.find(&client, &due) {
             Ok(starts) => {
-                for start in starts {
+                for mut start in starts {
                     self.due.retain(|due| *due != start.due);
+                    let discarded = start.discarded.take();
+                    self.discarded.extend(discarded.map(|offset| (start.due.partition, offset)));
                     self.answers.send(start).unwrap_or_default();
                 }
                 None

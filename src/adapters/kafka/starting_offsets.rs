@@ -14,9 +14,8 @@ use rdkafka::consumer::{BaseConsumer, Consumer as _, ConsumerContext};
 use rdkafka::error::KafkaResult;
 use rdkafka::topic_partition_list::TopicPartitionListElem;
 use rdkafka::{Offset, TopicPartitionList};
-use tracing::warn;
 
-use super::partition_start::{PartitionStart, UnknownStart};
+use super::partition_start::{DiscardedOffset, PartitionStart, UnknownStart};
 use super::rebalance::partition_list;
 use super::topic_identity::TopicIdentity;
 
@@ -204,14 +203,11 @@ impl StartingOffsets {
         if rule == StartRule::OtherTopic || (!is_committed && self.reset.is_some()) {
             new_start?;
         }
-        if matches!(rule, StartRule::OtherTopic | StartRule::BeyondEnd) && committed.is_some() {
-            warn!(
-                kafka.partition = due.partition,
-                committed_offset = committed,
-                end_offset = end,
-                "committed offset of an earlier topic or beyond the end; reading from a new start"
-            );
-        }
+        let is_discarded = matches!(rule, StartRule::OtherTopic | StartRule::BeyondEnd)
+            // Where the partition was being read, `reading_starts` has logged that.
+            && due.read_before.is_none();
+        let discarded = committed.filter(|_| is_discarded);
+        let discarded = discarded.map(|committed| DiscardedOffset { committed, end });
         // Only our own mark of this topic proves that nobody has read the records behind the offset:
         // an operator may have set the offset back, and a mirrored one lags behind.
         let known_id = topic_id.as_deref().unwrap_or(NO_ID);
@@ -225,7 +221,7 @@ impl StartingOffsets {
         let topic_id = topic_id.or(committed_id);
         let offset = if is_committed { committed } else { new_start };
         let is_new = !is_committed && offset.is_some();
-        Some(PartitionStart { due, offset, end, unread_from, topic_id, is_new })
+        Some(PartitionStart { due, offset, end, unread_from, topic_id, is_new, discarded })
     }
 
     /// The first or the end offset of each partition.
@@ -333,6 +329,21 @@ mod tests {
         assert_eq!(start(Some(11), "", &[(0, 3)]), Some((3, true)));
         assert_eq!(start(None, "", &[(0, 3)]), Some((3, true)));
         assert_eq!(start(None, "", &[]), None, "not answered");
+    }
+
+    #[test]
+    fn an_offset_that_does_not_count_is_reported_unless_the_topic_was_being_read() {
+        let discarded = |committed, metadata: &str, read_before: Option<&str>| {
+            let mut found = found(committed, metadata);
+            found.due.read_before = read_before.map(Arc::from);
+            let start = offsets().start(found, Some("two".into()), &[(0, 0)]).unwrap();
+            start.discarded.map(|offset| (offset.committed, offset.end))
+        };
+        assert_eq!(discarded(Some(5), "c two 7", None), None);
+        assert_eq!(discarded(Some(5), "c one 7", None), Some((5, 10)));
+        assert_eq!(discarded(Some(50), "", None), Some((50, 10)));
+        assert_eq!(discarded(None, "", None), None);
+        assert_eq!(discarded(Some(5), "c one 7", Some("one")), None);
     }
 
     #[test]

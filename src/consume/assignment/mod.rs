@@ -14,7 +14,6 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use jiff::Timestamp;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
-use tracing::warn;
 
 pub(super) use self::early::EarlyEvent;
 pub(super) use self::id::{AssignedRecord, AssignmentId};
@@ -27,6 +26,10 @@ use crate::domain::ledger_entry::StoredIdentity;
 use crate::domain::record::{Record, RecordIdentity};
 use crate::domain::watermark::{RecordStart, Watermark};
 use crate::ledger::DuePartition;
+use crate::telemetry::log_throttle::{LogThrottle, warn_throttled};
+
+/// Of the process: a topic that is created again is so in all its partitions.
+static REWOUND: LogThrottle = LogThrottle::new();
 
 /// What a task has to know of the assignment of its record.
 #[derive(Debug, Clone, Default)]
@@ -189,7 +192,8 @@ impl Assignment {
             reading.end_reached = false;
             reading.unread_from = reading.unread_from.max(from);
             reading.identities = KnownIdentities::default();
-            warn!(
+            warn_throttled!(
+                REWOUND,
                 kafka.partition = self.id.partition,
                 expected_offset = from,
                 offset = record.offset,

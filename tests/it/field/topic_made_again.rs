@@ -22,6 +22,10 @@ use crate::support::kafka::{
 };
 use crate::support::worker::{Process, World, by_event, escalation};
 
+/// The lines of the log that say so, where something of the old topic was committed or read.
+const AGAIN: [&str; 3] =
+    ["the topic was created again", "committed offsets of an earlier topic", "offsets went back"];
+
 #[tokio::test(flavor = "multi_thread")]
 async fn records_without_an_id_are_answered_at_their_old_positions() {
     let world = world("again-no-id").await;
@@ -110,13 +114,13 @@ async fn parked_events_swallow_no_event_of_the_new_topic_and_are_answered() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_running_worker_reads_the_new_topic_from_its_start() {
-    let world = world("again-running").await;
+    let world = World::new("again-running", 3, SimulatedDeskSettings::default()).await;
     runs_on(&world).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_running_worker_reads_the_new_topic_from_its_start_under_kip_848() {
-    let mut world = world("again-running-848").await;
+    let mut world = World::new("again-running-848", 3, SimulatedDeskSettings::default()).await;
     world.set("KAFKA__CONSUMER_PROPERTIES__GROUP_PROTOCOL", "consumer");
     runs_on(&world).await;
 }
@@ -203,32 +207,45 @@ async fn runs_on(world: &World) {
     assert_eq!(by_event(world.outcomes(10).await).len(), 10);
     world.all_is_committed().await;
 
-    recreate_topic(&world.bootstrap, &world.topic("in"), 1).await;
+    recreate_topic(&world.bootstrap, &world.topic("in"), world.partitions).await;
     world.publish(events("new", 30)).await;
     let count = async || finals(world).await.len();
     until("all of the new topic are answered", async || count().await == 40).await;
     assert_eq!(by_event(world.outcomes(40).await).len(), 40);
     world.all_is_committed().await;
+    let log = worker.log();
+    for phrase in AGAIN {
+        let lines = log.lines().filter(|line| line.contains(phrase)).count();
+        assert!(lines <= 1, "one line for all partitions: {log}");
+    }
     worker.terminate().await;
     world.assert_all_committed().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_offset_beyond_the_end_skips_nothing_when_the_topic_has_grown() {
-    let world = world("again-beyond").await;
-    commit(&world.bootstrap, &world.name, &world.topic("in"), &[3]).await;
-    world.publish([escalation("one", "one"), escalation("two", "two")]).await;
+    let world = World::new("again-beyond", 2, SimulatedDeskSettings::default()).await;
+    commit(&world.bootstrap, &world.name, &world.topic("in"), &[3, 3]).await;
+    // Two events for each partition, so that the second ones lie beyond the old offsets.
+    let publish = async |ids: [&str; 4]| {
+        let records = (0..).zip(ids).map(|(n, id)| {
+            let event = escalation(id, id).to_string();
+            Record::new(id, event).on(n % 2)
+        });
+        world.publish_raw(records).await;
+    };
+    publish(["one", "two", "three", "four"]).await;
     let worker = started(&world).await;
-    assert_eq!(by_event(world.outcomes(2).await).len(), 2);
+    assert_eq!(by_event(world.outcomes(4).await).len(), 4);
     world.all_is_committed().await;
     let log = worker.log();
-    let warnings = log.lines().filter(|line| line.contains("beyond the end")).count();
-    assert_eq!(warnings, 1, "{log}");
+    let warnings: Vec<_> = log.lines().filter(|line| line.contains("beyond the end")).collect();
+    assert!(warnings.len() == 1 && warnings[0].contains("[0, 1]"), "{warnings:?}\n{log}");
     worker.terminate().await;
 
-    world.publish([escalation("three", "three"), escalation("four", "four")]).await;
+    publish(["five", "six", "seven", "eight"]).await;
     let worker = started(&world).await;
-    assert_eq!(by_event(world.outcomes(4).await).len(), 4, "{}", worker.log());
+    assert_eq!(by_event(world.outcomes(8).await).len(), 8, "{}", worker.log());
     world.all_is_committed().await;
     worker.terminate().await;
     world.assert_all_committed().await;
