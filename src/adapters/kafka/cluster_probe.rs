@@ -78,6 +78,10 @@ pub(crate) struct TopicLimits {
     pub min_in_sync: Option<usize>,
     /// How long records are kept; `None`: without a limit.
     pub retention: Option<Duration>,
+    /// Records with an older timestamp are refused; `None`: brokers before Kafka 3.6 refuse none.
+    pub max_age: Option<Duration>,
+    /// The broker replaces the timestamps, so no record is too old.
+    pub broker_stamps: bool,
 }
 
 impl TopicLimits {
@@ -302,13 +306,16 @@ fn limits_of(config: &ConfigResource) -> Option<TopicLimits> {
     let max_message_bytes = value("max.message.bytes")?.parse().ok()?;
     let min_in_sync = value("min.insync.replicas").and_then(|minimum| minimum.parse().ok());
     let policy = value("cleanup.policy").unwrap_or_default();
+    let time = |name| value(name).and_then(|ms| ms.parse().ok().map(Duration::from_millis));
     // -1: without a limit.
-    let retention = value("retention.ms").and_then(|ms| ms.parse().ok().map(Duration::from_millis));
+    let retention = time("retention.ms");
     Some(TopicLimits {
         max_message_bytes,
         min_in_sync,
         is_compacted: policy.contains("compact"),
         retention: retention.filter(|_| policy.contains("delete")),
+        max_age: time("message.timestamp.before.max.ms"),
+        broker_stamps: value("message.timestamp.type").is_some_and(|kind| kind == "LogAppendTime"),
     })
 }
 

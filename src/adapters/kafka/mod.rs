@@ -50,7 +50,7 @@ use anyhow::anyhow;
 use rdkafka::error::KafkaError;
 
 pub(crate) use callbacks::ConsumerDeps;
-pub(crate) use cluster_probe::{ClusterProbe, GroupOffsets, ProbeError, TopicInfo};
+pub(crate) use cluster_probe::{ClusterProbe, GroupOffsets, ProbeError, TopicInfo, TopicLimits};
 pub(crate) use consumer_watch::watch_reading;
 pub(crate) use outcome_producer::OutcomeProducer;
 pub(crate) use range_reader::{Boundary, Leaderless, RangeReader, TopicFollower};

@@ -10,6 +10,7 @@ use serde_json::json;
 use tokio::task::spawn_blocking;
 use tokio::time::timeout;
 
+use super::old_messages::old_messages;
 use super::report::{Finding, Level};
 use super::{Findings, LIMIT};
 use crate::adapters::kafka::{
@@ -51,14 +52,14 @@ pub(super) async fn check(probe: ClusterProbe, config: &Config, write: bool, fin
         let detail = "not checked: no broker answers";
         return findings.add(Finding::warn("topics, ACLs, producer", detail, "fix that first"));
     }
-    let (topics, group, limits, replicas, producer) = tokio::join!(
+    let (topics, group, limits, written, producer) = tokio::join!(
         checker.topics(),
         checker.group(),
         checker.limits(),
-        checker.replicas(),
+        checker.written_topics(),
         checker.producer(write)
     );
-    for finding in [topics, group, limits, replicas, producer].into_iter().flatten() {
+    for finding in [topics, group, limits, written, producer].into_iter().flatten() {
         findings.add(finding);
     }
 }
@@ -220,19 +221,22 @@ impl KafkaChecker<'_> {
         findings
     }
 
-    /// Whether the topics that are written to have as many replicas in sync as they demand. A topic
-    /// whose settings may not be seen is left out: another result says that.
-    async fn replicas(&self) -> Vec<Finding> {
+    /// Whether the topics that are written to have as many replicas in sync as they demand, and refuse
+    /// old messages. A topic whose settings may not be seen is left out: another result says that.
+    async fn written_topics(&self) -> Vec<Finding> {
         let TopicNames { outcomes, dead_letters, .. } = &self.settings.topics;
         let mut findings = vec![];
         for topic in [outcomes, dead_letters] {
             let asked = topic.clone();
             let found = self.request(move |probe| probe.topic(&asked)).await;
             let limits = self.probe.topic_limits(&[topic]).await;
-            let minimum = limits.ok().and_then(|limits| limits.get(topic)?.min_in_sync);
-            if let (Ok(found), Some(minimum)) = (found, minimum) {
+            let Some(limits) = limits.ok().and_then(|mut limits| limits.remove(topic)) else {
+                continue;
+            };
+            if let (Ok(found), Some(minimum)) = (found, limits.min_in_sync) {
                 findings.push(in_sync(topic, &found, minimum));
             }
+            findings.extend(old_messages(topic, &limits, self.settings.session_timeout()));
         }
         findings
     }

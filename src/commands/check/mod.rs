@@ -8,6 +8,7 @@
 mod desk;
 mod kafka;
 mod ledger;
+mod old_messages;
 mod report;
 mod timing;
 

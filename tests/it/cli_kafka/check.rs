@@ -7,13 +7,17 @@ use serde_json::{Value, json};
 
 use super::TestTopics;
 use crate::support::kafka::{
-    Record, commit, create_topic_with, create_topics, produce, read_to_end, shared,
+    Record, alter_topic, commit, create_topic_with, create_topics, produce, read_to_end, shared,
 };
 
 #[tokio::test]
 async fn check_finds_no_faults() {
     let desk = SimulatedDesk::start_local(SimulatedDeskSettings::default()).unwrap();
     let topics = TestTopics::create().await.with_desk(&desk, DEMO_KEY);
+    for topic in ["outcomes", "dead-letters"] {
+        let advised = [("message.timestamp.before.max.ms", "45000")];
+        alter_topic(&topics.bootstrap, &topics.topic(topic), &advised).await;
+    }
     produce(&topics.bootstrap, &topics.topic("escalations"), [Record::new("k", "v").on(0)]).await;
     let output = topics.run(&["check"]).await;
     assert_eq!((output.code, output.err.as_str()), (Some(0), ""), "{output:#?}");
@@ -49,9 +53,14 @@ async fn check_finds_no_faults() {
 async fn check_names_the_wrong_key_and_the_missing_topic() {
     let desk = SimulatedDesk::start_local(SimulatedDeskSettings::default()).unwrap();
     let topics = TestTopics::missing(shared().await).with_desk(&desk, "wrong");
-    create_topics(&topics.bootstrap, &[(&topics.topic("escalations"), 1)]).await;
-    let small = [("max.message.bytes", "1000"), ("cleanup.policy", "compact")];
-    create_topic_with(&topics.bootstrap, &topics.topic("dead-letters"), 1, &small).await;
+    let for_ever = [("retention.ms", "-1")];
+    create_topic_with(&topics.bootstrap, &topics.topic("escalations"), 1, &for_ever).await;
+    let unusable = [
+        ("max.message.bytes", "1000"),
+        ("cleanup.policy", "compact"),
+        ("message.timestamp.type", "LogAppendTime"),
+    ];
+    create_topic_with(&topics.bootstrap, &topics.topic("dead-letters"), 1, &unusable).await;
     let output = topics.run(&["check"]).await;
     assert_eq!(output.code, Some(69), "{output:#?}");
     let outcomes = format!("{}  - does not exist; create it", topics.topic("outcomes"));
@@ -59,9 +68,40 @@ async fn check_names_the_wrong_key_and_the_missing_topic() {
     assert!(output.line("only one instance can work").starts_with("ok"));
     assert!(output.line("size limit of").starts_with("warn"));
     assert!(output.line("is compacted").starts_with("FAIL"));
+    let outlived = output.line("keeps records for ever, the ledger remembers events for");
+    assert!(outlived.starts_with("warn") && outlived.contains("ledger.retention_days"));
+    let stamped = output.line("message.timestamp.type is LogAppendTime");
+    assert!(stamped.starts_with("warn") && stamped.contains("dead-letters"), "{stamped}");
     let key = "70009: UserSig does not verify: check that the secret key is this SDKAppID's";
     assert!(output.line(key).starts_with("FAIL"));
     assert_eq!(output.err, "handoff: 3 checks failed\n");
+}
+
+#[tokio::test]
+async fn check_names_why_a_topic_refuses_its_record() {
+    let desk = SimulatedDesk::start_local(SimulatedDeskSettings::default()).unwrap();
+    let topics = TestTopics::missing(shared().await).with_desk(&desk, DEMO_KEY);
+    let topic = |which| topics.topic(which);
+    create_topics(&topics.bootstrap, &[(&topic("escalations"), 1)]).await;
+    // A message is at least as old as its way to the broker.
+    let too_old = [("message.timestamp.before.max.ms", "0")];
+    create_topic_with(&topics.bootstrap, &topic("outcomes"), 1, &too_old).await;
+    let too_large = [("max.message.bytes", "100")];
+    create_topic_with(&topics.bootstrap, &topic("dead-letters"), 1, &too_large).await;
+    let output = topics.run(&["check", "--write"]).await;
+    assert_eq!(output.code, Some(69), "{output:#?}");
+    let refused = output.line(&format!("writing {}", topic("outcomes")));
+    assert!(refused.starts_with("FAIL") && refused.contains("Invalid timestamp"), "{refused}");
+    assert!(refused.contains("see message.timestamp.before.max.ms"), "{refused}");
+    let refused = output.line(&format!("writing {}", topic("dead-letters")));
+    assert!(
+        refused.starts_with("FAIL") && refused.contains("raise max.message.bytes"),
+        "{refused}"
+    );
+    assert!(!output.out.contains("ACL"), "the cause is not guessed: {output:#?}");
+    // The default of the brokers.
+    let unlimited = output.line("message.timestamp.before.max.ms is 9223372036854775807");
+    assert!(unlimited.starts_with("warn") && unlimited.contains("set it to 45000"), "{unlimited}");
 }
 
 #[tokio::test]
