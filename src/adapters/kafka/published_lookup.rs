@@ -62,16 +62,22 @@ pub(super) struct LookupResult {
 pub(super) struct PublishedLookup {
     health: Arc<Health>,
     throttle: LogThrottle,
+    outcomes: ChannelLookup,
+    dead_letters: ChannelLookup,
+}
+
+/// The lookup in one of the topics. One that cannot be read delays no message of the other.
+#[derive(Default)]
+struct ChannelLookup {
     failing_since: Mutex<Option<Instant>>,
     /// Lookups that somebody waits for.
     open: Mutex<usize>,
     waiting: Mutex<Vec<LookupRequest>>,
-    /// Held while a topic is read, so that there is one reading at a time.
+    /// Held while the topic is read, so that there is one reading at a time.
     reading: tokio::sync::Mutex<()>,
 }
 
 struct LookupRequest {
-    channel: Channel,
     /// The message in all its forms: whole, and truncated as far as the topic may have required.
     forms: Vec<Message>,
     start: LookupStart,
@@ -85,10 +91,15 @@ impl PublishedLookup {
         Self {
             health,
             throttle: LogThrottle::default(),
-            failing_since: Mutex::default(),
-            open: Mutex::default(),
-            waiting: Mutex::default(),
-            reading: tokio::sync::Mutex::default(),
+            outcomes: ChannelLookup::default(),
+            dead_letters: ChannelLookup::default(),
+        }
+    }
+
+    fn of(&self, channel: Channel) -> &ChannelLookup {
+        match channel {
+            Channel::Outcomes => &self.outcomes,
+            Channel::DeadLetters => &self.dead_letters,
         }
     }
 
@@ -101,34 +112,35 @@ impl PublishedLookup {
         start: &LookupStart,
         partition: Option<i32>,
     ) -> LookupResult {
-        let _open = OpenLookup::begin(self);
+        let _open = OpenLookup::begin(self, message.channel);
+        let lookup = self.of(message.channel);
         loop {
             let (reply, replied) = oneshot::channel();
             let (forms, start) = (forms(message), start.clone());
-            let channel = message.channel;
-            let request = LookupRequest { channel, forms, start, partition, reply };
-            self.waiting.lock().push(request);
-            let reading = self.reading.lock().await;
+            lookup.waiting.lock().push(LookupRequest { forms, start, partition, reply });
+            let reading = lookup.reading.lock().await;
             // All requests that have arrived by now. Empty where another task has just served ours.
-            let requests = std::mem::take(&mut *self.waiting.lock());
+            let requests = std::mem::take(&mut *lookup.waiting.lock());
             if !requests.is_empty() {
                 let mut settings = settings.clone();
                 // What we have published is there while the transaction of another publisher is open.
                 let isolation = ("isolation.level".into(), "read_uncommitted".into());
                 settings.consumer_properties.extend([isolation]);
+                let topic = settings.topics.of(message.channel).to_owned();
+                let asked = topic.clone();
                 let read = spawn_blocking(move || {
-                    read_topics(&settings, &requests).map(|found| (requests, found))
+                    read_topic(&settings, &asked, &requests).map(|found| (requests, found))
                 });
                 match read.await {
                     Ok(Ok((requests, found))) => match reply_to_all(requests, found) {
-                        None => self.end_fault(),
+                        None => self.end_fault(lookup),
                         // Those without a reply ask again.
-                        Some(failure) => {
-                            self.on_failure(&failure);
+                        Some(error) => {
+                            self.on_failure(lookup, &topic, &error);
                         }
                     },
                     // The requests were dropped; each of their tasks asks again.
-                    Ok(Err(failure)) => sleep(self.on_failure(&failure)).await,
+                    Ok(Err(error)) => sleep(self.on_failure(lookup, &topic, &error)).await,
                     Err(_) => sleep(RETRY_PAUSE).await,
                 }
             }
@@ -143,17 +155,19 @@ impl PublishedLookup {
 }
 
 impl PublishedLookup {
-    fn end_fault(&self) {
-        *self.failing_since.lock() = None;
-        self.health.faults().clear(FaultKind::LookupFailed);
+    fn end_fault(&self, lookup: &ChannelLookup) {
+        *lookup.failing_since.lock() = None;
+        let is_well = |lookup: &ChannelLookup| lookup.failing_since.lock().is_none();
+        if is_well(&self.outcomes) && is_well(&self.dead_letters) {
+            self.health.faults().clear(FaultKind::LookupFailed);
+        }
     }
 
     /// Report a failure where it will last or has lasted. Returns how long to pause.
-    fn on_failure(&self, failure: &LookupFailure) -> Duration {
-        let LookupFailure { topic, error } = failure;
+    fn on_failure(&self, lookup: &ChannelLookup, topic: &str, error: &anyhow::Error) -> Duration {
         let refusal = error.downcast_ref::<Code>().filter(|code| is_refusal(**code));
         let remedy = refusal.and_then(|code| remedy(*code, &TopicUse::Read(topic)));
-        let since = *self.failing_since.lock().get_or_insert_with(Instant::now);
+        let since = *lookup.failing_since.lock().get_or_insert_with(Instant::now);
         if refusal.is_some() || since.elapsed() > FAULT_AFTER {
             let cause =
                 format!("answers that may be published already cannot be looked up: {error:#}");
@@ -170,21 +184,25 @@ impl PublishedLookup {
 
 /// A lookup that somebody waits for. Without one a failure blocks nobody: the last one that ends, also
 /// because its partition was revoked, ends the fault.
-struct OpenLookup<'l>(&'l PublishedLookup);
+struct OpenLookup<'l> {
+    all: &'l PublishedLookup,
+    channel: Channel,
+}
 
 impl<'l> OpenLookup<'l> {
-    fn begin(lookup: &'l PublishedLookup) -> Self {
-        *lookup.open.lock() += 1;
-        Self(lookup)
+    fn begin(all: &'l PublishedLookup, channel: Channel) -> Self {
+        *all.of(channel).open.lock() += 1;
+        Self { all, channel }
     }
 }
 
 impl Drop for OpenLookup<'_> {
     fn drop(&mut self) {
-        let mut open = self.0.open.lock();
+        let lookup = self.all.of(self.channel);
+        let mut open = lookup.open.lock();
         *open -= 1;
         if *open == 0 {
-            self.0.end_fault();
+            self.all.end_fault(lookup);
         }
     }
 }
@@ -200,67 +218,48 @@ fn is_refusal(code: Code) -> bool {
     )
 }
 
-/// Why a topic, or a partition of it, could not be read.
-struct LookupFailure {
-    topic: String,
-    error: anyhow::Error,
-}
-
 /// For each request what became of its message, or why that is not known.
-type LookupResults = Vec<Result<LookupResult, LookupFailure>>;
+type LookupResults = Vec<anyhow::Result<LookupResult>>;
 
 /// An error concerns all requests.
-fn read_topics(
+fn read_topic(
     settings: &KafkaSettings,
+    topic: &str,
     requests: &[LookupRequest],
-) -> Result<LookupResults, LookupFailure> {
-    let mut results: Vec<_> = requests.iter().map(|_| None).collect();
+) -> anyhow::Result<LookupResults> {
+    // Hundreds of messages may be looked for among tens of thousands.
+    let mut by_key: HashMap<Option<&[u8]>, Vec<usize>> = HashMap::new();
+    for (index, request) in requests.iter().enumerate() {
+        let key = request.forms.first().and_then(|form| form.key.as_deref());
+        by_key.entry(key).or_default().push(index);
+    }
     let mut positions = vec![None; requests.len()];
-    for channel in [Channel::Outcomes, Channel::DeadLetters] {
-        let wanted: Vec<_> =
-            (0..requests.len()).filter(|index| requests[*index].channel == channel).collect();
-        if wanted.is_empty() {
-            continue;
-        }
-        let starts = starts(wanted.iter().map(|index| &requests[*index].start));
-        // Hundreds of messages may be looked for among tens of thousands.
-        let mut by_key: HashMap<Option<&[u8]>, Vec<usize>> = HashMap::new();
-        for index in wanted.iter().copied() {
-            let key = requests[index].forms.first().and_then(|form| form.key.as_deref());
-            by_key.entry(key).or_default().push(index);
-        }
-        let topic = settings.topics.of(channel);
-        let failure = |error| LookupFailure { topic: topic.to_owned(), error };
-        let (began, mut records) = (Instant::now(), 0_u64);
-        let mut follower =
-            TopicFollower::open(settings, topic, &starts, REQUEST_LIMIT, Leaderless::Skip)
-                .map_err(failure)?;
-        while !follower.is_at_end() {
-            let Some(record) = follower.next(POLL).map_err(failure)? else { continue };
-            records += 1;
-            for index in by_key.get(&record.key.as_deref()).into_iter().flatten() {
-                if requests[*index].matches(&record) {
-                    positions[*index].get_or_insert_with(|| record.position.clone());
-                }
+    let starts = starts(requests.iter().map(|request| &request.start));
+    let (began, mut records) = (Instant::now(), 0_u64);
+    let mut follower =
+        TopicFollower::open(settings, topic, &starts, REQUEST_LIMIT, Leaderless::Skip)?;
+    while !follower.is_at_end() {
+        let Some(record) = follower.next(POLL)? else { continue };
+        records += 1;
+        for index in by_key.get(&record.key.as_deref()).into_iter().flatten() {
+            if requests[*index].matches(&record) {
+                positions[*index].get_or_insert_with(|| record.position.clone());
             }
         }
-        let (messages, elapsed_ms) = (wanted.len(), millis(began.elapsed()));
-        debug!(kafka.topic = topic, messages, records, elapsed_ms, "read a topic for messages");
-        let (leaderless, has_replicas) = (follower.leaderless(), follower.has_replicas());
-        let read_to = leaderless.is_empty().then(|| Arc::new(follower.opened_at_end().clone()));
-        for index in wanted {
-            let position = positions[index].take();
-            let is_unread = |partition| leaderless.contains(&partition);
-            let may_be_unread = requests[index].partition.map_or(read_to.is_none(), is_unread);
-            results[index] = Some(if position.is_none() && may_be_unread {
-                Err(failure(anyhow!("its partitions {leaderless:?} have no leader")))
-            } else {
-                Ok(LookupResult { position, has_replicas, read_to: read_to.clone() })
-            });
-        }
     }
-    // Each request is of one of the channels.
-    Ok(results.into_iter().flatten().collect())
+    let (messages, elapsed_ms) = (requests.len(), millis(began.elapsed()));
+    debug!(kafka.topic = topic, messages, records, elapsed_ms, "read a topic for messages");
+    let (leaderless, has_replicas) = (follower.leaderless(), follower.has_replicas());
+    let read_to = leaderless.is_empty().then(|| Arc::new(follower.opened_at_end().clone()));
+    let result = |(request, position): (&LookupRequest, Option<Position>)| {
+        let is_unread = |partition| leaderless.contains(&partition);
+        let may_be_unread = request.partition.map_or(read_to.is_none(), is_unread);
+        if position.is_none() && may_be_unread {
+            return Err(anyhow!("its partitions {leaderless:?} have no leader"));
+        }
+        Ok(LookupResult { position, has_replicas, read_to: read_to.clone() })
+    };
+    Ok(requests.iter().zip(positions).map(result).collect())
 }
 
 /// The boundaries of these lookups; the earliest one counts.
@@ -286,13 +285,13 @@ fn starts<'s>(starts: impl Iterator<Item = &'s LookupStart>) -> Vec<Boundary> {
 }
 
 /// Returns why some have no reply.
-fn reply_to_all(requests: Vec<LookupRequest>, results: LookupResults) -> Option<LookupFailure> {
+fn reply_to_all(requests: Vec<LookupRequest>, results: LookupResults) -> Option<anyhow::Error> {
     let mut failed = None;
     for (request, result) in requests.into_iter().zip(results) {
         match result {
             // Fails where the requesting task was cancelled.
             Ok(found) => drop(request.reply.send(found)),
-            Err(failure) => failed = Some(failure),
+            Err(error) => failed = Some(error),
         }
     }
     failed

@@ -122,25 +122,35 @@ async fn a_look_up_that_is_refused_is_told_once_and_found_by_check() {
     world.set("ADMIN__LISTEN", &format!("127.0.0.1:{port}"));
     // With the classic protocol the group would wait 45 s for the process that is killed.
     world.set("KAFKA__CONSUMER_PROPERTIES__GROUP_PROTOCOL", "consumer");
-    let output = world.topic("out");
+    let (output, dead) = (world.topic("out"), world.topic("dead"));
+    let both = ["--topic", &output, "--topic", &dead];
     let read = ["--remove", "--force", "--operation", "Read"];
-    acl(&tools, &world.bootstrap, &read, &["--topic", &output]).await;
+    acl(&tools, &world.bootstrap, &read, &both).await;
     let (code, found) = check(&world).await;
     assert_eq!(code, Some(69), "{found}");
-    let line = found.lines().find(|line| line.contains(&format!("reading {output}")));
-    assert!(line.is_some_and(|line| line.starts_with("FAIL") && line.contains("Read")), "{found}");
+    for topic in [&output, &dead] {
+        let line = found.lines().find(|line| line.contains(&format!("reading {topic}")));
+        let missing = format!("Read on Topic {topic:?}");
+        let is_named = line.is_some_and(|l| l.starts_with("FAIL") && l.contains(&missing));
+        assert!(is_named, "{missing}: {found}");
+    }
 
-    // An answer that is stored and not acknowledged when the process ends.
+    // An outcome and a dead letter that are stored and not acknowledged when the process ends.
     let write = ["--remove", "--force", "--operation", "Write"];
-    acl(&tools, &world.bootstrap, &write, &["--topic", &output]).await;
+    acl(&tools, &world.bootstrap, &write, &both).await;
     let describe = ["--add", "--operation", "Describe"];
-    acl(&tools, &world.bootstrap, &describe, &["--topic", &output]).await;
+    acl(&tools, &world.bootstrap, &describe, &both).await;
     let worker = world.process();
     world.publish([escalation("e", "s")]).await;
-    until("it is refused", async || worker.log().contains("message not published")).await;
+    world.publish_raw([Record::new("k", "not JSON")]).await;
+    let unacknowledged = "handoff_outcomes_unacknowledged 2";
+    let is_running = async || worker.log().contains("message not published");
+    until("it publishes", is_running).await;
+    let wait = async || ask_admin(port, "metrics").await.1.contains(unacknowledged);
+    until("both are refused", wait).await;
     worker.kill().await;
     let write = ["--add", "--operation", "Write"];
-    acl(&tools, &world.bootstrap, &write, &["--topic", &output]).await;
+    acl(&tools, &world.bootstrap, &write, &both).await;
 
     let worker = world.process();
     let refused = async || ask_admin(port, "ready").await.1.contains("cannot be looked up");
@@ -157,6 +167,13 @@ async fn a_look_up_that_is_refused_is_told_once_and_found_by_check() {
     acl(&tools, &world.bootstrap, &read, &["--topic", &output]).await;
     until("it is answered", async || finals(&world).await.contains_key("e")).await;
     assert!(repaired.elapsed() < Duration::from_secs(30), "{:?}", repaired.elapsed());
-    assert_eq!(ask_admin(port, "ready").await.0, 200);
+    // The outcome does not wait for the right to read the other topic, which is still missing.
+    let (status, text) = ask_admin(port, "ready").await;
+    let missing = format!("the operation Read on Topic {dead:?}");
+    assert!(status == 503 && text.contains(&missing), "{status} {text}");
+    acl(&tools, &world.bootstrap, &["--add", "--operation", "Read"], &["--topic", &dead]).await;
+    // The other one is of the check.
+    assert_eq!(world.dead_letters(2).await.len(), 2);
+    until("it is ready", async || ask_admin(port, "ready").await.0 == 200).await;
     worker.terminate().await;
 }
