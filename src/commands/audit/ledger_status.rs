@@ -67,17 +67,57 @@ async fn look_up_finding(
     Ok(Some(format!("{}{which}{source}", state_text(entry))))
 }
 
-/// Both outcomes are published; consumers have acted on the first. The ledger names the second one if it
-/// was lost, or had forgotten the first.
+/// Both outcomes are published, and the finding is the one that was read later. That is the second one
+/// where both are in one partition; the order of partitions means nothing.
 fn which_of_two(entry: &LedgerEntry, listed: &ListedFinding) -> &'static str {
     match &entry.state {
         EntryState::Published { position: Some(known), .. } => {
             if Some(known) == listed.finding.seen_at.as_ref() {
-                ", which is the second; the first was lost or forgotten"
+                ", which is this one; the other was lost or forgotten"
             } else {
                 ", which is not this one"
             }
         }
         _ => "",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::audit::AuditFinding;
+    use crate::domain::record::Position;
+
+    #[test]
+    fn the_words_say_which_of_two_outcomes_the_ledger_knows() {
+        let at = |offset| Position { topic: "out".into(), partition: 0, offset };
+        let settled_at = jiff::Timestamp::UNIX_EPOCH;
+        let published = |position| EntryState::Published { settled_at, at: settled_at, position };
+        let check = |state: EntryState, expected: &str| {
+            let entry = LedgerEntry {
+                session_id: None,
+                source: at(0),
+                recorded_at: None,
+                record: None,
+                first_seen: settled_at,
+                deadline: None,
+                owner: "w".into(),
+                claimed_at: settled_at,
+                version: 0,
+                state,
+                snapshot: None,
+                answer: None,
+                history: vec![],
+            };
+            let seen_at = Some(at(8));
+            let finding =
+                AuditFinding { source: None, seen_at, event_id: None, note: String::new() };
+            let listed = ListedFinding { finding, session_id: None, ledger: None };
+            assert_eq!(which_of_two(&entry, &listed), expected);
+        };
+        check(published(Some(at(3))), ", which is not this one");
+        check(published(Some(at(8))), ", which is this one; the other was lost or forgotten");
+        check(published(None), "");
+        check(EntryState::Settled { at: settled_at }, "");
     }
 }

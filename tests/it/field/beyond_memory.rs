@@ -40,6 +40,9 @@ async fn what_the_ledger_has_forgotten_is_skipped_and_counted() {
     let answered = by_event(world.outcomes(4).await);
     assert_eq!(answered["e-0"]["status"], "assigned");
     assert_eq!(answered["overdue"]["status"], "expired", "a fresh ledger has forgotten nothing");
+    // Kafka keeps the records for seven days.
+    let outlived = "the topic outlives the ledger's memory";
+    until("the start warns", async || worker.log().contains(outlived)).await;
     assert_eq!(world.dead_letters(1).await.len(), 1);
     world.all_is_committed().await;
     worker.terminate().await;

@@ -1,4 +1,4 @@
-//! The outcome topic accepts nothing.
+//! The outcome topic accepts nothing, and neither does the dead-letter topic.
 //!
 //! With `message.timestamp.before.max.ms` refusing outcomes, sessions were transferred for minutes and
 //! no outcome came: `/ready` said 200, the log nothing, and SIGTERM spoke of slow calls.
@@ -8,20 +8,23 @@ use std::time::Duration;
 use handoff::sim::desk::SimulatedDeskSettings;
 
 use super::beside::{not_ready, until};
-use crate::support::kafka::{alter_topic, create_topic_with};
+use crate::support::kafka::{Record, alter_topic, create_topic_with};
 use crate::support::worker::{World, ask_admin, escalation, free_port};
 
 const LIMIT: Duration = Duration::from_secs(30);
+const TOPICS: [(&str, &str); 2] = [("OUTCOMES", "refusing"), ("DEAD_LETTERS", "dead-refusing")];
 
 async fn world(name: &str) -> (World, u16) {
     let mut world = World::new(name, 2, SimulatedDeskSettings::default()).await;
     let port = free_port();
     world.set("ADMIN__LISTEN", &format!("127.0.0.1:{port}"));
-    let topic = world.topic("refusing");
     // A message is at least as old as its way to the broker.
     let refusing = [("message.timestamp.before.max.ms", "0")];
-    create_topic_with(&world.bootstrap, &topic, 1, &refusing).await;
-    world.set("KAFKA__OUTCOMES_TOPIC", &topic);
+    for (key, which) in TOPICS {
+        let topic = world.topic(which);
+        create_topic_with(&world.bootstrap, &topic, 1, &refusing).await;
+        world.set(&format!("KAFKA__{key}_TOPIC"), &topic);
+    }
     (world, port)
 }
 
@@ -31,17 +34,24 @@ async fn a_refused_timestamp_is_named_and_its_repair_is_noticed() {
     let worker = world.process();
     until("it has partitions", async || worker.log().contains("partitions assigned")).await;
     world.publish([escalation("e", "s")]).await;
+    until("it is refused", async || worker.log().contains("message not published")).await;
+    world.publish_raw([Record::new("k", "not JSON")]).await;
     let ready = not_ready(port, "message.timestamp.before.max.ms").await;
+    assert!(ready.contains(&world.topic("refusing")), "the one that waits longest: {ready}");
     assert!(ready.contains("Invalid timestamp") && !ready.contains("ACL"), "{ready}");
     let lines = worker.log().matches("not ready: events cannot be answered").count();
     assert_eq!(lines, 1, "{}", worker.log());
     let metrics = ask_admin(port, "metrics").await.1;
-    assert!(metrics.contains("handoff_outcomes_unacknowledged 1"), "{metrics}");
+    assert!(metrics.contains("handoff_outcomes_unacknowledged 2"), "{metrics}");
     assert!(metrics.contains("handoff_ready 0"), "{metrics}");
     assert!(!metrics.contains("unacknowledged_timestamp_seconds 0.0"), "{metrics}");
 
-    let topic = world.topic("refusing");
-    alter_topic(&world.bootstrap, &topic, &[("message.timestamp.before.max.ms", "600000")]).await;
+    let accepting = [("message.timestamp.before.max.ms", "600000")];
+    alter_topic(&world.bootstrap, &world.topic("refusing"), &accepting).await;
+    let dead_letters = world.topic("dead-refusing");
+    let ready = not_ready(port, &dead_letters).await;
+    assert!(ready.contains("Invalid timestamp"), "{ready}");
+    alter_topic(&world.bootstrap, &dead_letters, &accepting).await;
     let ready = async || ask_admin(port, "ready").await.0 == 200;
     let waited = until("it is ready again", ready).await;
     println!("ready after {waited:?}");

@@ -89,12 +89,18 @@ async fn a_run_without_faults_has_no_findings_and_injected_faults_are_found() {
 
     let out = world.topic("out");
     let (mut doubled, repeated) = outcome(&world, "e-3").await;
-    let (mut contradictory, _) = outcome(&world, "e-4").await;
+    let (mut contradictory, known) = outcome(&world, "e-4").await;
+    let outcomes = read_to_end(&world.bootstrap, &out).await;
+    let known = outcomes.iter().find(|record| record.value == known.value).unwrap();
+    let partition = known.partition;
+    let known = format!("published at {out}/{partition}/{}", known.offset);
     let (mut orphan, _) = outcome(&world, "e-5").await;
     doubled["decided_at"] = json!("2026-01-01T00:00:00Z");
     contradictory["agent_id"] = json!("somebody-else@x");
     orphan["event_id"] = json!("never-asked");
     let wrong = [doubled, contradictory, orphan].map(|value| Record::new("k", value.to_string()));
+    // Only within a partition it is known which one came first.
+    let wrong = wrong.map(|record| record.on(partition));
     produce(&world.bootstrap, &out, [repeated].into_iter().chain(wrong)).await;
     produce(&world.bootstrap, &out, [Record::new("k", "garbage")]).await;
     let dead_letters = read_to_end(&world.bootstrap, &world.topic("dead")).await;
@@ -117,7 +123,9 @@ async fn a_run_without_faults_has_no_findings_and_injected_faults_are_found() {
     assert!(ran.err.contains("findings: 1 contradictory, 1 doubled, 1 repeated"), "{}", ran.err);
     let line =
         ran.out.lines().find(|line| line.starts_with("contradictory  ") && line.contains("e-4"));
-    assert!(line.is_some(), "{}", ran.out);
+    // The row is the second one, which was forged; the ledger knows the first.
+    let expected = format!("{known}, which is not this one");
+    assert!(line.is_some_and(|line| line.contains(&expected)), "{expected}: {}", ran.out);
 }
 
 #[tokio::test(flavor = "multi_thread")]
