@@ -28,6 +28,8 @@ use crate::support::kafka::{Record, read_to_end};
 use crate::support::postgres;
 use crate::support::worker::free_port;
 
+/// For the page the service adds up all parked events, a million of them in some seconds.
+const COUNTING: Duration = Duration::from_secs(30);
 const LIMIT: Duration = Duration::from_secs(120);
 const OTHERS: usize = 10;
 /// Intervals of the waiting room in which its calls are counted.
@@ -197,7 +199,7 @@ impl BesidePile {
             }
             Pile::Hanging => self.publish(ids.map(|id| event(&id, &id, json!({})))).await,
             Pile::Flood => self.publish(ids.map(|id| event(&id, "flood", json!({})))).await,
-            Pile::Parked(_) | Pile::Crowd(_) => {}
+            Pile::Parked(_) | Pile::Crowd(_) => sleep(COUNTING).await,
         }
         // Calls hang, and old events are tried again.
         sleep(Duration::from_secs(2)).await;

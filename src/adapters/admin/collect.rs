@@ -16,7 +16,7 @@ use super::ids::Ids;
 use super::obstacles::Obstacle;
 use super::parked::{GateView, ParkedRow, row_of_event};
 use super::reply::ExactNumber;
-use super::snapshot::{MAX_EVENTS, SteadyTimes};
+use super::steady_times::SteadyTimes;
 use super::unfinished_sums::{ParkedSums, UnfinishedSums};
 use crate::activity::{
     AssignedPartitions, History, RecentDeadLetter, RecentOutcome, RouteHour, STEP_S, Totals,
@@ -28,6 +28,8 @@ use crate::gate::{GateStage, GateStatus};
 use crate::health::RoomStatus;
 use crate::telemetry::{REVISION, VERSION};
 
+/// Unfinished events that are shown.
+pub(super) const MAX_EVENTS: usize = 100;
 /// Outcomes that are shown.
 const MAX_OUTCOMES: usize = 50;
 /// Routes that are shown.

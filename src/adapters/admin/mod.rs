@@ -30,6 +30,7 @@ mod reply;
 mod security;
 mod shared_reader;
 mod snapshot;
+mod steady_times;
 #[cfg(test)]
 mod tests;
 mod unfinished_sums;

@@ -1,35 +1,31 @@
 //! `/status`: builds the document, at most about once a second for all who ask, and never when
 //! nobody does.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::extract::State;
 use axum::http::header;
 use axum::response::IntoResponse;
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 use tokio::sync::Mutex;
 use tokio::time::{Instant, timeout};
 
-use super::collect::{Collector, LedgerPart};
+use super::collect::{Collector, LedgerPart, MAX_EVENTS};
 use super::document::StatusDocument;
 use super::ids::Ids;
 use super::parked::{ParkedRow, row_of_entry};
 use super::parked_totals::{FIRST_WAIT, ParkedTotals};
 use super::shared_reader::SharedReader;
+use super::steady_times::SteadyTimes;
 use super::{Admin, View};
 
 /// A document is served to all who ask for this long.
 const MAX_AGE: Duration = Duration::from_millis(900);
 /// The events of the ledger are read this often: their rows may be large.
 const PARKED_MAX_AGE: Duration = Duration::from_secs(5);
-/// Unfinished events that are shown.
-pub(super) const MAX_EVENTS: usize = 100;
 /// A read of the ledger may take this long; the rows before it are shown otherwise.
 const READ_TIMEOUT: Duration = Duration::from_secs(2);
-/// Times that are computed from two clocks differ by a little each time.
-const JITTER: SignedDuration = SignedDuration::from_millis(1_500);
 
 /// One document.
 #[derive(Debug)]
@@ -58,25 +54,6 @@ struct Cache {
     /// When they were read.
     parked_at: Option<Instant>,
     steady: SteadyTimes,
-}
-
-/// Times that stay the same as long as they differ by little from the last look.
-#[derive(Debug, Default)]
-pub(super) struct SteadyTimes(HashMap<&'static str, Timestamp>);
-
-impl SteadyTimes {
-    /// This time, or the one of the last look if it is as good.
-    pub(super) fn at(&mut self, name: &'static str, time: Option<Timestamp>) -> Option<Timestamp> {
-        let Some(time) = time else {
-            self.0.remove(name);
-            return None;
-        };
-        let kept = self.0.entry(name).or_insert(time);
-        if kept.duration_since(time).abs() > JITTER {
-            *kept = time;
-        }
-        Some(*kept)
-    }
 }
 
 impl StatusSnapshot {
@@ -155,21 +132,4 @@ impl Snapshots {
 pub(super) async fn status(State(admin): State<Admin>) -> impl IntoResponse {
     let snapshot = admin.snapshots.current().await;
     ([(header::CONTENT_TYPE, "application/json")], snapshot.json())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_time_is_steady_until_it_changes_by_more_than_a_little() {
-        let at = |millis| Some(Timestamp::from_millisecond(millis).unwrap());
-        let mut steady = SteadyTimes::default();
-        assert_eq!(steady.at("gate", at(10_000)), at(10_000));
-        assert_eq!(steady.at("gate", at(10_007)), at(10_000));
-        assert_eq!(steady.at("gate", at(8_600)), at(10_000));
-        assert_eq!(steady.at("gate", at(20_000)), at(20_000));
-        assert_eq!(steady.at("gate", None), None);
-        assert_eq!(steady.at("gate", at(20_001)), at(20_001));
-    }
 }

@@ -1,6 +1,6 @@
 //! The floor: one row per route, for people who look at people.
 
-use super::tables::ShownRow;
+use super::row::ShownRow;
 use crate::commands::top::ages::{bars, percent, span};
 use crate::commands::top::status::{SeenRoute, SeenStatus};
 

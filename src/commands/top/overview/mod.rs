@@ -6,6 +6,7 @@
 
 mod counts;
 mod floor;
+mod row;
 mod tables;
 
 use jiff::Timestamp;
@@ -16,7 +17,8 @@ use super::ages::{between, span};
 use super::status::{SeenLevel, SeenStatus};
 use crate::commands::lines::sanitize;
 
-pub(super) use self::tables::{ShownRow, ShownTable};
+pub(super) use self::row::ShownRow;
+pub(super) use self::tables::ShownTable;
 
 /// One instance that was asked.
 #[derive(Debug, Clone)]

@@ -5,8 +5,8 @@ use std::cmp::Reverse;
 use jiff::Timestamp;
 
 use super::floor::floor;
+use super::row::ShownRow;
 use super::{AskedInstance, covering};
-use crate::commands::lines::sanitize;
 use crate::commands::top::ages::{between, millis};
 use crate::commands::top::status::SeenStatus;
 
@@ -24,28 +24,6 @@ pub(in crate::commands::top) struct Column {
     pub(in crate::commands::top) width: u16,
     /// Shown from this width of the screen on.
     pub(in crate::commands::top) from: u16,
-}
-
-#[derive(Debug, Clone)]
-pub(in crate::commands::top) struct ShownRow {
-    /// One per column.
-    pub(in crate::commands::top) cells: Vec<String>,
-    /// What does not fit into a row.
-    pub(in crate::commands::top) detail: String,
-}
-
-impl ShownRow {
-    pub(super) fn new<const N: usize>(cells: [String; N], detail: &str) -> Self {
-        let cells = cells.iter().map(|cell| sanitize(cell)).collect();
-        Self { cells, detail: sanitize(detail) }
-    }
-
-    /// Whether it contains this text, in any case.
-    pub(in crate::commands::top) fn contains(&self, text: &str) -> bool {
-        let text = text.to_lowercase();
-        let has = |cell: &String| cell.to_lowercase().contains(&text);
-        self.cells.iter().any(has) || has(&self.detail)
-    }
 }
 
 const fn column(name: &'static str, width: u16) -> Column {
