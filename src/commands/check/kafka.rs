@@ -282,11 +282,11 @@ impl KafkaChecker<'_> {
         };
         match timeout(LONG_LIMIT, written).await {
             Ok(Ok(position)) => Finding::ok(what, format!("record {position} is published")),
-            Ok(Err(error)) => {
-                let remedy =
-                    remedy_of(&error, &TopicUse::Write(topic)).unwrap_or_else(|| LOGS.to_owned());
-                Finding::fail(what, format!("{error:#}"), remedy)
-            }
+            Ok(Err(error)) => match remedy_of(&error, &TopicUse::Write(topic)) {
+                // The whole error names the remedy, too.
+                Some(remedy) => Finding::fail(what, error.root_cause().to_string(), remedy),
+                None => Finding::fail(what, format!("{error:#}"), LOGS),
+            },
             Err(_) => {
                 let detail = format!("no acknowledgement within {} s", LONG_LIMIT.as_secs());
                 Finding::fail(what, detail, LOGS)

@@ -92,7 +92,8 @@ async fn check_names_why_a_topic_refuses_its_record() {
     assert_eq!(output.code, Some(69), "{output:#?}");
     let refused = output.line(&format!("writing {}", topic("outcomes")));
     assert!(refused.starts_with("FAIL") && refused.contains("Invalid timestamp"), "{refused}");
-    assert!(refused.contains("see message.timestamp.before.max.ms"), "{refused}");
+    let remedy = "see message.timestamp.before.max.ms";
+    assert_eq!(refused.matches(remedy).count(), 1, "the remedy is named once: {refused}");
     let refused = output.line(&format!("writing {}", topic("dead-letters")));
     assert!(
         refused.starts_with("FAIL") && refused.contains("raise max.message.bytes"),
