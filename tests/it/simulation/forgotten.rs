@@ -1,5 +1,6 @@
-//! Nobody is forgotten in the ledger: neither an event that is parked behind others which are
-//! answered, nor one past its deadline. ([`rooms`](super::rooms) has the same for waiting rooms.)
+//! Nobody is forgotten in the ledger: neither an event that is due, nor one that is parked behind
+//! others which are answered, nor one past its deadline. ([`rooms`](super::rooms) has the same for
+//! waiting rooms.)
 //!
 //! Each of them has an owner that could go on. It is forgotten if that owner has worked for a while
 //! without a restart, a rebalance or a pause, and the event still waits.
@@ -22,8 +23,16 @@ const LIMIT: Duration = Duration::from_secs(12);
 pub(super) struct Forgotten {
     /// The owner of each partition, and since when.
     owners: BTreeMap<i32, (String, Instant)>,
-    /// Since when an event that could go on waits, by its key.
-    waiting: BTreeMap<Arc<str>, Instant>,
+    /// Since when each event that could go on waits.
+    waiting: BTreeMap<WaitingEvent, Instant>,
+}
+
+/// An event that could go on. One that was tried, or has come due, waits again from then on.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+struct WaitingEvent {
+    key: Arc<str>,
+    version: i64,
+    is_due: bool,
 }
 
 /// Look at the ledger once; must be called about every second.
@@ -34,21 +43,32 @@ pub(super) fn check(world: &SimWorld) {
     let entries = world.ledger.entries();
     let waiting: BTreeMap<_, _> = entries
         .iter()
-        .filter_map(|(key, entry)| Some((key.clone(), limit(world, &entries, entry, now)?)))
-        .filter(|(key, _)| forgotten.is_owned(entries_source(&entries, key), instant))
+        .filter(|(_, entry)| forgotten.is_owned(entry.source.partition, instant))
+        .filter_map(|(key, entry)| {
+            let limit = limit(world, &entries, entry, now)?;
+            let (key, is_due) = (key.clone(), is_due(entry, now));
+            Some((WaitingEvent { key, version: entry.version, is_due }, limit))
+        })
         .collect();
-    forgotten.waiting.retain(|key, _| waiting.contains_key(key));
-    for (key, limit) in waiting {
-        let since = *forgotten.waiting.entry(key.clone()).or_insert(instant);
+    forgotten.waiting.retain(|event, _| waiting.contains_key(event));
+    for (event, limit) in waiting {
+        let since = *forgotten.waiting.entry(event.clone()).or_insert(instant);
         if instant - since > limit {
-            world.violation(format!("{key} is forgotten in the ledger"));
+            let WaitingEvent { key, is_due, .. } = event;
+            world.violation(format!("{key} is forgotten in the ledger, due: {is_due}"));
         }
     }
 }
 
-fn entries_source(entries: &[(Arc<str>, LedgerEntry)], key: &Arc<str>) -> i32 {
-    let entry = entries.iter().find(|(other, _)| other == key);
-    entry.map_or(-1, |(_, entry)| entry.source.partition)
+/// Whether the event waits for nothing any more but its owner: its time has come, or its session was
+/// woken.
+fn is_due(entry: &LedgerEntry, now: Timestamp) -> bool {
+    match &entry.state {
+        EntryState::Parked { until, waits_for: WaitsFor::Time | WaitsFor::Session } => {
+            *until <= now
+        }
+        _ => false,
+    }
 }
 
 /// How long the event may still wait; `None` where it waits for something.
@@ -58,7 +78,7 @@ fn limit(
     entry: &LedgerEntry,
     now: Timestamp,
 ) -> Option<Duration> {
-    let EntryState::Parked { until, waits_for } = &entry.state else { return None };
+    let EntryState::Parked { waits_for, .. } = &entry.state else { return None };
     if *waits_for == WaitsFor::Redelivery {
         return None;
     }
@@ -69,20 +89,25 @@ fn limit(
         let is_alone = is_first && !entries.iter().any(|(_, other)| is_in_work(other, entry));
         return (is_alone || entry.given_up().is_none()).then_some(LIMIT);
     }
-    match waits_for {
-        // One that was woken may wait for the gate.
-        WaitsFor::Session => {
-            let is_woken = *until <= now;
-            // Until its own offset is committed, Kafka may still deliver an event ahead of it.
-            let is_committed = {
-                let kafka = lock(&world.kafka);
-                kafka.partitions[entry.source.partition as usize].committed > entry.source.offset
-            };
-            (!is_woken && is_first && is_committed).then_some(LIMIT)
-        }
+    // Until its own offset is committed, Kafka may still deliver an event ahead of it.
+    let is_committed = {
+        let kafka = lock(&world.kafka);
+        kafka.partitions[entry.source.partition as usize].committed > entry.source.offset
+    };
+    let could_go_on = match waits_for {
+        WaitsFor::Time => is_due(entry, now) && may_start_due(world, entry),
+        WaitsFor::Session => !is_due(entry, now) || may_start_due(world, entry),
         // Those in a room are tried one after the other: see `rooms`.
-        WaitsFor::Time | WaitsFor::Agent(_) | WaitsFor::Redelivery => None,
-    }
+        WaitsFor::Agent(_) | WaitsFor::Redelivery => false,
+    };
+    (could_go_on && is_first && is_committed).then_some(LIMIT)
+}
+
+/// Whether the owner of an event that is due can start it. While its gate is shut, events that are
+/// retried wait in memory and hold the retry slots.
+fn may_start_due(world: &SimWorld, entry: &LedgerEntry) -> bool {
+    let owner = lock(&world.kafka).staying_owner(entry.source.partition);
+    owner.is_some_and(|owner| !owner.is_gate_shut())
 }
 
 fn is_ahead(other: &LedgerEntry, entry: &LedgerEntry) -> bool {

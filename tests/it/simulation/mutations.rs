@@ -25,8 +25,10 @@ pub(super) enum Mutation {
     PublishTwice,
     /// Call again at once instead of reconciling a call that may have taken effect.
     SkipReconciliation,
-    /// Parked events that are due are not read.
+    /// Parked events that are due are not read, nor those past their deadline.
     LoseParkedEvents,
+    /// Parked events that are due are not read; those past their deadline are.
+    LoseDueEvents,
     /// Nobody wakes the events that are parked behind others of their session.
     ForgetSessions,
     /// Nobody is read from a waiting room.
@@ -48,12 +50,13 @@ pub(super) enum Mutation {
 }
 
 impl Mutation {
-    pub(super) const ALL: [Self; 14] = [
+    pub(super) const ALL: [Self; 15] = [
         Self::CommitEarly,
         Self::ForgetClaims,
         Self::PublishTwice,
         Self::SkipReconciliation,
         Self::LoseParkedEvents,
+        Self::LoseDueEvents,
         Self::ForgetSessions,
         Self::ForgetRooms,
         Self::SweepPastRooms,
@@ -96,8 +99,11 @@ pub(super) fn due(process: &Arc<SimProcess>, query: &DueQuery, mut due: DueEntri
     if process.world.is(Mutation::ImpatientRooms) {
         due.due.entries.extend(in_rooms(process, query));
     }
-    if process.world.is(Mutation::LoseParkedEvents) {
+    let loses_all = process.world.is(Mutation::LoseParkedEvents);
+    if loses_all || process.world.is(Mutation::LoseDueEvents) {
         due.due.entries.clear();
+    }
+    if loses_all {
         due.overdue.entries.clear();
     }
     due
