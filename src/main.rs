@@ -4,6 +4,7 @@ use std::ffi::OsString;
 use std::process::ExitCode;
 
 use handoff::commands::{Cli, Failure, as_failure, print_error};
+use handoff::telemetry::within_a_second;
 
 // An event is a few hundred small allocations, made on one thread and freed on another. With the
 // system's allocator they take a fifth of the processor time.
@@ -19,15 +20,26 @@ fn main() -> ExitCode {
         Ok(cli) => cli,
         Err(error) => return print_usage(&error),
     };
+    let is_service = cli.is_service();
     match cli.run(environment) {
         Ok(()) => ExitCode::SUCCESS,
+        Err(failure) if is_service => {
+            // A supervisor starts the service again only if it ends, also where nobody reads why.
+            let code = failure.code();
+            within_a_second(move || print_failure(&failure));
+            code
+        }
         Err(failure) => fail(&failure),
     }
 }
 
 fn fail(failure: &Failure) -> ExitCode {
-    print_error(&format!("handoff: {}", failure.text()));
+    print_failure(failure);
     failure.code()
+}
+
+fn print_failure(failure: &Failure) {
+    print_error(&format!("handoff: {}", failure.text()));
 }
 
 /// Prints the help or the version to standard output, or an error of the command line.

@@ -180,6 +180,11 @@ impl Cli {
         Ok(cli)
     }
 
+    /// Whether it runs the service.
+    pub fn is_service(&self) -> bool {
+        matches!(self.command, CliCommand::Run)
+    }
+
     /// Runs the subcommand to its end. `env` returns the environment, which is read only where
     /// needed.
     pub fn run(self, env: fn() -> Vec<(OsString, OsString)>) -> Result<(), Failure> {

@@ -7,6 +7,8 @@ use std::backtrace::Backtrace;
 use std::fmt;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc;
+use std::time::Duration;
 
 use tracing_appender::non_blocking::{ErrorCounter, NonBlockingBuilder, WorkerGuard};
 use tracing_subscriber::EnvFilter;
@@ -98,9 +100,8 @@ pub fn start_log(settings: &LogSettings) -> anyhow::Result<()> {
 
 /// Starts the log of the service: a thread of its own writes the lines to standard error, so that
 /// a reader that stalls or has gone cannot stall or end the service. Lines beyond
-/// [`BUFFERED_LINES`] are dropped and counted. The guard writes what is buffered when it is
-/// dropped, for at most a second.
-pub fn start_service_log(settings: &LogSettings) -> anyhow::Result<WorkerGuard> {
+/// [`BUFFERED_LINES`] are dropped and counted.
+pub fn start_service_log(settings: &LogSettings) -> anyhow::Result<ServiceLog> {
     let (writer, guard) = NonBlockingBuilder::default()
         .lossy(true)
         .buffered_lines_limit(BUFFERED_LINES)
@@ -114,7 +115,36 @@ pub fn start_service_log(settings: &LogSettings) -> anyhow::Result<WorkerGuard> 
         let backtrace = Backtrace::capture();
         tracing::error!(%panic, %backtrace, "panicked: a bug");
     }));
-    Ok(guard)
+    Ok(ServiceLog { guard: Some(guard) })
+}
+
+/// The running log of the service. When it is dropped, it writes what is buffered, for at most a
+/// second.
+pub struct ServiceLog {
+    guard: Option<WorkerGuard>,
+}
+
+impl Drop for ServiceLog {
+    fn drop(&mut self) {
+        // If the buffer is full, the guard prints to standard output that it gives up. The reader of
+        // that may be the one that has stalled.
+        let guard = self.guard.take();
+        within_a_second(move || drop(guard));
+    }
+}
+
+/// Runs `write` in a thread of its own and waits for it, for at most a second: nothing that a process
+/// writes at its end may keep it from ending, because the reader may have stalled.
+pub fn within_a_second(write: impl FnOnce() + Send + 'static) {
+    let (done, finished) = mpsc::channel::<()>();
+    let write = move || {
+        write();
+        drop(done);
+    };
+    if std::thread::Builder::new().name("last-lines".into()).spawn(write).is_ok() {
+        // Done or not, there is nothing left to wait for.
+        finished.recv_timeout(Duration::from_secs(1)).unwrap_or_default();
+    }
 }
 
 /// Lines that were dropped because nobody read standard error.

@@ -18,7 +18,8 @@ pub mod traces;
 
 pub use self::clock_jumps::watch_clock;
 pub use self::log::{
-    LogFormat, LogSettings, LoggedIds, dropped_lines, set_log_level, start_log, start_service_log,
+    LogFormat, LogSettings, LoggedIds, ServiceLog, dropped_lines, set_log_level, start_log,
+    start_service_log, within_a_second,
 };
 pub(crate) use self::log::{LoggedEventId, LoggedId};
 pub use self::log_throttle::DeadLetterLog;

@@ -1,13 +1,18 @@
 //! A log that nobody can write: the disk is full, the reader has gone, or the reader stalls.
 //!
 //! Once each of these stopped the service: a failed write ended it with exit code 101, and after
-//! 64 KiB in the pipe every task waited for the reader.
+//! 64 KiB in the pipe every task waited for the reader; later only the end of the process did.
 
 use std::fs::OpenOptions;
-use std::process::Stdio;
+use std::io::{self, PipeWriter, Write as _};
+use std::process::{Command, Stdio};
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
 
 use handoff::sim::desk::SimulatedDeskSettings;
+use tokio::time::sleep;
 
+use super::beside::until;
 use crate::support::worker::{World, ask_admin, by_event, escalation, free_port};
 
 /// More log lines than the log buffers, and more bytes than a pipe holds.
@@ -33,21 +38,66 @@ async fn a_reader_that_stalls_costs_log_lines_and_nothing_else() {
     let mut world = World::new("log-stalled", 1, SimulatedDeskSettings::default()).await;
     let port = free_port();
     world.set("ADMIN__LISTEN", &format!("127.0.0.1:{port}")).set("LOG__LEVEL", "debug");
-    let (_never_read, writer) = std::io::pipe().expect("a pipe");
-    let process = world.process_logging_to(writer.into());
+    let (never_read, writer) = std::io::pipe().expect("a pipe");
+    // As in a container, where both are read by one process.
+    let output = || writer.try_clone().expect("a pipe has many writers");
+    let process = world.process_writing_to(output().into(), output().into());
     publish_and_check(&world, EVENTS).await;
     assert_eq!(ask_admin(port, "health").await.0, 200);
     let (_, metrics) = ask_admin(port, "metrics").await;
-    let dropped = metrics
-        .lines()
-        .find_map(|line| line.strip_prefix("handoff_log_lines_dropped_total "))
-        .expect("dropped lines are counted");
-    assert!(dropped.parse::<u64>().unwrap() > 0, "{dropped}");
+    assert!(number(&metrics, "handoff_log_lines_dropped_total") > 0);
+    // The last line of the log may have left room for a shorter one.
+    let filler = fill(writer).await;
     process.terminate().await;
+    drop(never_read);
+    assert!(filler.join().expect("no panic").is_err(), "the pipe was full until now");
+}
+
+/// A service that cannot start says why, and ends: a supervisor has to see that.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_reader_that_stalls_does_not_keep_a_failed_start_from_ending() {
+    let (never_read, writer) = std::io::pipe().expect("a pipe");
+    let log = writer.try_clone().expect("a pipe has many writers");
+    let filler = fill(writer).await;
+    let mut unconfigured = Command::new(env!("CARGO_BIN_EXE_handoff"))
+        .arg("run")
+        .env_clear()
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(log)
+        .spawn()
+        .expect("it starts");
+    let mut status = None;
+    until("it ends", async || {
+        status = unconfigured.try_wait().expect("a child can be waited for");
+        status.is_some()
+    })
+    .await;
+    assert_eq!(status.and_then(|status| status.code()), Some(78));
+    drop(never_read);
+    assert!(filler.join().expect("no panic").is_err(), "the pipe was full until now");
+}
+
+/// Fills a pipe to its last byte. The thread ends when the pipe is closed.
+async fn fill(mut pipe: PipeWriter) -> JoinHandle<io::Result<()>> {
+    let filler = thread::spawn(move || {
+        loop {
+            pipe.write_all(b".")?;
+        }
+    });
+    sleep(Duration::from_secs(1)).await;
+    filler
+}
+
+/// The value of this series.
+fn number(metrics: &str, series: &str) -> u64 {
+    let line = metrics.lines().find_map(|line| line.strip_prefix(series));
+    let value = line.unwrap_or_else(|| panic!("{series} is missing")).trim();
+    value.parse().expect("a number")
 }
 
 async fn answers_all(world: &World, log: Stdio, events: usize) {
-    let process = world.process_logging_to(log);
+    let process = world.process_writing_to(log, Stdio::null());
     publish_and_check(world, events).await;
     process.terminate().await;
 }

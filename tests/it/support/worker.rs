@@ -125,23 +125,24 @@ impl World {
     /// A worker in a process of its own.
     pub(crate) fn process(&self) -> Process {
         let log = tempfile::NamedTempFile::new().expect("a file for the log");
-        let child = self.start(log.reopen().expect("the log file opens").into());
+        let child = self.start(log.reopen().expect("the log file opens").into(), Stdio::null());
         Process { child, log }
     }
 
-    /// The same, with its log in the caller's hands.
-    pub(crate) fn process_logging_to(&self, log: Stdio) -> Process {
-        let child = self.start(log);
+    /// The same, with its standard error, which is its log, and its standard output in the caller's
+    /// hands.
+    pub(crate) fn process_writing_to(&self, log: Stdio, output: Stdio) -> Process {
+        let child = self.start(log, output);
         Process { child, log: tempfile::NamedTempFile::new().expect("an empty file") }
     }
 
-    fn start(&self, log: Stdio) -> Child {
+    fn start(&self, log: Stdio, output: Stdio) -> Child {
         Command::new(env!("CARGO_BIN_EXE_handoff"))
             .arg("run")
             .env_clear()
             .envs(self.env())
             .stdin(Stdio::null())
-            .stdout(Stdio::null())
+            .stdout(output)
             .stderr(log)
             .spawn()
             .expect("the worker starts")

@@ -103,3 +103,23 @@ fn nothing_is_left_for_later_and_no_lint_is_silenced_without_a_reason() {
     }
     assert_none(faults);
 }
+
+/// Who reads standard error or output may stall, and then every write to it waits. So nothing prints but
+/// the tools' output, and the log, which has a thread of its own in the service.
+#[test]
+fn only_the_output_of_tools_and_the_log_write_to_standard_error_and_output() {
+    let printers = ["src/commands/lines.rs", "src/commands/top/mod.rs", "src/telemetry/log.rs"];
+    let marks = ["print!(", "println!(", "dbg!(", "stderr(", "stdout(", "/dev/std"];
+    let mut faults = Vec::new();
+    for source in rust_sources(&["src"]) {
+        if source.is_test() || printers.contains(&source.path.as_str()) {
+            continue;
+        }
+        for (number, line) in source.text.lines().enumerate() {
+            let is_code = !line.trim_start().starts_with("//") && !line.contains("use_stderr(");
+            let found = marks.iter().filter(|mark| is_code && line.contains(**mark));
+            faults.extend(found.map(|mark| format!("{}:{}: {mark}", source.path, number + 1)));
+        }
+    }
+    assert_none(faults);
+}
