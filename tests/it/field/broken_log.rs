@@ -5,12 +5,14 @@
 
 use std::fs::OpenOptions;
 use std::io::{self, PipeWriter, Write as _};
+use std::pin::pin;
 use std::process::{Command, Stdio};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use handoff::sim::desk::SimulatedDeskSettings;
-use tokio::time::sleep;
+use tokio::net::TcpStream;
+use tokio::time::{sleep, timeout};
 
 use super::beside::until;
 use crate::support::worker::{World, ask_admin, by_event, escalation, free_port};
@@ -42,7 +44,15 @@ async fn a_reader_that_stalls_costs_log_lines_and_nothing_else() {
     // As in a container, where both are read by one process.
     let output = || writer.try_clone().expect("a pipe has many writers");
     let process = world.process_writing_to(output().into(), output().into());
-    publish_and_check(&world, EVENTS).await;
+    until("it listens", async || TcpStream::connect(("127.0.0.1", port)).await.is_ok()).await;
+    until("it is ready", async || ask_admin(port, "ready").await.0 == 200).await;
+    let mut all_answered = pin!(publish_and_check(&world, EVENTS));
+    while timeout(Duration::from_millis(200), &mut all_answered).await.is_err() {
+        let (status, text) = ask_admin(port, "ready").await;
+        assert_eq!(status, 200, "{text}");
+        let (_, metrics) = ask_admin(port, "metrics").await;
+        assert_eq!(number(&metrics, r#"handoff_gate_shut{reason="unreachable"}"#), 0);
+    }
     assert_eq!(ask_admin(port, "health").await.0, 200);
     let (_, metrics) = ask_admin(port, "metrics").await;
     assert!(number(&metrics, "handoff_log_lines_dropped_total") > 0);
