@@ -18,6 +18,11 @@ use crate::clock::millis;
 
 /// A poll later than this means that the process was paused: its partitions may be gone.
 const MAX_POLL_GAP: Duration = Duration::from_secs(5);
+/// A poll later than this means that this process did not run for a while: what arrived meanwhile is
+/// not read yet, and every time limit that has passed seems to be exceeded.
+const SHORT_PAUSE: Duration = Duration::from_secs(1);
+/// After a pause such time limits are noticed within this time.
+const AFTER_PAUSE: Duration = Duration::from_secs(1);
 /// After a pause the client needs this long to learn which partitions it has lost.
 const REJOIN_TIME: Duration = Duration::from_secs(3);
 const CHECK_INTERVAL: Duration = Duration::from_millis(50);
@@ -40,6 +45,8 @@ pub struct Lease {
     max_coordinator_silence: Duration,
     /// When the client polled last, in milliseconds since `epoch`; 0 before the first poll.
     polled_ms: AtomicU64,
+    /// When the last poll came that was later than [`SHORT_PAUSE`]; 0: none was.
+    resumed_ms: AtomicU64,
     /// When the coordinator answered last; 0 where nothing watches it.
     coordinator_ms: AtomicU64,
     /// Invalid before this moment.
@@ -55,6 +62,7 @@ impl Lease {
             epoch: Instant::now(),
             max_coordinator_silence,
             polled_ms: AtomicU64::new(0),
+            resumed_ms: AtomicU64::new(0),
             coordinator_ms: AtomicU64::new(0),
             invalid_until_ms: AtomicU64::new(0),
             term: AtomicU64::new(0),
@@ -64,6 +72,10 @@ impl Lease {
     /// The Kafka client polled.
     pub fn renew(&self) {
         let now = self.elapsed_ms();
+        if self.is_poll_late(now) {
+            // Before the renewal is stored, so that no reader misses the pause.
+            self.resumed_ms.store(now, Ordering::Release);
+        }
         self.renew_at(&self.polled_ms, Renewal { at_ms: now, now_ms: now, limit: MAX_POLL_GAP });
     }
 
@@ -128,6 +140,21 @@ impl Lease {
         self.valid() && self.term.load(Ordering::Acquire) == token.term
     }
 
+    /// Whether this process was paused until a moment ago, however shortly. A time limit that ends now
+    /// says nothing about the other end then.
+    pub fn was_paused_lately(&self) -> bool {
+        let now = self.elapsed_ms();
+        // In this order: a poll in between has stored both.
+        let is_late = self.is_poll_late(now);
+        let resumed = self.resumed_ms.load(Ordering::Acquire);
+        is_late || resumed > 0 && now.saturating_sub(resumed) <= millis(AFTER_PAUSE)
+    }
+
+    fn is_poll_late(&self, now_ms: u64) -> bool {
+        let last = self.polled_ms.load(Ordering::Acquire);
+        last > 0 && now_ms.saturating_sub(last) > millis(SHORT_PAUSE)
+    }
+
     /// How long the coordinator has been silent, if that is longer than it may be.
     pub fn expired(&self) -> Option<Duration> {
         let last = self.coordinator_ms.load(Ordering::Acquire);
@@ -177,6 +204,30 @@ mod tests {
         let after = lease.token().await;
         assert!(!lease.accepts(token), "a token from before a pause is refused for good");
         assert!(lease.accepts(after));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_short_pause_is_noticed_until_a_moment_after_it_and_costs_no_token() {
+        let lease = Lease::new(Duration::from_secs(30));
+        tokio::time::advance(Duration::from_secs(3)).await;
+        assert!(!lease.was_paused_lately(), "nobody has polled yet");
+        lease.renew();
+        let token = lease.token().await;
+        for _ in 0..3 {
+            tokio::time::advance(Duration::from_secs(1)).await;
+            assert!(!lease.was_paused_lately(), "polls may be a second apart");
+            lease.renew();
+        }
+        tokio::time::advance(Duration::from_secs(3)).await;
+        assert!(lease.was_paused_lately(), "it runs again and has not polled yet");
+        for _ in 0..10 {
+            lease.renew();
+            assert!(lease.was_paused_lately());
+            tokio::time::advance(Duration::from_millis(100)).await;
+        }
+        tokio::time::advance(Duration::from_millis(1)).await;
+        assert!(!lease.was_paused_lately());
+        assert!(lease.accepts(token));
     }
 
     #[tokio::test(start_paused = true)]

@@ -144,8 +144,11 @@ impl<P: Ports> Delivery<'_, P> {
             self.turn.call_returned();
             None
         };
-        if assessment.signal.is_silence() && !self.context.lease.accepts(token) {
-            // The call timed out while this process was paused: that says nothing about Desk.
+        let lease = &self.context.lease;
+        let was_paused = lease.was_paused_lately() || !lease.accepts(token);
+        if assessment.signal.is_silence() && was_paused {
+            // The answer may have come while this process was paused: its time-out says nothing about
+            // Desk. If Desk is silent, the next call shows it.
             return;
         }
         if permit.report(&assessment.signal, next) == Reported::IsolatedRefusal {

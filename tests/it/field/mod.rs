@@ -32,6 +32,7 @@ mod retries_pile;
 mod reused_id;
 mod rotated_password;
 mod seen;
+mod short_pause;
 mod stop_without_brokers;
 mod stored_outcomes;
 mod throttling;
