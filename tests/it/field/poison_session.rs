@@ -11,34 +11,39 @@ use serde_json::json;
 use tokio::time::{Instant, sleep};
 
 use super::beside::{finals, until};
+use crate::support::kafka::alter_topic;
 use crate::support::worker::{World, ask_admin, by_event, escalation, free_port};
 
-/// A second on a machine with nothing else to do; before, it was at least the first probe's 5 s.
+/// A second is what is wanted, and docs/performance.md says what is seen; tests share their machine with
+/// others. Before, it was at least the first probe's 5 s.
 const SOON: Duration = Duration::from_secs(3);
 
 #[tokio::test(flavor = "multi_thread")]
 async fn session_code_70107_fails_one_event_alone() {
-    one_event_fails_alone("poison-70107", InjectedFault::error(70_107), Some(70_107)).await;
+    one_event_fails_alone("poison-70107", InjectedFault::error(70_107), "70107").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn session_code_60005_fails_one_event_alone() {
-    one_event_fails_alone("poison-60005", InjectedFault::error(60_005), Some(60_005)).await;
+    one_event_fails_alone("poison-60005", InjectedFault::error(60_005), "60005").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn session_code_60010_fails_one_event_alone() {
-    one_event_fails_alone("poison-60010", InjectedFault::error(60_010), Some(60_010)).await;
+    one_event_fails_alone("poison-60010", InjectedFault::error(60_010), "60010").await;
 }
 
 /// A firewall may refuse one body.
 #[tokio::test(flavor = "multi_thread")]
 async fn http_403_fails_one_event_alone() {
-    one_event_fails_alone("poison-403", InjectedFault::status(403), None).await;
+    one_event_fails_alone("poison-403", InjectedFault::status(403), "HTTP 403").await;
 }
 
-async fn one_event_fails_alone(name: &str, fault: InjectedFault, code: Option<i64>) {
+async fn one_event_fails_alone(name: &str, fault: InjectedFault, code: &str) {
     let world = World::new(name, 4, SimulatedDeskSettings::default()).await;
+    // A record's timestamp is then its arrival at the broker; the test's producer connects before that.
+    let arrival = [("message.timestamp.type", "LogAppendTime")];
+    alter_topic(&world.bootstrap, &world.topic("in"), &arrival).await;
     world.desk.schedule(fault.session("gone").times(0));
     let worker = world.process();
     until("the worker has partitions", async || worker.log().contains("partitions assigned")).await;
@@ -50,19 +55,22 @@ async fn one_event_fails_alone(name: &str, fault: InjectedFault, code: Option<i6
     world.publish([good]).await;
     until("the good event is answered", async || finals(&world).await.contains_key("good")).await;
     let waited = begun.elapsed();
-    println!("the good event was answered after {waited:?}");
-    assert!(waited < SOON, "{waited:?}\n{}", worker.log());
     let answered = by_event(world.outcomes(2).await);
-    println!("the other failed {:?} later", begun.elapsed() - waited);
+    let since_arrival = &answered["good"]["elapsed_ms"];
+    println!(
+        "{name}: the good event was answered {since_arrival} ms after it arrived, seen after {waited:?}; \
+         the other failed {:?} later",
+        begun.elapsed() - waited
+    );
+    assert!(waited < SOON, "{waited:?}\n{}", worker.log());
     assert_eq!(answered["good"]["status"], "assigned");
     let failed = &answered["p"];
     assert_eq!(failed["status"], "failed", "{failed}");
-    // Three refusals end it, and one more may come before another session contradicts the first.
-    let attempts = failed["attempts"].as_u64().unwrap();
-    assert!((3..=4).contains(&attempts), "{failed}");
-    if let Some(code) = code {
-        assert_eq!(failed["desk"]["code"], code, "{failed}");
-    }
+    assert_eq!(failed["attempts"], 3, "{failed}\n{}", worker.log());
+    // Only an answer of Desk has a code.
+    assert_eq!(failed["desk"]["code"].as_i64(), code.parse().ok(), "{failed}");
+    let reason = failed["reason"].as_str().unwrap();
+    assert!(reason.contains(&format!("Desk refuses this session only: {code}")), "{failed}");
     worker.terminate().await;
 }
 
