@@ -154,6 +154,13 @@ impl Fault {
         matches!(self, Self::Pile(_) | Self::StallLog { .. } | Self::MakeTopicAgain { .. })
     }
 
+    /// How long after it events may still wait because of it if it begins in calm; `None`: it must delay
+    /// no event that Desk answers. The limit of a throttling Desk is above the rate of the records: it
+    /// adds to the delay of an earlier fault, and must not delay the others.
+    pub(super) fn aftermath_in_calm(&self) -> Option<Duration> {
+        self.aftermath().filter(|_| !matches!(self, Self::Throttle { .. }))
+    }
+
     /// How long after it events may still wait because of it; `None`: it must delay no event that
     /// Desk answers.
     pub(super) fn aftermath(&self) -> Option<Duration> {

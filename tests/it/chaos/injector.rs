@@ -87,7 +87,9 @@ impl FaultInjector {
                 self.wait_for_calm(workers).await;
             }
             self.log_fault(&fault);
-            let (from, aftermath) = (now(), fault.aftermath());
+            let from = now();
+            let is_calm = self.disturbances.iter().all(|earlier| earlier.until < from);
+            let aftermath = if is_calm { fault.aftermath_in_calm() } else { fault.aftermath() };
             self.perform(fault, environment, workers).await;
             self.disturbances
                 .extend(aftermath.map(|time| Disturbance { from, until: now() + time }));
@@ -144,7 +146,7 @@ impl FaultInjector {
             51..61 => Fault::DeskOutage { closes_port: self.rng.bool(), time: self.ms(500, 6000) },
             61..79 => self.desk_faults(),
             79..83 => {
-                // A worker in calm uses the rate of the records and little more.
+                // Workers in calm use the rate of the records and little more.
                 let limit = self.settings.rate as u32 + self.rng.u32(20..100);
                 Fault::Throttle { limit, time: self.ms(500, 8000) }
             }
