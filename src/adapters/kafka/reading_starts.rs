@@ -58,8 +58,7 @@ impl ConsumerCallbacks {
         if !self.starting_offsets.identity().has_changed() {
             return false;
         }
-        let mut unread = self.readings.unread_for(UNREAD_LIMIT);
-        unread.retain(|partition| !self.stalled.is_paused(*partition));
+        let unread = self.readings.unread_for(UNREAD_LIMIT);
         if unread.is_empty() {
             return false;
         }

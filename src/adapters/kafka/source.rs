@@ -101,6 +101,7 @@ impl Source for KafkaSource {
 
     fn pause(&self, partitions: &[i32]) {
         self.with_partitions(partitions, |client, list| {
+            client.context().readings.pause(partitions);
             client.context().stalled.set_paused(partitions, true);
             client.pause(list)
         });
@@ -255,7 +256,7 @@ impl Clients {
             if callbacks.flush().is_err() {
                 break;
             }
-            // After the poll, which takes what has come while this thread did not run.
+            // After the poll, which takes what was fetched while this thread was busy elsewhere.
             if callbacks.needs_new_client() {
                 return ClientEnd::Outdated;
             }

@@ -82,10 +82,6 @@ impl StalledPartitions {
         }
     }
 
-    pub(super) fn is_paused(&self, partition: i32) -> bool {
-        self.state.lock().paused.contains(&partition)
-    }
-
     /// Look at the statistics of the escalations topic, which come every second.
     pub(super) fn observe(&self, topic: &Topic) {
         let now = Instant::now();

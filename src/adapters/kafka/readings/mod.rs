@@ -55,6 +55,8 @@ struct PartitionReading {
     end_reported: bool,
     /// The client has fetched: a record, or that there is none.
     is_fetched: bool,
+    /// It is paused since then.
+    paused_at: Option<Instant>,
     /// The last offset that was received.
     received: Option<i64>,
     /// Everything below this offset is finished.
@@ -75,6 +77,7 @@ impl PartitionReading {
             end: 0,
             end_reported: false,
             is_fetched: false,
+            paused_at: None,
             received: None,
             finished: None,
             is_uncommitted: false,
@@ -180,7 +183,10 @@ impl Readings {
             is_uncommitted: *is_new,
             ..PartitionReading::unknown()
         };
-        self.0.lock().partitions.insert(due.partition, reading);
+        let mut state = self.0.lock();
+        let is_paused = state.partitions.get(&due.partition).is_some_and(|r| r.paused_at.is_some());
+        let paused_at = is_paused.then(Instant::now);
+        state.partitions.insert(due.partition, PartitionReading { paused_at, ..reading });
         let UnknownStart { partition, reading, .. } = *due;
         ReadingStart { partition, reading, from: *offset, unread_from: *unread_from }
     }
@@ -213,20 +219,33 @@ impl Readings {
         }
     }
 
-    /// These partitions are fetched again after a pause.
-    pub(super) fn resume(&self, partitions: &[i32]) {
+    /// These partitions are not fetched for now.
+    pub(super) fn pause(&self, partitions: &[i32]) {
         for (partition, reading) in &mut self.0.lock().partitions {
             if partitions.contains(partition) {
-                reading.since = Instant::now();
+                reading.paused_at.get_or_insert_with(Instant::now);
             }
         }
     }
 
-    /// The partitions whose start is unknown for this long, or of which nothing was fetched since.
+    /// These partitions are fetched again: the pause does not count.
+    pub(super) fn resume(&self, partitions: &[i32]) {
+        for (partition, reading) in &mut self.0.lock().partitions {
+            if partitions.contains(partition)
+                && let Some(paused_at) = reading.paused_at.take()
+            {
+                reading.since += paused_at.elapsed();
+            }
+        }
+    }
+
+    /// The partitions whose start is unknown for this long, or of which nothing was fetched since. Those
+    /// that are paused are not fetched.
     pub(super) fn unread_for(&self, time: Duration) -> Vec<i32> {
         let state = self.0.lock();
         let is_unread = |(_, reading): &(&i32, &PartitionReading)| {
-            !(reading.has_begun && reading.is_fetched) && reading.since.elapsed() >= time
+            let is_fetched = reading.has_begun && reading.is_fetched;
+            !is_fetched && reading.paused_at.is_none() && reading.since.elapsed() >= time
         };
         state.partitions.iter().filter(is_unread).map(|(partition, _)| *partition).collect()
     }
@@ -287,140 +306,4 @@ impl Readings {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn start(due: &UnknownStart, offset: i64, id: Option<&str>) -> PartitionStart {
-        PartitionStart {
-            due: due.clone(),
-            offset: Some(offset),
-            end: 10,
-            unread_from: offset,
-            topic_id: id.map(Arc::from),
-            is_new: true,
-            discarded: None,
-        }
-    }
-
-    /// Begins a reading of partition 0 at this offset.
-    fn begin(readings: &Readings, due: &[UnknownStart], offset: i64, id: &str) -> u64 {
-        let start = start(&due[0], offset, Some(id));
-        assert!(readings.is_due(&due[0]));
-        readings.begin(&start).reading
-    }
-
-    fn uncommitted(readings: &Readings) -> Vec<i64> {
-        let starts = StartingOffsets::new("in".into(), None);
-        let list = readings.take_uncommitted("in", &starts).unwrap();
-        list.elements().iter().filter_map(|element| element.offset().to_raw()).collect()
-    }
-
-    #[test]
-    fn what_an_earlier_reading_reports_is_ignored() {
-        let readings = Readings::default();
-        let due = readings.add(&[0]);
-        assert_eq!(readings.receive(0, 4), Receipt::Dropped, "its start is unknown");
-        let first = begin(&readings, &due, 5, "one");
-        assert_eq!(readings.receive(0, 5), Receipt::Kept);
-        assert_eq!(readings.receive(0, 9), Receipt::KeptAtEnd);
-        assert!(readings.reach_end(0) && !readings.reach_end(0));
-        assert!(readings.end_of_other_topics(&"one".into()).is_empty());
-        let due = readings.end_of_other_topics(&"two".into());
-        assert_eq!(due[0].read_before.as_deref(), Some("one"));
-        assert!(readings.end_of_other_topics(&"two".into()).is_empty(), "once");
-        readings.finish(0, first, 10);
-        assert_eq!(uncommitted(&readings), [5], "finished while nobody knows the topic");
-        let second = begin(&readings, &due, 0, "two");
-        readings.finish(0, first, 10);
-        assert_eq!(uncommitted(&readings), [0]);
-        readings.finish(0, second, 1);
-        assert_eq!(uncommitted(&readings), [1]);
-        assert!(readings.reach_end(0), "it has an end of its own");
-        readings.remove(&[0]);
-        assert_eq!(readings.receive(0, 1), Receipt::Dropped);
-    }
-
-    #[test]
-    fn a_partition_whose_topic_is_made_again_was_read_from_the_old_one() {
-        let readings = Readings::default();
-        let due = readings.add(&[0, 1]);
-        assert!(readings.topics_read(&[0, 1]).is_empty(), "nothing was read");
-        begin(&readings, &due, 5, "one");
-        let one = TopicsRead::from([(0, Some("one".into()))]);
-        assert_eq!(readings.topics_read(&[0, 1]), one);
-        assert!(readings.topics_read(&[1]).is_empty(), "the other one stays");
-        readings.end_of_other_topics(&"two".into());
-        assert_eq!(readings.topics_read(&[0, 1]), one, "its events are in memory");
-    }
-
-    #[test]
-    fn an_id_that_is_learned_late_counts_at_once() {
-        let readings = Readings::default();
-        let due = readings.add(&[0]);
-        readings.begin(&start(&due[0], 0, None));
-        assert!(readings.end_of_other_topics(&"one".into()).is_empty());
-        readings.set_unknown_topics(&"one".into());
-        readings.set_unknown_topics(&"two".into());
-        assert!(readings.end_of_other_topics(&"one".into()).is_empty());
-        assert_eq!(readings.end_of_other_topics(&"two".into()).len(), 1);
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_partition_of_which_nothing_comes_is_unread() {
-        const TIME: Duration = Duration::from_secs(5);
-        let readings = Readings::default();
-        let due = readings.add(&[0, 1, 2]);
-        begin(&readings, &due, 5, "one");
-        begin(&readings, &due[1..], 10, "one");
-        readings.reach_end(1);
-        tokio::time::advance(TIME).await;
-        assert_eq!(readings.unread_for(TIME), [0, 1, 2], "1 began at its end, 2 has no start");
-        begin(&readings, &due[2..], 5, "one");
-        readings.set_fetched(1);
-        readings.pass(0, 9);
-        assert_eq!(readings.unread_for(TIME), [0]);
-        assert!(readings.unread_for(TIME * 2).is_empty());
-        readings.resume(&[0]);
-        assert!(readings.unread_for(TIME).is_empty(), "it was paused until now");
-        readings.set_fetched(2);
-        tokio::time::advance(TIME).await;
-        assert_eq!(readings.unread_for(TIME), [0]);
-        readings.receive(0, 9);
-        assert!(readings.unread_for(TIME).is_empty());
-    }
-
-    #[test]
-    fn a_commit_that_has_failed_is_repeated() {
-        let readings = Readings::default();
-        let due = readings.add(&[0]);
-        assert!(uncommitted(&readings).is_empty());
-        begin(&readings, &due, 5, "one");
-        let starts = StartingOffsets::new("in".into(), None);
-        let list = readings.take_uncommitted("in", &starts).unwrap();
-        assert!(uncommitted(&readings).is_empty());
-        readings.set_uncommitted(&list);
-        assert_eq!(uncommitted(&readings), [5]);
-        assert_eq!(readings.receive(0, 5), Receipt::Kept);
-        assert_eq!(uncommitted(&readings), [5], "with the mark that the record was read");
-        assert!(uncommitted(&readings).is_empty());
-    }
-
-    #[test]
-    fn the_position_is_committed_once_all_that_was_received_is_finished() {
-        let check = |received: Option<i64>, finished: i64, position, expected: &[i64]| {
-            let readings = Readings::default();
-            let due = readings.add(&[0]);
-            let number = begin(&readings, &due, 0, "one");
-            received.map(|offset| readings.receive(0, offset));
-            readings.finish(0, number, finished);
-            uncommitted(&readings);
-            readings.pass(0, position);
-            assert_eq!(uncommitted(&readings), expected, "{received:?} {finished} {position}");
-        };
-        check(Some(4), 5, 17, &[17]);
-        check(Some(9), 5, 17, &[]);
-        check(Some(4), 17, 17, &[]);
-        check(None, 0, 12, &[12]);
-        check(None, 0, -1001, &[]);
-    }
-}
+mod tests;
