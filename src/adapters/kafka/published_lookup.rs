@@ -69,12 +69,18 @@ pub(super) struct PublishedLookup {
 /// The lookup in one of the topics. One that cannot be read delays no message of the other.
 #[derive(Default)]
 struct ChannelLookup {
-    failing_since: Mutex<Option<Instant>>,
+    failing: Mutex<Option<FailingLookup>>,
     /// Lookups that somebody waits for.
     open: Mutex<usize>,
     waiting: Mutex<Vec<LookupRequest>>,
     /// Held while the topic is read, so that there is one reading at a time.
     reading: tokio::sync::Mutex<()>,
+}
+
+struct FailingLookup {
+    since: Instant,
+    /// `None`: it may pass soon.
+    fault: Option<Fault>,
 }
 
 struct LookupRequest {
@@ -156,10 +162,22 @@ impl PublishedLookup {
 
 impl PublishedLookup {
     fn end_fault(&self, lookup: &ChannelLookup) {
-        *lookup.failing_since.lock() = None;
-        let is_well = |lookup: &ChannelLookup| lookup.failing_since.lock().is_none();
-        if is_well(&self.outcomes) && is_well(&self.dead_letters) {
-            self.health.faults().clear(FaultKind::LookupFailed);
+        *lookup.failing.lock() = None;
+        self.show_faults();
+    }
+
+    /// Of two topics that cannot be read the one counts that has failed for longer.
+    fn show_faults(&self) {
+        let fault = |lookup: &ChannelLookup| {
+            let failing = lookup.failing.lock();
+            failing.as_ref().and_then(|failing| Some((failing.since, failing.fault.clone()?)))
+        };
+        let faults = [fault(&self.outcomes), fault(&self.dead_letters)];
+        match faults.into_iter().flatten().min_by_key(|(since, _)| *since) {
+            Some((since, fault)) => {
+                self.health.faults().report(FaultKind::LookupFailed, since, fault);
+            }
+            None => self.health.faults().clear(FaultKind::LookupFailed),
         }
     }
 
@@ -167,13 +185,21 @@ impl PublishedLookup {
     fn on_failure(&self, lookup: &ChannelLookup, topic: &str, error: &anyhow::Error) -> Duration {
         let refusal = error.downcast_ref::<Code>().filter(|code| is_refusal(**code));
         let remedy = refusal.and_then(|code| remedy(*code, &TopicUse::Read(topic)));
-        let since = *lookup.failing_since.lock().get_or_insert_with(Instant::now);
-        if refusal.is_some() || since.elapsed() > FAULT_AFTER {
-            let cause =
-                format!("answers that may be published already cannot be looked up: {error:#}");
-            let remedy = remedy.unwrap_or_default();
-            self.health.faults().report(FaultKind::LookupFailed, since, Fault { cause, remedy });
-        } else {
+        let lasts = {
+            let mut failing = lookup.failing.lock();
+            let failing =
+                failing.get_or_insert_with(|| FailingLookup { since: Instant::now(), fault: None });
+            let lasts = refusal.is_some() || failing.since.elapsed() > FAULT_AFTER;
+            failing.fault = lasts.then(|| Fault {
+                cause: format!(
+                    "answers that may be published already cannot be looked up: {error:#}"
+                ),
+                remedy: remedy.unwrap_or_default(),
+            });
+            lasts
+        };
+        self.show_faults();
+        if !lasts {
             let error = format!("{error:#}");
             let throttle = &self.throttle;
             warn_throttled!(throttle, error, "failed to look up published messages, trying again");

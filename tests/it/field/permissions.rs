@@ -11,7 +11,7 @@ use handoff::sim::desk::SimulatedDeskSettings;
 use tokio::process::Command;
 use tokio::time::{Instant, sleep};
 
-use super::beside::{finals, until};
+use super::beside::{finals, not_ready, until};
 use crate::support::kafka::{Broker, Record, Tools};
 use crate::support::worker::{World, ask_admin, escalation, free_port};
 
@@ -168,9 +168,8 @@ async fn a_look_up_that_is_refused_is_told_once_and_found_by_check() {
     until("it is answered", async || finals(&world).await.contains_key("e")).await;
     assert!(repaired.elapsed() < Duration::from_secs(30), "{:?}", repaired.elapsed());
     // The outcome does not wait for the right to read the other topic, which is still missing.
-    let (status, text) = ask_admin(port, "ready").await;
     let missing = format!("the operation Read on Topic {dead:?}");
-    assert!(status == 503 && text.contains(&missing), "{status} {text}");
+    not_ready(port, &missing).await;
     acl(&tools, &world.bootstrap, &["--add", "--operation", "Read"], &["--topic", &dead]).await;
     // The other one is of the check.
     assert_eq!(world.dead_letters(2).await.len(), 2);
