@@ -146,7 +146,7 @@ impl ReplaceableProducer {
     /// The report of a message. Purges its client where that has kept the message for too long.
     pub(super) async fn report(&self, message: EnqueuedMessage) -> DeliveryReport {
         let EnqueuedMessage { client, at, mut report, mut refusal } = message;
-        let (mut is_purged, mut is_alive) = (false, true);
+        let mut is_purged = false;
         loop {
             let overdue = match is_purged {
                 true => Instant::now() + PURGE_AGAIN,
@@ -160,13 +160,12 @@ impl ReplaceableProducer {
                         false => failure,
                     });
                 }
-                // A client that was replaced purges what it has when it is dropped.
-                changed = refusal.changed(), if is_alive => is_alive = changed.is_ok(),
+                // A client that was replaced purges what it has when it is dropped, and reports it. If this
+                // process is paused meanwhile, a report may be lost with its client.
+                changed = refusal.changed() => if changed.is_err() {
+                    return report.try_recv().unwrap_or_else(|_| Err(unanswered()));
+                },
                 () = sleep_until(overdue) => {
-                    // It was destroyed while this process was paused, and the report with it.
-                    if !is_alive {
-                        return Err(unanswered());
-                    }
                     is_purged = true;
                     self.0.give_up(client);
                 }
