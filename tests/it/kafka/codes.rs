@@ -8,7 +8,7 @@ use handoff::domain::codes::{CODES, CodeRow};
 use handoff::domain::verdict::VerdictClass;
 use handoff::sim::desk::{ApiCommand, InjectedFault, SimulatedDeskSettings, SimulatedState};
 use serde_json::{Value, json};
-use tokio::time::sleep;
+use tokio::time::{sleep, timeout};
 
 use crate::support::worker::{World, by_event, escalation};
 
@@ -115,13 +115,16 @@ async fn one_call_too_many_pauses_all_sessions(row: &CodeRow) {
     world.desk.schedule(transfer(InjectedFault::error(row.code)).session("s"));
     let worker = world.worker();
     world.publish([escalation("e", "s")]).await;
-    let answered_at = loop {
-        let first = world.desk.session("s").and_then(|seen| seen.log.first()?.ended_ns);
-        match first {
-            Some(ended) => break Duration::from_nanos(ended),
-            None => sleep(Duration::from_millis(50)).await,
+    let answered = async {
+        loop {
+            let first = world.desk.session("s").and_then(|seen| seen.log.first()?.ended_ns);
+            match first {
+                Some(ended) => break Duration::from_nanos(ended),
+                None => sleep(Duration::from_millis(50)).await,
+            }
         }
     };
+    let answered_at = timeout(PAUSE, answered).await.expect("Desk answers");
     // The worker has read the answer by then.
     sleep(Duration::from_secs(1)).await;
     let others: Vec<_> = (0..5).map(|n| format!("other-{n}")).collect();

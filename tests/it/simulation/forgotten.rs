@@ -27,11 +27,13 @@ pub(super) struct Forgotten {
     waiting: BTreeMap<WaitingEvent, Instant>,
 }
 
-/// An event that could go on. One that was tried, or has come due, waits again from then on.
+/// An event that could go on. One that was tried, or has come due, waits again from then on; one past
+/// its deadline does not.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 struct WaitingEvent {
     key: Arc<str>,
-    version: i64,
+    /// `None`: it is past its deadline.
+    version: Option<i64>,
     is_due: bool,
 }
 
@@ -47,7 +49,8 @@ pub(super) fn check(world: &SimWorld) {
         .filter_map(|(key, entry)| {
             let limit = limit(world, &entries, entry, now)?;
             let (key, is_due) = (key.clone(), is_due(entry, now));
-            Some((WaitingEvent { key, version: entry.version, is_due }, limit))
+            let version = (!is_overdue(entry, now)).then_some(entry.version);
+            Some((WaitingEvent { key, version, is_due }, limit))
         })
         .collect();
     forgotten.waiting.retain(|event, _| waiting.contains_key(event));
@@ -71,6 +74,10 @@ fn is_due(entry: &LedgerEntry, now: Timestamp) -> bool {
     }
 }
 
+fn is_overdue(entry: &LedgerEntry, now: Timestamp) -> bool {
+    entry.deadline.is_some_and(|deadline| deadline <= now)
+}
+
 /// How long the event may still wait; `None` where it waits for something.
 fn limit(
     world: &SimWorld,
@@ -83,7 +90,7 @@ fn limit(
         return None;
     }
     let is_first = !entries.iter().any(|(_, other)| is_ahead(other, entry));
-    if entry.deadline.is_some_and(|deadline| deadline <= now) {
+    if is_overdue(entry, now) {
         // One that was given up may be in memory with its old deadline: there it waits for its turn,
         // behind events that were recovered before it as well.
         let is_alone = is_first && !entries.iter().any(|(_, other)| is_in_work(other, entry));
