@@ -2,7 +2,8 @@
 //!
 //! Each pile is one kind: people who wait for a group without agents, events whose calls always fail,
 //! parked events, many events of one session, sessions whose calls hang. The worker is restarted once
-//! beside its pile, and its admin port is asked all the time, as by an open page and a scraper. Large piles of parked events are made in the ledger ([`crate::parked_rows`]).
+//! beside its pile, and its admin port is asked all the time, as by an open page and a scraper. Large
+//! piles of parked events are made in the ledger ([`crate::parked_rows`]).
 
 use std::collections::HashMap;
 use std::time::Duration;

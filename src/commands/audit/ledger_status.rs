@@ -73,7 +73,7 @@ fn which_of_two(entry: &LedgerEntry, listed: &ListedFinding) -> &'static str {
     match &entry.state {
         EntryState::Published { position: Some(known), .. } => {
             if Some(known) == listed.finding.seen_at.as_ref() {
-                ", which is this one; the other was lost or forgotten"
+                ", which is this one"
             } else {
                 ", which is not this one"
             }
@@ -116,7 +116,7 @@ mod tests {
             assert_eq!(which_of_two(&entry, &listed), expected);
         };
         check(published(Some(at(3))), ", which is not this one");
-        check(published(Some(at(8))), ", which is this one; the other was lost or forgotten");
+        check(published(Some(at(8))), ", which is this one");
         check(published(None), "");
         check(EntryState::Settled { at: settled_at }, "");
     }

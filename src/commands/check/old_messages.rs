@@ -7,12 +7,12 @@ use crate::adapters::kafka::TopicLimits;
 
 const AGE_SETTING: &str = "message.timestamp.before.max.ms";
 const STAMP_SETTING: &str = "message.timestamp.type";
-/// More does not keep a message away that was enqueued before a pause.
+/// Up to here it may be a decision; more is nobody's. The advice is the session time-out.
 const MAX_AGE: Duration = Duration::from_secs(3_600);
 /// Less would refuse messages that the client still tries to send.
 const MIN_AGE: Duration = Duration::from_secs(6);
 
-/// A warning where a topic takes old messages. `None` also where the broker cannot refuse them, which is
+/// A warning where a topic takes old messages, or refuses new ones. `None` also where the broker cannot refuse them, which is
 /// so before Kafka 3.6. `session`: the session time-out of the group.
 pub(super) fn old_messages(
     topic: &str,
@@ -21,6 +21,17 @@ pub(super) fn old_messages(
 ) -> Option<Finding> {
     let max_age = limits.max_age?;
     let advised = session.max(MIN_AGE).as_millis();
+    if max_age < MIN_AGE && !limits.broker_stamps {
+        let detail = format!(
+            "{AGE_SETTING} is {}: messages that wait for a broker for a moment are refused",
+            max_age.as_millis()
+        );
+        return Some(Finding::warn(
+            format!("timestamps of {topic}"),
+            detail,
+            format!("set it to {advised}"),
+        ));
+    }
     let (state, remedy) = if limits.broker_stamps {
         let remedy = format!("set {STAMP_SETTING} to CreateTime, and {AGE_SETTING} to {advised}");
         (format!("{STAMP_SETTING} is LogAppendTime, so {AGE_SETTING} has no effect"), remedy)
@@ -42,7 +53,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn old_messages_are_taken_without_a_limit_or_where_it_has_no_effect() {
+    fn old_messages_are_taken_without_a_limit_or_where_it_has_no_effect_and_new_ones_refused() {
         let check = |max_age_ms: Option<u64>, broker_stamps, session_s, expected: &str| {
             let limits = TopicLimits {
                 max_message_bytes: 1_000_000,
@@ -58,6 +69,8 @@ mod tests {
         };
         check(Some(45_000), false, 45, "");
         check(Some(3_600_000), false, 45, "");
+        check(Some(6_000), false, 45, "");
+        check(Some(5_999), false, 45, "are refused; set it to 45000");
         check(Some(3_600_001), false, 45, "; set it to 45000, the session time-out");
         check(Some(3_600_001), false, 3, "; set it to 6000");
         check(Some(u64::MAX >> 1), false, 45, "before.max.ms is 9223372036854775807: a process");
