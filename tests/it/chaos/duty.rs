@@ -2,7 +2,8 @@
 //!
 //! Of a deleted topic, what no worker has claimed may be without an answer. What was claimed must have
 //! one: events in memory go on. Only where the workers were killed meanwhile, nobody can know more
-//! than that an event was claimed; its record is gone.
+//! than that an event was claimed; its record is gone, and what is published under its id in the next
+//! topic is a repeat (ARCHITECTURE.md, known limits).
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -17,7 +18,7 @@ pub(super) struct TopicLife {
     pub(super) killed: bool,
 }
 
-/// In ascending order: the duty to an event is the greatest one to its records.
+/// In ascending order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Duty {
     /// It may be without an answer. One that it has must be true.
@@ -46,13 +47,19 @@ impl Evidence {
         self.sent.iter().filter(is_last).cloned().collect()
     }
 
-    /// The duty to each event.
+    /// The duty to each event: the greatest one to its records, unless the first of them may have been
+    /// claimed by workers that were killed, and is gone.
     pub(super) fn duties(&self) -> BTreeMap<&str, Duty> {
+        let mut in_order: Vec<_> = self.sent.iter().collect();
+        in_order.sort_by_key(|sent| (sent.topic, sent.arrived));
         let mut duties = BTreeMap::new();
-        for sent in &self.sent {
+        for sent in in_order {
             if let RecordKind::Event { id, .. } = &sent.kind {
-                let duty = duties.entry(id.as_str()).or_insert(Duty::Nothing);
-                *duty = self.duty_to(sent).max(*duty);
+                let to_record = self.duty_to(sent);
+                let duty = duties.entry(id.as_str()).or_insert(to_record);
+                if *duty != Duty::Nothing {
+                    *duty = to_record.max(*duty);
+                }
             }
         }
         duties

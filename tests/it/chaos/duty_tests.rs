@@ -56,6 +56,12 @@ fn what_was_not_claimed_may_be_gone_with_its_topic() {
         e.claimed.remove("id:c");
     };
     check(again, &["lost"]);
+    // But it may have been claimed there by a worker that was killed.
+    let again_after_a_kill = |e: &mut Evidence| {
+        again(e);
+        e.topics[0].killed = true;
+    };
+    check(again_after_a_kill, &[]);
 }
 
 #[test]
