@@ -24,6 +24,8 @@ use super::outcome_schema::check_outcome;
 
 /// Longest wait for anything.
 pub(crate) const TIME_LIMIT: Duration = Duration::from_secs(120);
+/// A process listens within this time, on a machine that does much else.
+const STARTS_WITHIN: Duration = Duration::from_secs(20);
 
 /// One test's world.
 pub(crate) struct World {
@@ -307,13 +309,21 @@ pub(crate) fn by_event(outcomes: Vec<Value>) -> BTreeMap<String, Value> {
     by_event
 }
 
-/// Ask a worker's admin port: the status and the text.
+/// Ask a worker's admin port: the status and the text. A process that has just been started may not
+/// listen yet.
 pub(crate) async fn ask_admin(port: u16, route: &str) -> (u16, String) {
     // Fails if another test of this process has already installed it.
     drop(rustls::crypto::ring::default_provider().install_default());
     let client = reqwest::Client::builder().no_proxy().build().expect("an HTTP client");
-    let response = client.get(format!("http://127.0.0.1:{port}/{route}")).send().await;
-    let response = response.expect("the admin port answers");
+    let until = Instant::now() + STARTS_WITHIN;
+    let response = loop {
+        match client.get(format!("http://127.0.0.1:{port}/{route}")).send().await {
+            Err(error) if error.is_connect() && Instant::now() < until => {
+                sleep(Duration::from_millis(50)).await;
+            }
+            response => break response.expect("the admin port answers"),
+        }
+    };
     (response.status().as_u16(), response.text().await.expect("a text"))
 }
 
