@@ -29,8 +29,6 @@ use crate::support::kafka::{Record, read_to_end};
 use crate::support::postgres;
 use crate::support::worker::free_port;
 
-/// For the page the service adds up all parked events, a million of them in some seconds.
-const COUNTING: Duration = Duration::from_secs(30);
 const LIMIT: Duration = Duration::from_secs(120);
 const OTHERS: usize = 10;
 /// Intervals of the waiting room in which its calls are counted.
@@ -81,6 +79,8 @@ struct BesidePile {
     size: usize,
     /// Between two attempts of an event that waits for an agent.
     interval: Duration,
+    /// For the page the service adds up all parked events, a million of them in some seconds.
+    counting: Duration,
     topics: Topics,
     desk: Desk,
     /// Connected before anything is measured.
@@ -108,6 +108,7 @@ impl BesidePile {
             pile,
             size: ((scenario.count as f64 * scale) as usize).max(5),
             interval: Duration::from_secs(if scale < 0.1 { 1 } else { 5 }),
+            counting: Duration::from_secs(if scale < 0.1 { 1 } else { 30 }),
             topics: Topics::create(bootstrap, scenario.name, scenario.partitions).await,
             desk: Desk::start(scenario.latency, 0)?,
             producer: ClientConfig::new()
@@ -200,7 +201,7 @@ impl BesidePile {
             }
             Pile::Hanging => self.publish(ids.map(|id| event(&id, &id, json!({})))).await,
             Pile::Flood => self.publish(ids.map(|id| event(&id, "flood", json!({})))).await,
-            Pile::Parked(_) | Pile::Crowd(_) => sleep(COUNTING).await,
+            Pile::Parked(_) | Pile::Crowd(_) => sleep(self.counting).await,
         }
         // Calls hang, and old events are tried again.
         sleep(Duration::from_secs(2)).await;
