@@ -4,7 +4,8 @@
 //! A lost connection leaves it unknown whether the last attempt was written. The next attempt finds
 //! out by version and history, see [`UnconfirmedWrites`].
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet, VecDeque};
+use std::mem::take;
 use std::sync::Arc;
 
 use tokio::sync::oneshot;
@@ -97,6 +98,8 @@ pub(super) struct BatchAttempt<'a> {
     pub(super) changes: Arc<[RowChange]>,
     /// For each change, the index of its command in the batch.
     pub(super) command_indexes: Vec<usize>,
+    /// Entries that a claim has left as they are, by their keys.
+    pub(super) unchanged: HashMap<Arc<str>, LedgerEntry>,
 }
 
 impl<'a> BatchAttempt<'a> {
@@ -106,6 +109,7 @@ impl<'a> BatchAttempt<'a> {
             results: vec![CommandProgress::Undone; commands],
             changes: Arc::default(),
             command_indexes: Vec::new(),
+            unchanged: HashMap::new(),
         }
     }
 
@@ -143,7 +147,11 @@ impl<'a> BatchAttempt<'a> {
                 self.results[index] = CommandProgress::Done(unreadable(pending, why));
                 continue;
             }
+            let claimed = entry.clone().filter(|_| pending.is_claim());
             let Applied { next, result } = apply(entry, &pending.command, actor);
+            if let Some(entry) = claimed.filter(|_| next.is_none()) {
+                self.unchanged.insert(pending.key.clone(), entry);
+            }
             if let Some(next) = next {
                 let write = UnconfirmedWrite::new(next.clone(), result.clone());
                 self.unconfirmed.insert(pending.key.clone(), write);
@@ -164,6 +172,36 @@ impl<'a> BatchAttempt<'a> {
     ) -> Option<CommandResult> {
         let write = self.unconfirmed.get(key)?;
         entry.filter(|entry| write.is_stored_in(entry)).map(|_| write.result.clone())
+    }
+}
+
+/// Answers the queued claims of entries that no claim changes, as if they had been in the batch that has
+/// read them: they were queued before. A batch has one command per key, so a flood of one repeated id
+/// would need a batch for each.
+pub(super) fn answer_alike(
+    queued: &mut VecDeque<PendingCommand>,
+    unchanged: &HashMap<Arc<str>, LedgerEntry>,
+    actor: Actor<'_>,
+) {
+    if unchanged.is_empty() {
+        return;
+    }
+    // Commands on one key keep their order.
+    let mut changed: HashSet<Arc<str>> = HashSet::new();
+    for pending in take(queued) {
+        let key = &pending.key;
+        let entry = unchanged.get(key).filter(|_| !changed.contains(key) && pending.is_claim());
+        let applied = entry.map(|entry| apply(Some(entry.clone()), &pending.command, actor));
+        match applied {
+            // The caller may be gone.
+            Some(Applied { next: None, result }) => pending.reply.send(result).unwrap_or_default(),
+            _ => {
+                if unchanged.contains_key(key) {
+                    changed.insert(key.clone());
+                }
+                queued.push_back(pending);
+            }
+        }
     }
 }
 

@@ -1,7 +1,7 @@
-//! A bot in a loop publishes a thousand escalations of one session.
+//! A bot in a loop publishes a thousand escalations of one session, or one of them ten thousand times.
 //!
 //! Once they filled the intake and were answered one by one meanwhile: ten events of other sessions
-//! got nothing for minutes.
+//! got nothing for minutes. Repeats of one id took a commit each.
 
 use std::time::Duration;
 
@@ -40,6 +40,22 @@ async fn a_flood_keeps_its_order_across_a_crash() {
     // A call in flight at the crash is reconciled first, but only its session waits for that.
     assert!(waited < Duration::from_secs(2), "{waited:?}");
     assert_in_order(&world).await;
+    worker.terminate().await;
+    world.assert_all_committed().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_flood_of_one_id_delays_no_other_session() {
+    let world = world("flood-id").await;
+    let worker = world.process();
+    world.publish([escalation("same", "flood")]).await;
+    until("it is answered", async || finals(&world).await.len() == 1).await;
+    world.publish((0..10 * FLOOD).map(|_| escalation("same", "flood"))).await;
+    let waited = ten_others(&world, "beside").await;
+    println!("ten others beside {} repeats of one id: {waited:?}", 10 * FLOOD);
+    assert!(waited < Duration::from_secs(5), "{waited:?}");
+    world.all_is_committed().await;
+    assert_eq!(finals(&world).await.len(), 11);
     worker.terminate().await;
     world.assert_all_committed().await;
 }

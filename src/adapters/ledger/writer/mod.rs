@@ -4,6 +4,7 @@
 //! Group commit: at most one batch per millisecond. A batch of acknowledgements alone lingers up to
 //! 5 ms, because only an offset depends on it. A failed batch is repeated until it succeeds or every
 //! caller has given up. A cached row is written at once; the other rows are read first, see `batch`.
+//! A batch has one command per key; repeats of a claim that changes nothing are answered with it.
 //! Pruning and waking that fail delay no command: commands go on before the next attempt. What another
 //! session has locked is set aside in `locked`, and the rest of the batch goes on.
 
@@ -23,7 +24,7 @@ use self::locked::{LOCKED_EVENT, LockedWork, PendingWake};
 use super::availability::{Availability, WriteWatch};
 use super::batch::{
     BatchAttempt, BatchResults, CommandProgress, PendingCommand, UnconfirmedWrite,
-    UnconfirmedWrites,
+    UnconfirmedWrites, answer_alike,
 };
 use super::database::{Database, RowChange, RowRequest, RowWrite, StoredRow};
 use super::row_cache::{CachedRow, RowCache};
@@ -316,7 +317,8 @@ impl<D: Database> Writer<D> {
         let mut attempt = BatchAttempt::new(batch.len(), unconfirmed);
         let mut decide = |rows: Vec<StoredRow>| attempt.decide(batch, rows, actor);
         let written = self.database.read_and_write(&requests, &mut decide, actor.now).await?;
-        let BatchAttempt { mut results, changes, command_indexes, .. } = attempt;
+        let BatchAttempt { mut results, changes, command_indexes, unchanged, .. } = attempt;
+        answer_alike(&mut self.commands, &unchanged, actor);
         for ((RowChange { key, next, .. }, index), written) in
             changes.iter().zip(command_indexes).zip(written.rows)
         {
@@ -386,9 +388,8 @@ impl<D: Database> Writer<D> {
 
     async fn prune(&mut self, before: Timestamp, reply: oneshot::Sender<anyhow::Result<u64>>) {
         if !reply.is_closed() {
-            let pruned = self.database.prune(before).await;
             // The caller may be gone; the rows are deleted all the same.
-            drop(reply.send(pruned));
+            drop(reply.send(self.database.prune(before).await));
         }
     }
 

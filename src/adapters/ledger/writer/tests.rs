@@ -7,13 +7,17 @@ use tokio::task::{JoinSet, yield_now};
 
 use super::super::database::{BatchWrite, Decide};
 use super::*;
-use crate::domain::ledger_entry::{Claim, ClaimResult, CommandResult, LedgerCommand, RecordOrigin};
+use crate::domain::ledger_entry::{
+    Claim, ClaimResult, CommandResult, LedgerCommand, LedgerEntry, RecordOrigin,
+};
 use crate::domain::record::Position;
 
 /// Counts its batches. Nothing else succeeds where `maintained` is false.
 struct CountingDatabase {
     batches: Arc<AtomicUsize>,
     maintained: bool,
+    /// Where there is an entry, it has the key of every claim.
+    stored: Option<LedgerEntry>,
 }
 
 impl CountingDatabase {
@@ -26,17 +30,29 @@ impl CountingDatabase {
 impl Database for CountingDatabase {
     async fn write(&mut self, changes: &[RowChange], _: Timestamp) -> anyhow::Result<BatchWrite> {
         self.batches.fetch_add(1, Ordering::Relaxed);
-        let rows = vec![RowWrite::Written; changes.len()];
-        Ok(BatchWrite { rows, locked_wakes: vec![] })
+        let written = match self.stored {
+            Some(_) => RowWrite::Outdated,
+            None => RowWrite::Written,
+        };
+        Ok(BatchWrite { rows: vec![written; changes.len()], locked_wakes: vec![] })
     }
 
     async fn read_and_write(
         &mut self,
-        _: &[RowRequest<'_>],
-        _: Decide<'_>,
+        requests: &[RowRequest<'_>],
+        decide: Decide<'_>,
         _: Timestamp,
     ) -> anyhow::Result<BatchWrite> {
-        unreachable!("every event is new")
+        self.batches.fetch_add(1, Ordering::Relaxed);
+        let stored = self.stored.as_ref().expect("an entry");
+        let row = |request: &RowRequest<'_>| StoredRow {
+            key: request.key.into(),
+            partition: 0,
+            entry: Ok(stored.clone()),
+        };
+        let changes = decide(requests.iter().map(row).collect());
+        let rows = vec![RowWrite::Written; changes.len()];
+        Ok(BatchWrite { rows, locked_wakes: vec![] })
     }
 
     async fn wake(&mut self, wakes: &[WakeSession], _: Timestamp) -> anyhow::Result<Vec<bool>> {
@@ -55,20 +71,29 @@ impl Database for CountingDatabase {
 }
 
 fn claim(number: usize) -> (WriterRequest, oneshot::Receiver<CommandResult>) {
-    let (reply, result) = oneshot::channel();
     let key: Arc<str> = format!("id:{number}").into();
-    let command = LedgerCommand::Claim(Box::new(Claim {
-        key: key.clone(),
+    request(claim_of(key, 0))
+}
+
+fn request(claim: Claim) -> (WriterRequest, oneshot::Receiver<CommandResult>) {
+    let (reply, result) = oneshot::channel();
+    let key = claim.key.clone();
+    let command = LedgerCommand::Claim(Box::new(claim));
+    (WriterRequest::Perform(PendingCommand { key, command, reply }), result)
+}
+
+fn claim_of(key: Arc<str>, offset: i64) -> Claim {
+    Claim {
+        key,
         session_id: None,
-        source: Position { topic: "t".into(), partition: 0, offset: 0 },
+        source: Position { topic: "t".into(), partition: 0, offset },
         recorded_at: None,
         first_seen: Timestamp::UNIX_EPOCH,
         deadline: None,
         at: Timestamp::UNIX_EPOCH,
         origin: RecordOrigin::Kafka,
         expected_version: None,
-    }));
-    (WriterRequest::Perform(PendingCommand { key, command, reply }), result)
+    }
 }
 
 fn writer(
@@ -84,7 +109,7 @@ fn writer(
 #[tokio::test(start_paused = true)]
 async fn a_wake_or_a_prune_that_fails_delays_no_command() {
     let (requests, received) = mpsc::unbounded_channel();
-    let database = CountingDatabase { batches: Arc::default(), maintained: false };
+    let database = CountingDatabase { batches: Arc::default(), maintained: false, stored: None };
     let mut tasks = JoinSet::new();
     tasks.spawn(writer(database, received).run());
     let (reply, mut woken) = oneshot::channel();
@@ -112,7 +137,7 @@ async fn a_wake_or_a_prune_that_fails_delays_no_command() {
 async fn a_single_command_starts_at_once_and_many_share_a_batch() {
     let (requests, received) = mpsc::unbounded_channel();
     let batches = Arc::new(AtomicUsize::new(0));
-    let database = CountingDatabase { batches: batches.clone(), maintained: true };
+    let database = CountingDatabase { batches: batches.clone(), maintained: true, stored: None };
     let mut tasks = JoinSet::new();
     tasks.spawn(writer(database, received).run());
     sleep(Duration::from_secs(1)).await;
@@ -136,4 +161,37 @@ async fn a_single_command_starts_at_once_and_many_share_a_batch() {
     }
     assert_eq!(batches.load(Ordering::Relaxed), 2);
     assert!(started.elapsed() <= 2 * BATCH_INTERVAL, "{:?}", started.elapsed());
+}
+
+#[tokio::test(start_paused = true)]
+async fn repeats_of_one_id_share_a_batch_and_keep_their_order_with_others() {
+    let (requests, received) = mpsc::unbounded_channel();
+    let batches = Arc::new(AtomicUsize::new(0));
+    let actor = Actor { owner: &"a".into(), now: Timestamp::UNIX_EPOCH };
+    let first = LedgerCommand::Claim(Box::new(claim_of("id".into(), 0)));
+    let stored = apply(None, &first, actor).next;
+    let database = CountingDatabase { batches: batches.clone(), maintained: true, stored };
+    let mut results = vec![];
+    // In the middle the first record comes again, which is claimed.
+    let offsets = (1..=500).chain([0]).chain(501..=1000);
+    for offset in offsets {
+        let (request, result) = request(claim_of("id".into(), offset));
+        requests.send(request).ok().unwrap();
+        results.push((offset, result));
+    }
+    let mut tasks = JoinSet::new();
+    tasks.spawn(writer(database, received).run());
+    for (offset, result) in results {
+        let result = result.await.unwrap();
+        match offset {
+            0 => assert!(matches!(result, CommandResult::Claim(ClaimResult::Resumed(_)))),
+            _ => {
+                let first = Position { topic: "t".into(), partition: 0, offset: 0 };
+                let duplicate = ClaimResult::Duplicate { first, answered_at: None };
+                assert_eq!(result, CommandResult::Claim(duplicate), "{offset}");
+            }
+        }
+    }
+    let batches = batches.load(Ordering::Relaxed);
+    assert!(batches <= 6, "{batches} for three runs of claims, each with an attempt to insert");
 }
