@@ -108,6 +108,10 @@ pub(crate) async fn run(
     let result = run.publish_all(input).await;
     let counts = run.counts;
     let summary = counts.summary(&run.settings.topics.escalations);
+    if result.is_err() && counts.published > 0 {
+        // They are in the topic, although standard output may not say so.
+        print_error(&summary);
+    }
     result?;
     // An unacknowledged record decides the exit code: it may have to be published again.
     match counts {

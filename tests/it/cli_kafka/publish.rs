@@ -1,8 +1,10 @@
 //! `handoff publish`: arguments, files and standard input become records.
 
+use std::fs::OpenOptions;
+
 use serde_json::{Value, json};
 
-use super::TestTopics;
+use super::{CommandOutput, TestTopics};
 use crate::support::kafka::{Received, shared};
 
 fn texts(records: &[Received]) -> Vec<(Option<&str>, &str)> {
@@ -36,6 +38,14 @@ async fn publish_by_arguments_needs_no_desk() {
         "offset": 1});
     let id = format!("{}/{}/1", topics.topic("escalations"), records[0].partition);
     assert_eq!(published, json!({"event_id": id, "session_id": "s-1", "source": source}));
+
+    // Where nobody can read that, standard error says what is in the topic.
+    let full = OpenOptions::new().write(true).open("/dev/full").unwrap();
+    let child = topics.command(&["publish", "--session", "s-1"]).stdout(full).spawn().unwrap();
+    let output = CommandOutput::from(child.wait_with_output().await.unwrap());
+    assert_eq!(output.code, Some(69), "{output:#?}");
+    let published = format!("1 published to {}\n", topics.topic("escalations"));
+    assert!(output.err.starts_with(&published), "{output:#?}");
 }
 
 #[tokio::test]
