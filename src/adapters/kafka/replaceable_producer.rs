@@ -152,24 +152,26 @@ impl ReplaceableProducer {
                 true => Instant::now() + PURGE_AGAIN,
                 false => at + self.0.keep.after(*refusal.borrow_and_update()),
             };
-            tokio::select! {
-                report = &mut report => {
-                    let report = report.unwrap_or_else(|_| Err(unanswered()));
-                    return report.map_err(|failure| match is_purged {
-                        true => failure.timed_out(),
-                        false => failure,
-                    });
-                }
+            let received = tokio::select! {
+                received = &mut report => received.ok(),
                 // A client that was replaced purges what it has when it is dropped, and reports it. If this
                 // process is paused meanwhile, a report may be lost with its client.
-                changed = refusal.changed() => if changed.is_err() {
-                    return report.try_recv().unwrap_or_else(|_| Err(unanswered()));
+                changed = refusal.changed() => match changed {
+                    Ok(()) => continue,
+                    Err(_) => report.try_recv().ok(),
                 },
                 () = sleep_until(overdue) => {
                     is_purged = true;
                     self.0.give_up(client);
+                    continue;
                 }
-            }
+            };
+            return received.unwrap_or_else(|| Err(unanswered())).map_err(
+                |failure| match is_purged {
+                    true => failure.timed_out(),
+                    false => failure,
+                },
+            );
         }
     }
 
