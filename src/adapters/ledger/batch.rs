@@ -147,7 +147,7 @@ impl<'a> BatchAttempt<'a> {
                 self.results[index] = CommandProgress::Done(unreadable(pending, why));
                 continue;
             }
-            let claimed = entry.clone().filter(|_| pending.is_claim());
+            let claimed = if pending.is_claim() { entry.clone() } else { None };
             let Applied { next, result } = apply(entry, &pending.command, actor);
             if let Some(entry) = claimed.filter(|_| next.is_none()) {
                 self.unchanged.insert(pending.key.clone(), entry);
