@@ -12,39 +12,31 @@ const MAX_AGE: Duration = Duration::from_secs(3_600);
 /// Less would refuse messages that the client still tries to send.
 const MIN_AGE: Duration = Duration::from_secs(6);
 
-/// A warning where a topic takes old messages, or refuses new ones. `None` also where the broker cannot refuse them, which is
-/// so before Kafka 3.6. `session`: the session time-out of the group.
+/// A warning where a topic takes old messages, or refuses new ones. `None` also where the broker cannot
+/// refuse them, which is so before Kafka 3.6. `session`: the session time-out of the group.
 pub(super) fn old_messages(
     topic: &str,
     limits: &TopicLimits,
     session: Duration,
 ) -> Option<Finding> {
+    const TAKES_OLD: &str =
+        "a process that was paused for long may publish what another one has published meanwhile";
+    const REFUSES_NEW: &str = "messages that wait for a broker for a moment are refused";
     let max_age = limits.max_age?;
+    let set_to = format!("{AGE_SETTING} is {}", max_age.as_millis());
     let advised = session.max(MIN_AGE).as_millis();
-    if max_age < MIN_AGE && !limits.broker_stamps {
-        let detail = format!(
-            "{AGE_SETTING} is {}: messages that wait for a broker for a moment are refused",
-            max_age.as_millis()
-        );
-        return Some(Finding::warn(
-            format!("timestamps of {topic}"),
-            detail,
-            format!("set it to {advised}"),
-        ));
-    }
-    let (state, remedy) = if limits.broker_stamps {
+    let (detail, remedy) = if limits.broker_stamps {
+        let state = format!("{STAMP_SETTING} is LogAppendTime, so {AGE_SETTING} has no effect");
         let remedy = format!("set {STAMP_SETTING} to CreateTime, and {AGE_SETTING} to {advised}");
-        (format!("{STAMP_SETTING} is LogAppendTime, so {AGE_SETTING} has no effect"), remedy)
+        (format!("{state}: {TAKES_OLD}"), remedy)
     } else if max_age > MAX_AGE {
         let remedy = format!("set it to {advised}, the session time-out (docs/deployment.md)");
-        (format!("{AGE_SETTING} is {}", max_age.as_millis()), remedy)
+        (format!("{set_to}: {TAKES_OLD}"), remedy)
+    } else if max_age < MIN_AGE {
+        (format!("{set_to}: {REFUSES_NEW}"), format!("set it to {advised}"))
     } else {
         return None;
     };
-    let detail = format!(
-        "{state}: a process that was paused for long may publish what another one has published \
-         meanwhile"
-    );
     Some(Finding::warn(format!("timestamps of {topic}"), detail, remedy))
 }
 
