@@ -6,6 +6,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use tokio::task::JoinSet;
 use tokio::time::{Duration, sleep};
 
+use crate::support::worker::free_port;
+
 const PATHS: [&str; 4] = ["metrics", "status", "ready", "health"];
 /// From one request to the next: more than any monitoring asks.
 pub(crate) const BUSY: Duration = Duration::from_millis(10);
@@ -19,10 +21,12 @@ pub(crate) struct AdminLoad {
 }
 
 impl AdminLoad {
-    /// Asks this address, with this pause between two requests.
-    pub(crate) fn start(address: &str, pause: Duration) -> Self {
+    /// Opens the admin port of these settings, and asks it with this pause between two requests.
+    pub(crate) fn start(settings: &mut Vec<(&'static str, String)>, pause: Duration) -> Self {
+        let address = format!("127.0.0.1:{}", free_port());
+        settings.push(("ADMIN__LISTEN", address.clone()));
         let answered = Arc::new(AtomicU64::new(0));
-        let (counter, address) = (answered.clone(), address.to_owned());
+        let counter = answered.clone();
         let mut task = JoinSet::new();
         task.spawn(async move {
             let Ok(http) = reqwest::Client::builder().no_proxy().build() else { return };

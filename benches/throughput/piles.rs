@@ -27,7 +27,6 @@ use crate::parked_rows;
 use crate::scenario::{LedgerKind, Pile, Run, Scenario};
 use crate::support::kafka::{Record, read_to_end};
 use crate::support::postgres;
-use crate::support::worker::free_port;
 
 const LIMIT: Duration = Duration::from_secs(120);
 const OTHERS: usize = 10;
@@ -102,8 +101,7 @@ impl BesidePile {
         let mut settings = scenario.settings();
         settings.push(("LEDGER__URL", ledger.clone()));
         settings.push(("DESK__QUOTA_PER_SECOND", "100".into()));
-        let address = format!("127.0.0.1:{}", free_port());
-        settings.push(("ADMIN__LISTEN", address.clone()));
+        let watcher = AdminLoad::start(&mut settings, admin::WATCHED);
         let beside = Self {
             pile,
             size: ((scenario.count as f64 * scale) as usize).max(5),
@@ -117,7 +115,7 @@ impl BesidePile {
                 .create()?,
             settings,
             folder,
-            watcher: AdminLoad::start(&address, admin::WATCHED),
+            watcher,
         };
         std::fs::write(beside.folder.path().join("handoff.toml"), beside.routes())?;
         beside.prepare_desk().await?;

@@ -14,7 +14,6 @@ use crate::measure::{answered, finish};
 use crate::numbers::{quantile, sorted};
 use crate::scenario::{self, Beside, Flow, Run, Scenario};
 use crate::special;
-use crate::support::worker::free_port;
 use crate::workload::{Keys, Work};
 
 /// The time that a run may take beyond its bound.
@@ -63,11 +62,7 @@ async fn drain(scenario: &Scenario, bootstrap: &str, kind: Kind, work: &Work) ->
     match scenario.beside {
         Beside::Nothing => {}
         Beside::Tls => desk.put_behind_tls().await?,
-        Beside::Admin => {
-            let address = format!("127.0.0.1:{}", free_port());
-            load = Some(AdminLoad::start(&address, admin::BUSY));
-            settings.push(("ADMIN__LISTEN", address));
-        }
+        Beside::Admin => load = Some(AdminLoad::start(&mut settings, admin::BUSY)),
     }
     let mut contestant = Contestant::start(kind, &topics, &desk, &settings)?;
     let mut watch = topics.watch();
