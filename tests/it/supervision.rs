@@ -1,6 +1,7 @@
 //! What supervisors see of a service that waits for Kafka: `handoff health`, and the messages to
 //! systemd. No broker is needed.
 
+use std::io::ErrorKind;
 use std::os::unix::net::UnixDatagram;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
@@ -67,10 +68,12 @@ fn health_and_systemd_tell_progress_from_readiness() {
         let mut seen = String::new();
         while !seen.contains(wanted) {
             let mut message = [0; 4096];
-            let length = systemd.recv(&mut message).unwrap_or_else(|error| {
-                panic!("{error}: no {wanted:?} in:\n{seen}");
-            });
-            seen += &String::from_utf8_lossy(&message[..length]);
+            match systemd.recv(&mut message) {
+                Ok(length) => seen += &String::from_utf8_lossy(&message[..length]),
+                // This process, or its whole machine, was frozen meanwhile.
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) => panic!("{error}: no {wanted:?} in:\n{seen}"),
+            }
         }
         seen
     };
