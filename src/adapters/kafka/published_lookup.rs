@@ -253,12 +253,7 @@ fn read_topic(
     topic: &str,
     requests: &[LookupRequest],
 ) -> anyhow::Result<LookupResults> {
-    // Hundreds of messages may be looked for among tens of thousands.
-    let mut by_key: HashMap<Option<&[u8]>, Vec<usize>> = HashMap::new();
-    for (index, request) in requests.iter().enumerate() {
-        let key = request.forms.first().and_then(|form| form.key.as_deref());
-        by_key.entry(key).or_default().push(index);
-    }
+    let by_key = by_key(requests);
     let mut positions = vec![None; requests.len()];
     let starts = starts(requests.iter().map(|request| &request.start));
     let (began, mut records) = (Instant::now(), 0_u64);
@@ -286,6 +281,21 @@ fn read_topic(
         Ok(LookupResult { position, has_replicas, read_to: read_to.clone() })
     };
     Ok(requests.iter().zip(positions).map(result).collect())
+}
+
+/// Which requests a record with this key may answer: hundreds of messages may be looked for among tens
+/// of thousands. A dead letter that was truncated has lost its key.
+fn by_key(requests: &[LookupRequest]) -> HashMap<Option<&[u8]>, Vec<usize>> {
+    let mut by_key: HashMap<_, Vec<usize>> = HashMap::new();
+    for (index, request) in requests.iter().enumerate() {
+        for form in &request.forms {
+            let of_key = by_key.entry(form.key.as_deref()).or_default();
+            if of_key.last() != Some(&index) {
+                of_key.push(index);
+            }
+        }
+    }
+    by_key
 }
 
 /// The boundaries of these lookups; the earliest one counts.

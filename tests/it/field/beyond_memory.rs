@@ -23,10 +23,8 @@ const ANSWERED_WITHIN: Duration = Duration::from_secs(20);
 #[tokio::test(flavor = "multi_thread")]
 async fn what_the_ledger_has_forgotten_is_skipped_and_counted() {
     let mut world = World::new("beyond", 1, SimulatedDeskSettings::default()).await;
-    let folder = tempfile::tempdir().unwrap();
-    let file = folder.path().join("ledger.db");
+    let file = world.ledger_file();
     let port = free_port();
-    world.set("LEDGER__URL", &format!("sqlite://{}", file.display()));
     world.set("LEDGER__RETENTION_DAYS", "1").set("ADMIN__LISTEN", &format!("127.0.0.1:{port}"));
     let expires = now() + ANSWERED_WITHIN;
     let old = |id: &str, expires: jiff::Timestamp| {
@@ -82,10 +80,8 @@ async fn what_the_ledger_has_forgotten_is_skipped_and_counted() {
 #[tokio::test(flavor = "multi_thread")]
 async fn an_old_backlog_that_was_never_read_expires() {
     let mut world = World::new("backlog", 1, SimulatedDeskSettings::default()).await;
-    let folder = tempfile::tempdir().unwrap();
-    let file = folder.path().join("ledger.db");
+    let file = world.ledger_file();
     let port = free_port();
-    world.set("LEDGER__URL", &format!("sqlite://{}", file.display()));
     world.set("LEDGER__RETENTION_DAYS", "1").set("ADMIN__LISTEN", &format!("127.0.0.1:{port}"));
     let old = |id: &str| old_record(&json!({"id": id, "session_id": id}).to_string());
     let worker = world.process();

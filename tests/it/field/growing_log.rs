@@ -18,11 +18,9 @@ INSERT INTO others SELECT zeroblob(1048576) FROM n;";
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_log_that_cannot_shrink_is_measured_and_reported() {
-    let folder = tempfile::tempdir().unwrap();
-    let file = folder.path().join("ledger.db");
     let port = free_port();
     let mut world = World::new("wal", 1, SimulatedDeskSettings::default()).await;
-    world.set("LEDGER__URL", &format!("sqlite://{}", file.display()));
+    let file = world.ledger_file();
     world.set("ADMIN__LISTEN", &format!("127.0.0.1:{port}"));
     let worker = world.process();
     world.publish([escalation("first", "s")]).await;

@@ -50,10 +50,8 @@ async fn the_worker_survives_a_stopped_database_without_a_restart() {
 
 /// A ledger that refuses at the start is a clear message and no start; repaired, all is answered.
 async fn refused_then_repaired(name: &str, break_it: fn(&Path), repair: fn(&Path), says: &str) {
-    let folder = tempfile::tempdir().unwrap();
-    let file = folder.path().join("ledger.db");
-    let mut world = World::new(name, 2, SimulatedDeskSettings::default()).await;
-    world.set("LEDGER__URL", &format!("sqlite://{}", file.display()));
+    let world = World::new(name, 2, SimulatedDeskSettings::default()).await;
+    let file = world.ledger_file();
     let worker = world.process();
     publish(&world, 0..10).await;
     world.outcomes(10).await;

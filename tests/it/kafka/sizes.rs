@@ -3,9 +3,10 @@
 
 use handoff::domain::event::TransferOptions;
 use handoff::sim::desk::SimulatedDeskSettings;
+use rusqlite::Connection;
 use serde_json::{Map, Value, json};
 
-use crate::support::kafka::{Received, Record, create_topic_with, read_all, read_to_end};
+use crate::support::kafka::{Received, Record, commit, create_topic_with, read_all, read_to_end};
 use crate::support::worker::{TIME_LIMIT, World, escalation};
 
 /// A world whose outcomes and dead letters go to topics with this limit.
@@ -97,6 +98,33 @@ async fn an_outcome_that_is_too_large_loses_its_details() {
     assert!(!of("after").has(omitted));
     worker.stop().await;
     world.assert_all_committed().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_truncated_is_found_in_its_topic_after_a_crash() {
+    let world = world("truncated", "2000").await;
+    let large_key = vec![b'k'; 3000];
+    let tombstone = Record { value: None, ..Record::new(large_key.clone(), "") };
+    let value = Record::new("k", vec![b'x'; 5000]);
+    world.publish_raw([value, Record::new(large_key, "x"), tombstone]).await;
+    let agents: Vec<_> = (0..20).map(|n| format!("{n}{}", "n".repeat(200))).collect();
+    let target = json!({"agents": agents, "strict": true});
+    world.publish([json!({"id": "nobody", "session_id": "s", "target": target})]).await;
+    let worker = world.worker();
+    read(&world, "dead-small", 3).await;
+    read(&world, "out-small", 1).await;
+    worker.stop().await;
+
+    // As if it had been killed before it noted the acknowledgements.
+    let ledger = Connection::open(world.ledger_file()).unwrap();
+    assert_eq!(ledger.execute("DELETE FROM handoff_published", ()).unwrap(), 4);
+    drop(ledger);
+    commit(&world.bootstrap, &world.name, &world.topic("in"), &[0]).await;
+    let worker = world.worker();
+    world.all_is_committed().await;
+    worker.stop().await;
+    read(&world, "dead-small", 3).await;
+    read(&world, "out-small", 1).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

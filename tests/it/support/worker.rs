@@ -82,6 +82,11 @@ impl World {
         self.folder.path().join("handoff.toml")
     }
 
+    /// The file of the ledger, unless `LEDGER__URL` was set.
+    pub(crate) fn ledger_file(&self) -> PathBuf {
+        self.folder.path().join("ledger.db")
+    }
+
     pub(crate) fn topic(&self, which: &str) -> String {
         format!("{}-{which}", self.name)
     }
@@ -99,7 +104,7 @@ impl World {
             ("DESK__IDENTIFIER", "administrator".into()),
             ("DESK__SECRET_KEY", DEMO_KEY.into()),
             ("DESK__QUOTA_PER_SECOND", "0".into()),
-            ("LEDGER__URL", format!("sqlite://{}", self.folder.path().join("ledger.db").display())),
+            ("LEDGER__URL", format!("sqlite://{}", self.ledger_file().display())),
             ("ADMIN__LISTEN", String::new()),
             ("LOG__LEVEL", "info".into()),
         ]
