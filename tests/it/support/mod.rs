@@ -7,4 +7,5 @@ pub(crate) mod pgbouncer;
 pub(crate) mod postgres;
 pub(crate) mod programs;
 pub(crate) mod relay;
+pub(crate) mod stalls;
 pub(crate) mod worker;
