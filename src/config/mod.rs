@@ -135,8 +135,8 @@ fn config_of(mut raw: RawConfig) -> anyhow::Result<Config> {
     }
 }
 
-/// The variables named `HANDOFF__...` as text; an error if one of them is not UTF-8, or if another
-/// was probably meant to be one of them.
+/// The variables named `HANDOFF_...` as text. Those without a second underscore set nothing, but may have
+/// been meant to. An error if one that sets a key is not UTF-8, or if another was certainly meant to.
 pub fn utf8_variables(
     env: impl IntoIterator<Item = (OsString, OsString)>,
 ) -> anyhow::Result<Vec<(String, String)>> {
@@ -145,6 +145,7 @@ pub fn utf8_variables(
         let shown = name.to_string_lossy().into_owned();
         if !shown.starts_with(origins::PREFIX) {
             problems.extend(misspelt_variable(&shown));
+            variables.extend(shown.starts_with("HANDOFF_").then(|| (shown, String::new())));
             continue;
         }
         match (name.into_string(), value.into_string()) {

@@ -16,6 +16,11 @@ use super::DEFAULTS;
 
 /// The prefix of every variable that sets a key.
 pub(super) const PREFIX: &str = "HANDOFF__";
+/// The variable that sets this key.
+pub(super) fn variable(key: &str) -> String {
+    format!("{PREFIX}{}", key.to_uppercase().replace('.', "__"))
+}
+
 /// The section of librdkafka's properties for both clients.
 pub(super) const SHARED: &str = "kafka.properties";
 /// The section of librdkafka's properties for the consumer.

@@ -21,6 +21,8 @@ pub(super) struct RawConfig {
     file_name: String,
     lines: Lines,
     keys: KnownKeys,
+    /// Variables that set nothing, with names similar to those that do.
+    unread_variables: Vec<String>,
     problems: Vec<ConfigProblem>,
 }
 
@@ -49,10 +51,14 @@ impl RawConfig {
         file: Option<&ConfigFile>,
         env: impl IntoIterator<Item = (String, String)>,
     ) -> anyhow::Result<Self> {
+        let (env, others): (Vec<_>, Vec<_>) =
+            env.into_iter().partition(|(name, _)| name.starts_with(origins::PREFIX));
         let values = origins::read(file, env)?;
         let lines = file.map(|file| Lines::of(&file.text)).unwrap_or_default();
         let file_name = file.map(|file| file.name.clone()).unwrap_or_default();
-        Ok(Self { values, file_name, lines, keys: KnownKeys::default(), problems: vec![] })
+        let unread_variables = others.into_iter().map(|(name, _)| name).collect();
+        let (keys, problems) = (KnownKeys::default(), vec![]);
+        Ok(Self { values, file_name, lines, keys, unread_variables, problems })
     }
 
     /// The values that nobody has read yet.
@@ -296,7 +302,10 @@ impl RawConfig {
             .values
             .iter()
             .map(|(key, raw)| self.keys.advise(key, &self.place(raw.origin, key)));
-        unknown.chain(self.problems.iter().map(|problem| problem.text.clone())).collect()
+        let unread =
+            self.unread_variables.iter().filter_map(|name| self.keys.advise_variable(name));
+        let problems = self.problems.iter().map(|problem| problem.text.clone());
+        unknown.chain(unread).chain(problems).collect()
     }
 
     #[cfg(test)]
@@ -321,8 +330,7 @@ impl RawConfig {
 /// How to set a key, for a message.
 pub(super) fn how_to_set(key: &str) -> String {
     let (section, name) = key.rsplit_once('.').unwrap_or(("", key));
-    let variable = key.to_uppercase().replace('.', "__");
-    format!("set `{name}` under [{section}], or HANDOFF__{variable}")
+    format!("set `{name}` under [{section}], or {}", origins::variable(key))
 }
 
 /// A range, for a message.

@@ -3,6 +3,8 @@
 //! The real keys are those that the reading code has asked for; in an open section every key is
 //! real.
 
+use super::origins;
+
 /// The real keys.
 #[derive(Debug, Clone, Default)]
 pub(super) struct KnownKeys {
@@ -37,6 +39,14 @@ impl KnownKeys {
             None => self.alternatives(key),
         };
         format!("unknown key `{key}` {origin}: {advice}")
+    }
+
+    /// The message about a variable that sets nothing, where it is a key with one underscore for two.
+    pub(super) fn advise_variable(&self, name: &str) -> Option<String> {
+        let written = name.strip_prefix("HANDOFF_")?;
+        let is_meant = |key: &&&str| key.replace('.', "_").eq_ignore_ascii_case(written);
+        let key = self.keys.iter().find(is_meant)?;
+        Some(format!("the variable {name} is not read: write {}", origins::variable(key)))
     }
 
     fn nearest(&self, key: &str) -> Option<String> {

@@ -12,6 +12,8 @@ fn a_variable_is_utf8_and_sets_a_key_once() {
     let name = |text: &str| OsString::from(text);
     let env = [(bad(), bad()), (name("OTHER"), bad()), (name("HANDOFF__A"), name("1"))];
     assert_eq!(utf8_variables(env).unwrap(), owned(&[("HANDOFF__A", "1")]));
+    let unread = utf8_variables([(name("HANDOFF_B"), bad())]).unwrap();
+    assert_eq!(unread, owned(&[("HANDOFF_B", "")]), "it sets nothing");
     let error = utf8_variables([(name("HANDOFF__DESK__SECRET_KEY"), bad())]).unwrap_err();
     let expected = "the value of HANDOFF__DESK__SECRET_KEY is not UTF-8";
     assert!(error.to_string().ends_with(expected), "{error}");
@@ -49,6 +51,20 @@ fn a_variable_that_looks_like_a_key_is_read_or_refused() {
     ] {
         assert_eq!(error(name), "", "{name}");
     }
+}
+
+#[test]
+fn a_key_with_one_underscore_for_two_is_refused() {
+    // Kubernetes sets the last three for services named handoff and handoff-admin.
+    let variables = [
+        "HANDOFF_DESK_TIMEOUT_MS",
+        "HANDOFF_SERVICE_PORT",
+        "HANDOFF_ADMIN_PORT",
+        "HANDOFF_ADMIN_SERVICE_HOST",
+    ];
+    let refused =
+        "the variable HANDOFF_DESK_TIMEOUT_MS is not read: write HANDOFF__DESK__TIMEOUT_MS";
+    check("", &variables.map(|name| (name, "")), &[refused]);
 }
 
 #[test]
