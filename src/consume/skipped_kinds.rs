@@ -1,5 +1,5 @@
 //! What the log says of records that are skipped: the first one of each kind, with its remedy, so that a
-//! whole topic is never skipped in silence; and each that repeats an escalation of its session.
+//! whole topic is never skipped in silence; and those that repeat an escalation of their session.
 
 use std::borrow::Cow;
 use std::collections::HashSet;
@@ -10,10 +10,14 @@ use crate::domain::event::Event;
 use crate::domain::record::Position;
 use crate::domain::wire::reading::{Skip, SkipReason};
 use crate::telemetry::LoggedId;
+use crate::telemetry::log_throttle::{LogThrottle, info_throttled};
 
 /// Kinds of one reason that are logged. The words of a kind may come from records, so their number is
 /// bounded.
 const MAX_PER_REASON: usize = 16;
+
+/// Of the process, like the log: a bot in a loop repeats thousands.
+static REPETITIONS: LogThrottle = LogThrottle::new();
 
 /// The kinds that were logged since the start of the process.
 #[derive(Debug, Default)]
@@ -50,7 +54,8 @@ impl SkippedKinds {
 
 /// A record that repeats an escalation of its session, which is at `first`.
 pub(super) fn report_repetition(event: &Event, position: &Position, first: &Position) {
-    info!(
+    info_throttled!(
+        REPETITIONS,
         session = %LoggedId(&event.session_id),
         kafka.partition = position.partition,
         kafka.offset = position.offset,

@@ -2,19 +2,19 @@
 
 use std::time::Duration;
 
-use jiff::Timestamp;
-use tracing::info;
-
 use super::{Delivery, Ports};
 use crate::domain::record::Position;
-use crate::telemetry::log_throttle::{LogThrottle, warn_throttled};
+use crate::telemetry::log_throttle::{LogThrottle, info_throttled, warn_throttled};
+use jiff::Timestamp;
 
 /// A publisher that repeats a record does so within this time. Later it is more likely to use the
 /// id for another event, which nobody would answer.
 const LATE: Duration = Duration::from_secs(3600);
 
 /// Of the process, like the log: a bot that reuses ids does so with each event.
-static THROTTLE: LogThrottle = LogThrottle::new();
+static LATE_ONES: LogThrottle = LogThrottle::new();
+/// A bot in a loop repeats thousands.
+static REPEATS: LogThrottle = LogThrottle::new();
 
 impl<P: Ports> Delivery<'_, P> {
     /// Count and log this record, whose id belongs to the record at `first`.
@@ -23,13 +23,13 @@ impl<P: Ports> Delivery<'_, P> {
         let sent_at = self.record.timestamp.unwrap_or_else(|| self.context.clock.now());
         match answered_at {
             Some(answered_at) if is_late(sent_at, answered_at) => warn_throttled!(
-                THROTTLE,
+                LATE_ONES,
                 %first,
                 %answered_at,
                 repair = "give each escalation an id of its own: the id of a conversation is none",
                 "event id used again long after its answer; not answered again"
             ),
-            _ => info!(%first, "duplicate event id; not answered again"),
+            _ => info_throttled!(REPEATS, %first, "duplicate event id; not answered again"),
         }
     }
 }

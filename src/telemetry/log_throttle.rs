@@ -1,4 +1,4 @@
-//! Limits how often the log repeats a warning: one per ten seconds, with the number of those that were
+//! Limits how often the log repeats a line: one per ten seconds, with the number of those that were
 //! suppressed since.
 
 use std::time::Duration;
@@ -52,6 +52,16 @@ macro_rules! warn_throttled {
     };
 }
 pub(crate) use warn_throttled;
+
+/// The same at the level `info`.
+macro_rules! info_throttled {
+    ($throttle:expr, $($event:tt)+) => {
+        if let Some(suppressed) = $throttle.admit() {
+            ::tracing::info!(suppressed, $($event)+);
+        }
+    };
+}
+pub(crate) use info_throttled;
 
 /// A throttle for each class of dead letters: a publisher with a wrong serializer sends thousands a
 /// second.
