@@ -2,7 +2,8 @@
 //!
 //! A file may hold one JSON object, an array of objects, several objects in a row, or one object
 //! per line. Each item keeps its bytes and the number of its first line. Standard input has one
-//! object per line, so that it can be read while it is still being written.
+//! object per line, so that it can be read while it is still being written. Where its first line ends
+//! inside a value, it is read to its end, as a file.
 
 use std::path::Path;
 use std::vec;
@@ -25,7 +26,12 @@ pub(super) enum EscalationInput {
     /// Items that were read in advance.
     Ready(vec::IntoIter<InputItem>),
     /// Lines of standard input.
-    Stdin { segments: Box<Split<BufReader<Stdin>>>, line: usize },
+    Stdin {
+        segments: Box<Split<BufReader<Stdin>>>,
+        line: usize,
+        /// All that was read, where it is no object per line.
+        document: Option<Vec<u8>>,
+    },
 }
 
 impl EscalationInput {
@@ -37,7 +43,7 @@ impl EscalationInput {
     /// Standard input.
     pub(super) fn stdin() -> Self {
         let segments = Box::new(BufReader::new(tokio::io::stdin()).split(b'\n'));
-        Self::Stdin { segments, line: 0 }
+        Self::Stdin { segments, line: 0, document: None }
     }
 
     /// Reads a whole file.
@@ -51,14 +57,31 @@ impl EscalationInput {
     pub(super) async fn next(&mut self) -> anyhow::Result<Option<InputItem>> {
         match self {
             Self::Ready(items) => Ok(items.next()),
-            Self::Stdin { segments, line } => loop {
+            Self::Stdin { segments, line, document } => loop {
                 let segment = segments.next_segment().await;
-                let Some(segment) = segment.context("failed to read standard input")? else {
-                    return Ok(None);
-                };
-                *line += 1;
-                if let Some(value) = content(&segment) {
-                    return Ok(Some(InputItem { line: Some(*line), value: value.to_vec() }));
+                match (segment.context("failed to read standard input")?, &mut *document) {
+                    (Some(segment), Some(document)) => {
+                        document.push(b'\n');
+                        document.extend(segment);
+                    }
+                    (Some(segment), None) => {
+                        *line += 1;
+                        let Some(value) = content(&segment) else { continue };
+                        if *line > 1 || !ends_inside_a_value(value) {
+                            return Ok(Some(InputItem {
+                                line: Some(*line),
+                                value: value.to_vec(),
+                            }));
+                        }
+                        *document = Some(segment);
+                    }
+                    (None, Some(document)) => {
+                        let mut items = split(document).into_iter();
+                        let first = items.next();
+                        *self = Self::Ready(items);
+                        return Ok(first);
+                    }
+                    (None, None) => return Ok(None),
                 }
             },
         }
@@ -117,6 +140,10 @@ fn lines(bytes: &[u8]) -> Vec<InputItem> {
     let item =
         |(line, bytes)| Some(InputItem { line: Some(line), value: content(bytes)?.to_vec() });
     lines.filter_map(item).collect()
+}
+
+fn ends_inside_a_value(line: &[u8]) -> bool {
+    serde_json::from_slice::<&RawValue>(line).is_err_and(|error| error.is_eof())
 }
 
 /// Trims a line; `None` for a blank one.

@@ -59,14 +59,14 @@ acknowledge all of them, 78 bad configuration.";
 
 /// Publish escalations
 ///
-/// Reads arguments, a file (a JSON object, an array of objects, or one object per line), or
-/// standard input (one object per line). Escalations that the service would refuse are reported
+/// Reads arguments, or a file or standard input (a JSON object, an array of objects, or one object
+/// per line, of which each is published as soon as it is read). Escalations that the service would refuse are reported
 /// and not published. Only the kafka section of the configuration is needed.
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES, allow_negative_numbers = true)]
 #[command(group = clap::ArgGroup::new("source").args(["file", "session"]).required(true))]
 pub(crate) struct PublishArgs {
-    /// A file with escalations; - for standard input, one per line
+    /// A file with escalations; - for standard input
     #[arg(value_name = "FILE", conflicts_with_all = EscalationArgs::IDS)]
     file: Option<PathBuf>,
 

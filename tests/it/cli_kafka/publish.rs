@@ -120,13 +120,18 @@ async fn publish_reads_an_array_and_publishes_malformed_items_unchecked() {
     let topics = TestTopics::create().await;
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("events.json");
-    std::fs::write(&file, "[\n {\"session_id\": 7},\n {}\n]").unwrap();
-    let output = topics.run(&["publish", "--unchecked", file.to_str().unwrap()]).await;
-    assert_eq!(output.code, Some(0), "{output:#?}");
-    assert!(output.err.starts_with("line 3: session_id is missing"), "{output:#?}");
+    let array = "[\n {\"session_id\": 7},\n {}\n]";
+    std::fs::write(&file, array).unwrap();
+    let from_file = topics.run(&["publish", "--unchecked", file.to_str().unwrap()]).await;
+    let from_stdin = topics.run_with(&["publish", "--unchecked", "-"], array).await;
+    for output in [from_file, from_stdin] {
+        assert_eq!(output.code, Some(0), "{output:#?}");
+        assert!(output.err.starts_with("line 3: session_id is missing"), "{output:#?}");
+    }
     let mut records = topics.escalations().await;
     records.sort_by_key(|record| record.key.is_none());
-    assert_eq!(texts(&records), [(Some("7"), "{\"session_id\": 7}"), (None, "{}")]);
+    let (seven, none) = ((Some("7"), "{\"session_id\": 7}"), (None, "{}"));
+    assert_eq!(texts(&records), [seven, seven, none, none]);
 }
 
 #[tokio::test]
