@@ -70,7 +70,7 @@ fn health_and_systemd_tell_progress_from_readiness() {
             let mut message = [0; 4096];
             match systemd.recv(&mut message) {
                 Ok(length) => seen += &String::from_utf8_lossy(&message[..length]),
-                // This process, or its whole machine, was frozen meanwhile.
+                // This process, or its whole machine, was paused meanwhile.
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
                 Err(error) => panic!("{error}: no {wanted:?} in:\n{seen}"),
             }

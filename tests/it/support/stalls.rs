@@ -1,6 +1,6 @@
 //! How long the machine stood still while a test measured.
 //!
-//! A virtual machine is frozen now and then, or has something else to do. What the service answers within
+//! A virtual machine is paused now and then, or has something else to do. What the service answers within
 //! a second it does not answer meanwhile, so tests whose limit is that short allow for it.
 
 use std::sync::Once;
