@@ -53,7 +53,7 @@ pub(crate) use callbacks::ConsumerDeps;
 pub(crate) use cluster_probe::{ClusterProbe, GroupOffsets, ProbeError, TopicInfo, TopicLimits};
 pub(crate) use consumer_watch::watch_reading;
 pub(crate) use outcome_producer::OutcomeProducer;
-pub(crate) use range_reader::{Boundary, Leaderless, RangeReader, TopicFollower};
+pub(crate) use range_reader::{Boundary, Leaderless, NoSuchPartition, RangeReader, TopicFollower};
 pub(crate) use record_publisher::{OutgoingRecord, PublishReceipt, RecordPublisher};
 pub(crate) use remedy::{TopicUse, acl, remedy_of};
 pub(crate) use replay_producer::{ReplayProducer, TransactedRecord};

@@ -7,7 +7,7 @@ use anyhow::anyhow;
 use jiff::Timestamp;
 
 use super::selection::Selection;
-use crate::adapters::kafka::{Boundary, KafkaSettings, RangeReader};
+use crate::adapters::kafka::{Boundary, KafkaSettings, NoSuchPartition, RangeReader};
 use crate::clock::Clock;
 use crate::commands::{CHECK_HEADER, Failure};
 use crate::domain::audit::{
@@ -112,9 +112,11 @@ impl AuditRun {
 
     fn apply_selection(&self, escalations: &mut RangeReader) -> Result<(), Failure> {
         let partitions = &self.selection.partitions;
-        if !partitions.is_empty() && escalations.select_partitions(partitions).is_err() {
+        if !partitions.is_empty()
+            && let Err(NoSuchPartition(missing)) = escalations.select_partitions(partitions)
+        {
             let topic = &self.settings.topics.escalations;
-            return Err(Failure::Usage(anyhow!("{topic} lacks some of these partitions")));
+            return Err(Failure::Usage(anyhow!("{topic} has no partition {missing}")));
         }
         if let Some(edge) = &self.selection.end {
             escalations.end_at(edge).map_err(Failure::Unavailable)?;
