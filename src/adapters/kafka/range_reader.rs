@@ -20,6 +20,9 @@ use super::{KafkaSettings, plain};
 use crate::domain::record::Record;
 
 const POLL: Duration = Duration::from_millis(200);
+/// How long the brokers may take to send a record below the end of its partition. Behind that time there is
+/// none: what the partition ends with has been compacted.
+const LAGGING: Duration = Duration::from_secs(2);
 
 /// Where reading begins or ends, in every partition.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -89,12 +92,9 @@ impl RangeReader {
             Leaderless::Wait => BTreeSet::new(),
             Leaderless::Skip => unled,
         };
-        let (topic, mut available) = (client.topic.clone(), BTreeMap::new());
+        let mut available = BTreeMap::new();
         for partition in numbers.into_iter().filter(|number| !leaderless.contains(number)) {
-            let watermarks = || client.consumer.fetch_watermarks(&topic, partition, limit);
-            let (low, high) = patiently(limit, watermarks)
-                .map_err(plain)
-                .with_context(|| format!("failed to look up the offsets of {topic}"))?;
+            let (low, high) = client.watermarks(partition, limit)?;
             available.insert(partition, low..high);
         }
         let ranges = available.clone();
@@ -193,30 +193,35 @@ impl RangeReader {
 
     fn read_ranges(
         &self,
-        mut unread: BTreeMap<i32, Range<i64>>,
+        mut ranges: BTreeMap<i32, Range<i64>>,
         mut take: impl FnMut(Record) -> ControlFlow<()>,
     ) -> anyhow::Result<()> {
-        unread.retain(|_, range| !range.is_empty());
-        self.client.assign(&unread)?;
+        ranges.retain(|_, range| !range.is_empty());
+        self.client.assign(&ranges)?;
+        let mut unread = UnreadRanges::new(ranges);
         let mut last_answer = Instant::now();
         while !unread.is_empty() {
-            let (partition, next) = match self.client.poll(POLL)? {
+            let ended = match self.client.poll(POLL)? {
                 Polled::Record(record) => {
                     let (partition, offset) = (record.position.partition, record.position.offset);
-                    let is_in_range =
-                        unread.get(&partition).is_some_and(|range| range.contains(&offset));
-                    if is_in_range && take(record).is_break() {
+                    if unread.contains(partition, offset) && take(record).is_break() {
                         break;
                     }
-                    (partition, offset + 1)
+                    unread.read(partition, offset + 1)
                 }
-                Polled::PartitionEnd(partition) => (partition, i64::MAX),
-                Polled::Nothing if last_answer.elapsed() <= self.limit => continue,
-                Polled::Nothing => return Err(self.client.silent(self.limit)),
+                Polled::PartitionEnd(partition) => {
+                    unread.end(&self.client, partition, self.limit)?
+                }
+                Polled::Nothing => {
+                    if last_answer.elapsed() > self.limit {
+                        return Err(self.client.silent(self.limit));
+                    }
+                    unread.give_up_gaps();
+                    continue;
+                }
             };
             last_answer = Instant::now();
-            if unread.get(&partition).is_some_and(|range| next >= range.end) {
-                unread.remove(&partition);
+            if let Some(partition) = ended {
                 self.client.pause(partition)?;
             }
         }
@@ -272,11 +277,64 @@ impl RangeReader {
     }
 }
 
+/// The partitions that are not read to their end yet, which is the one they had at the opening.
+struct UnreadRanges {
+    ranges: BTreeMap<i32, Range<i64>>,
+    /// Those that seem to have ended below that, and since when.
+    seem_ended: BTreeMap<i32, Instant>,
+}
+
+impl UnreadRanges {
+    fn new(ranges: BTreeMap<i32, Range<i64>>) -> Self {
+        Self { ranges, seem_ended: BTreeMap::new() }
+    }
+
+    fn is_empty(&self) -> bool {
+        self.ranges.is_empty()
+    }
+
+    fn contains(&self, partition: i32, offset: i64) -> bool {
+        self.ranges.get(&partition).is_some_and(|range| range.contains(&offset))
+    }
+
+    /// The partition was read up to this offset. Returns it where it has just ended.
+    fn read(&mut self, partition: i32, next: i64) -> Option<i32> {
+        self.seem_ended.remove(&partition);
+        self.ranges.get(&partition).filter(|range| next >= range.end)?;
+        self.ranges.remove(&partition).map(|_| partition)
+    }
+
+    /// The client has read all that the brokers show it. A leader that was just elected shows less for a
+    /// moment than the one before has acknowledged.
+    fn end(
+        &mut self,
+        client: &TopicClient,
+        partition: i32,
+        limit: Duration,
+    ) -> anyhow::Result<Option<i32>> {
+        let Some(range) = self.ranges.get(&partition) else { return Ok(None) };
+        // Records of transactions count, which are not handed out.
+        let position = client.position(partition)?.unwrap_or(range.start);
+        let ended = self.read(partition, position);
+        if ended.is_none() {
+            // Answers once the leader knows what was acknowledged before it was elected.
+            client.watermarks(partition, limit)?;
+            self.seem_ended.insert(partition, Instant::now());
+        }
+        Ok(ended)
+    }
+
+    /// Nothing has come: end those that seem to have ended for long.
+    fn give_up_gaps(&mut self) {
+        let is_gap = |since: &Instant| since.elapsed() > LAGGING;
+        self.ranges.retain(|partition, _| !self.seem_ended.get(partition).is_some_and(is_gap));
+    }
+}
+
 /// Reads a topic from a boundary on, past the end it had when it was opened.
 pub(crate) struct TopicFollower {
     client: TopicClient,
-    /// The partitions that are not read to their end yet, and where that was at the opening.
-    behind: BTreeMap<i32, i64>,
+    unread: UnreadRanges,
     end: BTreeMap<i32, i64>,
     leaderless: BTreeSet<i32>,
     has_replicas: bool,
@@ -300,10 +358,10 @@ impl TopicFollower {
         range.start_at_first(starts)?;
         let RangeReader { client, limit, ranges, leaderless, has_replicas, .. } = range;
         client.assign(&ranges)?;
-        let end: BTreeMap<_, _> =
-            ranges.iter().map(|(number, range)| (*number, range.end)).collect();
-        let (behind, silent_for) = (end.clone(), Duration::ZERO);
-        Ok(Self { client, behind, end, leaderless, has_replicas, limit, silent_for })
+        let end = ranges.iter().map(|(number, range)| (*number, range.end)).collect();
+        // An empty partition, too, is read until the client reports its end: so it may be read.
+        let (unread, silent_for) = (UnreadRanges::new(ranges), Duration::ZERO);
+        Ok(Self { client, unread, end, leaderless, has_replicas, limit, silent_for })
     }
 
     /// The partitions that are not read.
@@ -323,7 +381,7 @@ impl TopicFollower {
 
     /// Everything that was there at the opening has been read.
     pub(crate) fn is_at_end(&self) -> bool {
-        self.behind.is_empty()
+        self.unread.is_empty()
     }
 
     /// The next record, if one comes within `wait`. An error means that no more will come.
@@ -335,14 +393,11 @@ impl TopicFollower {
         self.silent_for = Duration::ZERO;
         match polled {
             Polled::Record(record) => {
-                let (partition, next) = (record.position.partition, record.position.offset + 1);
-                if self.behind.get(&partition).is_some_and(|end| next >= *end) {
-                    self.behind.remove(&partition);
-                }
+                self.unread.read(record.position.partition, record.position.offset + 1);
                 Ok(Some(record))
             }
             Polled::PartitionEnd(partition) => {
-                self.behind.remove(&partition);
+                self.unread.end(&self.client, partition, self.limit)?;
                 Ok(None)
             }
             Polled::Nothing if !self.is_at_end() && silent_for > self.limit => {
@@ -350,8 +405,33 @@ impl TopicFollower {
             }
             Polled::Nothing => {
                 self.silent_for = silent_for;
+                self.unread.give_up_gaps();
                 Ok(None)
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::time::advance;
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_partition_ends_where_it_did_at_the_opening() {
+        let mut unread = UnreadRanges::new([(0, 5..9), (1, 3..3), (2, 0..4)].into());
+        assert!(unread.contains(0, 8) && !unread.contains(0, 9) && !unread.contains(1, 3));
+        assert_eq!(unread.read(1, 3), Some(1), "it was empty");
+        assert_eq!(unread.read(0, 8), None);
+        // A new leader shows the record at 8 a moment later.
+        unread.seem_ended.insert(0, Instant::now());
+        unread.give_up_gaps();
+        assert!(unread.contains(0, 8));
+        assert_eq!((unread.read(0, 9), unread.read(0, 10)), (Some(0), None));
+        unread.seem_ended.insert(2, Instant::now());
+        advance(LAGGING + Duration::from_millis(1)).await;
+        unread.give_up_gaps();
+        assert!(unread.is_empty(), "what it ended with was compacted");
     }
 }

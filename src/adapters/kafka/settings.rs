@@ -178,6 +178,10 @@ impl KafkaSettings {
         // group names, it is the one most likely to be allowed.
         let mut config = self.consumer_config();
         config.remove("group.instance.id");
+        // A follower may not have yet what its leader has acknowledged.
+        config.remove("client.rack");
+        // A record that was deleted meanwhile is none.
+        config.set("auto.offset.reset", "earliest");
         config.remove("statistics.interval.ms");
         config.remove("debug");
         config

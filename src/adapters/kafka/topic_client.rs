@@ -90,6 +90,25 @@ impl TopicClient {
         self.consumer.pause(&list).map_err(plain)
     }
 
+    /// Behind the last record that was read; `None`: none was.
+    pub(super) fn position(&self, partition: i32) -> anyhow::Result<Option<i64>> {
+        let positions = self.consumer.position().map_err(plain)?;
+        let position = positions.find_partition(&self.topic, partition).map(|found| found.offset());
+        Ok(position.and_then(|position| match position {
+            Offset::Offset(offset) => Some(offset),
+            _ => None,
+        }))
+    }
+
+    /// The first and the next offset of a partition.
+    pub(super) fn watermarks(&self, partition: i32, limit: Duration) -> anyhow::Result<(i64, i64)> {
+        let topic = &self.topic;
+        let watermarks = || self.consumer.fetch_watermarks(topic, partition, limit);
+        patiently(limit, watermarks)
+            .map_err(plain)
+            .with_context(|| format!("failed to look up the offsets of {topic}"))
+    }
+
     pub(super) fn silent(&self, limit: Duration) -> anyhow::Error {
         let (topic, seconds) = (&self.topic, limit.as_secs());
         anyhow!("nothing came from the brokers for {seconds} s; {topic} is not read")
