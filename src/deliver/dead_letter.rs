@@ -54,8 +54,12 @@ pub(crate) async fn send_dead_letter<P: Ports>(
             return Ended::Blocked;
         }
         // A dead letter needs no call, so a claim without an answer leaves nothing in doubt.
-        ClaimResult::Fresh | ClaimResult::Resumed(_) => {
-            let message = Arc::new(dead_letter(record.clone(), malformed, now));
+        claimed @ (ClaimResult::Fresh | ClaimResult::Resumed(_)) => {
+            let first_seen = match claimed {
+                ClaimResult::Resumed(prior) => prior.first_seen,
+                _ => now,
+            };
+            let message = Arc::new(dead_letter(record.clone(), malformed, first_seen));
             let settle = Settle { answer: message.clone(), at: now, wake: None };
             if context.ledger.settle(key.clone(), settle).await == WriteResult::Refused {
                 return Ended::Fenced;

@@ -218,6 +218,7 @@ fn the_schema_of_a_dead_letter_has_the_headers_that_the_service_writes() {
         Value::Object(pairs.collect::<Map<_, _>>())
     };
     let mut message = of_class(MalformedClass::NotJson);
+    message.key = Some(vec![b'k'; 257]);
     while message.truncate() {}
     assert_eq!(keys(&headers(&message)), properties(&schema, ""));
     let validator = validator(&schema);

@@ -64,7 +64,7 @@ impl ReplayRefusal {
         match self {
             Self::TooOften(count) => format!("replayed {count} times already"),
             Self::NotReplayable(NotReplayable::NoSource) => "not of handoff".into(),
-            Self::NotReplayable(NotReplayable::Omitted) => "its value was left out".into(),
+            Self::NotReplayable(NotReplayable::Omitted) => "a part of it was left out".into(),
         }
     }
 }
@@ -176,7 +176,7 @@ mod tests {
         check(foreign, false, "not of handoff");
         let mut truncated = dead_letter_with(&[]);
         truncated.headers.push(("handoff-value-omitted".into(), Some(b"9".to_vec())));
-        check(truncated, false, "its value was left out");
+        check(truncated, false, "a part of it was left out");
     }
 
     #[test]

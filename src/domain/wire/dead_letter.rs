@@ -26,6 +26,11 @@ pub fn dead_letter(record: Record, malformed: &Malformed, first_seen: Timestamp)
     Message { channel: Channel::DeadLetters, key, value, headers }
 }
 
+/// Where the headers of the service begin: they follow the record's own, which may have the same names.
+pub(super) fn own_headers_start(headers: &[Header]) -> usize {
+    headers.iter().rposition(|(name, _)| name == names::ERROR_CLASS).unwrap_or(0)
+}
+
 /// What the headers of a dead letter say. A dead letter of another version or program may lack
 /// any of them.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -51,7 +56,8 @@ pub struct DeadLetter {
 impl DeadLetter {
     /// Reads the headers of a dead letter; bytes that are not UTF-8 are replaced.
     pub fn read(headers: &[Header]) -> Self {
-        let text = |name| Some(String::from_utf8_lossy(last_header(headers, name)?).into_owned());
+        let own = &headers[own_headers_start(headers)..];
+        let text = |name| Some(String::from_utf8_lossy(last_header(own, name)?).into_owned());
         Self {
             class: text(names::ERROR_CLASS),
             error: text(names::ERROR),
@@ -131,6 +137,18 @@ mod tests {
             omitted_value_bytes: None,
         };
         assert_eq!(read, expected);
+    }
+
+    #[test]
+    fn what_the_malformed_record_brought_along_is_not_read() {
+        let names = [names::ERROR_CLASS, names::SOURCE_TIMESTAMP, names::VALUE_OMITTED];
+        let headers = names.map(|name| text_header(name, "7")).to_vec();
+        let record = Record { headers, timestamp: None, ..malformed_record() };
+        let malformed = Malformed { class: MalformedClass::NotJson, error: "not JSON".into() };
+        let message = dead_letter(record, &malformed, "2026-11-23T10:00:01Z".parse().unwrap());
+        let read = DeadLetter::read(&message.headers);
+        assert_eq!(read.class.as_deref(), Some("not_json"));
+        assert_eq!((read.source_timestamp, read.omitted_value_bytes), (None, None));
     }
 
     #[test]

@@ -7,7 +7,7 @@
 
 use jiff::Timestamp;
 
-use super::dead_letter::DeadLetter;
+use super::dead_letter::{DeadLetter, own_headers_start};
 use super::headers::{self as names, text_header};
 use crate::domain::record::{Header, Position, Record, last_header};
 
@@ -41,7 +41,7 @@ pub(crate) struct FirstRecord {
 pub(crate) enum NotReplayable {
     /// Its headers do not name the record: another program wrote it.
     NoSource,
-    /// The dead-letter topic refused it as too large, so that its value was left out.
+    /// The dead-letter topic refused it as too large, so that a part was left out.
     Omitted,
 }
 
@@ -50,14 +50,13 @@ impl Replay {
     pub(crate) fn of(dead_letter: Record) -> Result<Self, NotReplayable> {
         let read = DeadLetter::read(&dead_letter.headers);
         let source = read.source().ok_or(NotReplayable::NoSource)?;
-        let has_header = |name| last_header(&dead_letter.headers, name).is_some();
+        let own = own_headers_start(&dead_letter.headers);
+        let has_header = |name| last_header(&dead_letter.headers[own..], name).is_some();
         if has_header(names::VALUE_OMITTED) || has_header(names::HEADERS_OMITTED) {
             return Err(NotReplayable::Omitted);
         }
         let Record { position: of, key, value, mut headers, .. } = dead_letter;
-        // The headers of the service follow the record's own.
-        let own = headers.iter().rposition(|(name, _)| name == names::ERROR_CLASS);
-        headers.truncate(own.unwrap_or(0));
+        headers.truncate(own);
         let timestamp = read.source_timestamp.and_then(|text| text.parse().ok());
         let this = Record { position: source, timestamp, key, value, headers };
         let (count, first) = (replays(&this.headers), FirstRecord::of(&this));
@@ -211,6 +210,8 @@ mod tests {
         let mut omitted = whole.clone();
         omitted.headers.push(text_header(names::VALUE_OMITTED, "9"));
         assert_eq!(Replay::of(omitted), Err(NotReplayable::Omitted));
+        let of_original = vec![text_header(names::VALUE_OMITTED, "9")];
+        assert!(Replay::of(dead_letter_of(record(42, of_original), 7)).is_ok());
         assert_eq!(Replay::of(record(1, vec![])), Err(NotReplayable::NoSource));
     }
 

@@ -5,12 +5,16 @@
 
 use serde_json::{Map, Value};
 
+use super::dead_letter::own_headers_start;
 use super::headers::{self, text_header};
 use super::message::{Channel, Message};
 use super::outcome_format::outcome_inside;
 
 /// The longest field that a truncated outcome keeps, in bytes of JSON.
 const MAX_FIELD_BYTES: usize = 1024;
+/// The longest key that a truncated dead letter keeps: a session id is no longer, and its dead letters are
+/// found by it.
+const MAX_KEY_BYTES: usize = 256;
 
 impl Message {
     /// Removes the next part that can be spared, and returns whether there was one.
@@ -59,20 +63,18 @@ impl Message {
         bytes > 0
     }
 
-    /// Removes the key and the headers that the malformed record brought along.
+    /// Removes a large key and the headers that the malformed record brought along.
     fn remove_original_headers(&mut self) -> bool {
-        // Our headers follow the record's own. Search from the end: a record that was itself read
-        // from a dead-letter topic has headers with the same names.
-        let is_first_of_ours = |(name, _): &(String, _)| name == headers::ERROR_CLASS;
-        let original = self.headers.iter().rposition(is_first_of_ours).unwrap_or(0);
-        let key = self.key.take();
+        let original = own_headers_start(&self.headers);
+        let key = self.key.take_if(|key| key.len() > MAX_KEY_BYTES);
+        if original == 0 && key.is_none() {
+            return false;
+        }
         let size = |value: &Option<Vec<u8>>| value.as_ref().map_or(0, Vec::len);
         let removed = self.headers.drain(..original).map(|(name, value)| name.len() + size(&value));
         let bytes = removed.sum::<usize>() + size(&key);
-        if bytes > 0 {
-            self.headers.push(text_header(headers::HEADERS_OMITTED, &bytes.to_string()));
-        }
-        bytes > 0
+        self.headers.push(text_header(headers::HEADERS_OMITTED, &bytes.to_string()));
+        true
     }
 }
 
@@ -174,13 +176,13 @@ mod tests {
     }
 
     #[test]
-    fn a_dead_letter_loses_its_value_then_its_key_and_original_headers() {
+    fn a_dead_letter_loses_its_value_then_a_large_key_and_original_headers() {
         let ours = [header("handoff-error-class", "not_json"), header("handoff-error", "why")];
         // The record was itself read from a dead-letter topic.
         let original = [header("handoff-error-class", "bad_id"), ("null".into(), None)];
         let dead_letter = Message {
             channel: Channel::DeadLetters,
-            key: Some(vec![b'k'; 7]),
+            key: Some(vec![b'k'; 257]),
             value: Some(vec![0xff; 5000]),
             headers: [original.clone(), ours.clone()].concat(),
         };
@@ -192,17 +194,38 @@ mod tests {
         };
         let with_ours_only = Message {
             key: None,
-            headers: [&ours[..], &omitted, &[header("handoff-headers-omitted", "36")]].concat(),
+            headers: [&ours[..], &omitted, &[header("handoff-headers-omitted", "286")]].concat(),
             ..without_value.clone()
         };
         assert_eq!(steps(dead_letter), [without_value, with_ours_only]);
     }
 
     #[test]
+    fn a_key_that_may_be_a_session_stays_and_what_is_not_truncated_stays_as_it_is() {
+        for key in [Some(vec![]), Some(vec![b's'; 256]), None] {
+            let ours = header("handoff-error-class", "null_value");
+            let bare = Message {
+                channel: Channel::DeadLetters,
+                key,
+                value: None,
+                headers: vec![ours.clone()],
+            };
+            let mut unchanged = bare.clone();
+            assert!(!unchanged.truncate());
+            assert_eq!(unchanged, bare);
+            let with_headers =
+                Message { headers: vec![header("own", "large"), ours.clone()], ..bare.clone() };
+            let omitted = header("handoff-headers-omitted", "8");
+            let without = Message { headers: vec![ours, omitted], ..bare };
+            assert_eq!(steps(with_headers), [without]);
+        }
+    }
+
+    #[test]
     fn the_null_value_of_a_tombstone_stays_null() {
         let dead_letter = Message {
             channel: Channel::DeadLetters,
-            key: Some(b"key".to_vec()),
+            key: Some(vec![b'k'; 300]),
             value: None,
             headers: vec![header("handoff-error-class", "null_value")],
         };
