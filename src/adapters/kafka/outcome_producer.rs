@@ -53,7 +53,8 @@ pub(crate) struct OutcomeProducer {
     outcomes: TopicProducers,
     /// Clients of their own, so that a refused dead letter costs outcomes nothing.
     dead_letters: TopicProducers,
-    throttle: Arc<LogThrottle>,
+    failures: Arc<LogThrottle>,
+    truncations: Arc<LogThrottle>,
     settings: KafkaSettings,
     lookup: Arc<PublishedLookup>,
     order: Arc<PublishOrder>,
@@ -97,7 +98,8 @@ impl OutcomeProducer {
         Ok(Self {
             outcomes: TopicProducers::new(settings, Channel::Outcomes)?,
             dead_letters: TopicProducers::new(settings, Channel::DeadLetters)?,
-            throttle: Arc::default(),
+            failures: Arc::default(),
+            truncations: Arc::default(),
             settings: settings.clone(),
             lookup: Arc::new(PublishedLookup::new(health.clone())),
             order: Arc::default(),
@@ -177,7 +179,7 @@ impl OutcomePublisher for OutcomeProducer {
     }
 
     async fn find_published(&self, message: &Message, since: Timestamp) -> Option<Position> {
-        let start = LookupStart::At(since);
+        let start = LookupStart::At(since).not_after(self.clock.now());
         self.lookup.find(&self.settings, message, &start, None).await.position
     }
 }
@@ -341,12 +343,15 @@ impl<'p> Publication<'p> {
             }
             if Arc::make_mut(&mut self.message).truncate() {
                 warn_throttled!(
-                    producer.throttle,
+                    producer.truncations,
                     kafka.topic = topic,
                     "message refused for its size, truncating it"
                 );
                 return;
             }
+            // All that can be spared was in vain, so the topic refuses every size: once it is repaired, it
+            // may take the whole message.
+            self.message = self.whole.clone();
         }
         match error.rdkafka_error_code() {
             Some(Code::QueueFull) => return sleep(QUEUE_FULL_PAUSE).await,
@@ -356,7 +361,7 @@ impl<'p> Publication<'p> {
         }
         self.pending.refused(error.rdkafka_error_code());
         warn_throttled!(
-            producer.throttle,
+            producer.failures,
             kafka.topic = topic,
             %error,
             "message not published, trying again"
@@ -370,23 +375,25 @@ impl<'p> Publication<'p> {
     async fn find_if_published(&mut self, mut must_look_up: bool) -> Option<Published> {
         let producer = self.producer;
         loop {
-            let is_accepted = producer.lease.accepts(self.token);
-            if !must_look_up && is_accepted {
+            if !must_look_up && producer.lease.accepts(self.token) {
                 return None;
             }
+            // Waits while the lease is interrupted, so what counts is known after it only.
+            let token = producer.lease.token().await;
+            let is_accepted = producer.lease.accepts(std::mem::replace(&mut self.token, token));
             // A message that may have arrived from us counts as ours: the content is the same.
             let by = if self.may_have_arrived || is_accepted {
                 PublishedBy::Us
             } else {
                 PublishedBy::PreviousOwner
             };
-            self.token = producer.lease.token().await;
             let is_resolved =
                 self.doubt.as_mut().is_none_or(PossiblyAppended::is_resolved_by_lookup);
             // What another instance publishes can be elsewhere.
             let partition = self.attempted.partition().filter(|_| is_accepted);
             let (settings, message) = (&producer.settings, &self.whole);
-            let found = producer.lookup.find(settings, message, &self.unread, partition).await;
+            let start = self.unread.clone().not_after(producer.clock.now());
+            let found = producer.lookup.find(settings, message, &start, partition).await;
             if let Some(position) = found.position {
                 return Some(Published { position, by });
             }

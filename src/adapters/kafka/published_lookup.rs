@@ -47,6 +47,17 @@ pub(super) enum LookupStart {
     After(Arc<BTreeMap<i32, i64>>),
 }
 
+impl LookupStart {
+    /// Not after the present time: the clock may have been set back since the message was stored, and is
+    /// then published with an earlier time.
+    pub(super) fn not_after(self, now: Timestamp) -> Self {
+        match self {
+            Self::At(since) => Self::At(since.min(now)),
+            after @ Self::After(_) => after,
+        }
+    }
+}
+
 /// What a lookup has seen.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct LookupResult {
@@ -354,9 +365,36 @@ impl LookupRequest {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::domain::wire::headers;
 
     fn after(offsets: &[(i32, i64)]) -> LookupStart {
         LookupStart::After(Arc::new(offsets.iter().copied().collect()))
+    }
+
+    #[test]
+    fn a_lookup_begins_in_the_past_although_the_clock_was_set_back() {
+        let at = |second| Timestamp::from_second(second).unwrap();
+        assert_eq!(LookupStart::At(at(5000)).not_after(at(1400)), LookupStart::At(at(1400)));
+        assert_eq!(LookupStart::At(at(1000)).not_after(at(1400)), LookupStart::At(at(1000)));
+        assert_eq!(after(&[(0, 7)]).not_after(at(0)), after(&[(0, 7)]));
+    }
+
+    #[test]
+    fn a_record_answers_a_request_under_the_key_of_each_form() {
+        let headers = [headers::ERROR_CLASS, headers::ERROR].map(|name| (name.to_owned(), None));
+        let request = |key: &[u8]| {
+            let (key, value) = (Some(key.to_vec()), Some(b"value".to_vec()));
+            let message =
+                Message { channel: Channel::DeadLetters, key, value, headers: headers.to_vec() };
+            let start = LookupStart::At(Timestamp::UNIX_EPOCH);
+            let reply = oneshot::channel().0;
+            LookupRequest { forms: forms(&message), start, partition: None, reply }
+        };
+        let requests = [request(b"small"), request(&[b'k'; 300]), request(b"small")];
+        let by_key = by_key(&requests);
+        assert_eq!(by_key[&Some(&b"small"[..])], [0, 2]);
+        assert_eq!(by_key[&Some(&[b'k'; 300][..])], [1]);
+        assert_eq!(by_key[&None], [1], "it loses a large key");
     }
 
     #[test]

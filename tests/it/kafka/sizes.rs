@@ -1,12 +1,17 @@
 //! Topics that accept only small messages: no partition is blocked, and nothing is truncated
 //! without need.
 
+use std::time::Duration;
+
 use handoff::domain::event::TransferOptions;
 use handoff::sim::desk::SimulatedDeskSettings;
 use rusqlite::Connection;
 use serde_json::{Map, Value, json};
+use tokio::time::sleep;
 
-use crate::support::kafka::{Received, Record, commit, create_topic_with, read_all, read_to_end};
+use crate::support::kafka::{
+    Received, Record, alter_topic, commit, create_topic_with, read_all, read_to_end,
+};
 use crate::support::worker::{TIME_LIMIT, World, escalation};
 
 /// A world whose outcomes and dead letters go to topics with this limit.
@@ -56,7 +61,8 @@ async fn a_dead_letter_that_is_too_large_loses_its_value_then_all_but_our_header
     }
     assert_eq!(dead_letter("0").text("handoff-value-omitted"), "5000");
     assert_eq!(dead_letter("0").key.as_deref(), Some(&b"k"[..]), "no more than needed");
-    assert_eq!(dead_letter("1").text("handoff-headers-omitted"), "3004");
+    assert_eq!(dead_letter("1").text("handoff-headers-omitted"), "3003");
+    assert_eq!(dead_letter("1").key.as_deref(), Some(&b"k"[..]), "it may be a session");
     assert!(!dead_letter("1").has("own"));
     assert_eq!(dead_letter("2").text("handoff-headers-omitted"), "3000");
     assert_eq!(dead_letter("2").key, None);
@@ -106,25 +112,44 @@ async fn what_was_truncated_is_found_in_its_topic_after_a_crash() {
     let large_key = vec![b'k'; 3000];
     let tombstone = Record { value: None, ..Record::new(large_key.clone(), "") };
     let value = Record::new("k", vec![b'x'; 5000]);
-    world.publish_raw([value, Record::new(large_key, "x"), tombstone]).await;
+    let headers = Record::new("", "x").header("own", vec![b'h'; 3000]);
+    world.publish_raw([value, Record::new(large_key, "x"), tombstone, headers]).await;
     let agents: Vec<_> = (0..20).map(|n| format!("{n}{}", "n".repeat(200))).collect();
     let target = json!({"agents": agents, "strict": true});
     world.publish([json!({"id": "nobody", "session_id": "s", "target": target})]).await;
     let worker = world.worker();
-    read(&world, "dead-small", 3).await;
+    read(&world, "dead-small", 4).await;
     read(&world, "out-small", 1).await;
     worker.stop().await;
 
     // As if it had been killed before it noted the acknowledgements.
     let ledger = Connection::open(world.ledger_file()).unwrap();
-    assert_eq!(ledger.execute("DELETE FROM handoff_published", ()).unwrap(), 4);
+    assert_eq!(ledger.execute("DELETE FROM handoff_published", ()).unwrap(), 5);
     drop(ledger);
     commit(&world.bootstrap, &world.name, &world.topic("in"), &[0]).await;
     let worker = world.worker();
     world.all_is_committed().await;
     worker.stop().await;
-    read(&world, "dead-small", 3).await;
+    read(&world, "dead-small", 4).await;
     read(&world, "out-small", 1).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_topic_refuses_in_every_form_is_whole_once_it_takes_that() {
+    let world = world("refused", "100").await;
+    let value = vec![b'x'; 5000];
+    world.publish_raw([Record::new("k", value.clone()).header("own", "kept")]).await;
+    let worker = world.process();
+    while !worker.log().contains("message not published, trying again") {
+        sleep(Duration::from_millis(50)).await;
+    }
+    let topic = world.topic("dead-small");
+    alter_topic(&world.bootstrap, &topic, &[("max.message.bytes", "1000000")]).await;
+    let dead_letters = read(&world, "dead-small", 1).await;
+    assert_eq!(dead_letters[0].value, Some(value));
+    assert_eq!(dead_letters[0].text("own"), "kept");
+    worker.terminate().await;
+    world.assert_all_committed().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
