@@ -27,8 +27,9 @@ pub(crate) struct AuditedOutcome {
     pub position: Position,
     /// A hash of status and agent.
     pub(super) meaning: u32,
-    /// A hash of key, value and headers.
-    pub(super) bytes: u32,
+    /// A hash of the decision: its time with status and agent. Of an outcome without that time, which is
+    /// none of ours, a hash of all its bytes.
+    pub(super) decision: u32,
 }
 
 impl AuditedOutcome {
@@ -40,9 +41,15 @@ impl AuditedOutcome {
         // Identities are required here: an outcome without them cannot be matched.
         let (status, decided_at) = (outcome.known_status(), outcome.decided_at());
         let agent_id = outcome.agent_id.unwrap_or_default();
+        let meaning = [outcome.status.as_bytes(), agent_id.as_bytes()];
+        let decided = decided_at.map(|at| at.as_nanosecond().to_be_bytes());
+        let decision = match &decided {
+            Some(decided) => short_hash(&[meaning[0], meaning[1], decided]),
+            None => hash_of_bytes(record),
+        };
         Ok(Self {
-            meaning: short_hash(&[outcome.status.as_bytes(), agent_id.as_bytes()]),
-            bytes: hash_of_bytes(record),
+            meaning: short_hash(&meaning),
+            decision,
             status,
             agent_id,
             event_id: outcome.event_id.ok_or("missing field `event_id`")?,
@@ -83,4 +90,27 @@ fn hash_of_bytes(record: &Record) -> u32 {
         parts.extend([name.as_bytes(), bytes(value.as_ref())]);
     }
     short_hash(&parts)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn decision(decided_at: &str, tried: &Value) -> u32 {
+        let value = json!({"id": "e/final", "event_id": "e", "session_id": "s", "final": true,
+            "status": "assigned", "agent_id": "a", "decided_at": decided_at, "tried": tried});
+        let position = Position { topic: "out".into(), partition: 0, offset: 0 };
+        let value = Some(value.to_string().into_bytes());
+        let record = Record { position, timestamp: None, key: None, value, headers: vec![] };
+        AuditedOutcome::read(&record).unwrap().decision
+    }
+
+    #[test]
+    fn an_outcome_that_was_truncated_once_is_the_same_decision() {
+        let whole = decision("2026-11-23T10:00:00.5Z", &json!([{"target": {"default": true}}]));
+        assert_eq!(decision("2026-11-23T10:00:00.5Z", &json!([])), whole);
+        assert_ne!(decision("2026-11-23T10:00:00.6Z", &json!([])), whole);
+    }
 }

@@ -42,8 +42,8 @@ pub(super) struct OutcomeDigest {
     pub(super) session: u32,
     /// A hash of status and agent.
     pub(super) meaning: u32,
-    /// A hash of the whole record. Not zero, so that `Option<OutcomeDigest>` needs no extra word.
-    pub(super) bytes: NonZeroU32,
+    /// A hash of the decision. Not zero, so that `Option<OutcomeDigest>` needs no extra word.
+    pub(super) decision: NonZeroU32,
 }
 
 /// A record that needs exactly one dead letter.

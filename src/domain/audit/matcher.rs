@@ -64,8 +64,8 @@ impl Matcher {
                 first.outcome = Some(digest);
                 self.add_first(outcome, due);
             }
-            // A crash between publishing and acknowledging repeats the stored bytes. Any other
-            // difference means that the escalation was decided twice.
+            // A crash between publishing and acknowledging repeats the stored outcome, which its topic may
+            // have truncated once. Any other difference means that the escalation was decided twice.
             Some(before) if before == digest => {
                 self.report_outcome(FindingKind::Repeated, outcome, "");
             }
@@ -172,7 +172,7 @@ fn digest(outcome: &AuditedOutcome) -> OutcomeDigest {
     OutcomeDigest {
         session: short_hash(&[outcome.session_id.as_bytes()]),
         meaning: outcome.meaning,
-        bytes: NonZeroU32::new(outcome.bytes).unwrap_or(NonZeroU32::MIN),
+        decision: NonZeroU32::new(outcome.decision).unwrap_or(NonZeroU32::MIN),
     }
 }
 

@@ -12,9 +12,9 @@ pub(crate) enum FindingKind {
     Missing,
     /// Two final outcomes that differ in status, agent or session.
     Contradictory,
-    /// Two final outcomes that say the same in different bytes.
+    /// Two final outcomes that say the same and were decided at different times.
     Doubled,
-    /// The same final outcome twice, byte for byte; consumers drop it by its `id`.
+    /// The same final outcome twice, perhaps truncated once; consumers drop it by its `id`.
     Repeated,
     /// Decided after deadline and grace.
     Late,
@@ -66,8 +66,8 @@ impl FindingKind {
         match self {
             Self::Missing => "no final outcome, past deadline and grace",
             Self::Contradictory => "final outcomes that say different things",
-            Self::Doubled => "final outcomes that say the same in different bytes",
-            Self::Repeated => "the same final outcome again, byte for byte",
+            Self::Doubled => "final outcomes that say the same, decided at different times",
+            Self::Repeated => "the same final outcome again",
             Self::Late => "decided after deadline and grace",
             Self::Orphan => "a final outcome without an escalation",
             Self::DeadLetterMissing => "malformed or a conflicting id, and no dead letter",
