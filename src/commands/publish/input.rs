@@ -2,8 +2,8 @@
 //!
 //! A file may hold one JSON object, an array of objects, several objects in a row, or one object
 //! per line. Each item keeps its bytes and the number of its first line. Standard input has one
-//! object per line, so that it can be read while it is still being written. Where its first line ends
-//! inside a value, it is read to its end, as a file.
+//! object per line, so that it can be read while it is still being written. Where its first line begins
+//! an array, or ends inside an object, it is read to its end, as a file.
 
 use std::path::Path;
 use std::vec;
@@ -28,7 +28,9 @@ pub(super) enum EscalationInput {
     /// Lines of standard input.
     Stdin {
         segments: Box<Split<BufReader<Stdin>>>,
+        /// The number of the last line.
         line: usize,
+        is_first: bool,
         /// All that was read, where it is no object per line.
         document: Option<Vec<u8>>,
     },
@@ -43,7 +45,7 @@ impl EscalationInput {
     /// Standard input.
     pub(super) fn stdin() -> Self {
         let segments = Box::new(BufReader::new(tokio::io::stdin()).split(b'\n'));
-        Self::Stdin { segments, line: 0, document: None }
+        Self::Stdin { segments, line: 0, is_first: true, document: None }
     }
 
     /// Reads a whole file.
@@ -57,7 +59,7 @@ impl EscalationInput {
     pub(super) async fn next(&mut self) -> anyhow::Result<Option<InputItem>> {
         match self {
             Self::Ready(items) => Ok(items.next()),
-            Self::Stdin { segments, line, document } => loop {
+            Self::Stdin { segments, line, is_first, document } => loop {
                 let segment = segments.next_segment().await;
                 match (segment.context("failed to read standard input")?, &mut *document) {
                     (Some(segment), Some(document)) => {
@@ -66,14 +68,13 @@ impl EscalationInput {
                     }
                     (Some(segment), None) => {
                         *line += 1;
-                        let Some(value) = content(&segment) else { continue };
-                        if *line > 1 || !ends_inside_a_value(value) {
-                            return Ok(Some(InputItem {
-                                line: Some(*line),
-                                value: value.to_vec(),
-                            }));
+                        let segment = without_bom(&segment);
+                        let Some(value) = content(segment) else { continue };
+                        if !std::mem::take(is_first) || !begins_document(value) {
+                            let (line, value) = (Some(*line), value.to_vec());
+                            return Ok(Some(InputItem { line, value }));
                         }
-                        *document = Some(segment);
+                        *document = Some([&vec![b'\n'; *line - 1], segment].concat());
                     }
                     (None, Some(document)) => {
                         let mut items = split(document).into_iter();
@@ -90,7 +91,7 @@ impl EscalationInput {
 
 /// Splits a file into its items.
 fn split(bytes: &[u8]) -> Vec<InputItem> {
-    let bytes = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes);
+    let bytes = without_bom(bytes);
     let Ok(text) = str::from_utf8(bytes) else { return lines(bytes) };
     let values = serde_json::from_str::<Vec<&RawValue>>(text).ok().or_else(|| {
         serde_json::Deserializer::from_str(text).into_iter().collect::<Result<_, _>>().ok()
@@ -142,8 +143,15 @@ fn lines(bytes: &[u8]) -> Vec<InputItem> {
     lines.filter_map(item).collect()
 }
 
-fn ends_inside_a_value(line: &[u8]) -> bool {
-    serde_json::from_slice::<&RawValue>(line).is_err_and(|error| error.is_eof())
+/// Removes a byte order mark.
+fn without_bom(bytes: &[u8]) -> &[u8] {
+    bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes)
+}
+
+/// Whether this first line is no object of its own.
+fn begins_document(line: &[u8]) -> bool {
+    let ends_inside = || serde_json::from_slice::<&RawValue>(line).is_err_and(|e| e.is_eof());
+    line.starts_with(b"[") || ends_inside()
 }
 
 /// Trims a line; `None` for a blank one.

@@ -59,8 +59,8 @@ acknowledge all of them, 78 bad configuration.";
 
 /// Publish escalations
 ///
-/// Reads arguments, or a file or standard input (a JSON object, an array of objects, or one object
-/// per line, of which each is published as soon as it is read). Escalations that the service would refuse are reported
+/// Reads arguments, a file or standard input: a JSON object, an array of objects, or one object per
+/// line. A line of standard input is published as soon as it is read. Escalations that the service would refuse are reported
 /// and not published. Only the kafka section of the configuration is needed.
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES, allow_negative_numbers = true)]

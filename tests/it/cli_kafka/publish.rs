@@ -124,14 +124,16 @@ async fn publish_reads_an_array_and_publishes_malformed_items_unchecked() {
     std::fs::write(&file, array).unwrap();
     let from_file = topics.run(&["publish", "--unchecked", file.to_str().unwrap()]).await;
     let from_stdin = topics.run_with(&["publish", "--unchecked", "-"], array).await;
-    for output in [from_file, from_stdin] {
+    let on_one_line = "\u{feff}\n\n[{\"session_id\": 7}, {}]";
+    let one_line = topics.run_with(&["publish", "--unchecked", "-"], on_one_line).await;
+    for output in [from_file, from_stdin, one_line] {
         assert_eq!(output.code, Some(0), "{output:#?}");
         assert!(output.err.starts_with("line 3: session_id is missing"), "{output:#?}");
     }
     let mut records = topics.escalations().await;
     records.sort_by_key(|record| record.key.is_none());
     let (seven, none) = ((Some("7"), "{\"session_id\": 7}"), (None, "{}"));
-    assert_eq!(texts(&records), [seven, seven, none, none]);
+    assert_eq!(texts(&records), [seven, seven, seven, none, none, none]);
 }
 
 #[tokio::test]
