@@ -16,11 +16,6 @@ use super::DEFAULTS;
 
 /// The prefix of every variable that sets a key.
 pub(super) const PREFIX: &str = "HANDOFF__";
-/// The variable that sets this key.
-pub(super) fn variable(key: &str) -> String {
-    format!("{PREFIX}{}", key.to_uppercase().replace('.', "__"))
-}
-
 /// The section of librdkafka's properties for both clients.
 pub(super) const SHARED: &str = "kafka.properties";
 /// The section of librdkafka's properties for the consumer.
@@ -30,6 +25,11 @@ pub(super) const PRODUCER: &str = "kafka.producer_properties";
 
 /// More than any configuration has. A device such as /dev/zero has no end.
 const MAX_FILE_BYTES: u64 = 1 << 20;
+
+/// The variable that sets this key.
+pub(super) fn variable(key: &str) -> String {
+    format!("{PREFIX}{}", key.to_uppercase().replace('.', "__"))
+}
 
 /// Where a value was written, in ascending order of precedence.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]

@@ -44,9 +44,15 @@ impl KnownKeys {
     /// The message about a variable that sets nothing, where it is a key with one underscore for two.
     pub(super) fn advise_variable(&self, name: &str) -> Option<String> {
         let written = name.strip_prefix("HANDOFF_")?;
-        let is_meant = |key: &&&str| key.replace('.', "_").eq_ignore_ascii_case(written);
-        let key = self.keys.iter().find(is_meant)?;
-        Some(format!("the variable {name} is not read: write {}", origins::variable(key)))
+        let written = written.to_lowercase();
+        let is_meant = |key: &&str| key.replace('.', "_") == written;
+        let in_section = |section: &'static str| {
+            let inside = written.strip_prefix(&section.replace('.', "_"))?.strip_prefix('_')?;
+            Some(format!("{section}.{inside}"))
+        };
+        let key = self.keys.iter().copied().find(is_meant).map(str::to_owned);
+        let key = key.or_else(|| self.open_sections.iter().copied().find_map(in_section))?;
+        Some(format!("the variable {name} is not read: write {}", origins::variable(&key)))
     }
 
     fn nearest(&self, key: &str) -> Option<String> {

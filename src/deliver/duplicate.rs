@@ -2,10 +2,11 @@
 
 use std::time::Duration;
 
+use jiff::Timestamp;
+
 use super::{Delivery, Ports};
 use crate::domain::record::Position;
 use crate::telemetry::log_throttle::{LogThrottle, info_throttled, warn_throttled};
-use jiff::Timestamp;
 
 /// A publisher that repeats a record does so within this time. Later it is more likely to use the
 /// id for another event, which nobody would answer.

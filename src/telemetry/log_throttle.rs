@@ -10,23 +10,23 @@ use crate::domain::event::MalformedClass;
 
 const INTERVAL: Duration = Duration::from_secs(10);
 
-/// Lets one warning per interval through and counts the others.
+/// Lets one line per interval through and counts the others.
 #[derive(Default)]
-pub(crate) struct LogThrottle(Mutex<Option<LastWarning>>);
+pub(crate) struct LogThrottle(Mutex<Option<LastLine>>);
 
-struct LastWarning {
+struct LastLine {
     at: Instant,
-    /// Warnings since then that were not logged.
+    /// Lines since then that were not logged.
     suppressed: u64,
 }
 
 impl LogThrottle {
-    /// A throttle that lets the next warning through.
+    /// A throttle that lets the next line through.
     pub(crate) const fn new() -> Self {
         Self(Mutex::new(None))
     }
 
-    /// `Some(number of warnings suppressed before this one)` where this warning is due.
+    /// `Some(number of lines suppressed before this one)` where this line is due.
     pub(crate) fn admit(&self) -> Option<u64> {
         let mut last = self.0.lock();
         let now = Instant::now();
@@ -38,7 +38,7 @@ impl LogThrottle {
             Some(last) => last.suppressed,
             None => 0,
         };
-        *last = Some(LastWarning { at: now, suppressed: 0 });
+        *last = Some(LastLine { at: now, suppressed: 0 });
         Some(suppressed)
     }
 }
@@ -92,7 +92,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn one_warning_per_interval_is_logged_and_the_others_are_counted() {
+    async fn one_line_per_interval_is_logged_and_the_others_are_counted() {
         let throttle = LogThrottle::default();
         assert_eq!(throttle.admit(), Some(0));
         assert_eq!((throttle.admit(), throttle.admit()), (None, None));

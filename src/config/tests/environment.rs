@@ -58,13 +58,17 @@ fn a_key_with_one_underscore_for_two_is_refused() {
     // Kubernetes sets the last three for services named handoff and handoff-admin.
     let variables = [
         "HANDOFF_DESK_TIMEOUT_MS",
+        "HANDOFF_KAFKA_PROPERTIES_SECURITY_PROTOCOL",
         "HANDOFF_SERVICE_PORT",
         "HANDOFF_ADMIN_PORT",
         "HANDOFF_ADMIN_SERVICE_HOST",
     ];
-    let refused =
-        "the variable HANDOFF_DESK_TIMEOUT_MS is not read: write HANDOFF__DESK__TIMEOUT_MS";
-    check("", &variables.map(|name| (name, "")), &[refused]);
+    let refused = [
+        "the variable HANDOFF_DESK_TIMEOUT_MS is not read: write HANDOFF__DESK__TIMEOUT_MS",
+        "the variable HANDOFF_KAFKA_PROPERTIES_SECURITY_PROTOCOL is not read: write \
+         HANDOFF__KAFKA__PROPERTIES__SECURITY_PROTOCOL",
+    ];
+    check("", &variables.map(|name| (name, "")), &refused);
 }
 
 #[test]
