@@ -99,6 +99,8 @@ impl StalledPartitions {
         let now = Instant::now();
         let mut state = self.state.lock();
         let ReadingState { positions, paused, unreadable } = &mut *state;
+        // A topic that was created again may have fewer.
+        positions.retain(|number, _| topic.partitions.contains_key(number));
         for (number, partition) in &topic.partitions {
             if paused.contains(number) || !has_more(partition) {
                 positions.remove(number);
