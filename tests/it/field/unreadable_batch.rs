@@ -11,6 +11,7 @@ use rdkafka::producer::{BaseProducer, BaseRecord, Producer as _};
 
 use super::beside::until;
 use crate::support::kafka::{Record, delete_records};
+use crate::support::stalls::Stalls;
 use crate::support::worker::{World, ask_admin, by_event, escalation, free_port};
 
 #[tokio::test(flavor = "multi_thread")]
@@ -30,13 +31,15 @@ async fn a_partition_that_stands_still_is_named_and_goes_on_once_the_batch_is_go
     let worker = world.process();
     assert_eq!(by_event(world.outcomes(2).await).len(), 2);
 
-    let mut reason = String::new();
+    let (mut reason, stalls) = (String::new(), Stalls::begin());
     let took = until("readiness names the error", async || {
         let (status, text) = ask_admin(port, "ready").await;
         reason = text;
         status == 503 && reason.contains("Decompression")
     });
-    println!("not ready after {:?}", took.await);
+    let took = took.await;
+    println!("not ready after {took:?}");
+    assert!(took < Duration::from_secs(30) + stalls.total(), "{took:?}");
     assert!(reason.contains("no record comes from partition 0 at offset 1"), "{reason}");
     assert!(reason.contains("kafka-delete-records.sh"), "the remedy: {reason}");
     let line = "not ready: events cannot be answered reason=\"reading_stalled\"";

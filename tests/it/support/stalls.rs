@@ -3,8 +3,7 @@
 //! A virtual machine is paused now and then, or has something else to do. What the service answers within
 //! a second it does not answer meanwhile, so tests whose limit is that short allow for it.
 
-use std::sync::Once;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::{Mutex, Once};
 use std::thread;
 use std::time::Duration;
 
@@ -14,32 +13,48 @@ const TICK: Duration = Duration::from_millis(20);
 /// A thread that is late by less only had to wait for others.
 const STALL: Duration = Duration::from_millis(100);
 
-static TOTAL_MS: AtomicU64 = AtomicU64::new(0);
+static WATCHED: Mutex<Option<Watched>> = Mutex::new(None);
 static WATCH: Once = Once::new();
+
+/// What the thread has seen that sleeps all the time.
+#[derive(Clone, Copy)]
+struct Watched {
+    stalled: Duration,
+    woke_at: Instant,
+}
+
+impl Watched {
+    fn now() -> Self {
+        let mut watched = WATCHED.lock().unwrap();
+        let now = Instant::now();
+        let Watched { stalled, woke_at } =
+            watched.unwrap_or(Self { stalled: Duration::ZERO, woke_at: now });
+        let late = (now - woke_at).saturating_sub(TICK);
+        // Also where this thread has woken first.
+        let late = if late >= STALL { late } else { Duration::ZERO };
+        *watched.insert(Self { stalled: stalled + late, woke_at: now })
+    }
+}
 
 /// Knows the stalls from here on.
 pub(crate) struct Stalls {
-    before: u64,
+    before: Duration,
 }
 
 impl Stalls {
     pub(crate) fn begin() -> Self {
-        WATCH.call_once(|| drop(thread::spawn(watch)));
-        Self { before: TOTAL_MS.load(Relaxed) }
+        WATCH.call_once(|| {
+            drop(thread::spawn(|| {
+                loop {
+                    Watched::now();
+                    thread::sleep(TICK);
+                }
+            }));
+        });
+        Self { before: Watched::now().stalled }
     }
 
     pub(crate) fn total(&self) -> Duration {
-        Duration::from_millis(TOTAL_MS.load(Relaxed) - self.before)
-    }
-}
-
-fn watch() {
-    loop {
-        let begun = Instant::now();
-        thread::sleep(TICK);
-        let late = begun.elapsed() - TICK;
-        if late >= STALL {
-            TOTAL_MS.fetch_add(u64::try_from(late.as_millis()).unwrap_or(u64::MAX), Relaxed);
-        }
+        Watched::now().stalled - self.before
     }
 }
