@@ -142,7 +142,8 @@ impl Served {
 
 #[tokio::test]
 async fn the_demo_that_serves_shows_a_moving_service_and_ends_on_time() {
-    let served = Served::start(&["--for", "12s", "--seed", "7"]).await;
+    // The next phase would begin after 20 s.
+    let served = Served::start(&["--for", "18s", "--seed", "7"]).await;
     served.wait_for("handoff_outcomes_total", 3).await;
     let seen = served.metric("handoff_outcomes_total").await;
     served.wait_for("handoff_outcomes_total", seen + 1).await;

@@ -21,6 +21,7 @@ use tokio::process::Command;
 use tokio::time::timeout;
 
 use crate::support::kafka::{Received, create_topics, read_to_end, shared, unique};
+use crate::support::programs::split_log;
 
 /// How long a command may run.
 const TIMEOUT: Duration = Duration::from_secs(60);
@@ -105,13 +106,17 @@ impl TestTopics {
 struct CommandOutput {
     code: Option<i32>,
     out: String,
+    /// Standard error without the warnings of the log.
     err: String,
+    /// These warnings.
+    log: String,
 }
 
 impl CommandOutput {
     fn from(output: Output) -> Self {
-        let text = |bytes| String::from_utf8(bytes).expect("text");
-        Self { code: output.status.code(), out: text(output.stdout), err: text(output.stderr) }
+        let out = String::from_utf8(output.stdout).expect("text");
+        let (err, log) = split_log(output.stderr);
+        Self { code: output.status.code(), out, err, log }
     }
 
     /// Returns the first line of standard output that contains `part`.

@@ -11,6 +11,7 @@ use tokio::time::{Instant, sleep};
 
 use super::beside::{outcomes, until};
 use crate::support::kafka::Broker;
+use crate::support::stalls::Stalls;
 use crate::support::worker::{World, by_event, escalation};
 
 const SESSIONS: usize = 20;
@@ -28,13 +29,17 @@ async fn outcomes_that_wait_for_a_broker_keep_the_order_of_their_session() {
     let calls = || world.desk.stats().of(ApiCommand::Transfer).calls;
     until("some are answered", async || calls() > 2 * SESSIONS as u64).await;
     broker.kill().await;
+    let gone = Instant::now();
     sleep(Duration::from_secs(13)).await;
     assert_eq!(calls(), (SESSIONS * EACH) as u64, "all are called, most of them without a broker");
     broker.start_again().await;
-    let back = Instant::now();
+    let (back, stalls) = (Instant::now(), Stalls::begin());
     until("all are published", async || outcomes(&world).await.len() == SESSIONS * EACH).await;
     println!("all outcomes are there {:?} after the broker", back.elapsed());
-    assert!(back.elapsed() < Duration::from_secs(15), "{:?}\n{}", back.elapsed(), worker.log());
+    let limit = Duration::from_secs(30) + stalls.total();
+    assert!(back.elapsed() < limit, "{:?}\n{}", back.elapsed(), worker.log());
+    // The log shows one line in ten seconds.
+    let most = 3 + gone.elapsed().as_secs() / 10;
     assert_eq!(by_event(world.outcomes(SESSIONS * EACH).await).len(), SESSIONS * EACH);
     let mut last: BTreeMap<String, String> = BTreeMap::new();
     for outcome in outcomes(&world).await {
@@ -42,8 +47,8 @@ async fn outcomes_that_wait_for_a_broker_keep_the_order_of_their_session() {
         let before = last.insert(session.clone(), id.clone());
         assert!(before.as_ref() < Some(&id), "{session}: {id} after {before:?}");
     }
-    let warnings = worker.log().matches("message not published").count();
-    assert!((1..5).contains(&warnings), "{warnings} warnings:\n{}", worker.log());
+    let warnings = worker.log().matches("message not published").count() as u64;
+    assert!((1..=most).contains(&warnings), "{warnings} warnings:\n{}", worker.log());
     worker.terminate().await;
     world.assert_all_committed().await;
 }

@@ -11,10 +11,13 @@ use tokio::time::{Instant, sleep};
 use super::beside::ten_others;
 use crate::support::postgres;
 use crate::support::relay::Relay;
-use crate::support::worker::{TIME_LIMIT, World};
+use crate::support::worker::World;
 
-/// The consumer notices within 3 s and the producer within 2 s more.
-const LIMIT: Duration = Duration::from_secs(9);
+/// The consumer notices within 3 s and the producer within 2 s more; the rest is for a slow machine. A call
+/// to Desk takes its time limit of 8 s, and is reconciled 3 s later; the next time-out would be at 19 s.
+const LIMIT: Duration = Duration::from_secs(15);
+/// From a dropped answer to JoinGroup to a member that stops; without a check it took five minutes.
+const STOPS_WITHIN: Duration = Duration::from_secs(120);
 
 #[tokio::test(flavor = "multi_thread")]
 async fn connections_to_kafka_that_were_dropped_in_silence_delay_an_outcome_by_seconds() {
@@ -56,7 +59,7 @@ async fn a_member_whose_answer_to_joining_was_dropped_stops_and_joins_again() {
     relay.drop_in_silence();
     let dropped = Instant::now();
     while !member.log().contains("group coordinator silent, purging unsent messages") {
-        assert!(dropped.elapsed() < TIME_LIMIT, "it still acts: {}", member.log());
+        assert!(dropped.elapsed() < STOPS_WITHIN, "it still acts: {}", member.log());
         sleep(Duration::from_millis(100)).await;
     }
     // max.poll.interval.ms is 16 s here, and librdkafka adds 3 s.
@@ -77,7 +80,7 @@ async fn connections_to_desk_that_were_dropped_in_silence_delay_an_outcome_by_on
     let target = world.desk.endpoint();
     let relay = Relay::to(target.trim_start_matches("http://")).await;
     world.set("DESK__ENDPOINT", &format!("http://{}", relay.address()));
-    world.set("DESK__TIMEOUT_MS", "4000").set("DESK__SETTLE_MS", "3000");
+    world.set("DESK__TIMEOUT_MS", "8000").set("DESK__SETTLE_MS", "3000");
     // Ten sessions without an answer would rightly shut the gate for a while.
     world.set("DESK__OUTAGE_AFTER", "11");
     let worker = world.process();

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use handoff::sim::desk::{LatencyRange, SimulatedDeskSettings};
 
-use super::beside::{finals, outcomes, ten_others, until};
+use super::beside::{BESIDE, finals, outcomes, ten_others, until};
 use crate::support::worker::{World, by_event, escalation};
 
 const FLOOD: usize = 1_000;
@@ -20,7 +20,7 @@ async fn a_flood_in_one_session_delays_no_other_session() {
     flood(&world).await;
     // The flood is answered meanwhile, but not as a whole.
     let waited = ten_others(&world, "beside").await;
-    assert!(waited < Duration::from_secs(2), "{waited:?}");
+    assert!(waited < BESIDE, "{waited:?}");
     assert!(finals(&world).await.len() < FLOOD, "the flood takes longer than this");
     assert_in_order(&world).await;
     worker.terminate().await;
@@ -38,7 +38,7 @@ async fn a_flood_keeps_its_order_across_a_crash() {
     until("the worker has partitions", async || worker.log().contains("partitions assigned")).await;
     let waited = ten_others(&world, "beside").await;
     // A call in flight at the crash is reconciled first, but only its session waits for that.
-    assert!(waited < Duration::from_secs(2), "{waited:?}");
+    assert!(waited < BESIDE, "{waited:?}");
     assert_in_order(&world).await;
     worker.terminate().await;
     world.assert_all_committed().await;
@@ -53,7 +53,8 @@ async fn a_flood_of_one_id_delays_no_other_session() {
     world.publish((0..10 * FLOOD).map(|_| escalation("same", "flood"))).await;
     let waited = ten_others(&world, "beside").await;
     println!("ten others beside {} repeats of one id: {waited:?}", 10 * FLOOD);
-    assert!(waited < Duration::from_secs(5), "{waited:?}");
+    // With a commit for each repeat it took 25 s.
+    assert!(waited < Duration::from_secs(12), "{waited:?}");
     world.all_is_committed().await;
     assert_eq!(finals(&world).await.len(), 11);
     worker.terminate().await;
@@ -62,7 +63,8 @@ async fn a_flood_of_one_id_delays_no_other_session() {
 
 async fn world(name: &str) -> World {
     let settings = SimulatedDeskSettings {
-        latency: LatencyRange::exactly(5),
+        // The flood takes far longer than the ten others may wait: 10 s by its calls alone.
+        latency: LatencyRange::exactly(10),
         sessions_return: true,
         ..SimulatedDeskSettings::default()
     };

@@ -8,12 +8,15 @@ use std::time::Duration;
 use handoff::sim::desk::{ApiCommand, InjectedFault, SimulatedDeskSettings};
 use tokio::time::{Instant, sleep};
 
-use super::beside::{finals, ten_others, until};
+use super::beside::{BESIDE, decided_at, finals, ten_others, until};
 use crate::support::postgres;
+use crate::support::stalls::Stalls;
 use crate::support::worker::{Process, World, by_event, escalation};
 
 const SESSIONS: usize = 250;
-const PARKED_FOR: Duration = Duration::from_secs(10);
+const PARKED_FOR: Duration = Duration::from_secs(30);
+/// From the time at which the last parked event is due to the last answer.
+const LATE: Duration = Duration::from_secs(20);
 
 #[tokio::test(flavor = "multi_thread")]
 async fn parked_events_do_not_fill_the_intake() {
@@ -77,17 +80,17 @@ async fn park(world: &World) -> Instant {
 async fn answer_all(world: &World, worker: Process, parked: Instant) {
     until("the worker has partitions", async || worker.log().contains("partitions assigned")).await;
     let waited = ten_others(world, "beside").await;
-    assert!(waited < Duration::from_secs(2), "beside the parked events: {waited:?}");
+    assert!(waited < BESIDE, "beside the parked events: {waited:?}");
     assert!(parked.elapsed() < PARKED_FOR, "they were still parked");
     assert_eq!(finals(world).await.len(), 10, "and not answered");
 
-    let count = 2 * SESSIONS + 10;
+    let (count, stalls) = (2 * SESSIONS + 10, Stalls::begin());
     until("all are answered", async || finals(world).await.len() == count).await;
     let late = parked.elapsed().saturating_sub(PARKED_FOR);
     println!("all were answered {late:?} after the last was due");
-    assert!(late < Duration::from_secs(8), "{late:?}");
+    assert!(late < LATE + stalls.total(), "{late:?}");
     let answered = by_event(world.outcomes(count).await);
-    let decided = |id: String| answered[&id]["decided_at"].as_str().unwrap().to_owned();
+    let decided = |id: String| decided_at(&answered[&id]);
     for n in 0..SESSIONS {
         let (first, second) = (decided(format!("first-{n}")), decided(format!("second-{n}")));
         assert!(first <= second, "session {n} keeps its order: {first}, {second}");

@@ -34,6 +34,7 @@ async fn two_workers_behind_pgbouncer_answer_each_event_once() {
     let answered = by_event(world.outcomes(2 * SESSIONS).await);
     assert!(answered.values().all(|outcome| outcome["status"] == "assigned"));
     assert_eq!(world.desk.stats().overlapping_calls, 0);
+    world.all_is_committed().await;
     for worker in [staying, restarted] {
         assert!(!worker.log().contains("ERROR"), "{}", worker.log());
         worker.terminate().await;

@@ -35,6 +35,7 @@ async fn a_repeat_is_counted_and_a_late_one_is_a_warning() {
     let again = Record { timestamp: Some(tomorrow.as_millisecond()), ..Record::new("s-1", again) };
     world.publish_raw([again]).await;
     until("the late one is counted", async || counted(2).await).await;
+    until("it is logged", async || worker.log().contains(late)).await;
     let log = worker.log();
     let line = log.lines().find(|line| line.contains(late)).expect("a warning");
     assert!(line.contains(" WARN "), "{line}");

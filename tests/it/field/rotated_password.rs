@@ -7,7 +7,7 @@ use std::time::Duration;
 use handoff::sim::desk::SimulatedDeskSettings;
 use tokio::time::sleep;
 
-use super::beside::until;
+use super::beside::not_ready;
 use crate::support::postgres::{Server, execute};
 use crate::support::worker::{World, ask_admin, by_event, escalation, free_port};
 
@@ -40,11 +40,7 @@ async fn a_rotated_password_needs_no_restart() {
 
     execute(server.url(), ROTATE).await.unwrap();
     // Nothing is published meanwhile: readiness must not wait for the next event.
-    let refusing = async || ask_admin(port, "ready").await.0 == 503;
-    let took = until("readiness shows it", refusing).await;
-    assert!(took < Duration::from_secs(30), "{took:?}");
-    let reason = ask_admin(port, "ready").await.1;
-    assert!(reason.contains("password authentication failed"), "{reason}");
+    let reason = not_ready(port, "password authentication failed").await;
     assert!(reason.contains("ledger.password_file"), "it names the remedy: {reason}");
     world.publish((5..10).map(|n| escalation(&format!("e-{n}"), &format!("s-{n}")))).await;
     sleep(Duration::from_secs(5)).await;

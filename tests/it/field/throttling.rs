@@ -10,15 +10,20 @@ use serde_json::Value;
 use tokio::time::{Instant, sleep};
 
 use super::beside::{finals, until};
+use crate::support::kafka::alter_topic;
 use crate::support::stalls::Stalls;
 use crate::support::worker::{Process, World, by_event, escalation};
 
-/// A hundred events at a quota of 100/s need one second, and may be delayed by one more.
-const SOON: Duration = Duration::from_millis(2500);
+/// A hundred events at a quota of 100/s need one second, and may be delayed by one more; the rest is for a
+/// slow machine.
+const SOON: Duration = Duration::from_secs(4);
 
 async fn started(name: &str, settings: SimulatedDeskSettings) -> (World, Process) {
     let mut world = World::new(name, 4, settings).await;
     world.set("DESK__QUOTA_PER_SECOND", "100");
+    // A record's timestamp is then its arrival at the broker; the test's producer connects before that.
+    let arrival = [("message.timestamp.type", "LogAppendTime")];
+    alter_topic(&world.bootstrap, &world.topic("in"), &arrival).await;
     let worker = world.process();
     until("the worker has partitions", async || worker.log().contains("partitions assigned")).await;
     (world, worker)
@@ -82,7 +87,7 @@ async fn a_limit_of_desk_below_the_quota_is_used_with_few_refused_calls() {
     println!("400 events at 40/s: {took:?}, {calls} calls");
     assert!(answered.values().all(|outcome| outcome["status"] == "assigned"));
     // Ten seconds at the limit itself.
-    assert!(took < Duration::from_secs(14) + stalls.total(), "{took:?}\n{}", worker.log());
+    assert!(took < Duration::from_secs(20) + stalls.total(), "{took:?}\n{}", worker.log());
     assert!(calls <= 440, "{calls} calls\n{}", worker.log());
     worker.terminate().await;
 }

@@ -87,7 +87,7 @@ async fn an_event_of_the_old_topic_is_no_record_of_the_new_one() {
 #[tokio::test(flavor = "multi_thread")]
 async fn parked_events_swallow_no_event_of_the_new_topic_and_are_answered() {
     let mut world = world("again-parked").await;
-    world.set("RETRY__QUICK_ATTEMPTS", "1").set("RETRY__PARK_MS", "4000");
+    world.set("RETRY__QUICK_ATTEMPTS", "1").set("RETRY__PARK_MS", "15000");
     let worker = world.process();
     let events = |which: &str| {
         let ids = (0..3).map(|n| format!("{which}-{n}")).collect::<Vec<_>>();
@@ -301,7 +301,7 @@ async fn under_load_nothing_of_a_new_topic_is_lost_and_nothing_is_answered_twice
     }
     // The id of the last topic is believed after 3 s. Then it is read from its start once more, and what
     // was committed before that counts no more.
-    sleep(Duration::from_secs(6)).await;
+    sleep(Duration::from_secs(20)).await;
     world.all_is_committed().await;
     println!("{}", worker.log());
     worker.terminate().await;

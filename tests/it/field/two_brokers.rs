@@ -115,6 +115,7 @@ async fn a_leader_that_hangs_is_named_beside_a_coordinator_that_answers() {
     let because = format!("{}/1 cannot be read: its leader, broker 2", world.topic("from"));
     let ready = not_ready(port, &because).await;
     assert!(ready.contains("restart that broker"), "{ready}");
+    until("it is logged", async || worker.log().contains(NOT_READY)).await;
     let log = worker.log();
     assert_eq!(log.matches(NOT_READY).count(), 1, "{log}");
     assert_eq!(ask_admin(port, "health").await.0, 200, "a restart would not help");

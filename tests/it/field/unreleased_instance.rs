@@ -10,17 +10,22 @@ use handoff::sim::desk::SimulatedDeskSettings;
 use tokio::time::{Instant, sleep};
 
 use super::beside::until;
+use crate::support::kafka::Broker;
 use crate::support::postgres::schema;
 use crate::support::worker::{Process, World, ask_admin, by_event, escalation, free_port};
 
 const FAILED: &str = "Kafka consumer failed for good, replacing it";
-/// The broker releases the id of a killed member after its session time-out of 6 s; the service asks
-/// at least every 5 s. The rest is the start, the assignment and a busy machine.
-const RELEASED: Duration = Duration::from_secs(6 + 5 + 9);
+/// The broker releases the id of a killed member after its session time-out, which is long enough for a
+/// slow restart to find the id unreleased; the service asks at least every 5 s. The rest is the start, the
+/// assignment and a busy machine.
+const RELEASED: Duration = Duration::from_secs(15 + 5 + 9);
+const SESSION_TIMEOUT: (&str, &str) = ("group.consumer.session.timeout.ms", "15000");
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_killed_static_member_comes_back_without_an_exit() {
-    let mut world = World::new("unreleased", 2, SimulatedDeskSettings::default()).await;
+    let broker = Broker::start_with(&[SESSION_TIMEOUT]).await;
+    let desk = SimulatedDeskSettings::default();
+    let mut world = World::on(broker.bootstrap(), "unreleased", 2, desk).await;
     world.set("KAFKA__CONSUMER_PROPERTIES__GROUP_PROTOCOL", "consumer");
     world.set("KAFKA__CONSUMER_PROPERTIES__GROUP_INSTANCE_ID", "worker-1");
     let port = free_port();
@@ -42,8 +47,12 @@ async fn a_killed_static_member_comes_back_without_an_exit() {
     assert_eq!(answered["after"]["status"], "assigned");
     assert!(begun.elapsed() < RELEASED, "answered after {:?}", begun.elapsed());
     assert_eq!(ask_admin(port, "ready").await.0, 200);
-    let lines = worker.log().matches(FAILED).count();
-    assert!(lines <= 2, "the line is throttled:\n{}", worker.log());
+    let lines = worker.log().matches(FAILED).count() as u64;
+    assert!(
+        lines <= 1 + begun.elapsed().as_secs() / 10,
+        "the line is throttled:\n{}",
+        worker.log()
+    );
     worker.terminate().await;
     world.assert_all_committed().await;
 }

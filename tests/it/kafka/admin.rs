@@ -8,9 +8,10 @@ use serde_json::{Value, json};
 use tokio::process::Command;
 use tokio::time::{Instant, sleep};
 
+use super::crash::until;
 use super::json_log::{Promised, parse};
 use crate::support::outcome_schema::{document, validator};
-use crate::support::worker::{TIME_LIMIT, World, by_event, escalation, free_port};
+use crate::support::worker::{Process, TIME_LIMIT, World, by_event, escalation, free_port};
 
 /// As the Bot Framework makes ids: the session is part of it.
 const OF_SESSION_2: &str = "session-2.7";
@@ -146,17 +147,19 @@ async fn the_port_shows_what_happens_and_takes_what_an_operator_wants() {
     let history = event["entry"]["history"].as_array().unwrap();
     let retried = history.iter().find(|item| item["what"] == "retried").unwrap();
     assert_eq!(retried["owner"], "ann");
-    let log = worker.log();
-    check_acts(&log);
+    check_acts(&worker).await;
     worker.terminate().await;
 }
 
 /// Acts on events are logged as docs/logs.md says.
-fn check_acts(log: &str) {
+async fn check_acts(worker: &Process) {
+    const ACTED: &str = "operator acted on an event";
+    until(|| worker.log().matches(ACTED).count() >= 3).await;
+    let log = worker.log();
     assert!(!log.contains(TOKEN) && !log.contains("session-2"), "{log}");
     let acts: Vec<_> = log.lines().map(parse).filter(|line| line.contains_key("act")).collect();
     let promised = Promised::read();
-    let logged = acts.iter().filter(|act| act["message"] == "operator acted on an event");
+    let logged = acts.iter().filter(|act| act["message"] == ACTED);
     let logged: Vec<_> = logged
         .map(|act| {
             promised.each_event.check(act);

@@ -4,9 +4,10 @@
 use handoff::sim::desk::{ApiCommand, InjectedFault, SimulatedDeskSettings};
 use serde_json::{Value, json};
 use tokio::process::Command;
-use tokio::time::{Duration, sleep, timeout};
+use tokio::time::{Duration, Instant, sleep, timeout};
 
 use crate::support::kafka::{Record, produce, read_to_end};
+use crate::support::programs::split_log;
 use crate::support::worker::{TIME_LIMIT, World, escalation};
 
 struct Ran {
@@ -34,8 +35,8 @@ async fn run(world: &World, words: &[&str]) -> Ran {
     let mut command = Command::new(env!("CARGO_BIN_EXE_handoff"));
     command.args(words).env_clear().envs(world.env()).kill_on_drop(true);
     let output = timeout(TIME_LIMIT, command.output()).await.unwrap().unwrap();
-    let text = |bytes| String::from_utf8(bytes).unwrap();
-    Ran { code: output.status.code(), out: text(output.stdout), err: text(output.stderr) }
+    let out = String::from_utf8(output.stdout).unwrap();
+    Ran { code: output.status.code(), out, err: split_log(output.stderr).0 }
 }
 
 /// A run without faults: duplicates, malformed and foreign records, a conflicting id.
@@ -184,7 +185,7 @@ async fn a_range_by_offsets_or_by_time() {
 #[tokio::test(flavor = "multi_thread")]
 async fn events_show_prints_the_history_of_an_escalation_during_and_after_a_run() {
     let mut world = World::new("history", 1, SimulatedDeskSettings::default()).await;
-    world.set("RETRY__INITIAL_MS", "10").set("RETRY__MAX_MS", "20").set("RETRY__PARK_MS", "6000");
+    world.set("RETRY__INITIAL_MS", "10").set("RETRY__MAX_MS", "20").set("RETRY__PARK_MS", "20000");
     world.desk.schedule(
         InjectedFault::error(60_014).commands(&[ApiCommand::Transfer]).session("s").times(4),
     );
@@ -192,10 +193,17 @@ async fn events_show_prints_the_history_of_an_escalation_during_and_after_a_run(
     world.publish_raw([Record::new("k", "poison")]).await;
     let worker = world.worker();
     world.dead_letters(1).await;
-    sleep(Duration::from_secs(1)).await;
-    let ran = run(&world, &["events", "show", "e"]).await;
+    let begun = Instant::now();
+    let ran = loop {
+        let ran = run(&world, &["events", "show", "e"]).await;
+        if ran.out.contains("parked until") {
+            break ran;
+        }
+        assert!(begun.elapsed() < TIME_LIMIT, "it is not parked: {}{}", ran.out, ran.err);
+        sleep(Duration::from_millis(200)).await;
+    };
     assert_eq!(ran.code, Some(0), "{}", ran.err);
-    for part in ["parked until", "attempts    4", "60014", "claimed", "s\n"] {
+    for part in ["attempts    4", "60014", "claimed", "s\n"] {
         assert!(ran.out.contains(part), "{part} in {}", ran.out);
     }
     let ran = run(&world, &["audit", "--json"]).await;

@@ -10,6 +10,7 @@ use tokio::process::Command;
 use tokio::time::sleep;
 
 use crate::support::kafka::{Received, Record, produce, read_to_end};
+use crate::support::programs::split_log;
 use crate::support::worker::{TIME_LIMIT, World, by_event};
 
 struct CommandResult {
@@ -41,8 +42,8 @@ fn command(world: &World, words: &[&str]) -> Command {
 async fn run(world: &World, words: &[&str]) -> CommandResult {
     let output = tokio::time::timeout(TIME_LIMIT, command(world, words).output()).await;
     let output = output.expect("it ends").unwrap();
-    let text = |bytes| String::from_utf8(bytes).unwrap();
-    CommandResult { code: output.status.code(), out: text(output.stdout), err: text(output.stderr) }
+    let out = String::from_utf8(output.stdout).unwrap();
+    CommandResult { code: output.status.code(), out, err: split_log(output.stderr).0 }
 }
 
 async fn records(world: &World, topic: &str) -> Vec<Received> {

@@ -50,6 +50,7 @@ async fn check(name: &str, properties: &[(&str, &str)]) {
     let ((), (a, b)) = tokio::join!(load, workers);
     let answered = by_event(world.outcomes(BATCHES * BATCH).await);
     assert_eq!(answered.len(), BATCHES * BATCH, "nothing is lost");
+    world.all_is_committed().await;
     a.terminate().await;
     b.terminate().await;
     world.assert_all_committed().await;

@@ -6,7 +6,7 @@ use std::time::Duration;
 use handoff::sim::desk::{
     ApiCommand, ConnectionOutage, DEMO_KEY, LatencyRange, SimulatedDeskSettings,
 };
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 
 use crate::support::kafka::Broker;
 use crate::support::worker::{World, ask_admin, by_event, escalation, free_port};
@@ -115,10 +115,17 @@ async fn a_wrong_key_is_repaired_while_the_worker_runs() {
     world.set("ADMIN__LISTEN", &format!("127.0.0.1:{port}")).set("DESK__CONCURRENCY", "8");
     let worker = world.process();
     publish(&world, 0..100).await;
+    let begun = Instant::now();
+    let ready = loop {
+        let (status, text) = ask_admin(port, "ready").await;
+        if status == 503 && text.contains("70009") {
+            break text;
+        }
+        assert!(begun.elapsed() < Duration::from_secs(60), "{status} {text}");
+        sleep(Duration::from_millis(50)).await;
+    };
+    assert!(ready.contains("secret key"), "{ready}");
     sleep(Duration::from_secs(3)).await;
-    let ready = ask_admin(port, "ready").await;
-    assert_eq!(ready.0, 503);
-    assert!(ready.1.contains("70009") && ready.1.contains("secret key"), "{}", ready.1);
     assert_eq!(ask_admin(port, "health").await.0, 200, "waiting is not stalled");
     let metrics = ask_admin(port, "metrics").await.1;
     assert!(metrics.contains("handoff_gate_shut{reason=\"misconfigured\"} 1"), "{metrics}");

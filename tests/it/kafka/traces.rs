@@ -20,6 +20,7 @@ use serde_json::json;
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 
+use super::crash::until;
 use crate::support::kafka::{Record, read_to_end};
 use crate::support::worker::{World, escalation, free_port};
 
@@ -117,6 +118,9 @@ async fn a_collector_that_is_away_costs_one_warning() {
     let worker = world.process();
     world.publish((0..20).map(|n| escalation(&format!("e{n}"), &format!("s{n}")))).await;
     world.outcomes(20).await;
+    let warnings = || worker.log().matches("failed to export traces").count();
+    until(|| warnings() > 0).await;
+    // The exports that fail after the first one are not logged.
     tokio::time::sleep(Duration::from_secs(1)).await;
     let log = worker.log();
     worker.terminate().await;

@@ -15,6 +15,7 @@ use super::peer::{
     answer, claim, count_query, key_of, now, open, park_with_record, position, refusal, try_open,
     wake_of,
 };
+use super::sqlite::reported_problem;
 use super::{counts, parked, suite};
 use crate::support::pgbouncer::PgBouncer;
 use crate::support::postgres::{Server, execute, schema};
@@ -225,8 +226,7 @@ async fn a_stopped_server_is_waited_for() {
     let recovering = peer.recover("escalations", &[0]);
     let looking_up = peer.is_session_parked_beside("s", position(0, 9), &[1]);
     let (claimed, rows, parked, ()) = tokio::join!(waiting, recovering, looking_up, async {
-        sleep(Duration::from_millis(1_500)).await;
-        let problem = peer.problem().expect("it says so");
+        let problem = reported_problem(&peer).await;
         assert!(problem.starts_with("the ledger postgres://127.0.0.1"), "{problem}");
         server.start_again().await;
     });

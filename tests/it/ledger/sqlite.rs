@@ -26,7 +26,7 @@ fn run(connection: &Connection, sql: &str) {
 }
 
 /// Waits for a problem, and returns it.
-async fn reported_problem(peer: &Peer) -> String {
+pub(super) async fn reported_problem(peer: &Peer) -> String {
     let problem = async {
         loop {
             if let Some(problem) = peer.problem() {

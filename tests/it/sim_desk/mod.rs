@@ -34,7 +34,7 @@ fn admin() -> Identity {
 fn client() -> reqwest::Client {
     // Fails if another test of this process has installed it already.
     drop(rustls::crypto::ring::default_provider().install_default());
-    let builder = reqwest::Client::builder().no_proxy().timeout(Duration::from_millis(1_500));
+    let builder = reqwest::Client::builder().no_proxy().timeout(Duration::from_secs(4));
     builder.redirect(reqwest::redirect::Policy::none()).build().unwrap()
 }
 

@@ -40,6 +40,13 @@ pub(crate) fn command(program: &str, args: &[&str], folder: &Path) -> Command {
     command
 }
 
+/// Splits the standard error of a command of ours into its messages and the warnings of its log. Only on a
+/// slow machine there is one like "no answer from Kafka yet".
+pub(crate) fn split_log(stderr: Vec<u8>) -> (String, String) {
+    let text = String::from_utf8(stderr).expect("text");
+    text.split_inclusive('\n').partition(|line| !line.contains(" WARN "))
+}
+
 /// Returns what a command printed; it must end in time and succeed.
 pub(crate) async fn output(mut command: Command) -> String {
     let what = format!("{:?}", command.as_std());

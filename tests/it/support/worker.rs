@@ -17,13 +17,13 @@ use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 
 use super::kafka::{
-    Received, Record, committed, create_topics, high_watermarks, produce, read_all, read_to_end,
-    shared, unique,
+    self, Received, Record, committed, create_topics, high_watermarks, produce, read_all,
+    read_to_end, shared, unique,
 };
 use super::outcome_schema::check_outcome;
 
 /// Longest wait for anything.
-pub(crate) const TIME_LIMIT: Duration = Duration::from_secs(120);
+pub(crate) const TIME_LIMIT: Duration = Duration::from_secs(300);
 /// A process listens within this time, on a machine that does much else.
 const STARTS_WITHIN: Duration = Duration::from_secs(20);
 
@@ -332,8 +332,7 @@ pub(crate) async fn ask_admin(port: u16, route: &str) -> (u16, String) {
     (response.status().as_u16(), response.text().await.expect("a text"))
 }
 
-/// A port that nobody listens on.
+/// A port that nobody listens on, and that is given to nobody else in this process.
 pub(crate) fn free_port() -> u16 {
-    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
-    listener.local_addr().expect("an address").port()
+    kafka::free_port().expect("a port")
 }

@@ -4,9 +4,14 @@
 //! 6 seconds with heartbeats every half second, classic sessions from 1 second on. Topics are not
 //! created automatically.
 
-use std::{collections::BTreeMap, net::TcpListener, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::TcpListener,
+    time::Duration,
+};
 
 use anyhow::{Context, Result, bail, ensure};
+use parking_lot::Mutex;
 use tokio::{
     net::TcpStream,
     sync::OnceCell,
@@ -194,7 +199,7 @@ impl Broker {
         self.wait().await.expect("the broker comes back");
     }
 
-    /// The port was free when it was chosen; somebody else may be quicker, hence more than one try.
+    /// The port was free when it was chosen; another process may be quicker, hence more than one try.
     async fn try_start(properties: &[(&str, &str)]) -> Result<Self> {
         let launcher = launcher::launcher().await?;
         let mut tries = 1;
@@ -279,11 +284,13 @@ fn with_listeners(ours: &str, own: &str) -> String {
 }
 
 /// Below the ports that the kernel gives to outgoing connections: while a broker is down, a client that
-/// connects again and again could otherwise be given the broker's own port, and keep it.
+/// connects again and again could otherwise be given the broker's own port, and keep it. Each port is given
+/// once, because it is bound later.
 pub(in crate::support) fn free_port() -> Result<u16> {
+    static GIVEN: Mutex<BTreeSet<u16>> = Mutex::new(BTreeSet::new());
     for _ in 0..100 {
         let port = fastrand::u16(20_000..32_000);
-        if TcpListener::bind(("0.0.0.0", port)).is_ok() {
+        if GIVEN.lock().insert(port) && TcpListener::bind(("0.0.0.0", port)).is_ok() {
             return Ok(port);
         }
     }

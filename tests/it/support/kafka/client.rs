@@ -4,6 +4,7 @@
 //! a living `TopicPartitionList` would block the drop of its consumer. A refusal by the broker panics.
 
 use std::{
+    collections::BTreeSet,
     sync::atomic::{AtomicU32, Ordering},
     time::Duration,
 };
@@ -260,7 +261,8 @@ fn collect(
     until: Option<(usize, Duration)>,
 ) -> Vec<Received> {
     let limit = Instant::now() + until.map_or(TIME_LIMIT, |(_, limit)| limit);
-    let mut ends: Vec<i32> = Vec::new();
+    // A partition may report its end more than once.
+    let mut ended: BTreeSet<i32> = BTreeSet::new();
     let mut received = Vec::new();
     while until.is_none_or(|(count, _)| received.len() < count) {
         let rest = limit.saturating_duration_since(Instant::now());
@@ -271,8 +273,8 @@ fn collect(
         match consumer.poll(rest) {
             Some(Ok(message)) => received.push(Received::of(&message)),
             Some(Err(KafkaError::PartitionEOF(partition))) if until.is_none() => {
-                ends.push(partition);
-                if i32::try_from(ends.len()) == Ok(partitions) {
+                ended.insert(partition);
+                if i32::try_from(ended.len()) == Ok(partitions) {
                     break;
                 }
             }
