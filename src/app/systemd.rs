@@ -63,12 +63,15 @@ impl SystemdNotify {
         let period = self.watchdog.map_or(INTERVAL, |time| INTERVAL.min(time / 3));
         let mut ticks = interval(period.max(Duration::from_millis(1)));
         let (mut news, mut shown, mut failed) = ("READY=1\n", String::new(), false);
+        let mut stop = StopMessage { notify: &self, is_sent: false };
         loop {
             tokio::select! {
                 _ = ticks.tick() => {}
-                () = stopping.cancelled(), if news.is_empty() && shown != DRAINING => {
-                    news = "STOPPING=1\n";
-                }
+                () = stopping.cancelled(), if !stop.is_sent => {}
+            }
+            if stopping.is_cancelled() && news.is_empty() && !stop.is_sent {
+                news = STOPPING;
+                stop.is_sent = true;
             }
             let state = state();
             let status = status(&state, &stopping);
@@ -100,7 +103,24 @@ impl SystemdNotify {
     }
 }
 
+const STOPPING: &str = "STOPPING=1\n";
 const DRAINING: &str = "draining";
+
+/// Says when it is dropped that the service stops, unless that was said. A stop without anything to drain
+/// is over before anybody looks.
+struct StopMessage<'n> {
+    notify: &'n SystemdNotify,
+    is_sent: bool,
+}
+
+impl Drop for StopMessage<'_> {
+    fn drop(&mut self) {
+        if !self.is_sent {
+            // Nobody is left who could warn.
+            drop(self.notify.send(&format!("{STOPPING}STATUS={DRAINING}\n")));
+        }
+    }
+}
 
 /// One line for `systemctl status`.
 fn status(state: &ServiceState, stopping: &CancellationToken) -> String {
@@ -183,5 +203,20 @@ mod tests {
         assert_eq!(received().as_deref(), Some("STOPPING=1\nSTATUS=draining\nWATCHDOG=1\n"));
         step().await;
         assert_eq!(received().as_deref(), Some("WATCHDOG=1\n"), "also during the drain");
+    }
+
+    #[tokio::test]
+    async fn a_stop_that_is_over_at_once_is_told() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("notify");
+        let systemd = UnixDatagram::bind(&path).unwrap();
+        let notify = SystemdNotify { socket: path, watchdog: None };
+        let report = notify.report(ServiceState::default, CancellationToken::new());
+        assert!(tokio::time::timeout(Duration::from_millis(50), report).await.is_err());
+        for expected in ["READY=1\nSTATUS=ready: ", "STOPPING=1\nSTATUS=draining\n"] {
+            let mut message = [0; 200];
+            let length = systemd.recv(&mut message).unwrap();
+            assert!(message[..length].starts_with(expected.as_bytes()), "{expected}");
+        }
     }
 }
