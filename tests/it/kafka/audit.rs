@@ -92,17 +92,19 @@ async fn a_run_without_faults_has_no_findings_and_injected_faults_are_found() {
     let (mut doubled, repeated) = outcome(&world, "e-3").await;
     let (mut contradictory, known) = outcome(&world, "e-4").await;
     let outcomes = read_to_end(&world.bootstrap, &out).await;
-    let known = outcomes.iter().find(|record| record.value == known.value).unwrap();
-    let partition = known.partition;
-    let known = format!("published at {out}/{partition}/{}", known.offset);
+    let published = |record: &Record| {
+        outcomes.iter().find(|outcome| outcome.value == record.value).expect("it is there")
+    };
+    // Only within a partition it is known which one came first.
+    let (of_3, of_4) = (published(&repeated).partition, published(&known).partition);
+    let known = format!("published at {out}/{of_4}/{}", published(&known).offset);
     let (mut orphan, _) = outcome(&world, "e-5").await;
     doubled["decided_at"] = json!("2026-01-01T00:00:00Z");
     contradictory["agent_id"] = json!("somebody-else@x");
     orphan["event_id"] = json!("never-asked");
-    let wrong = [doubled, contradictory, orphan].map(|value| Record::new("k", value.to_string()));
-    // Only within a partition it is known which one came first.
-    let wrong = wrong.map(|record| record.on(partition));
-    produce(&world.bootstrap, &out, [repeated].into_iter().chain(wrong)).await;
+    let wrong = [(doubled, of_3), (contradictory, of_4), (orphan, 0)];
+    let wrong = wrong.map(|(value, on)| Record::new("k", value.to_string()).on(on));
+    produce(&world.bootstrap, &out, [repeated.on(of_3)].into_iter().chain(wrong)).await;
     produce(&world.bootstrap, &out, [Record::new("k", "garbage")]).await;
     let dead_letters = read_to_end(&world.bootstrap, &world.topic("dead")).await;
     let poison =
