@@ -2,8 +2,8 @@
 //!
 //! [`decide`] is pure; the event loop feeds it and applies the [`FlowDecision`]. There are two ways
 //! to stop. To *hold* means to take no message from the consumer's thread, which costs nothing. To
-//! *pause* a partition makes the client discard what it has prefetched, and fetching again takes up
-//! to a second. So a full buffer is held first, and paused only when it stays full.
+//! *pause* a partition makes the client discard what it has prefetched, and fetch it again. So a full
+//! buffer is held first, and paused only when it stays full.
 
 use std::time::Duration;
 

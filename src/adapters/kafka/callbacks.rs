@@ -91,6 +91,8 @@ pub(super) struct ConsumerCallbacks {
     pub(super) starting_offsets: StartingOffsets,
     pub(super) start_checks: StartChecks,
     pub(super) readings: Readings,
+    /// Held while it is decided which partitions the client fetches, by this thread or by `consume`.
+    pub(super) fetching: Mutex<()>,
     /// For clients that only read.
     reader_config: ClientConfig,
     /// Whether a silent coordinator has been reported.
@@ -131,6 +133,7 @@ impl ConsumerCallbacks {
             starting_offsets: StartingOffsets::new(topic.clone(), reset),
             start_checks: StartChecks::new(deps.health.clone()),
             readings: Readings::default(),
+            fetching: Mutex::default(),
             watch,
             stalled: StalledPartitions::new(deps.health.clone()),
             removed: RemovedRecords::new(topic.clone(), deps.metrics.clone()),

@@ -2,7 +2,10 @@
 //! topic was created again.
 //!
 //! First it is found out from where (`start_checks`), then the client is set there, then `consume`
-//! learns it. Whatever the client delivers afterwards belongs to that reading (`readings`).
+//! learns it. Whatever the client delivers afterwards belongs to that reading (`readings`). Until then the
+//! client fetches nothing of the partition, and asks for no offset of it: a question that is open when the
+//! client is set somewhere else is asked again by librdkafka, and its answer sets the client there. Records
+//! in between would be skipped.
 
 use std::time::Duration;
 
@@ -14,8 +17,8 @@ use tracing::{debug, warn};
 use super::callbacks::ConsumerCallbacks;
 use super::partition_start::{PartitionStart, UnknownStart};
 use super::readings::Receipt;
-use super::rebalance::{is_incremental, partition_numbers};
-use super::start_checks::PAUSE;
+use super::rebalance::{is_incremental, partition_list, partition_numbers};
+use super::start_checks::{PAUSE, wake_leaders};
 use crate::consume::Inbound;
 use crate::domain::record::Record;
 
@@ -42,6 +45,7 @@ impl ConsumerCallbacks {
                     kafka.partitions = ?partitions,
                     "the topic was created again; reading it from its start"
                 );
+                self.hold(client, &partitions);
                 self.find_starts(due, Duration::ZERO);
             }
         }
@@ -90,19 +94,27 @@ impl ConsumerCallbacks {
             }
             sought.is_ok()
         });
-        self.begin(&starts);
+        self.begin(client, &starts);
         if !failed.is_empty() {
             self.find_starts(failed, PAUSE);
         }
     }
 
     /// The client reads these partitions from their starts, so `consume` does.
-    fn begin(&self, starts: &[PartitionStart]) {
+    fn begin(&self, client: &BaseConsumer<Self>, starts: &[PartitionStart]) {
         if starts.is_empty() {
             return;
         }
         let begun = starts.iter().map(|start| self.readings.begin(start)).collect();
         drop(self.inbound.send(Inbound::ReadingStarts(begun)));
+        let partitions: Vec<_> = starts.iter().map(|start| start.due.partition).collect();
+        let fetching = {
+            let _changing = self.fetching.lock();
+            self.fetch(client, &partitions)
+        };
+        if let Err(error) = fetching {
+            debug!(kafka.partitions = ?partitions, %error, "failed to fetch from the start");
+        }
         let at_end = |start: &&PartitionStart| start.offset.is_some_and(|at| at >= start.end);
         for start in starts.iter().filter(at_end) {
             self.on_partition_end(start.due.partition);
@@ -120,20 +132,63 @@ impl ConsumerCallbacks {
         let partitions = partition_numbers(list);
         let due = self.readings.add(&partitions);
         for &partition in &partitions {
-            // Any start does, because there will be a seek. If the client had to ask for the committed
+            // Any number does, because there will be a seek. If the client had to ask for the committed
             // offset and were refused once, it would never read the partition.
-            list.set_partition_offset(&self.topic, partition, Offset::End)?;
+            list.set_partition_offset(&self.topic, partition, Offset::Offset(0))?;
         }
+        // Fails where the client does not know the partitions yet.
+        self.hold(client, &partitions);
         if is_incremental(client) {
             client.incremental_assign(list)?;
         } else {
             client.assign(list)?;
         }
+        self.hold(client, &partitions);
         drop(self.inbound.send(Inbound::Assigned(partitions)));
         if !due.is_empty() {
             self.find_starts(due, Duration::ZERO);
         }
         Ok(())
+    }
+
+    /// Fetch nothing of these partitions until their readings begin.
+    fn hold(&self, client: &BaseConsumer<Self>, partitions: &[i32]) {
+        if let Err(error) = client.pause(&partition_list(&self.topic, partitions)) {
+            debug!(kafka.partitions = ?partitions, %error, "failed to hold");
+        }
+    }
+
+    /// Fetch those of these partitions whose readings have begun, and that `consume` has not paused.
+    fn fetch(&self, client: &BaseConsumer<Self>, partitions: &[i32]) -> KafkaResult<()> {
+        let fetched = self.readings.fetched(partitions);
+        if fetched.is_empty() {
+            return Ok(());
+        }
+        client.resume(&partition_list(&self.topic, &fetched))?;
+        if let Some(client) = self.client.get() {
+            wake_leaders(client.clone(), fetched);
+        }
+        Ok(())
+    }
+
+    /// `consume` wants no records of these partitions.
+    pub(super) fn pause(&self, client: &BaseConsumer<Self>, partitions: &[i32]) -> KafkaResult<()> {
+        let _changing = self.fetching.lock();
+        self.readings.pause(partitions);
+        self.stalled.set_paused(partitions, true);
+        client.pause(&partition_list(&self.topic, partitions))
+    }
+
+    /// `consume` wants the records of these partitions again.
+    pub(super) fn resume(
+        &self,
+        client: &BaseConsumer<Self>,
+        partitions: &[i32],
+    ) -> KafkaResult<()> {
+        let _changing = self.fetching.lock();
+        self.readings.resume(partitions);
+        self.stalled.set_paused(partitions, false);
+        self.fetch(client, partitions)
     }
 
     /// Buffer a record for `consume`, if its partition is read.

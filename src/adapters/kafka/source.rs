@@ -12,7 +12,6 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use parking_lot::RwLock;
-use rdkafka::TopicPartitionList;
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rdkafka::error::{KafkaError, KafkaResult};
 use tokio::time::Instant;
@@ -20,7 +19,6 @@ use tracing::{debug, info};
 
 use super::callbacks::{ConsumerCallbacks, ConsumerDeps};
 use super::consumer_failure::{ConsumerFailure, FailureBackoff};
-use super::rebalance::partition_list;
 use super::records::to_record;
 use super::{KafkaSettings, RefusedConfiguration, plain};
 use crate::clock::Rng;
@@ -49,7 +47,6 @@ type CurrentClient = Arc<RwLock<Weak<Client>>>;
 /// The consumer as `consume` sees it: stores offsets, pauses and resumes partitions.
 pub(crate) struct KafkaSource {
     client: CurrentClient,
-    topic: Arc<str>,
 }
 
 impl KafkaSource {
@@ -60,7 +57,7 @@ impl KafkaSource {
     ) -> anyhow::Result<(Self, ConsumerThread)> {
         let topic: Arc<str> = settings.topics.escalations.as_str().into();
         let client = CurrentClient::default();
-        let source = Self { client: client.clone(), topic: topic.clone() };
+        let source = Self { client: client.clone() };
         let clients = Clients {
             settings: settings.clone(),
             topic,
@@ -82,11 +79,11 @@ impl KafkaSource {
     fn with_partitions(
         &self,
         partitions: &[i32],
-        act: impl FnOnce(&Client, &TopicPartitionList) -> KafkaResult<()>,
+        act: impl FnOnce(&ConsumerCallbacks, &Client, &[i32]) -> KafkaResult<()>,
     ) {
         let Some(client) = self.client() else { return };
         // An error here means that a partition is no longer assigned: nothing to do.
-        if let Err(error) = act(&client, &partition_list(&self.topic, partitions)) {
+        if let Err(error) = act(client.context(), &client, partitions) {
             debug!(kafka.partitions = ?partitions, %error, "failed to pause or resume");
         }
     }
@@ -100,19 +97,11 @@ impl Source for KafkaSource {
     }
 
     fn pause(&self, partitions: &[i32]) {
-        self.with_partitions(partitions, |client, list| {
-            client.context().readings.pause(partitions);
-            client.context().stalled.set_paused(partitions, true);
-            client.pause(list)
-        });
+        self.with_partitions(partitions, ConsumerCallbacks::pause);
     }
 
     fn resume(&self, partitions: &[i32]) {
-        self.with_partitions(partitions, |client, list| {
-            client.context().readings.resume(partitions);
-            client.context().stalled.set_paused(partitions, false);
-            client.resume(list)
-        });
+        self.with_partitions(partitions, ConsumerCallbacks::resume);
     }
 }
 

@@ -72,6 +72,18 @@ impl StartChecks {
     }
 }
 
+/// Let the client look at once whether it may fetch these partitions. Its thread for a broker without
+/// anything to fetch sleeps for up to a second, and looks again when it has something to send.
+pub(super) fn wake_leaders(client: Weak<BaseConsumer<ConsumerCallbacks>>, partitions: Vec<i32>) {
+    let ask = move || {
+        if let Some(client) = client.upgrade() {
+            client.context().starting_offsets.ask_leaders(&client, &partitions);
+        }
+    };
+    // Without a thread it takes that second.
+    drop(thread::Builder::new().name("kafka-wake".into()).spawn(ask));
+}
+
 /// One thread.
 struct StartCheck {
     client: Weak<BaseConsumer<ConsumerCallbacks>>,

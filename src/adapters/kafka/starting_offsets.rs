@@ -224,6 +224,15 @@ impl StartingOffsets {
         Some(PartitionStart { due, offset, end, unread_from, topic_id, is_new, discarded })
     }
 
+    /// Send the leaders of these partitions a request, whatever they answer.
+    pub(super) fn ask_leaders<C: ConsumerContext>(
+        &self,
+        client: &BaseConsumer<C>,
+        partitions: &[i32],
+    ) {
+        drop(self.special_offsets(client, partitions, Offset::End));
+    }
+
     /// The first or the end offset of each partition.
     fn special_offsets<C: ConsumerContext>(
         &self,

@@ -180,6 +180,7 @@ async fn restarts(name: &str, protocol: &str) {
     let mut broker = Broker::start().await;
     let mut world = World::on(broker.bootstrap(), name, 1, SimulatedDeskSettings::default()).await;
     world.set("KAFKA__CONSUMER_PROPERTIES__GROUP_PROTOCOL", protocol);
+    world.set("KAFKA__CONSUMER_PROPERTIES__DEBUG", "topic").set("LOG__LEVEL", "trace");
     let worker = started(&world).await;
     for round in 0..2 {
         broker.kill().await;
@@ -188,6 +189,10 @@ async fn restarts(name: &str, protocol: &str) {
         world.publish([escalation(&id, &id)]).await;
         assert_eq!(world.outcomes(round + 1).await.len(), round + 1);
     }
+    // Where one is open when its partition is set to its start, it is asked again, and records are skipped.
+    let log = worker.log();
+    assert!(log.contains("Seek again-restarted"), "the client's lines are there: {log}");
+    assert!(!log.contains("querying for logical offset"), "{log}");
     world.all_is_committed().await;
     recreate_topic(&world.bootstrap, &world.topic("in"), 1).await;
     world.publish(["new-0", "new-1"].map(|id| escalation(id, id))).await;

@@ -3,8 +3,8 @@
 //! A reading begins where `starting_offsets` says, and ends when the partition is revoked or its
 //! topic was created again. Everything that belongs to it is forgotten with it, and what somebody
 //! still reports for an earlier reading is ignored: so no offset is committed for a topic that it
-//! does not belong to. Until a reading has begun, the records of its partition are dropped; it
-//! begins with a seek, after which they are delivered again.
+//! does not belong to. Until a reading has begun, the records of its partition are dropped, if any comes;
+//! it begins with a seek, after which they are delivered again.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -237,6 +237,16 @@ impl Readings {
                 reading.since += paused_at.elapsed();
             }
         }
+    }
+
+    /// Those of these partitions whose readings have begun, and that are not paused.
+    pub(super) fn fetched(&self, partitions: &[i32]) -> Vec<i32> {
+        let state = self.0.lock();
+        let is_fetched = |partition: &&i32| {
+            let reading = state.partitions.get(partition);
+            reading.is_some_and(|reading| reading.has_begun && reading.paused_at.is_none())
+        };
+        partitions.iter().filter(is_fetched).copied().collect()
     }
 
     /// The partitions whose start is unknown for this long, or of which nothing was fetched since. Those
