@@ -97,14 +97,15 @@ impl ReadingsState {
 }
 
 impl Readings {
-    /// Add partitions that are being assigned.
+    /// Add partitions that are being assigned. One that was assigned and never revoked is paused as before.
     pub(super) fn add(&self, partitions: &[i32]) -> Vec<UnknownStart> {
         let mut state = self.0.lock();
         let mut add = |partition: i32| {
             let number = state.next_number();
-            state
-                .partitions
-                .insert(partition, PartitionReading { number, ..PartitionReading::unknown() });
+            let is_paused = state.partitions.get(&partition).is_some_and(|r| r.paused_at.is_some());
+            let paused_at = is_paused.then(Instant::now);
+            let unknown = PartitionReading { number, paused_at, ..PartitionReading::unknown() };
+            state.partitions.insert(partition, unknown);
             UnknownStart::new(partition, number, None)
         };
         partitions.iter().map(|partition| add(*partition)).collect()

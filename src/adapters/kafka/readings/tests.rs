@@ -148,3 +148,24 @@ fn the_position_is_committed_once_all_that_was_received_is_finished() {
     check(None, 0, 12, &[12]);
     check(None, 0, -1001, &[]);
 }
+
+#[test]
+fn a_partition_is_fetched_while_its_reading_has_begun_and_is_not_paused() {
+    let readings = Readings::default();
+    let due = readings.add(&[0, 1]);
+    assert!(readings.fetched(&[0, 1]).is_empty(), "their starts are unknown");
+    readings.pause(&[1]);
+    begin(&readings, &due, 5, "one");
+    begin(&readings, &due[1..], 5, "one");
+    assert_eq!(readings.fetched(&[0, 1]), [0]);
+    readings.resume(&[1]);
+    assert_eq!(readings.fetched(&[0, 1]), [0, 1]);
+    readings.pause(&[0]);
+    let again = readings.add(&[0]);
+    begin(&readings, &again, 5, "one");
+    assert_eq!(readings.fetched(&[0, 1]), [1], "it was never revoked");
+    readings.remove(&[0]);
+    let new = readings.add(&[0]);
+    begin(&readings, &new, 5, "one");
+    assert_eq!(readings.fetched(&[0, 1]), [0, 1]);
+}
