@@ -201,26 +201,28 @@ impl RangeReader {
         let mut unread = UnreadRanges::new(ranges);
         let mut last_answer = Instant::now();
         while !unread.is_empty() {
-            let ended = match self.client.poll(POLL)? {
+            let began = Instant::now();
+            let polled = self.client.poll(POLL)?;
+            let time = began.elapsed();
+            let ended = match polled {
                 Polled::Record(record) => {
                     let (partition, offset) = (record.position.partition, record.position.offset);
                     if unread.contains(partition, offset) && take(record).is_break() {
                         break;
                     }
+                    last_answer = Instant::now();
                     unread.read(partition, offset + 1)
                 }
                 Polled::PartitionEnd(partition) => {
+                    last_answer = Instant::now();
                     unread.end(&self.client, partition, self.limit)?
                 }
-                Polled::Nothing => {
-                    if last_answer.elapsed() > self.limit {
-                        return Err(self.client.silent(self.limit));
-                    }
-                    unread.give_up_gaps();
-                    continue;
+                Polled::Nothing if last_answer.elapsed() > self.limit => {
+                    return Err(self.client.silent(self.limit));
                 }
+                Polled::Nothing => None,
             };
-            last_answer = Instant::now();
+            unread.on_polled(time);
             if let Some(partition) = ended {
                 self.client.pause(partition)?;
             }
@@ -280,8 +282,8 @@ impl RangeReader {
 /// The partitions that are not read to their end yet, which is the one they had at the opening.
 struct UnreadRanges {
     ranges: BTreeMap<i32, Range<i64>>,
-    /// Those that seem to have ended below that, and since when.
-    seem_ended: BTreeMap<i32, Instant>,
+    /// Those that seem to have ended below that, and for how much longer they are waited for.
+    seem_ended: BTreeMap<i32, Duration>,
 }
 
 impl UnreadRanges {
@@ -300,7 +302,12 @@ impl UnreadRanges {
     /// The partition was read up to this offset. Returns it where it has just ended.
     fn read(&mut self, partition: i32, next: i64) -> Option<i32> {
         self.seem_ended.remove(&partition);
-        self.ranges.get(&partition).filter(|range| next >= range.end)?;
+        let range = self.ranges.get_mut(&partition)?;
+        // Whatever comes again is not read again.
+        range.start = next.max(range.start);
+        if next < range.end {
+            return None;
+        }
         self.ranges.remove(&partition).map(|_| partition)
     }
 
@@ -319,14 +326,17 @@ impl UnreadRanges {
         if ended.is_none() {
             // Answers once the leader knows what was acknowledged before it was elected.
             client.watermarks(partition, limit)?;
-            self.seem_ended.insert(partition, Instant::now());
+            self.seem_ended.insert(partition, LAGGING);
         }
         Ok(ended)
     }
 
-    /// Nothing has come: end those that seem to have ended for long.
-    fn give_up_gaps(&mut self) {
-        let is_gap = |since: &Instant| since.elapsed() > LAGGING;
+    /// The client was polled for this long: end those that seem to have ended for long.
+    fn on_polled(&mut self, time: Duration) {
+        for left in self.seem_ended.values_mut() {
+            *left = left.saturating_sub(time);
+        }
+        let is_gap = |left: &Duration| left.is_zero();
         self.ranges.retain(|partition, _| !self.seem_ended.get(partition).is_some_and(is_gap));
     }
 }
@@ -389,49 +399,48 @@ impl TopicFollower {
         // What the caller does between two calls is no silence of the brokers.
         let began = Instant::now();
         let polled = self.client.poll(wait)?;
-        let silent_for = self.silent_for + began.elapsed();
+        let time = began.elapsed();
+        let silent_for = self.silent_for + time;
         self.silent_for = Duration::ZERO;
-        match polled {
+        let record = match polled {
             Polled::Record(record) => {
                 self.unread.read(record.position.partition, record.position.offset + 1);
-                Ok(Some(record))
+                Some(record)
             }
             Polled::PartitionEnd(partition) => {
                 self.unread.end(&self.client, partition, self.limit)?;
-                Ok(None)
+                None
             }
             Polled::Nothing if !self.is_at_end() && silent_for > self.limit => {
-                Err(self.client.silent(self.limit))
+                return Err(self.client.silent(self.limit));
             }
             Polled::Nothing => {
                 self.silent_for = silent_for;
-                self.unread.give_up_gaps();
-                Ok(None)
+                None
             }
-        }
+        };
+        self.unread.on_polled(time);
+        Ok(record)
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use tokio::time::advance;
-
     use super::*;
 
-    #[tokio::test(start_paused = true)]
-    async fn a_partition_ends_where_it_did_at_the_opening() {
+    #[test]
+    fn a_partition_ends_where_it_did_at_the_opening() {
         let mut unread = UnreadRanges::new([(0, 5..9), (1, 3..3), (2, 0..4)].into());
         assert!(unread.contains(0, 8) && !unread.contains(0, 9) && !unread.contains(1, 3));
         assert_eq!(unread.read(1, 3), Some(1), "it was empty");
         assert_eq!(unread.read(0, 8), None);
         // A new leader shows the record at 8 a moment later.
-        unread.seem_ended.insert(0, Instant::now());
-        unread.give_up_gaps();
-        assert!(unread.contains(0, 8));
+        unread.seem_ended.insert(0, LAGGING);
+        unread.on_polled(LAGGING / 2);
+        assert!(unread.contains(0, 8) && !unread.contains(0, 7), "nothing is read twice");
         assert_eq!((unread.read(0, 9), unread.read(0, 10)), (Some(0), None));
-        unread.seem_ended.insert(2, Instant::now());
-        advance(LAGGING + Duration::from_millis(1)).await;
-        unread.give_up_gaps();
+        unread.seem_ended.insert(2, LAGGING);
+        unread.on_polled(LAGGING);
         assert!(unread.is_empty(), "what it ended with was compacted");
     }
 }
