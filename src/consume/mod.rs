@@ -225,6 +225,11 @@ impl<P: Ports, S: Source> EventLoop<P, S> {
                 info!(kafka.partitions = ?partitions, "partitions assigned");
                 self.context.metrics.rebalanced(RebalanceKind::Assigned);
                 let epoch = self.assignments.add(&partitions);
+                // The client may have forgotten that it was to pause them.
+                let paused = self.assignments.paused(&partitions);
+                if !paused.is_empty() {
+                    self.source.pause(&paused);
+                }
                 self.tasks.session_queues.begin_assignment(&partitions);
                 self.recovery.retain(|epoch| self.assignments.has_epoch(epoch));
                 self.share_quota();

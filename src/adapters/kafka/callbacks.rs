@@ -407,7 +407,6 @@ impl ConsumerContext for ConsumerCallbacks {
     ) {
         match event {
             RDKafkaRespErr::RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS => {
-                self.stalled.set_paused(&partition_numbers(list), false);
                 if let Err(error) = self.assign(client, list) {
                     self.readings.remove(&partition_numbers(list));
                     warn!(%error, "failed to assign partitions");

@@ -27,6 +27,8 @@ const SEEK_LIMIT: Duration = Duration::from_secs(1);
 /// A partition of a new topic is fetched within this time: three seconds until its id is believed, and
 /// some requests.
 const UNREAD_LIMIT: Duration = Duration::from_secs(8);
+/// A partition whose reading has begun is fetched within this time, also where it is empty.
+const FETCH_AGAIN: Duration = Duration::from_secs(2);
 
 impl ConsumerCallbacks {
     /// Where the topic was created again, find out where to read it from; and begin the readings of
@@ -136,14 +138,16 @@ impl ConsumerCallbacks {
             // offset and were refused once, it would never read the partition.
             list.set_partition_offset(&self.topic, partition, Offset::Offset(0))?;
         }
-        // Fails where the client does not know the partitions yet.
-        self.hold(client, &partitions);
+        let is_held = self.hold(client, &partitions);
         if is_incremental(client) {
             client.incremental_assign(list)?;
         } else {
             client.assign(list)?;
         }
-        self.hold(client, &partitions);
+        // The client did not know all of them.
+        if !is_held {
+            self.hold(client, &partitions);
+        }
         drop(self.inbound.send(Inbound::Assigned(partitions)));
         if !due.is_empty() {
             self.find_starts(due, Duration::ZERO);
@@ -151,10 +155,25 @@ impl ConsumerCallbacks {
         Ok(())
     }
 
-    /// Fetch nothing of these partitions until their readings begin.
-    fn hold(&self, client: &BaseConsumer<Self>, partitions: &[i32]) {
-        if let Err(error) = client.pause(&partition_list(&self.topic, partitions)) {
-            debug!(kafka.partitions = ?partitions, %error, "failed to hold");
+    /// Fetch nothing of these partitions until their readings begin. Returns whether the client knows all
+    /// of them.
+    fn hold(&self, client: &BaseConsumer<Self>, partitions: &[i32]) -> bool {
+        let _changing = self.fetching.lock();
+        self.stalled.set_paused(partitions, true);
+        let list = partition_list(&self.topic, partitions);
+        let held = client.pause(&list);
+        held.is_ok() && list.elements().iter().all(|element| element.error().is_ok())
+    }
+
+    /// Fetch what should be fetched and may not be: librdkafka drops a request to go on that meets one of
+    /// its own for the same partition, and reports success. Where it was not dropped this does nothing.
+    pub(super) fn fetch_again(&self, client: &BaseConsumer<Self>) {
+        let _changing = self.fetching.lock();
+        let unread = self.readings.fetched(&self.readings.unread_for(FETCH_AGAIN));
+        if !unread.is_empty()
+            && let Err(error) = client.resume(&partition_list(&self.topic, &unread))
+        {
+            debug!(kafka.partitions = ?unread, %error, "failed to fetch again");
         }
     }
 
@@ -164,6 +183,7 @@ impl ConsumerCallbacks {
         if fetched.is_empty() {
             return Ok(());
         }
+        self.stalled.set_paused(&fetched, false);
         client.resume(&partition_list(&self.topic, &fetched))?;
         if let Some(client) = self.client.get() {
             wake_leaders(client.clone(), fetched);
@@ -187,7 +207,6 @@ impl ConsumerCallbacks {
     ) -> KafkaResult<()> {
         let _changing = self.fetching.lock();
         self.readings.resume(partitions);
-        self.stalled.set_paused(partitions, false);
         self.fetch(client, partitions)
     }
 

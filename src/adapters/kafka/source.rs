@@ -212,6 +212,7 @@ impl Clients {
             if committed.elapsed() >= self.settings.commit_interval() {
                 committed = Instant::now();
                 callbacks.commit_soon(client);
+                callbacks.fetch_again(client);
             }
             let (mut wait, mut polled_records) = (POLL, 0);
             // After the first record take those that are there already, so that `consume` is woken

@@ -21,6 +21,8 @@ use super::topic_identity::TopicIdentity;
 
 /// Time limit of each request.
 const LIMIT: Duration = Duration::from_secs(3);
+/// The same of one whose answer does not matter.
+const ASK_LIMIT: Duration = Duration::from_secs(1);
 /// Where a mark names the topic's id, the client is given this time to learn today's.
 const ID_LIMIT: Duration = Duration::from_secs(5);
 /// In a mark: the broker gives its topics no ids.
@@ -230,7 +232,10 @@ impl StartingOffsets {
         client: &BaseConsumer<C>,
         partitions: &[i32],
     ) {
-        drop(self.special_offsets(client, partitions, Offset::End));
+        let mut list = partition_list(&self.topic, partitions);
+        if list.set_all_offsets(Offset::End).is_ok() {
+            drop(client.offsets_for_times(list, ASK_LIMIT));
+        }
     }
 
     /// The first or the end offset of each partition.

@@ -351,6 +351,12 @@ impl Assignments {
         paused
     }
 
+    /// Those of these partitions that are paused.
+    pub(super) fn paused(&self, partitions: &[i32]) -> Vec<i32> {
+        let is_paused = |partition: &&i32| self.partitions.get(partition).is_some_and(|a| a.paused);
+        partitions.iter().filter(is_paused).copied().collect()
+    }
+
     /// Remember which partitions are paused from now on.
     pub(super) fn set_paused(&mut self, partitions: &[i32], paused: bool) {
         for partition in partitions {
