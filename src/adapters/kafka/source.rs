@@ -167,9 +167,11 @@ impl Clients {
         if let Ok(ClientEnd::Failed(failure)) = &ended {
             self.report(failure);
         }
-        *self.current.write() = Weak::new();
         let lost = !matches!(ended, Ok(ClientEnd::Stopped | ClientEnd::Outdated));
-        close(client, lost);
+        // What finishes during the drain is stored in this client and committed with the rest.
+        client.context().end(&client, lost);
+        *self.current.write() = Weak::new();
+        close(client);
         ended.unwrap_or_else(|panic| resume_unwind(panic))
     }
 
@@ -269,9 +271,8 @@ impl Clients {
     }
 }
 
-/// Drain and commit everything that is assigned, or fence it if it is lost; then leave the group.
-fn close(mut client: Arc<Client>, lost: bool) {
-    client.context().end(&client, lost);
+/// Leave the group.
+fn close(mut client: Arc<Client>) {
     // Dropping the last reference closes the consumer, which leaves the group and serves callbacks
     // meanwhile: `consume` must not be the one that drops it.
     let until = Instant::now() + LAST_USE;

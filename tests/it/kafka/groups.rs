@@ -97,6 +97,21 @@ async fn a_static_member_comes_back_to_its_partitions() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_is_answered_during_the_drain_is_committed() {
+    let slow = LatencyRange { min_ms: 1500, max_ms: 1500 };
+    let settings = SimulatedDeskSettings { latency: slow, ..SimulatedDeskSettings::default() };
+    let world = World::new("drain-commit", 2, settings).await;
+    let worker = world.process();
+    world.publish((0..10).map(|n| escalation(&format!("e-{n}"), &format!("s-{n}")))).await;
+    while world.desk.stats().of(ApiCommand::Transfer).calls < 10 {
+        sleep(Duration::from_millis(20)).await;
+    }
+    worker.terminate().await;
+    assert_eq!(by_event(world.outcomes(10).await).len(), 10);
+    world.assert_all_committed().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn sigterm_resolves_calls_in_doubt_and_releases_the_other_events() {
     let mut world = World::new("drain", 1, SimulatedDeskSettings::default()).await;
     world.set("DESK__TIMEOUT_MS", "1500").set("DESK__CONNECT_TIMEOUT_MS", "500");
