@@ -21,8 +21,8 @@ pub(super) struct RawConfig {
     file_name: String,
     lines: Lines,
     keys: KnownKeys,
-    /// Variables that set nothing, with names similar to those that do.
-    unread_variables: Vec<String>,
+    /// The names of all variables: one that sets nothing may have been meant to.
+    variables: Vec<String>,
     problems: Vec<ConfigProblem>,
 }
 
@@ -51,14 +51,13 @@ impl RawConfig {
         file: Option<&ConfigFile>,
         env: impl IntoIterator<Item = (String, String)>,
     ) -> anyhow::Result<Self> {
-        let (env, others): (Vec<_>, Vec<_>) =
-            env.into_iter().partition(|(name, _)| name.starts_with(origins::PREFIX));
+        let env: Vec<_> = env.into_iter().collect();
+        let variables = env.iter().map(|(name, _)| name.clone()).collect();
         let values = origins::read(file, env)?;
         let lines = file.map(|file| Lines::of(&file.text)).unwrap_or_default();
         let file_name = file.map(|file| file.name.clone()).unwrap_or_default();
-        let unread_variables = others.into_iter().map(|(name, _)| name).collect();
         let (keys, problems) = (KnownKeys::default(), vec![]);
-        Ok(Self { values, file_name, lines, keys, unread_variables, problems })
+        Ok(Self { values, file_name, lines, keys, variables, problems })
     }
 
     /// The values that nobody has read yet.
@@ -302,8 +301,7 @@ impl RawConfig {
             .values
             .iter()
             .map(|(key, raw)| self.keys.advise(key, &self.place(raw.origin, key)));
-        let unread =
-            self.unread_variables.iter().filter_map(|name| self.keys.advise_variable(name));
+        let unread = self.variables.iter().filter_map(|name| self.keys.advise_variable(name));
         let problems = self.problems.iter().map(|problem| problem.text.clone());
         unknown.chain(unread).chain(problems).collect()
     }

@@ -333,6 +333,10 @@ impl UnreadRanges {
 
     /// The client was polled for this long: end those that seem to have ended for long.
     fn on_polled(&mut self, time: Duration) {
+        // As nearly always, and there may be a poll for each of a million records.
+        if self.seem_ended.is_empty() {
+            return;
+        }
         for left in self.seem_ended.values_mut() {
             *left = left.saturating_sub(time);
         }

@@ -110,11 +110,7 @@ impl ConsumerCallbacks {
         let begun = starts.iter().map(|start| self.readings.begin(start)).collect();
         drop(self.inbound.send(Inbound::ReadingStarts(begun)));
         let partitions: Vec<_> = starts.iter().map(|start| start.due.partition).collect();
-        let fetching = {
-            let _changing = self.fetching.lock();
-            self.fetch(client, &partitions)
-        };
-        if let Err(error) = fetching {
+        if let Err(error) = self.fetch(client, &partitions) {
             debug!(kafka.partitions = ?partitions, %error, "failed to fetch from the start");
         }
         let at_end = |start: &&PartitionStart| start.offset.is_some_and(|at| at >= start.end);
@@ -179,6 +175,7 @@ impl ConsumerCallbacks {
 
     /// Fetch those of these partitions whose readings have begun, and that `consume` has not paused.
     fn fetch(&self, client: &BaseConsumer<Self>, partitions: &[i32]) -> KafkaResult<()> {
+        let _changing = self.fetching.lock();
         let fetched = self.readings.fetched(partitions);
         if fetched.is_empty() {
             return Ok(());
@@ -205,7 +202,6 @@ impl ConsumerCallbacks {
         client: &BaseConsumer<Self>,
         partitions: &[i32],
     ) -> KafkaResult<()> {
-        let _changing = self.fetching.lock();
         self.readings.resume(partitions);
         self.fetch(client, partitions)
     }

@@ -232,10 +232,20 @@ impl StartingOffsets {
         client: &BaseConsumer<C>,
         partitions: &[i32],
     ) {
+        drop(self.list_offsets(client, partitions, Offset::End, ASK_LIMIT));
+    }
+
+    /// One request per broker: the look-up by time takes the special offsets as times.
+    fn list_offsets<C: ConsumerContext>(
+        &self,
+        client: &BaseConsumer<C>,
+        partitions: &[i32],
+        which: Offset,
+        limit: Duration,
+    ) -> KafkaResult<TopicPartitionList> {
         let mut list = partition_list(&self.topic, partitions);
-        if list.set_all_offsets(Offset::End).is_ok() {
-            drop(client.offsets_for_times(list, ASK_LIMIT));
-        }
+        list.set_all_offsets(which)?;
+        client.offsets_for_times(list, limit)
     }
 
     /// The first or the end offset of each partition.
@@ -248,10 +258,7 @@ impl StartingOffsets {
         if partitions.is_empty() {
             return Ok(vec![]);
         }
-        // One request per broker: the look-up by time takes the special offsets as times.
-        let mut list = partition_list(&self.topic, partitions);
-        list.set_all_offsets(which)?;
-        let found: TopicPartitionList = client.offsets_for_times(list, LIMIT)?;
+        let found = self.list_offsets(client, partitions, which, LIMIT)?;
         let offset = |element: &TopicPartitionListElem<'_>| match element.offset() {
             Offset::Offset(offset) if element.error().is_ok() => {
                 Some((element.partition(), offset))

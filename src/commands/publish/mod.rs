@@ -60,8 +60,9 @@ acknowledge all of them, 78 bad configuration.";
 /// Publish escalations
 ///
 /// Reads arguments, a file or standard input: a JSON object, an array of objects, or one object per
-/// line. A line of standard input is published as soon as it is read. Escalations that the service would refuse are reported
-/// and not published. Only the kafka section of the configuration is needed.
+/// line. A line of standard input is published as soon as it is read. Escalations that the service
+/// would refuse are reported and not published. Only the kafka section of the configuration is
+/// needed.
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES, allow_negative_numbers = true)]
 #[command(group = clap::ArgGroup::new("source").args(["file", "session"]).required(true))]

@@ -62,11 +62,6 @@ pub(super) async fn outcomes(world: &World) -> Vec<Value> {
     records.iter().map(|record| parse(record.value.as_deref().unwrap())).collect()
 }
 
-/// When an outcome was decided. As texts such times cannot be compared: trailing zeros are left out.
-pub(super) fn decided_at(outcome: &Value) -> jiff::Timestamp {
-    outcome["decided_at"].as_str().unwrap().parse().expect("a time")
-}
-
 /// Waits until this holds; panics after three minutes.
 pub(super) async fn until(what: &str, mut holds: impl AsyncFnMut() -> bool) -> Duration {
     let begun = Instant::now();

@@ -8,10 +8,10 @@ use std::time::Duration;
 use handoff::sim::desk::{ApiCommand, InjectedFault, SimulatedDeskSettings};
 use tokio::time::{Instant, sleep};
 
-use super::beside::{BESIDE, decided_at, finals, ten_others, until};
+use super::beside::{BESIDE, finals, ten_others, until};
 use crate::support::postgres;
 use crate::support::stalls::Stalls;
-use crate::support::worker::{Process, World, by_event, escalation};
+use crate::support::worker::{Process, World, by_event, decided_at, escalation};
 
 const SESSIONS: usize = 250;
 const PARKED_FOR: Duration = Duration::from_secs(30);

@@ -10,10 +10,10 @@ use handoff::sim::desk::{Agent, ApiCommand, SimulatedDeskSettings, StaffChange};
 use serde_json::{Value, json};
 use tokio::time::{Instant, sleep};
 
-use super::beside::{BESIDE, decided_at, finals, outcomes, ten_others, until};
+use super::beside::{BESIDE, finals, outcomes, ten_others, until};
 use crate::support::postgres;
 use crate::support::stalls::Stalls;
-use crate::support::worker::{Process, World, escalation};
+use crate::support::worker::{Process, World, decided_at, escalation};
 
 const WAITING: usize = 400;
 const INTERVAL: Duration = Duration::from_secs(2);

@@ -7,7 +7,7 @@ use serde_json::json;
 use tokio::time::sleep;
 
 use crate::support::kafka::Broker;
-use crate::support::worker::{World, by_event, escalation};
+use crate::support::worker::{World, by_event, decided_at, escalation};
 
 fn transfer(act: InjectedFault) -> InjectedFault {
     act.commands(&[ApiCommand::Transfer])
@@ -102,10 +102,7 @@ async fn a_parked_event_delays_only_its_session_also_after_a_crash() {
     worker.terminate().await;
     assert_eq!(answered["parked"]["status"], "assigned");
     assert_eq!(answered["parked"]["attempts"], 6, "attempts survive: {}", answered["parked"]);
-    // As texts they cannot be compared: trailing zeros are left out.
-    let at = |id: &str| -> jiff::Timestamp {
-        answered[id]["decided_at"].as_str().unwrap().parse().unwrap()
-    };
+    let at = |id: &str| decided_at(&answered[id]);
     assert!(at("parked") < at("behind"), "the session keeps its order");
     assert_eq!(world.desk.stats().overlapping_calls, 0);
     world.assert_all_committed().await;

@@ -9,7 +9,7 @@ use std::time::Duration;
 use handoff::sim::desk::{Agent, ApiCommand, SimulatedDeskSettings, StaffChange};
 use serde_json::{Value, json};
 
-use crate::support::worker::{World, by_event, escalation};
+use crate::support::worker::{World, by_event, decided_at, escalation};
 
 const ROUTES: &str = r#"
 [[routes]]
@@ -83,11 +83,6 @@ fn parted(outcomes: Vec<Value>) -> (BTreeMap<String, Value>, BTreeMap<String, Va
         assert_eq!(by_id.insert(id, interim.clone()), None, "a second one: {interim}");
     }
     (by_id, by_event(finals))
-}
-
-/// As texts such times cannot be compared: trailing zeros are left out.
-fn decided_at(outcome: &Value) -> jiff::Timestamp {
-    outcome["decided_at"].as_str().unwrap().parse().unwrap()
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -314,6 +314,11 @@ pub(crate) fn by_event(outcomes: Vec<Value>) -> BTreeMap<String, Value> {
     by_event
 }
 
+/// When an outcome was decided. As texts such times cannot be compared: trailing zeros are left out.
+pub(crate) fn decided_at(outcome: &Value) -> jiff::Timestamp {
+    outcome["decided_at"].as_str().unwrap().parse().expect("a time")
+}
+
 /// Ask a worker's admin port: the status and the text. A process that has just been started may not
 /// listen yet.
 pub(crate) async fn ask_admin(port: u16, route: &str) -> (u16, String) {

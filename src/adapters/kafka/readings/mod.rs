@@ -91,6 +91,13 @@ impl ReadingsState {
         self.last_number
     }
 
+    /// From when on the next reading of this partition is paused: from its beginning, where the present
+    /// one is paused.
+    fn still_paused(&self, partition: i32) -> Option<Instant> {
+        let reading = self.partitions.get(&partition)?;
+        reading.paused_at.map(|_| Instant::now())
+    }
+
     fn begun(&mut self, partition: i32) -> Option<&mut PartitionReading> {
         self.partitions.get_mut(&partition).filter(|reading| reading.has_begun)
     }
@@ -102,8 +109,7 @@ impl Readings {
         let mut state = self.0.lock();
         let mut add = |partition: i32| {
             let number = state.next_number();
-            let is_paused = state.partitions.get(&partition).is_some_and(|r| r.paused_at.is_some());
-            let paused_at = is_paused.then(Instant::now);
+            let paused_at = state.still_paused(partition);
             let unknown = PartitionReading { number, paused_at, ..PartitionReading::unknown() };
             state.partitions.insert(partition, unknown);
             UnknownStart::new(partition, number, None)
@@ -185,8 +191,7 @@ impl Readings {
             ..PartitionReading::unknown()
         };
         let mut state = self.0.lock();
-        let is_paused = state.partitions.get(&due.partition).is_some_and(|r| r.paused_at.is_some());
-        let paused_at = is_paused.then(Instant::now);
+        let paused_at = state.still_paused(due.partition);
         state.partitions.insert(due.partition, PartitionReading { paused_at, ..reading });
         let UnknownStart { partition, reading, .. } = *due;
         ReadingStart { partition, reading, from: *offset, unread_from: *unread_from }
