@@ -127,10 +127,8 @@ impl ConsumerCallbacks {
     ) -> Self {
         let remedy = outside_remedy(settings);
         let watch = ConsumerWatch::new(remedy, deps.health.clone(), deps.metrics.clone());
-        let config = settings.consumer_config();
-        let reset = config.get("auto.offset.reset");
         Self {
-            starting_offsets: StartingOffsets::new(topic.clone(), reset),
+            starting_offsets: StartingOffsets::new(topic.clone(), settings.offset_reset()),
             start_checks: StartChecks::new(deps.health.clone()),
             readings: Readings::default(),
             fetching: Mutex::default(),

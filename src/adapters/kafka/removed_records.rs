@@ -1,6 +1,6 @@
 //! Records that were removed from the topic before they were read: by its retention, by an operator.
 //!
-//! The client then goes on where `auto.offset.reset` says. The API does not tell of it, but a line of
+//! The client then goes on with the first record that is left. The API does not tell of it, but a line of
 //! librdkafka's log does; a test on a real broker holds the form of that line. How many are missing is
 //! known with the next record, or at the end of the partition.
 

@@ -8,9 +8,9 @@ use std::fmt;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use rdkafka::ClientConfig;
 use rdkafka::consumer::BaseConsumer;
 use rdkafka::error::KafkaResult;
+use rdkafka::{ClientConfig, Offset};
 
 use super::plain;
 use super::topic_identity::log_topic_ids;
@@ -160,6 +160,11 @@ impl KafkaSettings {
         config.set("max.poll.interval.ms", max_poll_interval);
         config.extend(self.properties.clone());
         config.extend(self.consumer_properties.clone());
+        if self.offset_reset() == Some(Offset::End) {
+            // We apply `latest` ourselves, to partitions without a valid committed offset. The client
+            // would also apply it where records were removed that it had not read, and skip the others.
+            config.set("auto.offset.reset", "earliest");
+        }
         config.set("group.id", &self.group_id);
         // The statistics show whether the group coordinator still answers: see `ConsumerCallbacks`.
         config.set("statistics.interval.ms", "1000");
@@ -246,6 +251,17 @@ impl KafkaSettings {
     /// the broker sets the session time-out, so this is two thirds of its default.
     pub fn max_coordinator_silence(&self) -> Duration {
         if self.uses_kip848() { KIP848_SILENCE } else { self.session_timeout() }
+    }
+
+    /// Where a partition without a valid committed offset is read from, as `auto.offset.reset` says;
+    /// `None`: that is an error.
+    pub(super) fn offset_reset(&self) -> Option<Offset> {
+        let value = self.consumer_property("auto.offset.reset").unwrap_or("earliest");
+        match value.to_lowercase().as_str() {
+            "latest" | "largest" | "end" => Some(Offset::End),
+            "error" => None,
+            _ => Some(Offset::Beginning),
+        }
     }
 
     /// From one commit of finished offsets to the next.

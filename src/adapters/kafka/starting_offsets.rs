@@ -86,12 +86,7 @@ pub(super) struct StartingOffsets {
 }
 
 impl StartingOffsets {
-    pub(super) fn new(topic: Arc<str>, auto_offset_reset: Option<&str>) -> Self {
-        let reset = match auto_offset_reset {
-            Some("latest" | "largest" | "end") => Some(Offset::End),
-            Some("error") => None,
-            _ => Some(Offset::Beginning),
-        };
+    pub(super) fn new(topic: Arc<str>, reset: Option<Offset>) -> Self {
         let identity = TopicIdentity::new(&topic);
         Self { topic, identity, cluster_id: OnceLock::new(), reset }
     }
@@ -282,7 +277,7 @@ mod tests {
     use super::*;
 
     fn offsets() -> StartingOffsets {
-        let offsets = StartingOffsets::new("in".into(), None);
+        let offsets = StartingOffsets::new("in".into(), Some(Offset::Beginning));
         drop(offsets.cluster_id.set("c".into()));
         offsets
     }

@@ -80,6 +80,20 @@ fn properties_that_guarantees_depend_on_are_refused() {
     );
 }
 
+/// Where there is no offset, the service applies `latest`; what was removed unread skips nothing more.
+#[test]
+fn the_client_never_resets_to_the_end() {
+    let reset = |value: &str| {
+        let text = format!("[kafka.consumer_properties]\n\"auto.offset.reset\" = \"{value}\"");
+        let config = good(&text, &[]).kafka.consumer_config();
+        config.get("auto.offset.reset").map(str::to_owned)
+    };
+    for value in ["latest", "Largest", "end", "earliest"] {
+        assert_eq!(reset(value).as_deref(), Some("earliest"), "{value}");
+    }
+    assert_eq!(reset("error").as_deref(), Some("error"));
+}
+
 #[test]
 fn sasl_settings_are_complete_and_supported() {
     check(

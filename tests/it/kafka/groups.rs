@@ -97,6 +97,19 @@ async fn a_static_member_comes_back_to_its_partitions() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_new_group_that_begins_at_the_end_answers_what_comes_then() {
+    let mut world = World::new("latest", 1, SimulatedDeskSettings::default()).await;
+    world.set("KAFKA__CONSUMER_PROPERTIES__AUTO_OFFSET_RESET", "latest");
+    world.publish([escalation("before", "s-1")]).await;
+    let worker = world.process();
+    // The end is committed as soon as it is known.
+    world.all_is_committed().await;
+    world.publish([escalation("behind", "s-2")]).await;
+    assert_eq!(by_event(world.outcomes(1).await).into_keys().collect::<Vec<_>>(), ["behind"]);
+    worker.terminate().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_is_answered_during_the_drain_is_committed() {
     let slow = LatencyRange { min_ms: 1500, max_ms: 1500 };
     let settings = SimulatedDeskSettings { latency: slow, ..SimulatedDeskSettings::default() };
