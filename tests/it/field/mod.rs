@@ -21,6 +21,7 @@ mod no_broker_answers;
 mod odd_events;
 mod odd_replies;
 mod outcomes_refused;
+mod overtaken_answers;
 mod parked_night;
 mod paused_workers;
 mod permissions;
