@@ -15,9 +15,10 @@ use crate::activity::UnfinishedEntry;
 use crate::domain::ledger_entry::{EntryState, RecoveredEntry};
 
 /// A stored answer, and an event past its deadline, which is answered without a call, wait no longer
-/// than this after the recovery. The records ahead of them are delivered within a second or two, unless
-/// memory is full of events that wait for Desk; and they keep their customers waiting.
-const MAX_WAIT_OF_ANSWERS: Duration = Duration::from_secs(5);
+/// than this after the recovery: they keep their customers waiting. The records ahead of them are
+/// delivered within a second or two, on a busy machine within ten, unless memory is full of events that
+/// wait for Desk.
+const MAX_WAIT_WITHOUT_CALL: Duration = Duration::from_secs(30);
 
 /// If Kafka delivers nothing of a partition for this long, events of the ledger start. An event that
 /// starts earlier may be called ahead of another one of its session, so this is longer than brokers
@@ -59,7 +60,7 @@ impl Assignment {
         let is_answered = matches!(entry.state, EntryState::Settled { .. });
         let may_wait = || {
             let since = self.recovered_since;
-            since.is_some_and(|since| since.elapsed() < MAX_WAIT_OF_ANSWERS)
+            since.is_some_and(|since| since.elapsed() < MAX_WAIT_WITHOUT_CALL)
         };
         // A dead letter has no session.
         entry.session_id.is_some()
