@@ -33,6 +33,7 @@ use super::consumer_failure::remedy;
 use super::consumer_watch::{ConsumerWatch, outside_remedy};
 use super::inbound::{Closed, InboundSender};
 use super::lag::lag;
+use super::lost_brokers::LostBrokers;
 use super::open_transactions::{OpenTransactions, report_held};
 use super::readings::Readings;
 use super::rebalance::{is_incremental, partition_numbers, release, wait_for};
@@ -101,6 +102,7 @@ pub(super) struct ConsumerCallbacks {
     /// Partitions from which no record comes.
     pub(super) stalled: StalledPartitions,
     pub(super) removed: RemovedRecords,
+    lost_brokers: LostBrokers,
 }
 
 /// Revoked partitions on their way out.
@@ -135,6 +137,7 @@ impl ConsumerCallbacks {
             watch,
             stalled: StalledPartitions::new(deps.health.clone()),
             removed: RemovedRecords::new(topic.clone(), deps.metrics.clone()),
+            lost_brokers: LostBrokers::new(&settings.bootstrap_servers),
             topic,
             group: settings.group_id.clone(),
             inbound: InboundSender::new(deps.inbound),
@@ -358,6 +361,7 @@ impl ClientContext for ConsumerCallbacks {
     fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
         self.starting_offsets.identity().on_log(message);
         self.removed.on_log(message);
+        self.lost_brokers.on_log(message);
         if matches!(level, RDKafkaLogLevel::Debug) {
             trace!(facility, "{message}");
         } else {
@@ -378,6 +382,9 @@ impl ClientContext for ConsumerCallbacks {
     }
 
     fn stats(&self, statistics: Statistics) {
+        if let Some(client) = self.client.get().and_then(Weak::upgrade) {
+            self.lost_brokers.restore(client.client());
+        }
         self.watch.observe(&statistics);
         if statistics.cgrp.is_some_and(|group| group.join_state == "steady") {
             // An instance that was assigned no partitions is a member too.

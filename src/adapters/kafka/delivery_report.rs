@@ -17,6 +17,7 @@ use tokio::sync::{oneshot, watch};
 use tokio::time::Instant;
 
 use super::client_errors::ThrottledErrors;
+use super::lost_brokers::LostBrokers;
 use super::topic_identity::TopicIdentity;
 
 /// Where an acknowledged message is.
@@ -161,17 +162,32 @@ pub(super) fn is_refused(last: LastRefusal) -> bool {
 pub(super) struct DeliveryReporter {
     errors: ThrottledErrors,
     topic: TopicIdentity,
+    lost_brokers: LostBrokers,
     refusal: watch::Sender<LastRefusal>,
 }
 
 impl DeliveryReporter {
-    pub(super) fn new(topic: &str, refusal: watch::Sender<LastRefusal>) -> Self {
-        Self { errors: ThrottledErrors::default(), topic: TopicIdentity::new(topic), refusal }
+    pub(super) fn new(
+        topic: &str,
+        bootstrap_servers: &str,
+        refusal: watch::Sender<LastRefusal>,
+    ) -> Self {
+        Self {
+            errors: ThrottledErrors::default(),
+            topic: TopicIdentity::new(topic),
+            lost_brokers: LostBrokers::new(bootstrap_servers),
+            refusal,
+        }
     }
 
     /// Of the topic that the client publishes to.
     pub(super) fn topic(&self) -> &TopicIdentity {
         &self.topic
+    }
+
+    /// Of the client.
+    pub(super) fn lost_brokers(&self) -> &LostBrokers {
+        &self.lost_brokers
     }
 
     /// The brokers refused a message. Who waits is notified of the first refusal only, or thousands
@@ -188,6 +204,7 @@ impl DeliveryReporter {
 impl ClientContext for DeliveryReporter {
     fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
         self.topic.on_log(message);
+        self.lost_brokers.on_log(message);
         self.errors.log(level, facility, message);
     }
 

@@ -18,6 +18,7 @@ mod hidden_records;
 mod inbound;
 mod lag;
 mod leader_watch;
+mod lost_brokers;
 mod metadata;
 mod offset_commits;
 mod open_transactions;

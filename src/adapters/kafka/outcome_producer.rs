@@ -28,7 +28,7 @@ use super::published_lookup::{LookupStart, PublishedLookup};
 use super::replaceable_producer::{
     EnqueuedMessage, KeepTimes, ProducerClientId, ReplaceableProducer,
 };
-use super::topic_identity::log_topic_ids;
+use super::topic_identity::log_metadata;
 use super::unacknowledged::{PendingMessage, Unacknowledged};
 use super::{KafkaSettings, plain};
 use crate::clock::Clock;
@@ -46,6 +46,8 @@ const QUEUE_FULL_PAUSE: Duration = Duration::from_millis(20);
 const LEASE_CHECK: Duration = Duration::from_secs(1);
 /// The pause between two lookups of a message that may be hidden.
 const LOOKUP_PAUSE: Duration = Duration::from_secs(1);
+/// From one look for clients that have lost their brokers to the next.
+const RESTORE_INTERVAL: Duration = Duration::from_secs(1);
 
 /// The producer; clones share it.
 #[derive(Clone)]
@@ -76,7 +78,7 @@ impl TopicProducers {
     fn new(settings: &KafkaSettings, channel: Channel) -> anyhow::Result<Self> {
         let (topic, keep) = (settings.topics.of(channel), KeepTimes::new(settings));
         let mut config = settings.producer_config();
-        log_topic_ids(&mut config);
+        log_metadata(&mut config);
         let mut unbatched = config.clone();
         unbatched.set("batch.num.messages", "1");
         let batched = ReplaceableProducer::new(topic, config, keep)
@@ -113,7 +115,13 @@ impl OutcomeProducer {
     /// Show what is not acknowledged in the metrics, and report it where it waits for too long. Does
     /// not end.
     pub(crate) async fn watch(self) {
-        self.unacknowledged.watch(&self.settings).await;
+        let restore = async {
+            loop {
+                sleep(RESTORE_INTERVAL).await;
+                self.clients().into_iter().for_each(ReplaceableProducer::restore_brokers);
+            }
+        };
+        tokio::join!(self.unacknowledged.watch(&self.settings), restore);
     }
 
     /// Wait at most `limit` per client until everything enqueued is acknowledged.

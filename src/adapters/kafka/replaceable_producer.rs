@@ -195,6 +195,13 @@ impl ReplaceableProducer {
         }
     }
 
+    /// Give the client its first brokers again if it has lost them.
+    pub(super) fn restore_brokers(&self) {
+        if let Some(client) = self.0.current.read().clone() {
+            client.native.context().lost_brokers().restore(client.native.client());
+        }
+    }
+
     /// Fail all messages that are queued or not acknowledged yet. Does not wait.
     pub(super) fn purge(&self) {
         let current = self.0.current.read().clone();
@@ -262,7 +269,8 @@ impl Shared {
     fn create(&self) -> Result<ProducerClient, KafkaError> {
         static NEXT: AtomicU64 = AtomicU64::new(0);
         let refusal = watch::Sender::new(None);
-        let reporter = DeliveryReporter::new(&self.topic, refusal.clone());
+        let servers = self.config.get("bootstrap.servers").unwrap_or_default();
+        let reporter = DeliveryReporter::new(&self.topic, servers, refusal.clone());
         let native = self.config.create_with_context(reporter)?;
         let id = ProducerClientId(NEXT.fetch_add(1, Ordering::Relaxed));
         Ok(ProducerClient { id, refusal, native, unusable: OnceLock::new() })

@@ -13,7 +13,7 @@ use rdkafka::error::KafkaResult;
 use rdkafka::{ClientConfig, Offset};
 
 use super::plain;
-use super::topic_identity::log_topic_ids;
+use super::topic_identity::log_metadata;
 use crate::domain::wire::Channel;
 use crate::telemetry::TracedNames;
 
@@ -170,7 +170,7 @@ impl KafkaSettings {
         config.set("statistics.interval.ms", "1000");
         // Events that the previous owner woke wait until the records ahead of them are read.
         config.set("enable.partition.eof", "true");
-        log_topic_ids(&mut config);
+        log_metadata(&mut config);
         // We commit only below the watermark, also lower offsets than before, with the topic's id:
         // see `readings`.
         config.set("enable.auto.commit", "false").set("enable.auto.offset.store", "false");

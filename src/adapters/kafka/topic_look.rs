@@ -18,7 +18,7 @@ use rdkafka::{ClientConfig, ClientContext};
 use tokio::time::Instant;
 
 use super::rebalance::wait_for;
-use super::topic_identity::{TopicIdentity, log_topic_ids};
+use super::topic_identity::{TopicIdentity, log_metadata};
 use crate::lease::Lease;
 
 /// How long the brokers may take to answer once.
@@ -143,7 +143,7 @@ fn confirmed(ask: impl Fn() -> Option<PresentTopic>, read: &[Arc<str>]) -> Optio
 }
 
 fn client(mut config: ClientConfig, topic: &str) -> Option<BaseConsumer<IdentityLog>> {
-    log_topic_ids(&mut config);
+    log_metadata(&mut config);
     config.create_with_context(IdentityLog(TopicIdentity::new(topic))).ok()
 }
 
