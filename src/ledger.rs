@@ -11,7 +11,7 @@ use std::sync::Arc;
 use jiff::Timestamp;
 
 use crate::domain::ledger_entry::{
-    Claim, ClaimResult, Park, RecoveredEntry, RoomName, Settle, StoredIdentity, WaitsFor,
+    Claim, ClaimResult, Park, RecoveredEntry, RoomName, Settle, StoredIdentities, WaitsFor,
     WakeSession, WriteResult,
 };
 use crate::domain::record::Position;
@@ -50,9 +50,8 @@ pub trait Ledger: Send + Sync + 'static {
     /// entries as old as its record, which was recorded then, were pruned.
     fn forgot(&self, key: Arc<str>, recorded: Timestamp) -> impl Future<Output = bool> + Send;
 
-    /// The identities of the events that were claimed with these records, finished ones too, in the order
-    /// of the offsets.
-    fn identities(&self, range: RecordRange) -> impl Future<Output = Vec<StoredIdentity>> + Send;
+    /// What was claimed with these records, finished events too.
+    fn identities(&self, range: RecordRange) -> impl Future<Output = StoredIdentities> + Send;
 
     /// Stores that the broker acknowledged the answer, with its position where that is known.
     fn mark_published(

@@ -9,7 +9,7 @@ use std::time::Duration;
 use anyhow::Result;
 use handoff::app::{Companions, Service};
 use handoff::domain::ledger_entry::{
-    Claim, ClaimResult, EntryState, Park, PriorClaim, RecoveredEntry, Settle, StoredIdentity,
+    Claim, ClaimResult, EntryState, Park, PriorClaim, RecoveredEntry, Settle, StoredIdentities,
     WaitsFor, WakeSession, WriteResult,
 };
 use handoff::domain::record::Position;
@@ -98,8 +98,8 @@ impl Ledger for NoLedger {
         WriteResult::Done
     }
 
-    async fn identities(&self, _: RecordRange) -> Vec<StoredIdentity> {
-        Vec::new()
+    async fn identities(&self, _: RecordRange) -> StoredIdentities {
+        StoredIdentities::default()
     }
 
     async fn wake_session(&self, _: WakeSession) {}

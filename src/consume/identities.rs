@@ -13,7 +13,7 @@ use jiff::Timestamp;
 use super::assignment::AssignmentId;
 use super::{EventLoop, Source};
 use crate::deliver::Ports;
-use crate::domain::ledger_entry::StoredIdentity;
+use crate::domain::ledger_entry::{StoredDeadLetter, StoredIdentities, StoredIdentity};
 use crate::domain::record::Record;
 
 /// Offsets whose identities are read at once.
@@ -26,7 +26,8 @@ pub(super) struct KnownIdentities {
     up_to: i64,
     is_asked: bool,
     /// In the order of the offsets.
-    found: VecDeque<StoredIdentity>,
+    events: VecDeque<StoredIdentity>,
+    dead_letters: Vec<StoredDeadLetter>,
 }
 
 /// Of which records the identities are to be read.
@@ -40,7 +41,7 @@ pub(super) struct IdentityQuestion {
 /// What a task has read for a question.
 pub(super) struct IdentityAnswer {
     pub(super) question: IdentityQuestion,
-    pub(super) found: Vec<StoredIdentity>,
+    pub(super) found: StoredIdentities,
 }
 
 /// A record that is not read as the event that it was; it waits until the deadline of that.
@@ -66,16 +67,22 @@ impl KnownIdentities {
         Some(unknown)
     }
 
-    pub(super) fn on_read(&mut self, offsets: &Range<i64>, found: Vec<StoredIdentity>) {
+    pub(super) fn on_read(&mut self, offsets: &Range<i64>, found: StoredIdentities) {
         self.is_asked = false;
         self.up_to = offsets.end;
-        self.found = found.into();
+        self.events = found.events.into();
+        self.dead_letters = found.dead_letters;
     }
 
-    /// The identities that were stored for the record at this offset. Those before it are forgotten.
+    /// Whether the dead letter of this record is stored.
+    pub(super) fn has_dead_letter(&self, record: &Record) -> bool {
+        self.dead_letters.iter().any(|dead_letter| dead_letter.is_of(record))
+    }
+
+    /// The events that were stored for the record at this offset. Those before it are forgotten.
     pub(super) fn take(&mut self, offset: i64) -> Vec<StoredIdentity> {
         let mut taken = Vec::new();
-        while let Some(identity) = self.found.pop_front_if(|first| first.offset <= offset) {
+        while let Some(identity) = self.events.pop_front_if(|first| first.offset <= offset) {
             if identity.offset == offset {
                 taken.push(identity);
             }
@@ -105,7 +112,7 @@ impl<P: Ports, S: Source> EventLoop<P, S> {
         let now = self.context.clock.now();
         let until = if self.tasks.rules.renew() { Timestamp::MAX } else { now };
         for HeldRecord { record, identity, .. } in self.assignments.take_held(until) {
-            self.start_task(record, &[identity]);
+            self.start_task(record, &[identity], false);
         }
     }
 }
@@ -133,10 +140,11 @@ mod tests {
         assert_eq!(known.ask(5, 7), Some(5..7));
         assert_eq!(known.ask(5, 7), None, "it is being read");
         assert_eq!(known.unknown(5, 7), Some(5..7), "but not known");
-        known.on_read(&(5..7), vec![identity(5, "a"), identity(6, "b"), identity(6, "c")]);
+        let events = vec![identity(5, "a"), identity(6, "b"), identity(6, "c")];
+        known.on_read(&(5..7), StoredIdentities { events, dead_letters: vec![] });
         assert_eq!(known.unknown(6, 7), None);
         assert_eq!(known.take(6).len(), 2);
-        assert!(known.found.is_empty(), "no record comes twice in a reading");
+        assert!(known.events.is_empty(), "no record comes twice in a reading");
         assert_eq!(known.ask(7, i64::MAX), Some(7..7 + MAX_OFFSETS));
     }
 }

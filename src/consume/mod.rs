@@ -267,7 +267,7 @@ impl<P: Ports, S: Source> EventLoop<P, S> {
     fn start(&mut self, WaitingRecord { record, is_of_old_topic }: WaitingRecord) {
         let partition = record.position.partition;
         let Some(assignment) = self.assignments.get_mut(partition) else { return };
-        let mut identities = Vec::new();
+        let (mut identities, mut has_dead_letter) = (Vec::new(), false);
         if !is_of_old_topic {
             match assignment.start(record.identity()) {
                 RecordStart::New => {}
@@ -276,14 +276,16 @@ impl<P: Ports, S: Source> EventLoop<P, S> {
                     self.source.store(partition, assignment.reading(), watermark);
                 }
             }
+            has_dead_letter = assignment.has_dead_letter(&record);
             identities = assignment.take_identities(record.position.offset);
             self.start_early(&record.position);
         }
-        self.start_task(record, &identities);
+        self.start_task(record, &identities, has_dead_letter);
     }
 
-    /// Start a task for a record; `identities` are those that the ledger has for its offset.
-    fn start_task(&mut self, record: Record, identities: &[StoredIdentity]) {
+    /// Start a task for a record; `identities` are those that the ledger has for its offset. One that has
+    /// a dead letter stays one, whatever today's rules make of it.
+    fn start_task(&mut self, record: Record, identities: &[StoredIdentity], has_dead_letter: bool) {
         let partition = record.position.partition;
         let Some(assignment) = self.assignments.get_mut(partition) else { return };
         let identity = record.identity();
@@ -297,7 +299,11 @@ impl<P: Ports, S: Source> EventLoop<P, S> {
             identities.iter().any(|stored| stored.is_answered && stored.is_of(&record));
         let source = TaskSource::Kafka { read_before, is_answered };
         let input = TaskInput { record, at, state, source };
-        match self.tasks.start(input, identities, self.parked.rooms()) {
+        let started = match has_dead_letter {
+            true => self.tasks.start_dead_letter(input),
+            false => self.tasks.start(input, identities, self.parked.rooms()),
+        };
+        match started {
             StartResult::Started => {
                 assignment.in_memory.insert(identity);
             }

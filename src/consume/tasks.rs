@@ -133,7 +133,7 @@ impl<P: Ports> Tasks<P> {
                 self.skipped_kinds.report(&skip, &input.record.position);
                 return StartResult::NotForUs;
             }
-            Decoded::Malformed(malformed) => self.spawn_dead_letter(malformed, input),
+            Decoded::Malformed(malformed) => self.spawn_dead_letter(Some(malformed), input),
             Decoded::Event(event) => {
                 self.context.metrics.decoded(steps.into_format());
                 if let Some(first) = self.repeats.first_of(&event, &input.record) {
@@ -184,13 +184,19 @@ impl<P: Ports> Tasks<P> {
         let input = TaskInput { record, at, state: assignment, source };
         match stored {
             StoredRecord::Event(event) => self.spawn_delivery(*event, input, rooms),
-            StoredRecord::DeadLetter(malformed) => self.spawn_dead_letter(malformed, input),
+            StoredRecord::DeadLetter(malformed) => self.spawn_dead_letter(Some(malformed), input),
             StoredRecord::Unreadable(why) => return StoredResult::Unreadable(why),
         }
         StoredResult::Started
     }
 
-    fn spawn_dead_letter(&mut self, malformed: Malformed, input: TaskInput) {
+    /// Start a task for a record from Kafka whose dead letter is stored.
+    pub(super) fn start_dead_letter(&mut self, input: TaskInput) -> StartResult {
+        self.spawn_dead_letter(None, input);
+        StartResult::Started
+    }
+
+    fn spawn_dead_letter(&mut self, malformed: Option<Malformed>, input: TaskInput) {
         let (at, size_bytes) = (input.at, input.record.size_bytes());
         let (context, events) = (self.context.clone(), self.events.sender());
         let policy = context.policy.current();
@@ -198,8 +204,8 @@ impl<P: Ports> Tasks<P> {
             let report = |event| events.send(event);
             let (record, read_before) = (&input.record, input.source.read_before());
             loop {
-                let end =
-                    send_dead_letter(&context, record, &malformed, read_before, &report).await;
+                let malformed = malformed.as_ref();
+                let end = send_dead_letter(&context, record, malformed, read_before, &report).await;
                 if !may_reclaim(&end, &input.state.draining, &policy).await {
                     return end;
                 }

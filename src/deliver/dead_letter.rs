@@ -15,11 +15,12 @@ use crate::domain::record::Record;
 use crate::domain::wire::dead_letter::dead_letter;
 use crate::ledger::Ledger as _;
 
-/// Send a malformed record to the dead-letter topic, unless that was done.
+/// Send a malformed record to the dead-letter topic, unless that was done. `None`: its dead letter is
+/// stored.
 pub(crate) async fn send_dead_letter<P: Ports>(
     context: &Context<P>,
     record: &Record,
-    malformed: &Malformed,
+    malformed: Option<&Malformed>,
     read_before: ReadBefore,
     on_event: &EventSink<'_>,
 ) -> Ended {
@@ -55,6 +56,8 @@ pub(crate) async fn send_dead_letter<P: Ports>(
         }
         // A dead letter needs no call, so a claim without an answer leaves nothing in doubt.
         claimed @ (ClaimResult::Fresh | ClaimResult::Resumed(_)) => {
+            // The entry was pruned after it had been read.
+            let Some(malformed) = malformed else { return Ended::BeyondMemory };
             let first_seen = match claimed {
                 ClaimResult::Resumed(prior) => prior.first_seen,
                 _ => now,

@@ -323,7 +323,8 @@ impl<P: Ports> Delivery<'_, P> {
     async fn reject_conflicting_id(&self) -> Ended {
         let malformed = conflicting_id(self.event);
         let read_before = self.read_before;
-        send_dead_letter(self.context, self.record, &malformed, read_before, self.on_event).await
+        let malformed = Some(&malformed);
+        send_dead_letter(self.context, self.record, malformed, read_before, self.on_event).await
     }
 
     /// The event as the gate knows it.

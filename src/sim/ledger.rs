@@ -14,8 +14,8 @@ use parking_lot::Mutex;
 use crate::clock::Clock;
 use crate::domain::ledger_entry::{
     Actor, Claim, ClaimResult, CommandResult, EntryState, LedgerCommand, LedgerEntry, OperatorAct,
-    OperatorResult, Park, RecordOrigin, Settle, StoredIdentity, WaitsFor, WakeSession, WriteResult,
-    apply, just_before, operate,
+    OperatorResult, Park, RecordOrigin, Settle, StoredDeadLetter, StoredIdentities, StoredIdentity,
+    WaitsFor, WakeSession, WriteResult, apply, just_before, operate,
 };
 use crate::domain::record::Position;
 use crate::ledger::{
@@ -204,23 +204,31 @@ impl Ledger for MemoryLedger {
             && !self.entries.lock().contains_key(&key)
     }
 
-    async fn identities(&self, range: RecordRange) -> Vec<StoredIdentity> {
+    async fn identities(&self, range: RecordRange) -> StoredIdentities {
         let RecordRange { topic, partition, offsets } = range;
         let found =
             self.stored(&topic, &[partition], |entry| offsets.contains(&entry.source.offset));
-        let identity = |StoredEntry { key, entry }: StoredEntry| {
-            Some(StoredIdentity {
-                offset: entry.source.offset,
-                recorded_at: entry.recorded_at,
-                key,
-                is_answered: entry.is_settled(),
-                session_id: entry.session_id?,
-                first_seen: entry.first_seen,
-                deadline: entry.deadline?,
-            })
-        };
-        let mut identities: Vec<_> = found.into_iter().filter_map(identity).collect();
-        identities.sort_by_key(|identity| identity.offset);
+        let mut identities = StoredIdentities::default();
+        for StoredEntry { key, entry } in found {
+            let (offset, recorded_at) = (entry.source.offset, entry.recorded_at);
+            let is_answered = entry.is_settled();
+            match (entry.session_id, entry.deadline) {
+                (Some(session_id), Some(deadline)) => identities.events.push(StoredIdentity {
+                    offset,
+                    recorded_at,
+                    key,
+                    session_id,
+                    first_seen: entry.first_seen,
+                    deadline,
+                    is_answered,
+                }),
+                _ if is_answered => {
+                    identities.dead_letters.push(StoredDeadLetter { offset, recorded_at });
+                }
+                _ => {}
+            }
+        }
+        identities.events.sort_by_key(|identity| identity.offset);
         identities
     }
 

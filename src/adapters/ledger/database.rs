@@ -36,13 +36,14 @@ pub(super) struct StoredRow {
     pub(super) entry: anyhow::Result<LedgerEntry>,
 }
 
-/// What a row says of the identity of its event.
+/// What a row says of the identity of its event, or of its dead letter.
 #[derive(Debug)]
 pub(super) struct IdentityRow {
     pub(super) offset: i64,
     pub(super) recorded_us: Option<i64>,
     pub(super) key: Arc<str>,
-    pub(super) session_id: Arc<str>,
+    /// `None`: a dead letter.
+    pub(super) session_id: Option<Arc<str>>,
     pub(super) first_seen_us: i64,
     pub(super) deadline_us: Option<i64>,
     pub(super) is_answered: bool,

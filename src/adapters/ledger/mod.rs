@@ -53,7 +53,7 @@ pub use self::url::LedgerUrl;
 use self::writer::{Writer, WriterRequest};
 use crate::clock::Clock;
 use crate::domain::ledger_entry::{
-    Claim, ClaimResult, CommandResult, LedgerCommand, Park, Settle, StoredIdentity, WakeSession,
+    Claim, ClaimResult, CommandResult, LedgerCommand, Park, Settle, StoredIdentities, WakeSession,
     WriteResult,
 };
 use crate::domain::record::Position;
@@ -209,7 +209,7 @@ impl Ledger for SqlLedger {
         read::until_available(available, || reader.forgot(&key, recorded)).await
     }
 
-    async fn identities(&self, range: RecordRange) -> Vec<StoredIdentity> {
+    async fn identities(&self, range: RecordRange) -> StoredIdentities {
         let read = || self.reader.identities(&range);
         read::identities(read::until_available(&self.parked_events, read).await)
     }

@@ -10,7 +10,9 @@ use tracing::error;
 use super::availability::Availability;
 use super::columns::{parse_time, parse_waits_for};
 use super::database::{CountedRows, DueRows, IdentityRow, ParkedRows, StoredRow};
-use crate::domain::ledger_entry::{RecoveredEntry, StoredIdentity};
+use crate::domain::ledger_entry::{
+    RecoveredEntry, StoredDeadLetter, StoredIdentities, StoredIdentity,
+};
 use crate::ledger::{
     DueEntries, ParkedCount, ParkedGroup, Recovered, StoredEntries, UnreadableEntry,
 };
@@ -81,19 +83,30 @@ pub(super) fn counts(rows: Vec<CountedRows>) -> Vec<ParkedCount> {
 }
 
 /// Those that can be read. The others are found to be damaged when their events are claimed.
-pub(super) fn identities(rows: Vec<IdentityRow>) -> Vec<StoredIdentity> {
-    let identity = |row: IdentityRow| {
-        Some(StoredIdentity {
-            offset: row.offset,
-            recorded_at: row.recorded_us.map(parse_time).transpose().ok()?,
-            key: row.key,
-            session_id: row.session_id,
-            first_seen: parse_time(row.first_seen_us).ok()?,
-            deadline: parse_time(row.deadline_us?).ok()?,
-            is_answered: row.is_answered,
-        })
-    };
-    rows.into_iter().filter_map(identity).collect()
+pub(super) fn identities(rows: Vec<IdentityRow>) -> StoredIdentities {
+    let mut found = StoredIdentities::default();
+    for row in rows {
+        let Ok(recorded_at) = row.recorded_us.map(parse_time).transpose() else { continue };
+        let (offset, is_answered) = (row.offset, row.is_answered);
+        let Some(session_id) = row.session_id else {
+            found.dead_letters.push(StoredDeadLetter { offset, recorded_at });
+            continue;
+        };
+        let deadline = row.deadline_us.and_then(|deadline| parse_time(deadline).ok());
+        if let (Ok(first_seen), Some(deadline)) = (parse_time(row.first_seen_us), deadline) {
+            let key = row.key;
+            found.events.push(StoredIdentity {
+                offset,
+                recorded_at,
+                key,
+                session_id,
+                first_seen,
+                deadline,
+                is_answered,
+            });
+        }
+    }
+    found
 }
 
 /// The rows that are due.

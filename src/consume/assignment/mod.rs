@@ -22,7 +22,7 @@ use super::ReadingStart;
 use super::backpressure::PartitionState;
 use super::identities::{HeldRecord, IdentityQuestion, KnownIdentities};
 use crate::deliver::ReadBefore;
-use crate::domain::ledger_entry::StoredIdentity;
+use crate::domain::ledger_entry::{StoredIdentities, StoredIdentity};
 use crate::domain::record::{Record, RecordIdentity};
 use crate::domain::watermark::{RecordStart, Watermark};
 use crate::ledger::DuePartition;
@@ -147,14 +147,15 @@ impl Assignment {
     }
 
     /// The answer to a question of this reading, or of an earlier one.
-    pub(super) fn on_identities(
-        &mut self,
-        question: &IdentityQuestion,
-        found: Vec<StoredIdentity>,
-    ) {
+    pub(super) fn on_identities(&mut self, question: &IdentityQuestion, found: StoredIdentities) {
         if question.reading == self.reading.number {
             self.reading.identities.on_read(&question.offsets, found);
         }
+    }
+
+    /// Whether the ledger has a dead letter for this record.
+    pub(super) fn has_dead_letter(&self, record: &Record) -> bool {
+        self.reading.identities.has_dead_letter(record)
     }
 
     /// The identities that the ledger has for the record at this offset, which is started now.

@@ -27,7 +27,7 @@ fn start(reading: u64, from: Option<i64>, unread_from: i64) -> ReadingStart {
 fn identify(assignments: &mut Assignments) {
     for question in assignments.ask_identities() {
         let assignment = assignments.get_mut(question.assignment.partition).unwrap();
-        assignment.on_identities(&question, vec![]);
+        assignment.on_identities(&question, StoredIdentities::default());
     }
 }
 

@@ -17,7 +17,7 @@ use crate::activity::Activity;
 use crate::clock::{Clock, Rng};
 use crate::domain::backoff::Backoff;
 use crate::domain::course::{Policy, RetryPolicy};
-use crate::domain::ledger_entry::{Park, Settle, StoredIdentity, WakeSession, WriteResult};
+use crate::domain::ledger_entry::{Park, Settle, StoredIdentities, WakeSession, WriteResult};
 use crate::domain::record::Position;
 use crate::domain::reply::{DeskAnswer, Reply};
 use crate::domain::request::DeskCommand;
@@ -186,8 +186,8 @@ impl Ledger for FakeLedger {
         false
     }
 
-    async fn identities(&self, _: RecordRange) -> Vec<StoredIdentity> {
-        Vec::new()
+    async fn identities(&self, _: RecordRange) -> StoredIdentities {
+        StoredIdentities::default()
     }
 
     async fn wake_session(&self, _: WakeSession) {
@@ -361,7 +361,7 @@ async fn sent_to_dead_letters(fault: PortFault) -> PortUses {
     let (context, process) = context(fault).await;
     let (record, malformed) = (record(), conflicting_id(&event()));
     let read_before = ReadBefore::Maybe;
-    let ended = send_dead_letter(&context, &record, &malformed, read_before, &|_| {}).await;
+    let ended = send_dead_letter(&context, &record, Some(&malformed), read_before, &|_| {}).await;
     assert_eq!(ended, Ended::Published);
     process.counts()
 }

@@ -30,6 +30,31 @@ pub struct StoredIdentity {
     pub is_answered: bool,
 }
 
+/// What records were when they were first claimed.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct StoredIdentities {
+    /// The events, in the order of the offsets.
+    pub events: Vec<StoredIdentity>,
+    /// The dead letters that are stored.
+    pub dead_letters: Vec<StoredDeadLetter>,
+}
+
+/// A record whose dead letter is stored: that is its final answer, whatever today's rules make of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StoredDeadLetter {
+    /// The offset of the record.
+    pub offset: i64,
+    /// The timestamp of the record.
+    pub recorded_at: Option<Timestamp>,
+}
+
+impl StoredDeadLetter {
+    /// As [`StoredIdentity::is_of`].
+    pub fn is_of(&self, record: &Record) -> bool {
+        (self.offset, self.recorded_at) == (record.position.offset, record.timestamp)
+    }
+}
+
 impl StoredIdentity {
     /// Whether it is that of this record, and not of one that had its offset before the topic was
     /// deleted and created again.

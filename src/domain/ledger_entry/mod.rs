@@ -23,7 +23,7 @@ pub use self::command::{
     Actor, Applied, Claim, ClaimResult, CommandResult, LedgerCommand, Park, PriorClaim,
     RecordOrigin, Settle, WakeSession, WriteResult, apply,
 };
-pub use self::identity::StoredIdentity;
+pub use self::identity::{StoredDeadLetter, StoredIdentities, StoredIdentity};
 pub use self::json::{entry_json, outcome_of, snapshot_of, unreadable_parts};
 pub use self::operator::{
     GivenUp, OperatorAct, OperatorRefusal, OperatorResult, just_before, operate,

@@ -49,6 +49,7 @@ fn rows(run: &ChaosRun) -> Vec<(&'static str, String)> {
         ("rolling restarts", workers.rolling_restarts.to_string()),
         ("workers paused", workers.pauses.to_string()),
         ("freezes of workers (20 s)", workers.freezes.to_string()),
+        ("machine stood still", format!("{:.1} s", run.stalled.as_secs_f64())),
         ("broker stopped or killed", faults.broker.to_string()),
         ("outcomes refused by the broker", faults.refusals.to_string()),
         ("database stopped", faults.database.to_string()),

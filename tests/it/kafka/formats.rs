@@ -319,6 +319,44 @@ async fn events_of_postgresql_keep_their_identity_when_kafka_delivers_them_again
     events_keep_their_identity_when_kafka_delivers_them_again(world).await;
 }
 
+/// Kafka delivers both records again, because the first one is unfinished.
+async fn a_dead_letter_stays_one_when_a_new_mapping_reads_its_record(mut world: World) {
+    world.set("KAFKA__CONSUMER_PROPERTIES__GROUP_INSTANCE_ID", "one");
+    world.set("DESK__TIMEOUT_MS", "20000").set("DESK__SETTLE_MS", "500");
+    let hang = InjectedFault::hang().with_effect().commands(&[ApiCommand::Transfer]);
+    world.desk.schedule(hang.session("in-doubt"));
+    let (_, record) = escalations().pop().expect("that of the mapping");
+    world.publish_raw([value(json!({"session_id": "in-doubt"})), record]).await;
+    let worker = world.process();
+    world.dead_letters(1).await;
+    worker.kill().await;
+
+    world.configure(INPUT);
+    let worker = world.process();
+    world.outcomes(1).await;
+    world.all_is_committed().await;
+    worker.terminate().await;
+    let sessions: Vec<_> =
+        world.outcomes(1).await.iter().map(|outcome| outcome["session_id"].clone()).collect();
+    assert_eq!(sessions, ["in-doubt"]);
+    assert_eq!(world.dead_letters(1).await.len(), 1);
+    assert_eq!(world.desk.stats().of(ApiCommand::Transfer).calls, 1);
+    audit(&world).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_dead_letter_of_sqlite_stays_one_when_a_new_mapping_reads_its_record() {
+    let world = World::new("dead-sqlite", 1, SimulatedDeskSettings::default()).await;
+    a_dead_letter_stays_one_when_a_new_mapping_reads_its_record(world).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_dead_letter_of_postgresql_stays_one_when_a_new_mapping_reads_its_record() {
+    let mut world = World::new("dead-postgres", 1, SimulatedDeskSettings::default()).await;
+    world.set("LEDGER__URL", &postgres::schema().await);
+    a_dead_letter_stays_one_when_a_new_mapping_reads_its_record(world).await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn an_unfinished_event_whose_mapping_is_gone_is_not_skipped() {
     let mut world = World::new("formats-skip", 1, SimulatedDeskSettings::default()).await;

@@ -1,6 +1,6 @@
 //! Which events were claimed with which records.
 
-use handoff::domain::ledger_entry::{Claim, StoredIdentity};
+use handoff::domain::ledger_entry::{Claim, StoredDeadLetter, StoredIdentities, StoredIdentity};
 use handoff::ledger::RecordRange;
 
 use super::peer::{TestLedger, answer, at, claim, park_with_record};
@@ -14,19 +14,22 @@ pub(super) async fn events_are_found_by_their_records_whatever_became_of_them(
         peer.claim(claim(key, offset)).await;
     }
     let dead_letter = Claim { session_id: None, deadline: None, ..claim("dead-letter", 3) };
-    peer.claim(dead_letter).await;
+    peer.claim(dead_letter.clone()).await;
+    let unanswered = Claim { key: "unanswered".into(), ..dead_letter };
+    peer.claim(unanswered).await;
     let mut elsewhere = claim("elsewhere", 3);
     elsewhere.source.partition = 1;
     peer.claim(elsewhere).await;
     peer.park("parked", park_with_record(90, &claim("parked", 2))).await;
-    for key in ["published", "settled"] {
+    for key in ["published", "settled", "dead-letter"] {
         peer.settle(key, answer("a")).await;
     }
     peer.mark_published("published", None).await;
 
     let range = RecordRange { topic: "escalations".into(), partition: 0, offsets: 1..6 };
     let found = peer.identities(range.clone()).await;
-    let keys: Vec<_> = found.iter().map(|found| (&*found.key, found.is_answered)).collect();
+    assert_eq!(found.dead_letters, [StoredDeadLetter { offset: 3, recorded_at: Some(at(3)) }]);
+    let keys: Vec<_> = found.events.iter().map(|found| (&*found.key, found.is_answered)).collect();
     assert_eq!(keys, [("open", false), ("parked", false), ("published", true), ("settled", true)]);
     let first = StoredIdentity {
         offset: 1,
@@ -37,7 +40,7 @@ pub(super) async fn events_are_found_by_their_records_whatever_became_of_them(
         deadline: at(600),
         is_answered: false,
     };
-    assert_eq!(found[0], first);
+    assert_eq!(found.events[0], first);
     let other = RecordRange { topic: "other".into(), ..range };
-    assert_eq!(peer.identities(other).await, []);
+    assert_eq!(peer.identities(other).await, StoredIdentities::default());
 }

@@ -11,7 +11,7 @@ use handoff::{
     domain::{
         ledger_entry::{
             Claim, ClaimResult, LedgerEntry, Park, RecordOrigin, RecoveredEntry, Settle,
-            StoredIdentity, WaitsFor, WakeSession,
+            StoredIdentities, WaitsFor, WakeSession,
         },
         record::{Position, Record},
         wire::{Channel, Message},
@@ -361,7 +361,7 @@ impl Peer {
         }
     }
 
-    pub(super) async fn identities(&self, range: RecordRange) -> Vec<StoredIdentity> {
+    pub(super) async fn identities(&self, range: RecordRange) -> StoredIdentities {
         match self {
             Self::Memory(ledger) => ledger.identities(range).await,
             Self::Database(ledger, _) => ledger.identities(range).await,

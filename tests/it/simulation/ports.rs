@@ -12,7 +12,7 @@ use std::time::Duration;
 use futures_util::FutureExt as _;
 use handoff::deliver::{OutcomePublisher, Published, PublishedBy};
 use handoff::domain::ledger_entry::{
-    Claim, ClaimResult, Park, RecoveredEntry, Settle, StoredIdentity, WakeSession, WriteResult,
+    Claim, ClaimResult, Park, RecoveredEntry, Settle, StoredIdentities, WakeSession, WriteResult,
 };
 use handoff::domain::record::Position;
 use handoff::domain::wire::Message;
@@ -225,7 +225,7 @@ impl Ledger for SimLedger {
         now(self.memory.forgot(key, recorded))
     }
 
-    async fn identities(&self, range: RecordRange) -> Vec<StoredIdentity> {
+    async fn identities(&self, range: RecordRange) -> StoredIdentities {
         now(self.memory.identities(range))
     }
 

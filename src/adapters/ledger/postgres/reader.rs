@@ -39,7 +39,7 @@ const IDENTITIES: &str = r#"SELECT * FROM (
   SELECT "offset", recorded_us, key, session_id, first_seen_us, deadline_us, true
   FROM handoff_events WHERE state = 'published'
     AND topic = $1 AND partition = $2 AND "offset" >= $3 AND "offset" < $4) AS e
-WHERE session_id IS NOT NULL ORDER BY "offset""#;
+WHERE session_id IS NOT NULL OR is_answered ORDER BY "offset""#;
 
 const UNPUBLISHED_BY_STATE: &str = "SELECT state, count(*) AS count FROM handoff_events
 WHERE state <> 'published' AND topic = $1 AND partition = ANY($2)
@@ -107,7 +107,7 @@ impl PostgresReader {
                 offset: row.try_get("offset")?,
                 recorded_us: row.try_get("recorded_us")?,
                 key: text(row, "key")?,
-                session_id: text(row, "session_id")?,
+                session_id: row.try_get::<Option<&str>, _>("session_id")?.map(Arc::from),
                 first_seen_us: row.try_get("first_seen_us")?,
                 deadline_us: row.try_get("deadline_us")?,
                 is_answered: row.try_get("is_answered")?,

@@ -28,9 +28,10 @@ const FORGOT: &str = "SELECT EXISTS (SELECT 1 FROM handoff_pruned WHERE publishe
   AND NOT EXISTS (SELECT 1 FROM handoff_events WHERE key = ?)";
 
 const IDENTITIES: &str = r#"SELECT "offset", recorded_us, key, session_id, first_seen_us, deadline_us,
-  EXISTS (SELECT 1 FROM handoff_answers AS a WHERE a.event = e.event)
+  EXISTS (SELECT 1 FROM handoff_answers AS a WHERE a.event = e.event) AS is_answered
 FROM handoff_events AS e INDEXED BY handoff_events_position
-WHERE topic = ? AND partition = ? AND "offset" >= ? AND "offset" < ? AND session_id IS NOT NULL
+WHERE topic = ? AND partition = ? AND "offset" >= ? AND "offset" < ?
+  AND (session_id IS NOT NULL OR is_answered)
 ORDER BY "offset""#;
 
 const UNPUBLISHED_BY_STATE: &str = "SELECT state, count(*) FROM handoff_ledger
