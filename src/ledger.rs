@@ -46,6 +46,15 @@ pub trait Ledger: Send + Sync + 'static {
         in_memory: Vec<i64>,
     ) -> impl Future<Output = bool> + Send;
 
+    /// Whether an event of this session is answered and not published whose record is ahead of this one in
+    /// its partition, and not ahead of the offset `from`.
+    fn is_behind_unpublished(
+        &self,
+        session_id: Arc<str>,
+        position: Position,
+        from: i64,
+    ) -> impl Future<Output = bool> + Send;
+
     /// Whether an event of this key may have been answered and forgotten: it has no entry, and
     /// entries as old as its record, which was recorded then, were pruned.
     fn forgot(&self, key: Arc<str>, recorded: Timestamp) -> impl Future<Output = bool> + Send;

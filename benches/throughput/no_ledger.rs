@@ -108,6 +108,10 @@ impl Ledger for NoLedger {
         false
     }
 
+    async fn is_behind_unpublished(&self, _: Arc<str>, _: Position, _: i64) -> bool {
+        false
+    }
+
     async fn mark_published(&self, _: Arc<str>, _: Option<Position>) {}
 
     async fn recover(&self, _: Arc<str>, _: Vec<i32>) -> Recovered {

@@ -299,9 +299,11 @@ impl<P: Ports, S: Source> EventLoop<P, S> {
             identities.iter().any(|stored| stored.is_answered && stored.is_of(&record));
         let source = TaskSource::Kafka { read_before, is_answered };
         let input = TaskInput { record, at, state, source };
-        let started = match has_dead_letter {
-            true => self.tasks.start_dead_letter(input),
-            false => self.tasks.start(input, identities, self.parked.rooms()),
+        let started = if has_dead_letter {
+            self.tasks.spawn_dead_letter(None, input);
+            StartResult::Started
+        } else {
+            self.tasks.start(input, identities, self.parked.rooms())
         };
         match started {
             StartResult::Started => {

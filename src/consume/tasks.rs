@@ -190,13 +190,8 @@ impl<P: Ports> Tasks<P> {
         StoredResult::Started
     }
 
-    /// Start a task for a record from Kafka whose dead letter is stored.
-    pub(super) fn start_dead_letter(&mut self, input: TaskInput) -> StartResult {
-        self.spawn_dead_letter(None, input);
-        StartResult::Started
-    }
-
-    fn spawn_dead_letter(&mut self, malformed: Option<Malformed>, input: TaskInput) {
+    /// `None`: the dead letter is stored.
+    pub(super) fn spawn_dead_letter(&mut self, malformed: Option<Malformed>, input: TaskInput) {
         let (at, size_bytes) = (input.at, input.record.size_bytes());
         let (context, events) = (self.context.clone(), self.events.sender());
         let policy = context.policy.current();

@@ -125,6 +125,7 @@ impl<P: Ports> Delivery<'_, P> {
             }
         };
         self.wait_for_stored_ahead().await?;
+        self.wait_for_answers_ahead().await?;
         // A crash may have come between the answer and the waking. Nothing is woken too early: what
         // Kafka has yet to deliver is waited for, and a woken event looks for those ahead of it.
         self.wake_parked(false).await;
@@ -163,6 +164,8 @@ impl<P: Ports> Delivery<'_, P> {
             return Err(Ended::Fenced);
         }
         self.wake_parked(woken).await;
+        self.turn.set_stored(true);
+        self.wait_for_answers_ahead().await?;
         let unpublished = Unpublished { message, stored_at, token };
         let found_agent = matches!(outcome.status, Status::Assigned | Status::Queued);
         let settled = || self.report(TaskEvent::Settled { found_agent });

@@ -199,6 +199,20 @@ impl Ledger for MemoryLedger {
         })
     }
 
+    async fn is_behind_unpublished(
+        &self,
+        session_id: Arc<str>,
+        position: Position,
+        from: i64,
+    ) -> bool {
+        let Position { topic, partition, offset } = &position;
+        let ahead = self.stored(topic, &[*partition], |entry| {
+            (from..*offset).contains(&entry.source.offset)
+                && entry.session_id.as_ref() == Some(&session_id)
+        });
+        ahead.iter().any(|stored| matches!(stored.entry.state, EntryState::Settled { .. }))
+    }
+
     async fn forgot(&self, key: Arc<str>, recorded: Timestamp) -> bool {
         self.pruned_until.lock().is_some_and(|until| until >= recorded)
             && !self.entries.lock().contains_key(&key)

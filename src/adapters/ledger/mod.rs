@@ -204,6 +204,16 @@ impl Ledger for SqlLedger {
         read::until_available(&self.parked_events, read).await
     }
 
+    async fn is_behind_unpublished(
+        &self,
+        session_id: Arc<str>,
+        position: Position,
+        from: i64,
+    ) -> bool {
+        let read = || self.reader.is_behind_unpublished(&session_id, &position, from);
+        read::until_available(&self.parked_events, read).await
+    }
+
     async fn forgot(&self, key: Arc<str>, recorded: Timestamp) -> bool {
         let (reader, available) = (&self.reader, &self.parked_events);
         read::until_available(available, || reader.forgot(&key, recorded)).await

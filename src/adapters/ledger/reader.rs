@@ -191,6 +191,21 @@ impl LedgerReader {
         }
     }
 
+    /// See [`Ledger::is_behind_unpublished`](crate::ledger::Ledger::is_behind_unpublished).
+    pub(super) async fn is_behind_unpublished(
+        &self,
+        session_id: &Arc<str>,
+        position: &Position,
+        from: i64,
+    ) -> anyhow::Result<bool> {
+        match self {
+            Self::Sqlite(reader) => reader.is_behind_unpublished(session_id, position, from).await,
+            Self::Postgres(reader) => {
+                reader.is_behind_unpublished(session_id, position, from).await
+            }
+        }
+    }
+
     /// See [`Ledger::is_session_parked`](crate::ledger::Ledger::is_session_parked).
     pub(super) async fn is_session_parked(
         &self,

@@ -1,8 +1,8 @@
 //! Events of the ledger that have to wait, because Kafka may still deliver events ahead of them.
 //!
 //! Events of one session may come both ways. One that was parked, and was claimed behind a call that a
-//! crash has cut off, comes from the ledger; the event of that call comes from Kafka, and so does one
-//! whose answer is stored and not published. So an event of the ledger joins the queue of its session when nothing is ahead of it any more
+//! crash has cut off, comes from the ledger; the event of that call comes from Kafka. So an event that
+//! was recovered joins the queue of its session when nothing is ahead of it any more
 //! ([`Assignment::nothing_ahead_below`]). Until then it is in no task, but counts as unfinished.
 
 use std::time::Duration;
@@ -12,13 +12,12 @@ use tokio::time::Instant;
 
 use super::{AssignedReading, Assignment, Assignments};
 use crate::activity::UnfinishedEntry;
-use crate::domain::ledger_entry::{EntryState, RecoveredEntry};
+use crate::domain::ledger_entry::{EntryState, RecoveredEntry, WaitsFor};
 
-/// A stored answer, and an event past its deadline, which is answered without a call, wait no longer
-/// than this after the recovery: they keep their customers waiting. The records ahead of them are
-/// delivered within a second or two, on a busy machine within ten, unless memory is full of events that
-/// wait for Desk.
-const MAX_WAIT_WITHOUT_CALL: Duration = Duration::from_secs(30);
+/// A stored answer waits no longer than this after its recovery. The records ahead of it are delivered
+/// within a second or two, unless memory is full of events that wait for Desk; and it keeps its
+/// customer's conversation waiting.
+const MAX_WAIT_OF_ANSWERS: Duration = Duration::from_secs(5);
 
 /// If Kafka delivers nothing of a partition for this long, events of the ledger start. An event that
 /// starts earlier may be called ahead of another one of its session, so this is longer than brokers
@@ -54,18 +53,22 @@ impl Assignment {
         read_up_to.or(from.max(started_below)).unwrap_or(0)
     }
 
-    /// Whether Kafka may still deliver events of the session of this event that are ahead of it. For one
-    /// that has had its turn they are answered, but their answers may have to be published yet.
+    /// Whether Kafka may still deliver events of the session of this event that are ahead of it. One
+    /// that is parked for a time or for an agent has had its turn. One past its deadline waits for no
+    /// other, unless its answer is stored: answers are published in order whatever their deadlines are.
     pub(in crate::consume) fn is_early(&self, entry: &RecoveredEntry, now: Timestamp) -> bool {
-        let is_answered = matches!(entry.state, EntryState::Settled { .. });
-        let may_wait = || {
-            let since = self.recovered_since;
-            since.is_some_and(|since| since.elapsed() < MAX_WAIT_WITHOUT_CALL)
+        let has_order = match &entry.state {
+            EntryState::Settled { .. } => {
+                let since = self.recovered_since;
+                since.is_some_and(|since| since.elapsed() < MAX_WAIT_OF_ANSWERS)
+            }
+            EntryState::Open { .. } => !entry.is_overdue(now),
+            state => state.waits_for() == Some(&WaitsFor::Session) && !entry.is_overdue(now),
         };
         // A dead letter has no session.
-        entry.session_id.is_some()
+        has_order
+            && entry.session_id.is_some()
             && entry.record.position.offset > self.nothing_ahead_below()
-            && (!(is_answered || entry.is_overdue(now)) || may_wait())
     }
 
     /// Whether an event of its session that is ahead of this parked one is still to be started.

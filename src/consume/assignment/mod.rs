@@ -21,7 +21,7 @@ pub(super) use self::id::{AssignedRecord, AssignmentId};
 use super::ReadingStart;
 use super::backpressure::PartitionState;
 use super::identities::{HeldRecord, IdentityQuestion, KnownIdentities};
-use crate::deliver::ReadBefore;
+use crate::deliver::{ReadBefore, ReadFrom};
 use crate::domain::ledger_entry::{StoredIdentities, StoredIdentity};
 use crate::domain::record::{Record, RecordIdentity};
 use crate::domain::watermark::{RecordStart, Watermark};
@@ -38,6 +38,8 @@ pub(super) struct AssignmentState {
     pub(super) draining: CancellationToken,
     /// Set when the topic was deleted, or may have been: Kafka may not deliver the record any more.
     pub(super) record_is_gone: Arc<AtomicBool>,
+    /// Where the reading of its record begins.
+    pub(super) read_from: Arc<ReadFrom>,
 }
 
 /// A record that may be started.
@@ -219,6 +221,10 @@ impl Assignment {
     fn begin_reading(&mut self, start: &ReadingStart) {
         self.state.record_is_gone.store(true, Ordering::Relaxed);
         self.state.record_is_gone = Arc::default();
+        if self.state.read_from.get().is_some() {
+            self.state.read_from = Arc::default();
+        }
+        self.state.read_from.set(start.from);
         self.reading = AssignedReading::new(start.reading, start.unread_from);
         self.reading.from = start.from;
         self.silent_since = Instant::now();

@@ -198,6 +198,10 @@ impl Ledger for FakeLedger {
         false
     }
 
+    async fn is_behind_unpublished(&self, _: Arc<str>, _: Position, _: i64) -> bool {
+        unreachable!("nothing comes from the ledger")
+    }
+
     async fn recover(&self, _: Arc<str>, _: Vec<i32>) -> Recovered {
         Recovered::default()
     }
@@ -336,6 +340,7 @@ async fn delivered(fault: PortFault) -> (Ended, Vec<TaskEvent>, PortUses) {
         attempt: Attempt::First,
         draining: &CancellationToken::new(),
         record_is_gone: &AtomicBool::new(false),
+        read_from: &ReadFrom::default(),
         progress: &context.activity.unfinished_events().add(&event(), RECEIVED),
         read_before: ReadBefore::Maybe,
         on_event: &move |event| receiver.lock().push(event),

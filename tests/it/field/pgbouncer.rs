@@ -16,6 +16,9 @@ async fn two_workers_behind_pgbouncer_answer_each_event_once() {
     let bouncer = PgBouncer::start().await;
     let mut world = World::new("pgbouncer", 4, SimulatedDeskSettings::default()).await;
     world.set("LEDGER__URL", &bouncer.database().await);
+    // The others commit nothing while a killed member keeps them from joining again.
+    world.set("KAFKA__CONSUMER_PROPERTIES__SESSION_TIMEOUT_MS", "6000");
+    world.set("DRAIN__TIMEOUT_MS", "3000");
     world.set("RETRY__QUICK_ATTEMPTS", "1").set("RETRY__PARK_MS", "1500");
     for n in 0..SESSIONS / 4 {
         world.desk.schedule(InjectedFault::error(60_014).session(format!("s-{n}")));

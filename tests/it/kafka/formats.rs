@@ -10,10 +10,9 @@ use tokio::process::Command;
 use tokio::time::{Duration, Instant, sleep};
 
 use crate::support::kafka::{Received, Record, read_all, read_to_end};
-use crate::support::postgres;
 use crate::support::worker::{TIME_LIMIT, World, by_event, escalation};
 
-const INPUT: &str = r#"
+pub(super) const INPUT: &str = r#"
 [input]
 dialects = ["rasa", "bot_framework", "dialogflow", "native"]
 
@@ -28,7 +27,7 @@ id = "/responseId"
 const PATIENT: &str = "\n[[routes]]\nname = \"all\"\ntargets = [{ default = true }]\n\
                        while_nobody_online = \"keep_trying\"\nretry_ms = [500]\n";
 
-fn value(value: Value) -> Record {
+pub(super) fn value(value: Value) -> Record {
     Record::new("k", value.to_string())
 }
 
@@ -47,7 +46,7 @@ fn activity(id: &str, session: &str) -> Value {
 }
 
 /// One record of each format, by the identity that its outcome has; `record`: that of the position.
-fn escalations() -> Vec<(&'static str, Record)> {
+pub(super) fn escalations() -> Vec<(&'static str, Record)> {
     let inside = |session: &str| json!({"session_id": session});
     let rasa = |event: Value| {
         let mut event = event;
@@ -155,7 +154,7 @@ fn json_of(outcome: &Received) -> Value {
     serde_json::from_slice(outcome.value.as_deref().unwrap()).unwrap()
 }
 
-async fn audit(world: &World) -> String {
+pub(super) async fn audit(world: &World) -> String {
     let mut command = Command::new(env!("CARGO_BIN_EXE_handoff"));
     let output = command.arg("audit").env_clear().envs(world.env()).output().await.unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
@@ -270,91 +269,6 @@ async fn until(what: &str, holds: impl AsyncFn() -> bool) {
         assert!(begun.elapsed() < TIME_LIMIT, "not after {TIME_LIMIT:?}: {what}");
         sleep(Duration::from_millis(50)).await;
     }
-}
-
-/// Kafka delivers both records again, because the first one is unfinished.
-async fn events_keep_their_identity_when_kafka_delivers_them_again(mut world: World) {
-    world.set("KAFKA__CONSUMER_PROPERTIES__GROUP_INSTANCE_ID", "one");
-    world.set("DESK__TIMEOUT_MS", "20000").set("DESK__SETTLE_MS", "500");
-    let hang = InjectedFault::hang().with_effect().commands(&[ApiCommand::Transfer]);
-    world.desk.schedule(hang.session("in-doubt"));
-    let sessions = ["in-doubt", "answered"];
-    let record = |session: &&str| {
-        let id = format!("own-{session}");
-        value(json!({"session_id": session})).header("x-id", id)
-    };
-    let places = world.publish_raw(sessions.iter().map(record)).await;
-    let worker = world.process();
-    assert_eq!(world.outcomes(1).await[0]["session_id"], "answered");
-    worker.kill().await;
-
-    world.set("INPUT__ID_HEADER", "x-id");
-    let worker = world.process();
-    let outcomes = by_event(world.outcomes(2).await);
-    world.all_is_committed().await;
-    worker.terminate().await;
-    world.assert_all_committed().await;
-    for ((_, offset), session) in places.iter().zip(sessions) {
-        let outcome = &outcomes[&format!("{}/0/{offset}", world.topic("in"))];
-        assert_eq!(
-            (&outcome["session_id"], &outcome["status"]),
-            (&json!(session), &json!("assigned"))
-        );
-    }
-    assert_eq!(world.desk.stats().of(ApiCommand::Transfer).calls, 2, "each was asked for once");
-    world.set("INPUT__ID_HEADER", "id");
-    audit(&world).await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn events_of_sqlite_keep_their_identity_when_kafka_delivers_them_again() {
-    let world = World::new("identity-sqlite", 1, SimulatedDeskSettings::default()).await;
-    events_keep_their_identity_when_kafka_delivers_them_again(world).await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn events_of_postgresql_keep_their_identity_when_kafka_delivers_them_again() {
-    let mut world = World::new("identity-postgres", 1, SimulatedDeskSettings::default()).await;
-    world.set("LEDGER__URL", &postgres::schema().await);
-    events_keep_their_identity_when_kafka_delivers_them_again(world).await;
-}
-
-/// Kafka delivers both records again, because the first one is unfinished.
-async fn a_dead_letter_stays_one_when_a_new_mapping_reads_its_record(mut world: World) {
-    world.set("KAFKA__CONSUMER_PROPERTIES__GROUP_INSTANCE_ID", "one");
-    world.set("DESK__TIMEOUT_MS", "20000").set("DESK__SETTLE_MS", "500");
-    let hang = InjectedFault::hang().with_effect().commands(&[ApiCommand::Transfer]);
-    world.desk.schedule(hang.session("in-doubt"));
-    let (_, record) = escalations().pop().expect("that of the mapping");
-    world.publish_raw([value(json!({"session_id": "in-doubt"})), record]).await;
-    let worker = world.process();
-    world.dead_letters(1).await;
-    worker.kill().await;
-
-    world.configure(INPUT);
-    let worker = world.process();
-    world.outcomes(1).await;
-    world.all_is_committed().await;
-    worker.terminate().await;
-    let sessions: Vec<_> =
-        world.outcomes(1).await.iter().map(|outcome| outcome["session_id"].clone()).collect();
-    assert_eq!(sessions, ["in-doubt"]);
-    assert_eq!(world.dead_letters(1).await.len(), 1);
-    assert_eq!(world.desk.stats().of(ApiCommand::Transfer).calls, 1);
-    audit(&world).await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_dead_letter_of_sqlite_stays_one_when_a_new_mapping_reads_its_record() {
-    let world = World::new("dead-sqlite", 1, SimulatedDeskSettings::default()).await;
-    a_dead_letter_stays_one_when_a_new_mapping_reads_its_record(world).await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_dead_letter_of_postgresql_stays_one_when_a_new_mapping_reads_its_record() {
-    let mut world = World::new("dead-postgres", 1, SimulatedDeskSettings::default()).await;
-    world.set("LEDGER__URL", &postgres::schema().await);
-    a_dead_letter_stays_one_when_a_new_mapping_reads_its_record(world).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -10,6 +10,7 @@ mod dead_letters;
 mod explain;
 mod formats;
 mod groups;
+mod identities;
 mod json_log;
 mod ledger_away;
 mod operator;

@@ -64,6 +64,7 @@ on_every_ledger!(
     parked::a_session_is_woken_in_its_order,
     parked::many_answers_wake_their_sessions_at_once,
     parked::a_session_is_parked_while_an_earlier_event_is,
+    parked::an_answer_that_is_not_published_is_found_by_those_behind_it,
     versions::an_entry_that_has_changed_since_it_was_read_is_not_claimed,
     versions::a_woken_entry_is_still_in_its_version,
     versions::a_claimed_event_that_nobody_works_on_is_ahead,

@@ -268,6 +268,23 @@ pub(super) async fn many_answers_wake_their_sessions_at_once(test_ledger: &TestL
     assert_eq!(due_now(&peer).await.len(), 60);
 }
 
+pub(super) async fn an_answer_that_is_not_published_is_found_by_those_behind_it(
+    test_ledger: &TestLedger,
+) {
+    let peer = test_ledger.peer("a").await;
+    let is_behind = async |offset| peer.is_behind_unpublished("s", position(0, offset), 3).await;
+    peer.claim(claim("k", 5)).await;
+    assert!(!is_behind(9).await, "it has no answer");
+    peer.settle("k", answer("it")).await;
+    assert!(is_behind(6).await);
+    assert!(!is_behind(5).await, "not behind itself");
+    assert!(!peer.is_behind_unpublished("s", position(0, 9), 6).await, "it is before the range");
+    assert!(!peer.is_behind_unpublished("t", position(0, 9), 3).await, "another session");
+    assert!(!peer.is_behind_unpublished("s", position(1, 9), 3).await, "another partition");
+    peer.mark_published("k", None).await;
+    assert!(!is_behind(9).await);
+}
+
 pub(super) async fn a_session_is_parked_while_an_earlier_event_is(test_ledger: &TestLedger) {
     let peer = test_ledger.peer("a").await;
     let is_parked = async |offset| peer.is_session_parked("s", position(0, offset)).await;

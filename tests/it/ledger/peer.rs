@@ -296,6 +296,22 @@ impl Peer {
         }
     }
 
+    pub(super) async fn is_behind_unpublished(
+        &self,
+        session_id: &str,
+        position: Position,
+        from: i64,
+    ) -> bool {
+        match self {
+            Self::Memory(ledger) => {
+                ledger.is_behind_unpublished(session_id.into(), position, from).await
+            }
+            Self::Database(ledger, _) => {
+                ledger.is_behind_unpublished(session_id.into(), position, from).await
+            }
+        }
+    }
+
     pub(super) async fn due(&self, query: DueQuery) -> DueEntries {
         match self {
             Self::Memory(ledger) => ledger.due(query).await,

@@ -220,6 +220,11 @@ impl Ledger for SimLedger {
         is_parked && !self.process.world.is(Mutation::OvertakeParkedEvents)
     }
 
+    async fn is_behind_unpublished(&self, session: Arc<str>, at: Position, from: i64) -> bool {
+        self.read().await;
+        now(self.memory.is_behind_unpublished(session, at, from))
+    }
+
     async fn forgot(&self, key: Arc<str>, recorded: Timestamp) -> bool {
         // Nothing is pruned here, so no read is simulated.
         now(self.memory.forgot(key, recorded))

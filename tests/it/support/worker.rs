@@ -199,10 +199,12 @@ impl World {
     /// Wait until everything that was read is committed, while the workers run.
     pub(crate) async fn all_is_committed(&self) {
         let until = Instant::now() + TIME_LIMIT;
-        while Instant::now() < until {
-            if self.commits().await.iter().all(|(_, committed, end)| *committed == Some(*end)) {
+        loop {
+            let commits = self.commits().await;
+            if commits.iter().all(|(_, committed, end)| *committed == Some(*end)) {
                 return;
             }
+            assert!(Instant::now() < until, "partition, committed, end: {commits:?}");
             sleep(Duration::from_millis(200)).await;
         }
     }

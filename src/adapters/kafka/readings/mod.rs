@@ -202,6 +202,10 @@ impl Readings {
         let mut state = self.0.lock();
         let Some(reading) = state.begun(partition) else { return Receipt::Dropped };
         reading.is_fetched = true;
+        if reading.received.is_some_and(|received| offset <= received) {
+            // The partition has shrunk: it has another end, which the client reports.
+            reading.end_reported = false;
+        }
         reading.received = Some(offset);
         if offset >= reading.unread_from {
             reading.unread_from = offset + 1;

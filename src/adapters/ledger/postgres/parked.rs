@@ -139,6 +139,10 @@ const IS_SESSION_PARKED: &str = r#"SELECT EXISTS (SELECT 1 FROM handoff_events
     AND session_id = $1 AND topic = $2 AND partition = $3 AND "offset" < $4
     AND (waits_for <> 'redelivery' OR state = 'open' AND from_ledger AND "offset" <> ALL($5))) AS found"#;
 
+const IS_BEHIND_UNPUBLISHED: &str = r#"SELECT EXISTS (SELECT 1 FROM handoff_events
+  WHERE state <> 'published' AND topic = $1 AND partition = $2 AND "offset" >= $3 AND "offset" < $4
+    AND session_id = $5 AND state = 'settled') AS found"#;
+
 impl PostgresReader {
     pub(in super::super) async fn unfinished(
         &self,
@@ -265,6 +269,18 @@ impl PostgresReader {
         let Position { topic, partition, offset } = before;
         let query = sqlx::query(IS_SESSION_PARKED).bind(&**session_id).bind(&**topic);
         let rows = self.rows(query.bind(partition).bind(offset).bind(in_memory)).await?;
+        Ok(rows.first().context("no row")?.try_get("found")?)
+    }
+
+    pub(in super::super) async fn is_behind_unpublished(
+        &self,
+        session_id: &Arc<str>,
+        position: &Position,
+        from: i64,
+    ) -> anyhow::Result<bool> {
+        let Position { topic, partition, offset } = position;
+        let query = sqlx::query(IS_BEHIND_UNPUBLISHED).bind(&**topic).bind(partition).bind(from);
+        let rows = self.rows(query.bind(offset).bind(&**session_id)).await?;
         Ok(rows.first().context("no row")?.try_get("found")?)
     }
 

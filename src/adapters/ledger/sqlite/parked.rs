@@ -108,6 +108,12 @@ const IS_SESSION_PARKED: &str = r#"SELECT EXISTS (
       AND "offset" NOT IN (SELECT value FROM json_each(?))
       AND NOT EXISTS (SELECT 1 FROM handoff_answers AS a WHERE a.event = e.event)))"#;
 
+const IS_BEHIND_UNPUBLISHED: &str = r#"SELECT EXISTS (
+  SELECT 1 FROM handoff_events AS e INDEXED BY handoff_events_position
+  WHERE topic = ? AND partition = ? AND "offset" >= ? AND "offset" < ? AND session_id = ?
+    AND EXISTS (SELECT 1 FROM handoff_answers AS a WHERE a.event = e.event)
+    AND NOT EXISTS (SELECT 1 FROM handoff_published AS p WHERE p.event = e.event))"#;
+
 const ROWS: &str = "SELECT l.* FROM json_each(?) AS wanted
 CROSS JOIN handoff_ledger AS l ON l.event = wanted.value ORDER BY wanted.key";
 
@@ -277,6 +283,17 @@ pub(super) fn is_session_parked(
     let Position { topic, partition, offset } = before;
     let values = params![session_id, topic, partition, offset, json(in_memory)];
     connection.prepare_cached(IS_SESSION_PARKED)?.query_row(values, |row| row.get(0))
+}
+
+pub(super) fn is_behind_unpublished(
+    connection: &Connection,
+    session_id: &str,
+    position: &Position,
+    from: i64,
+) -> rusqlite::Result<bool> {
+    let Position { topic, partition, offset } = position;
+    let values = params![topic, partition, from, offset, session_id];
+    connection.prepare_cached(IS_BEHIND_UNPUBLISHED)?.query_row(values, |row| row.get(0))
 }
 
 fn find(

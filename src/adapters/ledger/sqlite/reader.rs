@@ -216,12 +216,33 @@ impl SqliteReader {
     ) -> anyhow::Result<bool> {
         let (session_id, before) = (session_id.clone(), before.clone());
         let in_memory = in_memory.to_vec();
-        let look_up = move |connection: &Connection, file: &Path| {
-            let found = parked::is_session_parked(connection, &session_id, &before, &in_memory);
-            found.map_err(|error| explain(file, error))
-        };
+        self.look_up(move |connection| {
+            parked::is_session_parked(connection, &session_id, &before, &in_memory)
+        })
+        .await
+    }
+
+    pub(in super::super) async fn is_behind_unpublished(
+        &self,
+        session_id: &Arc<str>,
+        position: &Position,
+        from: i64,
+    ) -> anyhow::Result<bool> {
+        let (session_id, position) = (session_id.clone(), position.clone());
+        self.look_up(move |connection| {
+            parked::is_behind_unpublished(connection, &session_id, &position, from)
+        })
+        .await
+    }
+
+    /// A short query that no long one delays.
+    async fn look_up(
+        &self,
+        query: impl FnOnce(&Connection) -> rusqlite::Result<bool> + Send + 'static,
+    ) -> anyhow::Result<bool> {
         let (connection, file) = (self.lookups.clone(), self.file.clone());
-        spawn_blocking(move || look_up(&connection.lock(), &file)).await?
+        spawn_blocking(move || query(&connection.lock()).map_err(|error| explain(&file, error)))
+            .await?
     }
 
     pub(in super::super) async fn unpublished_by_state(
