@@ -23,38 +23,49 @@ const AGAIN_AFTER: Duration = Duration::from_secs(60);
 /// Whether a client has lost its brokers.
 pub(super) struct LostBrokers {
     bootstrap_servers: CString,
-    /// From when on it has none; `None`: the last answer named some.
-    since: Mutex<Option<Instant>>,
+    state: Mutex<BrokersState>,
+}
+
+#[derive(Default)]
+struct BrokersState {
+    /// When the last answer named no broker; `None`: it named some.
+    named_none: Option<Instant>,
+    repaired: Option<Instant>,
 }
 
 impl LostBrokers {
     pub(super) fn new(bootstrap_servers: &str) -> Self {
         // A text with a NUL is refused with the configuration.
         let bootstrap_servers = CString::new(bootstrap_servers).unwrap_or_default();
-        Self { bootstrap_servers, since: Mutex::default() }
+        Self { bootstrap_servers, state: Mutex::default() }
     }
 
     /// Read a line of the client's log.
     pub(super) fn on_log(&self, line: &str) {
         if line.contains(" brokers, ") {
             let named_none = line.contains(": 0 brokers, ");
-            *self.since.lock() = named_none.then(Instant::now);
+            self.state.lock().named_none = named_none.then(Instant::now);
         }
     }
 
     /// Give the client its first brokers again if it has lost them. To be called each second or so, and
     /// not by a callback for log lines.
     pub(super) fn restore<C: ClientContext>(&self, client: &Client<C>) {
-        self.restore_after(LOST_AFTER, client);
-    }
-
-    fn restore_after<C: ClientContext>(&self, time: Duration, client: &Client<C>) {
-        let lost = self.since.lock().take_if(|since| since.elapsed() >= time);
-        if lost.is_some() {
+        if self.is_due(LOST_AFTER) {
             info!("a broker has answered that there are no brokers, asking the bootstrap servers");
             add_brokers(client, &self.bootstrap_servers);
-            *self.since.lock() = Some(Instant::now() + AGAIN_AFTER);
         }
+    }
+
+    /// Whether it is to be repaired now. Counts as repaired then.
+    fn is_due(&self, lost_after: Duration) -> bool {
+        let mut state = self.state.lock();
+        let is_lost = state.named_none.is_some_and(|at| at.elapsed() >= lost_after);
+        let is_due = is_lost && state.repaired.is_none_or(|at| at.elapsed() >= AGAIN_AFTER);
+        if is_due {
+            state.repaired = Some(Instant::now());
+        }
+        is_due
     }
 }
 
@@ -83,16 +94,13 @@ mod tests {
     /// A client takes what memory it needs to read an answer from its length.
     const PADDING: [u8; 64] = [0; 64];
 
-    /// A broker that answers that there are no brokers; returns its address.
-    fn start_stopping_broker() -> String {
-        let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
-        let address = listener.local_addr().expect("an address").to_string();
+    /// Answers that there are no brokers.
+    fn serve(listener: TcpListener) {
         std::thread::spawn(move || {
             for stream in listener.incoming().map_while(Result::ok) {
                 std::thread::spawn(move || while answer(&stream).is_ok() {});
             }
         });
-        address
     }
 
     fn answer(mut stream: &TcpStream) -> std::io::Result<()> {
@@ -140,28 +148,36 @@ mod tests {
         fn delivery(&self, _: &DeliveryResult<'_>, _: Self::DeliveryOpaque) {}
     }
 
+    #[tokio::test(start_paused = true)]
+    async fn a_client_is_repaired_once_it_has_no_brokers_for_long() {
+        let lost = LostBrokers::new("a:9092");
+        assert!(!lost.is_due(LOST_AFTER));
+        lost.on_log("[thrd:main]: a:9092/1: 0 brokers, 1 topics");
+        assert!(!lost.is_due(LOST_AFTER), "it may begin again by itself");
+        tokio::time::advance(LOST_AFTER).await;
+        assert!(lost.is_due(LOST_AFTER) && !lost.is_due(LOST_AFTER), "once");
+        tokio::time::advance(AGAIN_AFTER).await;
+        assert!(lost.is_due(LOST_AFTER), "it is still so");
+        lost.on_log("[thrd:main]: a:9092/1: 10 brokers, 1 topics");
+        tokio::time::advance(AGAIN_AFTER).await;
+        assert!(!lost.is_due(LOST_AFTER));
+    }
+
     /// Whether librdkafka stalls by itself is a race, so this client has no brokers from the beginning.
     #[test]
-    fn a_client_without_brokers_asks_the_first_ones_and_its_log_says_how_many_they_name() {
+    fn a_client_asks_the_brokers_that_were_added_and_logs_how_many_they_name() {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+        let servers = listener.local_addr().expect("an address").to_string();
         let mut config = ClientConfig::new();
         log_metadata(&mut config);
-        let lost = LostBrokers::new(&start_stopping_broker());
         let client: ThreadedProducer<LogReader> =
-            config.create_with_context(LogReader(lost)).expect("a client");
+            config.create_with_context(LogReader(LostBrokers::new(&servers))).expect("a client");
         let lost = &client.context().0;
-        lost.restore_after(Duration::ZERO, client.client());
-        assert_eq!(*lost.since.lock(), None, "nothing was lost");
-
-        lost.on_log("[thrd:main]: a:9092/1: 0 brokers, 1 topics");
-        lost.restore(client.client());
-        assert!(*lost.since.lock() <= Some(Instant::now()), "it may begin again by itself");
-        lost.restore_after(Duration::ZERO, client.client());
-        assert!(*lost.since.lock() > Some(Instant::now()), "repaired, and again only later");
-        lost.on_log("[thrd:main]: a:9092/1: 10 brokers, 1 topics");
-        assert_eq!(*lost.since.lock(), None);
-        let named_none = (0..1000).any(|_| {
+        add_brokers(client.client(), &lost.bootstrap_servers);
+        serve(listener);
+        let named_none = (0..3000).any(|_| {
             std::thread::sleep(Duration::from_millis(10));
-            lost.since.lock().is_some()
+            lost.state.lock().named_none.is_some()
         });
         assert!(named_none, "the answer of the broker that was added");
     }

@@ -202,9 +202,10 @@ impl Readings {
         let mut state = self.0.lock();
         let Some(reading) = state.begun(partition) else { return Receipt::Dropped };
         reading.is_fetched = true;
-        if reading.received.is_some_and(|received| offset <= received) {
-            // The partition has shrunk: it has another end, which the client reports.
+        if reading.received.is_some_and(|received| offset < received) {
+            // The partition has shrunk: the client reports its end.
             reading.end_reported = false;
+            reading.end = i64::MAX;
         }
         reading.received = Some(offset);
         if offset >= reading.unread_from {
