@@ -181,7 +181,7 @@ impl<P: Ports> DeliveryTask<P> {
             attempt: self.attempt,
             draining: &self.input.state.draining,
             record_is_gone: &self.input.state.record_is_gone,
-            read_from: &self.input.state.read_from,
+            finished_below: &self.input.state.finished_below,
             progress: &self.progress,
             on_event: &|event| self.events.send(event),
             span: self.context.traces.begin(&self.event, &self.input.record),

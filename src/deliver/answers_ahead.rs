@@ -17,23 +17,24 @@ use crate::ledger::Ledger as _;
 /// An answer waits no longer than this for others: it keeps its customer waiting. Records are delivered
 /// again within a second or two, on a busy machine within ten.
 const MAX_WAIT: Duration = Duration::from_secs(30);
-/// From one question to the ledger to the next.
-const ASK_AGAIN: Duration = Duration::from_millis(250);
+/// From one question to the ledger to the next: at first, and at most.
+const ASK_AGAIN: [Duration; 2] = [Duration::from_millis(5), Duration::from_millis(250)];
 
 const UNKNOWN: i64 = -1;
 
-/// The first offset that Kafka delivers in a reading of a partition, once that is known. What is ahead of
-/// it and not published, the ledger gives back before anything else.
+/// The offset below which all events of a partition are finished or parked: its watermark, once the
+/// reading has begun. Of what is ahead of it, Kafka delivers nothing again; what is not published, the
+/// ledger gives back before anything else.
 #[derive(Debug)]
-pub(crate) struct ReadFrom(AtomicI64);
+pub(crate) struct FinishedBelow(AtomicI64);
 
-impl Default for ReadFrom {
+impl Default for FinishedBelow {
     fn default() -> Self {
         Self(AtomicI64::new(UNKNOWN))
     }
 }
 
-impl ReadFrom {
+impl FinishedBelow {
     /// `None`: Kafka delivers nothing.
     pub(crate) fn set(&self, offset: Option<i64>) {
         self.0.store(offset.unwrap_or(i64::MAX), Ordering::Relaxed);
@@ -45,20 +46,32 @@ impl ReadFrom {
 }
 
 impl<P: Ports> Delivery<'_, P> {
-    /// Wait until the stored answers ahead of this one are published.
+    /// Wait until the stored answers ahead of this one are published. The later events of its session
+    /// wait with it.
     pub(super) async fn wait_for_answers_ahead(&self) -> Result<(), Ended> {
-        let ahead = async {
-            self.turn.follows_stored().await;
-            while self.is_behind_unpublished().await {
-                sleep(ASK_AGAIN).await;
-            }
-        };
+        timeout(MAX_WAIT, self.answers_ahead()).await.unwrap_or(Ok(()))
+    }
+
+    async fn answers_ahead(&self) -> Result<(), Ended> {
         tokio::select! {
             biased;
-            _ = timeout(MAX_WAIT, ahead) => Ok(()),
-            // It is stored: the next owner publishes it.
-            () = self.draining.cancelled() => Err(Ended::Released),
+            () = self.turn.follows_stored() => {}
+            () = self.draining.cancelled() => return self.leave_to_next_owner(),
         }
+        let [mut pause, longest] = ASK_AGAIN;
+        while self.is_behind_unpublished().await {
+            tokio::select! {
+                biased;
+                () = self.draining.cancelled() => return self.leave_to_next_owner(),
+                () = sleep(pause) => pause = (2 * pause).min(longest),
+            }
+        }
+        Ok(())
+    }
+
+    /// The answer is stored, and comes back to the next owner: from Kafka, unless the topic was deleted.
+    fn leave_to_next_owner(&self) -> Result<(), Ended> {
+        if self.record_is_gone.load(Ordering::Relaxed) { Ok(()) } else { Err(Ended::Released) }
     }
 
     async fn is_behind_unpublished(&self) -> bool {
@@ -66,12 +79,12 @@ impl<P: Ports> Delivery<'_, P> {
             return false;
         }
         let position = self.record.position.clone();
-        match self.read_from.get() {
+        match self.finished_below.get() {
             None => true,
-            Some(from) if position.offset <= from => false,
-            Some(from) => {
+            Some(below) if position.offset <= below => false,
+            Some(below) => {
                 let session = self.event.session_id.clone();
-                self.context.ledger.is_behind_unpublished(session, position, from).await
+                self.context.ledger.is_behind_unpublished(session, position, below).await
             }
         }
     }

@@ -28,7 +28,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::{Instrument as _, error, info_span, warn};
 
-pub(crate) use self::answers_ahead::ReadFrom;
+pub(crate) use self::answers_ahead::FinishedBelow;
 pub(crate) use self::dead_letter::send_dead_letter;
 pub use self::ports::{Context, DeskApi, OutcomePublisher, Ports, Published, PublishedBy};
 pub use self::reloadable::{SharedPolicy, SharedRules};
@@ -85,8 +85,8 @@ pub(crate) struct Delivery<'a, P: Ports> {
     pub(crate) draining: &'a CancellationToken,
     /// Set when Kafka does not deliver the record any more, because its topic was deleted.
     pub(crate) record_is_gone: &'a AtomicBool,
-    /// Where Kafka delivers records of its partition from.
-    pub(crate) read_from: &'a ReadFrom,
+    /// Of its partition.
+    pub(crate) finished_below: &'a FinishedBelow,
     /// Where it notes how far it is, for `/status`.
     pub(crate) progress: &'a UnfinishedEvent,
     /// Receives the events of the delivery. It must not block.

@@ -166,6 +166,8 @@ impl<P: Ports> Delivery<'_, P> {
         self.wake_parked(woken).await;
         self.turn.set_stored(true);
         self.wait_for_answers_ahead().await?;
+        // One behind it may have been parked meanwhile.
+        self.wake_parked(true).await;
         let unpublished = Unpublished { message, stored_at, token };
         let found_agent = matches!(outcome.status, Status::Assigned | Status::Queued);
         let settled = || self.report(TaskEvent::Settled { found_agent });

@@ -21,7 +21,7 @@ pub(super) use self::id::{AssignedRecord, AssignmentId};
 use super::ReadingStart;
 use super::backpressure::PartitionState;
 use super::identities::{HeldRecord, IdentityQuestion, KnownIdentities};
-use crate::deliver::{ReadBefore, ReadFrom};
+use crate::deliver::{FinishedBelow, ReadBefore};
 use crate::domain::ledger_entry::{StoredIdentities, StoredIdentity};
 use crate::domain::record::{Record, RecordIdentity};
 use crate::domain::watermark::{RecordStart, Watermark};
@@ -38,8 +38,8 @@ pub(super) struct AssignmentState {
     pub(super) draining: CancellationToken,
     /// Set when the topic was deleted, or may have been: Kafka may not deliver the record any more.
     pub(super) record_is_gone: Arc<AtomicBool>,
-    /// Where the reading of its record begins.
-    pub(super) read_from: Arc<ReadFrom>,
+    /// The watermark of the reading.
+    pub(super) finished_below: Arc<FinishedBelow>,
 }
 
 /// A record that may be started.
@@ -195,6 +195,7 @@ impl Assignment {
             reading.end_reached = false;
             reading.unread_from = reading.unread_from.max(from);
             reading.identities = KnownIdentities::default();
+            self.state.finished_below.set(Some(record.offset));
             warn_throttled!(
                 REWOUND,
                 kafka.partition = self.id.partition,
@@ -208,7 +209,11 @@ impl Assignment {
 
     /// Finish a record. Returns the offset to commit, if that has changed.
     pub(super) fn finish(&mut self, record: RecordIdentity) -> Option<i64> {
-        self.reading.watermark.finish(record)
+        let watermark = self.reading.watermark.finish(record);
+        if watermark.is_some() {
+            self.state.finished_below.set(watermark);
+        }
+        watermark
     }
 
     /// Whether a record may have been read before.
@@ -221,10 +226,10 @@ impl Assignment {
     fn begin_reading(&mut self, start: &ReadingStart) {
         self.state.record_is_gone.store(true, Ordering::Relaxed);
         self.state.record_is_gone = Arc::default();
-        if self.state.read_from.get().is_some() {
-            self.state.read_from = Arc::default();
+        if self.state.finished_below.get().is_some() {
+            self.state.finished_below = Arc::default();
         }
-        self.state.read_from.set(start.from);
+        self.state.finished_below.set(start.from);
         self.reading = AssignedReading::new(start.reading, start.unread_from);
         self.reading.from = start.from;
         self.silent_since = Instant::now();

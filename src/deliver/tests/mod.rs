@@ -340,7 +340,7 @@ async fn delivered(fault: PortFault) -> (Ended, Vec<TaskEvent>, PortUses) {
         attempt: Attempt::First,
         draining: &CancellationToken::new(),
         record_is_gone: &AtomicBool::new(false),
-        read_from: &ReadFrom::default(),
+        finished_below: &FinishedBelow::default(),
         progress: &context.activity.unfinished_events().add(&event(), RECEIVED),
         read_before: ReadBefore::Maybe,
         on_event: &move |event| receiver.lock().push(event),

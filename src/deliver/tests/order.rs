@@ -99,8 +99,8 @@ async fn delivered_from(
     offset: i64,
 ) -> Ended {
     let (event, record, draining) = (event_at(offset), record_at(offset), CancellationToken::new());
-    let read_from = ReadFrom::default();
-    read_from.set(Some(offset));
+    let finished_below = FinishedBelow::default();
+    finished_below.set(Some(offset));
     let delivery = Delivery {
         context,
         policy: &context.policy.current(),
@@ -116,7 +116,7 @@ async fn delivered_from(
         attempt: Attempt::First,
         draining: &draining,
         record_is_gone: &AtomicBool::new(from == CameFrom::DeletedTopic),
-        read_from: &read_from,
+        finished_below: &finished_below,
         progress: &context.activity.unfinished_events().add(&event, RECEIVED),
         read_before: ReadBefore::Never,
         on_event: &|_| {},

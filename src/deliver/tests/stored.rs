@@ -98,8 +98,8 @@ async fn recovered(stored: &[StoredAnswer], origin: RecordOrigin) -> (Duration, 
     let turns: Vec<_> = turns.collect();
     let (policy, draining) = (context.policy.current(), CancellationToken::new());
     let (retry_slots, record_is_gone) = (Semaphore::new(1), AtomicBool::new(false));
-    let read_from = ReadFrom::default();
-    read_from.set(Some(0));
+    let finished_below = FinishedBelow::default();
+    finished_below.set(Some(0));
     let deliveries = stored.iter().zip(&turns).map(async |(stored, turn)| {
         let StoredAnswer { event, record, .. } = stored;
         let delivery = Delivery {
@@ -117,7 +117,7 @@ async fn recovered(stored: &[StoredAnswer], origin: RecordOrigin) -> (Duration, 
             attempt: Attempt::First,
             draining: &draining,
             record_is_gone: &record_is_gone,
-            read_from: &read_from,
+            finished_below: &finished_below,
             progress: &context.activity.unfinished_events().add(event, RECEIVED),
             read_before: ReadBefore::Never,
             on_event: &|_| turn.leave(),

@@ -49,9 +49,10 @@ pub struct StoredDeadLetter {
 }
 
 impl StoredDeadLetter {
-    /// As [`StoredIdentity::is_of`].
+    /// As [`StoredIdentity::is_of`]; not known of a record without a timestamp.
     pub fn is_of(&self, record: &Record) -> bool {
-        (self.offset, self.recorded_at) == (record.position.offset, record.timestamp)
+        self.recorded_at.is_some()
+            && (self.offset, self.recorded_at) == (record.position.offset, record.timestamp)
     }
 }
 
