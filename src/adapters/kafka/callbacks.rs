@@ -18,7 +18,7 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::consumer::{BaseConsumer, Consumer as _, ConsumerContext};
-use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::statistics::Topic;
 use rdkafka::types::RDKafkaRespErr;
 use rdkafka::{ClientConfig, ClientContext, Statistics, TopicPartitionList};
@@ -328,6 +328,9 @@ impl ConsumerCallbacks {
         let mut held = Vec::new();
         for (&number, partition) in partitions {
             self.removed.observe(number, partition);
+            if self.readings.is_commit_lost(number, partition.committed_offset) {
+                self.on_commit_error("the group coordinator has not confirmed them");
+            }
             if partition.fetch_state == "none" {
                 self.metrics.lag(name, number, None);
                 open.forget(number);
@@ -424,14 +427,6 @@ impl ConsumerContext for ConsumerCallbacks {
                 warn!(error = %RDKafkaErrorCode::from(other), "rebalance failed");
                 self.release(client, &partition_numbers(list));
             }
-        }
-    }
-
-    fn commit_callback(&self, result: KafkaResult<()>, offsets: &TopicPartitionList) {
-        let result = result.and_then(|()| offsets.elements().iter().try_for_each(|e| e.error()));
-        if let Err(error) = result {
-            self.readings.set_uncommitted(offsets);
-            self.on_commit_error(&error);
         }
     }
 }

@@ -4,11 +4,11 @@
 //! librdkafka's own commits only go forward, and know neither which topic an offset belongs to nor
 //! whether it may still be committed.
 
+use std::fmt::Display;
 use std::sync::Weak;
 
 use rdkafka::Offset;
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer as _};
-use rdkafka::error::KafkaError;
 use tracing::warn;
 
 use super::callbacks::ConsumerCallbacks;
@@ -16,20 +16,22 @@ use super::rebalance::commit_now;
 use crate::telemetry::log_throttle::warn_throttled;
 
 impl ConsumerCallbacks {
-    /// Commit what is finished. Does not wait for the broker: see `commit_callback`.
+    /// Commit what is finished. Does not wait for the broker: see [`Readings::is_commit_lost`].
+    ///
+    /// [`Readings::is_commit_lost`]: super::readings::Readings::is_commit_lost
     pub(super) fn commit_soon(&self, client: &BaseConsumer<Self>) {
         let list = match self.readings.take_uncommitted(&self.topic, &self.starting_offsets) {
             Ok(list) if list.count() == 0 => return,
             Ok(list) => list,
-            Err(error) => return self.on_commit_error(&error),
+            Err(error) => return self.on_commit_error(error),
         };
         if let Err(error) = client.commit(&list, CommitMode::Async) {
             self.readings.set_uncommitted(&list);
-            self.on_commit_error(&error);
+            self.on_commit_error(error);
         }
     }
 
-    pub(super) fn on_commit_error(&self, error: &KafkaError) {
+    pub(super) fn on_commit_error(&self, error: impl Display) {
         self.metrics.commit_failures.inc();
         warn_throttled!(self.throttle, %error, "failed to commit offsets");
     }
@@ -37,6 +39,7 @@ impl ConsumerCallbacks {
     /// Commit what is finished, and wait for that.
     pub(super) fn commit(&self) {
         let Some(client) = self.client.get().and_then(Weak::upgrade) else { return };
+        self.readings.repeat_unconfirmed();
         let list = self.readings.take_uncommitted(&self.topic, &self.starting_offsets);
         let committed = match list {
             Ok(list) if list.count() == 0 => Ok(()),

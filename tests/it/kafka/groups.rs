@@ -7,6 +7,7 @@ use handoff::sim::desk::{ApiCommand, LatencyRange, SimulatedDeskSettings};
 use serde_json::json;
 use tokio::time::sleep;
 
+use super::crash::until;
 use crate::support::postgres::schema;
 use crate::support::worker::{World, by_event, escalation};
 
@@ -94,6 +95,32 @@ async fn a_static_member_comes_back_to_its_partitions() {
     }
     world.assert_all_committed().await;
     assert_eq!(world.desk.stats().of(ApiCommand::Transfer).calls, 60);
+}
+
+/// A member whose request to join waits for one that was killed commits nothing meanwhile: its requests
+/// time out behind it.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_finished_while_the_group_waits_for_a_dead_member_is_committed() {
+    let mut world = World::new("dead", 4, SimulatedDeskSettings::default()).await;
+    world.set("LEDGER__URL", &schema().await);
+    world.set("KAFKA__CONSUMER_PROPERTIES__SESSION_TIMEOUT_MS", "20000");
+    let event = |n: usize| escalation(&format!("e-{n}"), &format!("s-{n}"));
+    let (staying, killed) = (world.process(), world.process());
+    let both_assigned = || {
+        let has_some = |log: String| log.matches("partitions assigned").count() > 1;
+        has_some(staying.log()) && killed.log().contains("partitions assigned")
+    };
+    until(both_assigned).await;
+    world.publish((0..100).map(event)).await;
+    world.outcomes(100).await;
+    killed.kill().await;
+    let joining = world.process();
+    sleep(Duration::from_secs(3)).await;
+    world.publish((100..200).map(event)).await;
+    assert_eq!(by_event(world.outcomes(200).await).len(), 200);
+    world.all_is_committed().await;
+    staying.terminate().await;
+    joining.terminate().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -63,7 +63,19 @@ struct PartitionReading {
     finished: Option<i64>,
     /// What would be committed now is not what was committed last.
     is_uncommitted: bool,
+    /// The last commit, until the statistics confirm it.
+    sent: Option<SentCommit>,
 }
+
+#[derive(Debug)]
+struct SentCommit {
+    offset: i64,
+    at: Instant,
+}
+
+/// A commit waits in the client while the group rebalances. One that is not confirmed after this time has
+/// failed: librdkafka reports the failure of an asynchronous commit to nobody.
+const CONFIRMED_AFTER: Duration = Duration::from_secs(10);
 
 impl PartitionReading {
     /// One whose start is unknown.
@@ -81,6 +93,7 @@ impl PartitionReading {
             received: None,
             finished: None,
             is_uncommitted: false,
+            sent: None,
         }
     }
 }
@@ -310,8 +323,30 @@ impl Readings {
                 element.set_metadata(metadata);
             }
             reading.is_uncommitted = false;
+            reading.sent = Some(SentCommit { offset: finished, at: Instant::now() });
         }
         Ok(list)
+    }
+
+    /// The statistics show this offset as committed. Returns whether the last commit has failed: it is
+    /// repeated then.
+    pub(super) fn is_commit_lost(&self, partition: i32, committed: i64) -> bool {
+        let mut state = self.0.lock();
+        let Some(reading) = state.begun(partition) else { return false };
+        let Some(sent) = &reading.sent else { return false };
+        let is_lost = sent.offset != committed && sent.at.elapsed() >= CONFIRMED_AFTER;
+        if is_lost || sent.offset == committed {
+            reading.sent = None;
+        }
+        reading.is_uncommitted |= is_lost;
+        is_lost
+    }
+
+    /// Commit again what is not confirmed yet: there will be no later time for it.
+    pub(super) fn repeat_unconfirmed(&self) {
+        for reading in self.0.lock().partitions.values_mut() {
+            reading.is_uncommitted |= reading.sent.take().is_some();
+        }
     }
 
     /// The commit of these partitions has failed: it has to be repeated. Harmless where another has

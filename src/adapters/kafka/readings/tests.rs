@@ -169,3 +169,23 @@ fn a_partition_is_fetched_while_its_reading_has_begun_and_is_not_paused() {
     begin(&readings, &new, 5, "one");
     assert_eq!(readings.fetched(&[0, 1]), [0, 1]);
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_commit_that_is_not_confirmed_is_repeated() {
+    let readings = Readings::default();
+    let due = readings.add(&[0]);
+    let number = begin(&readings, &due, 0, "one");
+    readings.finish(0, number, 7);
+    assert!(!readings.is_commit_lost(0, -1001), "nothing was committed");
+    assert_eq!(uncommitted(&readings), [7]);
+    assert!(!readings.is_commit_lost(0, 3), "it may wait in the client");
+    tokio::time::advance(CONFIRMED_AFTER).await;
+    assert!(readings.is_commit_lost(0, 3) && !readings.is_commit_lost(0, 3), "once");
+    assert_eq!(uncommitted(&readings), [7]);
+    readings.repeat_unconfirmed();
+    assert_eq!(uncommitted(&readings), [7], "before the partition is released");
+    assert!(!readings.is_commit_lost(0, 7), "it is confirmed");
+    tokio::time::advance(CONFIRMED_AFTER).await;
+    readings.repeat_unconfirmed();
+    assert!(!readings.is_commit_lost(0, 3) && uncommitted(&readings).is_empty());
+}
