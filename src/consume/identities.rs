@@ -27,7 +27,8 @@ pub(super) struct KnownIdentities {
     is_asked: bool,
     /// In the order of the offsets.
     events: VecDeque<StoredIdentity>,
-    dead_letters: Vec<StoredDeadLetter>,
+    /// The same.
+    dead_letters: VecDeque<StoredDeadLetter>,
 }
 
 /// Of which records the identities are to be read.
@@ -71,16 +72,21 @@ impl KnownIdentities {
         self.is_asked = false;
         self.up_to = offsets.end;
         self.events = found.events.into();
-        self.dead_letters = found.dead_letters;
+        self.dead_letters = found.dead_letters.into();
     }
 
-    /// Whether the dead letter of this record is stored.
+    /// Whether a dead letter is stored for this record, and no open event: an earlier version has claimed
+    /// both.
     pub(super) fn has_dead_letter(&self, record: &Record) -> bool {
+        let is_open = |event: &StoredIdentity| !event.is_answered && event.is_of(record);
         self.dead_letters.iter().any(|dead_letter| dead_letter.is_of(record))
+            && !self.events.iter().any(is_open)
     }
 
-    /// The events that were stored for the record at this offset. Those before it are forgotten.
+    /// The events that were stored for the record at this offset. What was stored for it and for those
+    /// before it is forgotten.
     pub(super) fn take(&mut self, offset: i64) -> Vec<StoredIdentity> {
+        while self.dead_letters.pop_front_if(|first| first.offset <= offset).is_some() {}
         let mut taken = Vec::new();
         while let Some(identity) = self.events.pop_front_if(|first| first.offset <= offset) {
             if identity.offset == offset {
@@ -141,10 +147,12 @@ mod tests {
         assert_eq!(known.ask(5, 7), None, "it is being read");
         assert_eq!(known.unknown(5, 7), Some(5..7), "but not known");
         let events = vec![identity(5, "a"), identity(6, "b"), identity(6, "c")];
-        known.on_read(&(5..7), StoredIdentities { events, dead_letters: vec![] });
+        let dead_letters = vec![StoredDeadLetter { offset: 6, recorded_at: None }];
+        known.on_read(&(5..7), StoredIdentities { events, dead_letters });
         assert_eq!(known.unknown(6, 7), None);
         assert_eq!(known.take(6).len(), 2);
         assert!(known.events.is_empty(), "no record comes twice in a reading");
+        assert!(known.dead_letters.is_empty(), "so nothing is compared with later records");
         assert_eq!(known.ask(7, i64::MAX), Some(7..7 + MAX_OFFSETS));
     }
 }

@@ -278,9 +278,6 @@ impl<P: Ports, S: Source> EventLoop<P, S> {
             }
             has_dead_letter = assignment.has_dead_letter(&record);
             identities = assignment.take_identities(record.position.offset);
-            // Both were claimed by an earlier version.
-            let is_open = |stored: &StoredIdentity| !stored.is_answered && stored.is_of(&record);
-            has_dead_letter &= !identities.iter().any(is_open);
             self.start_early(&record.position);
         }
         self.start_task(record, &identities, has_dead_letter);

@@ -242,7 +242,8 @@ impl Ledger for MemoryLedger {
                 _ => {}
             }
         }
-        identities.events.sort_by_key(|identity| identity.offset);
+        identities.events.sort_by_key(|event| event.offset);
+        identities.dead_letters.sort_by_key(|dead_letter| dead_letter.offset);
         identities
     }
 

@@ -30,10 +30,10 @@ pub struct StoredIdentity {
     pub is_answered: bool,
 }
 
-/// What records were when they were first claimed.
+/// What records were when they were first claimed, in the order of the offsets.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct StoredIdentities {
-    /// The events, in the order of the offsets.
+    /// The events.
     pub events: Vec<StoredIdentity>,
     /// The dead letters that are stored.
     pub dead_letters: Vec<StoredDeadLetter>,
