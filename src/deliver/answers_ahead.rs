@@ -35,9 +35,8 @@ impl Default for FinishedBelow {
 }
 
 impl FinishedBelow {
-    /// `None`: Kafka delivers nothing.
-    pub(crate) fn set(&self, offset: Option<i64>) {
-        self.0.store(offset.unwrap_or(i64::MAX), Ordering::Relaxed);
+    pub(crate) fn set(&self, offset: i64) {
+        self.0.store(offset, Ordering::Relaxed);
     }
 
     pub(crate) fn get(&self) -> Option<i64> {
@@ -78,13 +77,13 @@ impl<P: Ports> Delivery<'_, P> {
         if self.origin == RecordOrigin::Kafka {
             return false;
         }
-        let position = self.record.position.clone();
+        let position = &self.record.position;
         match self.finished_below.get() {
             None => true,
             Some(below) if position.offset <= below => false,
             Some(below) => {
                 let session = self.event.session_id.clone();
-                self.context.ledger.is_behind_unpublished(session, position, below).await
+                self.context.ledger.is_behind_unpublished(session, position.clone(), below).await
             }
         }
     }

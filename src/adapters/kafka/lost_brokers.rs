@@ -51,16 +51,16 @@ impl LostBrokers {
     /// Give the client its first brokers again if it has lost them. To be called each second or so, and
     /// not by a callback for log lines.
     pub(super) fn restore<C: ClientContext>(&self, client: &Client<C>) {
-        if self.is_due(LOST_AFTER) {
+        if self.is_due() {
             info!("a broker has answered that there are no brokers, asking the bootstrap servers");
             add_brokers(client, &self.bootstrap_servers);
         }
     }
 
     /// Whether it is to be repaired now. Counts as repaired then.
-    fn is_due(&self, lost_after: Duration) -> bool {
+    fn is_due(&self) -> bool {
         let mut state = self.state.lock();
-        let is_lost = state.named_none.is_some_and(|at| at.elapsed() >= lost_after);
+        let is_lost = state.named_none.is_some_and(|at| at.elapsed() >= LOST_AFTER);
         let is_due = is_lost && state.repaired.is_none_or(|at| at.elapsed() >= AGAIN_AFTER);
         if is_due {
             state.repaired = Some(Instant::now());
@@ -151,16 +151,16 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_client_is_repaired_once_it_has_no_brokers_for_long() {
         let lost = LostBrokers::new("a:9092");
-        assert!(!lost.is_due(LOST_AFTER));
+        assert!(!lost.is_due());
         lost.on_log("[thrd:main]: a:9092/1: 0 brokers, 1 topics");
-        assert!(!lost.is_due(LOST_AFTER), "it may begin again by itself");
+        assert!(!lost.is_due(), "it may begin again by itself");
         tokio::time::advance(LOST_AFTER).await;
-        assert!(lost.is_due(LOST_AFTER) && !lost.is_due(LOST_AFTER), "once");
+        assert!(lost.is_due() && !lost.is_due(), "once");
         tokio::time::advance(AGAIN_AFTER).await;
-        assert!(lost.is_due(LOST_AFTER), "it is still so");
+        assert!(lost.is_due(), "it is still so");
         lost.on_log("[thrd:main]: a:9092/1: 10 brokers, 1 topics");
         tokio::time::advance(AGAIN_AFTER).await;
-        assert!(!lost.is_due(LOST_AFTER));
+        assert!(!lost.is_due());
     }
 
     /// Whether librdkafka stalls by itself is a race, so this client has no brokers from the beginning.

@@ -16,7 +16,7 @@ use tokio::time::Instant;
 /// The value of librdkafka's property `debug` that the identity needs, and `lost_brokers`.
 const DEBUG_CONTEXT: &str = "metadata";
 
-/// Let a client log what it is told about topics and brokers, besides what its own `debug` asks for.
+/// Let a client log what it learns about topics and brokers, besides what its own `debug` asks for.
 pub(super) fn log_metadata(config: &mut ClientConfig) {
     let debug = config.get("debug").map(|contexts| format!("{contexts},{DEBUG_CONTEXT}"));
     config.set("debug", debug.as_deref().unwrap_or(DEBUG_CONTEXT));

@@ -155,7 +155,7 @@ impl Assignment {
         }
     }
 
-    /// Whether the ledger has a dead letter for this record.
+    /// See [`KnownIdentities::has_dead_letter`].
     pub(super) fn has_dead_letter(&self, record: &Record) -> bool {
         self.reading.identities.has_dead_letter(record)
     }
@@ -195,7 +195,7 @@ impl Assignment {
             reading.end_reached = false;
             reading.unread_from = reading.unread_from.max(from);
             reading.identities = KnownIdentities::default();
-            self.state.finished_below.set(Some(record.offset));
+            self.state.finished_below.set(record.offset);
             warn_throttled!(
                 REWOUND,
                 kafka.partition = self.id.partition,
@@ -210,7 +210,7 @@ impl Assignment {
     /// Finish a record. Returns the offset to commit, if that has changed.
     pub(super) fn finish(&mut self, record: RecordIdentity) -> Option<i64> {
         let watermark = self.reading.watermark.finish(record);
-        if watermark.is_some() {
+        if let Some(watermark) = watermark {
             self.state.finished_below.set(watermark);
         }
         watermark
@@ -226,10 +226,12 @@ impl Assignment {
     fn begin_reading(&mut self, start: &ReadingStart) {
         self.state.record_is_gone.store(true, Ordering::Relaxed);
         self.state.record_is_gone = Arc::default();
+        // The tasks of the reading before keep its watermark; those that wait for one get this.
         if self.state.finished_below.get().is_some() {
             self.state.finished_below = Arc::default();
         }
-        self.state.finished_below.set(start.from);
+        // Without an offset Kafka delivers nothing.
+        self.state.finished_below.set(start.from.unwrap_or(i64::MAX));
         self.reading = AssignedReading::new(start.reading, start.unread_from);
         self.reading.from = start.from;
         self.silent_since = Instant::now();

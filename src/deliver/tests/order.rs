@@ -100,7 +100,7 @@ async fn delivered_from(
 ) -> Ended {
     let (event, record, draining) = (event_at(offset), record_at(offset), CancellationToken::new());
     let finished_below = FinishedBelow::default();
-    finished_below.set(Some(offset));
+    finished_below.set(offset);
     let delivery = Delivery {
         context,
         policy: &context.policy.current(),

@@ -99,7 +99,7 @@ async fn recovered(stored: &[StoredAnswer], origin: RecordOrigin) -> (Duration, 
     let (policy, draining) = (context.policy.current(), CancellationToken::new());
     let (retry_slots, record_is_gone) = (Semaphore::new(1), AtomicBool::new(false));
     let finished_below = FinishedBelow::default();
-    finished_below.set(Some(0));
+    finished_below.set(0);
     let deliveries = stored.iter().zip(&turns).map(async |(stored, turn)| {
         let StoredAnswer { event, record, .. } = stored;
         let delivery = Delivery {

@@ -8,13 +8,19 @@ use super::formats::{INPUT, audit, escalations, value};
 use crate::support::postgres;
 use crate::support::worker::{World, by_event};
 
-/// Kafka delivers both records again, because the first one is unfinished.
-async fn events_keep_their_identity_when_kafka_delivers_them_again(mut world: World) {
+/// A session whose call gets no answer: its record, and those behind it, are delivered again.
+const IN_DOUBT: &str = "in-doubt";
+
+fn leave_in_doubt(world: &mut World) {
     world.set("KAFKA__CONSUMER_PROPERTIES__GROUP_INSTANCE_ID", "one");
     world.set("DESK__TIMEOUT_MS", "20000").set("DESK__SETTLE_MS", "500");
     let hang = InjectedFault::hang().with_effect().commands(&[ApiCommand::Transfer]);
-    world.desk.schedule(hang.session("in-doubt"));
-    let sessions = ["in-doubt", "answered"];
+    world.desk.schedule(hang.session(IN_DOUBT));
+}
+
+async fn events_keep_their_identity_when_kafka_delivers_them_again(mut world: World) {
+    leave_in_doubt(&mut world);
+    let sessions = [IN_DOUBT, "answered"];
     let record = |session: &&str| {
         let id = format!("own-{session}");
         value(json!({"session_id": session})).header("x-id", id)
@@ -55,14 +61,10 @@ async fn events_of_postgresql_keep_their_identity_when_kafka_delivers_them_again
     events_keep_their_identity_when_kafka_delivers_them_again(world).await;
 }
 
-/// Kafka delivers both records again, because the first one is unfinished.
 async fn a_dead_letter_stays_one_when_a_new_mapping_reads_its_record(mut world: World) {
-    world.set("KAFKA__CONSUMER_PROPERTIES__GROUP_INSTANCE_ID", "one");
-    world.set("DESK__TIMEOUT_MS", "20000").set("DESK__SETTLE_MS", "500");
-    let hang = InjectedFault::hang().with_effect().commands(&[ApiCommand::Transfer]);
-    world.desk.schedule(hang.session("in-doubt"));
+    leave_in_doubt(&mut world);
     let (_, record) = escalations().pop().expect("that of the mapping");
-    world.publish_raw([value(json!({"session_id": "in-doubt"})), record]).await;
+    world.publish_raw([value(json!({"session_id": IN_DOUBT})), record]).await;
     let worker = world.process();
     world.dead_letters(1).await;
     worker.kill().await;
@@ -74,7 +76,7 @@ async fn a_dead_letter_stays_one_when_a_new_mapping_reads_its_record(mut world: 
     worker.terminate().await;
     let sessions: Vec<_> =
         world.outcomes(1).await.iter().map(|outcome| outcome["session_id"].clone()).collect();
-    assert_eq!(sessions, ["in-doubt"]);
+    assert_eq!(sessions, [IN_DOUBT]);
     assert_eq!(world.dead_letters(1).await.len(), 1);
     assert_eq!(world.desk.stats().of(ApiCommand::Transfer).calls, 1);
     audit(&world).await;

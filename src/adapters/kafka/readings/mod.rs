@@ -20,6 +20,10 @@ use super::starting_offsets::StartingOffsets;
 use super::topic_look::TopicsRead;
 use crate::consume::ReadingStart;
 
+/// A commit waits in the client while the group rebalances. One that is not confirmed after this time has
+/// failed: librdkafka reports the failure of an asynchronous commit to nobody.
+const CONFIRMED_AFTER: Duration = Duration::from_secs(10);
+
 /// What becomes of a record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Receipt {
@@ -72,10 +76,6 @@ struct SentCommit {
     offset: i64,
     at: Instant,
 }
-
-/// A commit waits in the client while the group rebalances. One that is not confirmed after this time has
-/// failed: librdkafka reports the failure of an asynchronous commit to nobody.
-const CONFIRMED_AFTER: Duration = Duration::from_secs(10);
 
 impl PartitionReading {
     /// One whose start is unknown.
